@@ -1,0 +1,66 @@
+"""python -m dev.cloudapi --port 8080 --account demo:UUID:key.pub"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+from pathlib import Path
+
+from dev.cloudapi.cloud import Cloud
+from dev.cloudapi.errors import ApiError
+from dev.cloudapi.order import is_uuid
+from dev.cloudapi.simulator import THREADS, Simulator
+
+
+def main() -> int:
+    args = _parser().parse_args()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Simulator(
+        args.bind,
+        args.port,
+        datacenter=args.datacenter,
+        seed=args.seed,
+        threads=args.threads,
+        provision_seconds=args.provision_seconds,
+    ) as simulator:
+        for account in args.account:
+            _add_account(simulator.cloud, account)
+        print(f"cloudapi simulator listening on {simulator.url}", flush=True)
+        stop.wait()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m dev.cloudapi", description="A simulator of Triton's CloudAPI.")
+    parser.add_argument("--bind", default="127.0.0.1", help="address; the admin routes have no password (default %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--datacenter", default="us-east-1")
+    parser.add_argument("--provision-seconds", type=float, default=5.0, help="how long a machine boots (default %(default)s)")
+    parser.add_argument("--seed", type=int, help="makes chances and ids the same in every run")
+    parser.add_argument("--threads", type=int, default=THREADS)
+    parser.add_argument(
+        "--account",
+        action="append",
+        default=[],
+        metavar="NAME:UUID:PUBKEYFILE",
+        help="an account with the OpenSSH public keys of a file; UUID may be empty, then it is made of the name",
+    )
+    return parser
+
+
+def _add_account(cloud: Cloud, text: str) -> None:
+    name, uuid, path = (text.split(":", 2) + ["", ""])[:3]
+    if not name or not path or (uuid and not is_uuid(uuid)):
+        raise SystemExit(f"--account {text}: NAME:UUID:PUBKEYFILE is wanted, with a lower-case UUID or none")
+    try:
+        lines = [line for line in Path(path).read_text().splitlines() if line.strip()]
+        cloud.add_account(name, keys=lines, uuid=uuid or None)
+    except (OSError, ValueError, ApiError) as error:
+        raise SystemExit(f"--account {text}: {error}") from None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

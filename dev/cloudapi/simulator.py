@@ -1,0 +1,70 @@
+"""The simulator inside a test: `with Simulator(provision_seconds=0.2) as sim: requests.get(sim.url + "/--ping")`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from waitress import wasyncore
+from waitress.server import create_server
+
+from dev.cloudapi.app import create_app
+from dev.cloudapi.cloud import Cloud
+from dev.cloudapi.knobs import Knobs
+
+#: Handlers sleep when a knob says so, so there must be more threads than a test holds up at once.
+THREADS = 32
+
+
+class Simulator:
+    """Serves from the moment it is made, until `close()`. Knobs may be given by name; `knobs` turns them later."""
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        datacenter: str = "us-east-1",
+        now: Callable[[], float] = time.time,
+        seed: int | None = None,
+        threads: int = THREADS,
+        **knobs: Any,
+    ) -> None:
+        """Raises BadKnob, and OSError when the address can't be bound."""
+        self.cloud = Cloud(datacenter, now=now, seed=seed)
+        self.knobs: Knobs = self.cloud.knobs
+        self.knobs.turn(knobs)
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        self._server = create_server(
+            create_app(self.cloud),
+            host=host,
+            port=port,
+            threads=threads,
+            connection_limit=2000,
+            asyncore_use_poll=True,
+            ident=None,
+        )
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self._server.effective_port}"
+        self._thread = threading.Thread(target=self._server.run, name="cloudapi-simulator", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Let the handlers finish, then close every socket. Twice is once."""
+        if self.cloud.closing.is_set():
+            return
+        self.cloud.closing.set()
+        self._server.task_dispatcher.shutdown()
+        # The loop ends when its map is empty; only its own thread may empty it.
+        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._server._map))
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
