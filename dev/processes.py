@@ -6,6 +6,7 @@ parent that was killed with SIGKILL.
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -37,7 +38,7 @@ if sys.platform == "linux":
     if os.getppid() != parent:
         sys.exit("the process that started this one is gone")
 try:
-    os.execvp(sys.argv[5], sys.argv[5:])
+    os.execv(sys.argv[5], sys.argv[5:])
 except OSError as error:
     sys.exit(f"cannot run {sys.argv[5]}: {error.strerror}")
 """
@@ -74,12 +75,14 @@ class Child:
     ) -> None:
         self.name = Path(command[0]).name
         self.log = log
+        # found here: the child may have given up the right to read what Python searches PATH with
+        program = shutil.which(command[0], path=env.get("PATH") if env else None) or command[0]
         uid, gid = (account.uid, account.gid) if account else (-1, -1)
         leash = [sys.executable, "-I", "-S", "-c", _LEASH, *map(str, (os.getpid(), int(orphaned), uid, gid))]
 
         def spawn() -> subprocess.Popen[bytes]:
             return subprocess.Popen(
-                [*leash, *map(str, command)],
+                [*leash, str(program), *map(str, command[1:])],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -17,6 +17,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -30,7 +31,6 @@ from types import TracebackType
 from typing import ClassVar, Literal, Self
 from urllib.parse import quote
 
-import redis
 from sqlalchemy import Connection, NullPool, create_engine, text
 
 from dev.processes import Account, Child, ChildError, wait_for
@@ -41,6 +41,10 @@ SOCKET_PATH_MAX = 103
 SHORT_TMP = Path("/tmp")
 #: The user that PostgreSQL runs as when we are root.
 UNPRIVILEGED = "nobody"
+#: Where Debian keeps PostgreSQL: <major version>/bin, not on PATH.
+DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+#: Seconds for a server to answer (after a crash it first recovers), to end, and for the one of a killed parent to leave.
+START_SECONDS, END_SECONDS, LEAVE_SECONDS = 60, 60, 10
 
 
 class ServiceError(Exception):
@@ -51,31 +55,22 @@ class _Server(ABC):
     """What both have in common: a directory, a lock on it, a child, and the ways of its end."""
 
     name: ClassVar[str]
+    socket_name: str
+    #: Asks the server to end in good order; the kernel sends it when we die.
+    farewell: ClassVar[signal.Signals]
     _child: Child | None = None
-    _sockets: Path | None = None
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir.absolute()
         self.log = self.data_dir / f"{self.name}.log"
-
-    @abstractmethod
-    def _launch(self, sockets: Path, lock: int) -> Child: ...
-
-    @abstractmethod
-    def _ready(self) -> bool: ...
-
-    @abstractmethod
-    def _settle(self) -> None: ...
+        self._run = self.data_dir / "run"
+        self._short_run: Path | None = None
 
     @property
     def pid(self) -> int:
-        return self._running.pid
-
-    @property
-    def _running(self) -> Child:
-        if self._child is None or self._child.status is not None:
+        if self._child is None or not self.running:
             raise ServiceError(f"{self.name} is not running")
-        return self._child
+        return self._child.pid
 
     @property
     def running(self) -> bool:
@@ -84,26 +79,35 @@ class _Server(ABC):
     def start(self) -> Self:
         """Starts the server and waits until it answers. Raises ServiceError or ChildError."""
         if self.running:
-            raise ServiceError(f"{self.name} runs already (pid {self.pid})")
+            raise ServiceError(f"{self.name} is running already (pid {self.pid})")
         account = self._account()
         _own_directory(self.data_dir, self.name, account)
         lock = self._lock()
         try:
-            if self._sockets is None:
-                self._sockets = self._socket_directory(account)
-            self._child = self._launch(self._sockets, lock)
+            self._make_socket_directory(account)
+            self._child = self._launch(account, lock)
+            os.pwrite(lock, f"{self._child.pid:<10}\n".encode(), 0)
         finally:
             os.close(lock)
         try:
-            self._child.wait_until(self._ready, seconds=60)
+            self._child.wait_until(self._ready, seconds=START_SECONDS)
             self._settle()
         except BaseException:
             self._child.kill()
             raise
         return self
 
+    def stop(self) -> None:
+        self._end(self.farewell)
+        self._forget_short_run()
+
+    def restart(self) -> None:
+        """Stops and starts; the URL stays the same."""
+        self._end(self.farewell)
+        self.start()
+
     def kill(self) -> None:
-        """SIGKILL, as in a crash: no goodbye, the data as they were. start() goes on with them."""
+        """SIGKILL, as in a crash: no goodbye, the data as they were. start() goes on with them, at the same URL."""
         if self._child is not None:
             self._child.kill()
 
@@ -113,64 +117,65 @@ class _Server(ABC):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
-        self._forget_sockets()
+    @abstractmethod
+    def _launch(self, account: Account | None, lock: int) -> Child: ...
 
-    def restart(self) -> None:
-        """Stops and starts; the URL stays the same."""
-        self._end(signal.SIGTERM)
-        self.start()
+    @abstractmethod
+    def _ready(self) -> bool: ...
+
+    @abstractmethod
+    def _settle(self) -> None:
+        """What is left to do when it answers for the first time."""
+
+    def _account(self) -> Account | None:
+        """Whom the server runs as; None is ourselves."""
+        return None
 
     def _end(self, signum: signal.Signals) -> None:
         if self._child is not None:
-            self._child.stop(signum, seconds=60)
-
-    def _account(self) -> Account | None:
-        """Whom the child runs as; None is ourselves."""
-        return None
+            self._child.stop(signum, seconds=END_SECONDS)
 
     def _lock(self) -> int:
-        """A locked descriptor for the child and all of its children to inherit: while one of them lives, no other server starts here.
+        """A locked descriptor for the server and all of its children to inherit: while one of them lives, no other starts here.
 
-        Unlike a pid in a file, it cannot be left behind.
+        Unlike a pid in a file, it cannot be left behind; the pid in it is for people.
         """
         lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
         def locked() -> bool:
-            try:
+            with suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
+                return True
+            return False
 
-        if not wait_for(locked, seconds=10):  # a server of a parent that was killed is on its way out
+        if not wait_for(locked, seconds=LEAVE_SECONDS):  # the server of a parent that was killed is on its way out
+            pid = os.pread(lock, 10, 0).decode().strip()
             os.close(lock)
-            raise ServiceError(f"another {self.name} is running on {self.data_dir}: stop it, or choose another directory")
+            raise ServiceError(f"another {self.name} (pid {pid}) runs on {self.data_dir}: stop it, or choose another directory")
         return lock
-
-    def _socket_directory(self, account: Account | None) -> Path:
-        sockets = self.data_dir / "run"
-        if len(os.fsencode(sockets / self._socket_name())) > SOCKET_PATH_MAX:
-            sockets = Path(tempfile.mkdtemp(prefix="tsg-", dir=SHORT_TMP))
-        sockets.mkdir(mode=0o700, exist_ok=True)
-        if account:
-            os.chown(sockets, account.uid, account.gid)
-        return sockets
-
-    @abstractmethod
-    def _socket_name(self) -> str: ...
-
-    def _forget_sockets(self) -> None:
-        if self._sockets is not None and self._sockets.parent == SHORT_TMP:
-            shutil.rmtree(self._sockets, ignore_errors=True)
-        self._sockets = None
 
     @property
     def _socket(self) -> Path:
-        if self._sockets is None:
-            raise ServiceError(f"{self.name} has no address before it is started")
-        return self._sockets / self._socket_name()
+        path = (self._short_run or self._run) / self.socket_name
+        if not _fits_a_socket(path):
+            raise ServiceError(f"{self.name} has no address before it is started: {self.data_dir} is too long for a unix socket")
+        return path
+
+    def _make_socket_directory(self, account: Account | None) -> None:
+        if _fits_a_socket(self._run / self.socket_name):
+            self._run.mkdir(mode=0o700, exist_ok=True)
+        elif self._short_run is None:
+            self._short_run = Path(tempfile.mkdtemp(prefix="tsg-", dir=SHORT_TMP))
+        directory = self._socket.parent
+        if account:
+            _give(directory, account)
+        for left in directory.iterdir():
+            left.unlink()
+
+    def _forget_short_run(self) -> None:
+        if self._short_run:
+            shutil.rmtree(self._short_run, ignore_errors=True)
+            self._short_run = None
 
 
 class Postgres(_Server):
@@ -181,26 +186,26 @@ class Postgres(_Server):
     """
 
     name = "postgres"
+    farewell = signal.SIGINT
 
     def __init__(self, data_dir: Path, *, port: int | None = None, password: str | None = None, durable: bool = True) -> None:
         if (port is None) != (password is None):
             raise ValueError("PostgreSQL over TCP needs a port and a password")
         super().__init__(data_dir)
         self.port = port or 5432  # without TCP it is only a part of the socket's name
+        self.socket_name = f".s.PGSQL.{self.port}"
         self._password = password
         self._durable = durable
         self._cluster = self.data_dir / "data"
 
     def url(self, database: str = "tsg") -> str:
-        return (
-            f"postgresql+psycopg2://postgres@/{quote(database, safe='')}?host={quote(str(self._socket.parent))}&port={self.port}"
-        )
+        return f"postgresql+psycopg2://postgres@/{database}?host={quote(str(self._socket.parent))}&port={self.port}"
 
     def tcp_url(self, database: str = "tsg") -> str:
         """The URL over 127.0.0.1, with the password in it."""
         if self._password is None:
             raise ServiceError("this PostgreSQL listens on its unix socket only")
-        return f"postgresql+psycopg2://postgres:{quote(self._password, safe='')}@127.0.0.1:{self.port}/{quote(database, safe='')}"
+        return f"postgresql+psycopg2://postgres:{quote(self._password, safe='')}@127.0.0.1:{self.port}/{database}"
 
     def create_database(self, name: str, *, template: str | None = None) -> None:
         """Creates a database, a copy of `template` where that is given. One that exists is left as it is."""
@@ -220,11 +225,7 @@ class Postgres(_Server):
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
         """The modes of pg_ctl: fast ends the sessions, smart waits for them (60 s), immediate leaves recovery to the next start."""
         self._end({"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
-        self._forget_sockets()
-
-    def restart(self) -> None:
-        self._end(signal.SIGINT)
-        self.start()
+        self._forget_short_run()
 
     @contextmanager
     def _administrator(self) -> Iterator[Connection]:
@@ -235,17 +236,13 @@ class Postgres(_Server):
     def _account(self) -> Account | None:
         return _unprivileged()
 
-    def _socket_name(self) -> str:
-        return f".s.PGSQL.{self.port}"
-
-    def _launch(self, sockets: Path, lock: int) -> Child:
-        account = self._account()
+    def _launch(self, account: Account | None, lock: int) -> Child:
         programs, version = _postgres_programs(account)
         self._init(programs, account)
         self._check(programs, version, account)
-        self._forget_stale_pid(sockets)
+        self._forget_stale_pid()
         settings = {
-            "unix_socket_directories": sockets,
+            "unix_socket_directories": '"{}"'.format(str(self._socket.parent).replace('"', '""')),
             "unix_socket_permissions": "0700",
             "listen_addresses": "127.0.0.1" if self._password else "",
             "port": self.port,
@@ -266,7 +263,7 @@ class Postgres(_Server):
             cwd=Path("/"),
             account=account,
             keep=[lock],
-            orphaned=signal.SIGINT,
+            orphaned=self.farewell,
         )
 
     def _init(self, programs: Path, account: Account | None) -> None:
@@ -277,7 +274,7 @@ class Postgres(_Server):
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         if account:
-            os.chown(unfinished, account.uid, account.gid)
+            _give(unfinished, account)
         done = _run_as(
             account,
             programs / "initdb",
@@ -303,20 +300,16 @@ class Postgres(_Server):
                 f"set TSG_POSTGRES_BIN to the bin directory of a PostgreSQL {made_by}, or choose another directory"
             )
 
-    def _forget_stale_pid(self, sockets: Path) -> None:
-        """PostgreSQL takes a living process with the number in its pid file for its predecessor, and refuses to start.
+    def _forget_stale_pid(self) -> None:
+        """PostgreSQL takes any process with the number in its pid file for its predecessor, and refuses to start.
 
-        After a crash of a container the number is often somebody else's. We hold the lock, so no server of ours is alive; one that
-        somebody started by hand on our data would be called postgres.
+        After a crash in a container, that number may be anybody's, or a zombie's. We hold the lock, so no server of ours is alive; a
+        postgres is one that somebody started by hand on our data.
         """
         pid_file = self._cluster / "postmaster.pid"
         with suppress(FileNotFoundError, ValueError, IndexError):
-            pid = int(pid_file.read_text().splitlines()[0])
-            if _program_of(pid) == "postgres":
-                return
-            pid_file.unlink()
-        for left in sockets.glob(".s.PGSQL.*"):
-            left.unlink()
+            if _program_of(int(pid_file.read_text().splitlines()[0])) != "postgres":
+                pid_file.unlink()
 
     def _ready(self) -> bool:
         """What pg_ctl does: the server writes its state to the eighth line of its pid file."""
@@ -336,6 +329,8 @@ class Valkey(_Server):
     """A Valkey (or Redis) on `data_dir`: append-only file synced every second, nothing evicted, a unix socket only."""
 
     name = "valkey"
+    socket_name = "valkey.sock"
+    farewell = signal.SIGTERM
 
     @property
     def url(self) -> str:
@@ -343,13 +338,11 @@ class Valkey(_Server):
 
     def flush(self) -> None:
         """Forgets everything."""
-        with redis.Redis.from_url(self.url) as client:
-            client.flushall()
+        answer = self._ask("FLUSHALL")
+        if answer != "+OK":
+            raise ServiceError(f"valkey would not forget: {answer}")
 
-    def _socket_name(self) -> str:
-        return "valkey.sock"
-
-    def _launch(self, sockets: Path, lock: int) -> Child:
+    def _launch(self, account: Account | None, lock: int) -> Child:
         return Child(
             [
                 _valkey_program(),
@@ -358,16 +351,22 @@ class Valkey(_Server):
                 *("--daemonize", "no"),
             ],
             log=self.log,
-            cwd=self.data_dir,
+            account=account,
             keep=[lock],
+            orphaned=self.farewell,
         )
 
     def _ready(self) -> bool:
-        try:
-            with redis.Redis.from_url(self.url, socket_timeout=1) as client:
-                return bool(client.ping())
-        except redis.RedisError:
-            return False
+        with suppress(OSError):
+            return self._ask("PING") == "+PONG"  # while it loads its data: -LOADING
+        return False
+
+    def _ask(self, command: str) -> str:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(30)
+            connection.connect(str(self._socket))
+            connection.sendall(f"{command}\r\n".encode())
+            return connection.recv(1024).decode().strip()
 
     def _settle(self) -> None: ...
 
@@ -384,6 +383,11 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def _fits_a_socket(path: Path) -> bool:
+    """Short enough, and without the comma that separates libpq's hosts."""
+    return len(os.fsencode(path)) <= SOCKET_PATH_MAX and "," not in str(path)
+
+
 def _own_directory(path: Path, name: str, account: Account | None) -> None:
     """Makes `path` a directory of ours, which besides us only `account` can enter."""
     path.mkdir(parents=True, exist_ok=True)
@@ -395,14 +399,21 @@ def _own_directory(path: Path, name: str, account: Account | None) -> None:
     if account is None:
         path.chmod(0o700)
         return
-    os.chown(path, -1, account.gid)
-    path.chmod(0o710)
-    for parent in reversed(path.parents):
+    for parent in reversed(path.resolve().parents):
         if not _can_enter(parent, account):
             raise ServiceError(
-                f"{account.name}, whom PostgreSQL runs as when it is started by root, cannot enter {parent}: "
+                f"{account.name}, whom PostgreSQL runs as when root starts it, cannot enter {parent}: "
                 "choose a directory elsewhere (under /var/lib, say), or run as an ordinary user"
             )
+    _give(path, account, uid=-1)
+    path.chmod(0o710)
+
+
+def _give(path: Path, account: Account, *, uid: int | None = None) -> None:
+    try:
+        os.chown(path, account.uid if uid is None else uid, account.gid)
+    except OSError as error:
+        raise ServiceError(f"cannot give {path} to {account.name}: {error.strerror}. Run as an ordinary user") from None
 
 
 def _can_enter(directory: Path, account: Account) -> bool:
@@ -432,32 +443,28 @@ def _user_name(uid: int) -> str:
 
 
 def _program_of(pid: int) -> str | None:
-    """The name of a running process's program, if there is such a process; "postgres" where it cannot be found out."""
+    """The name of a living process's program; "postgres" where that cannot be found out."""
     if sys.platform != "linux":
         return "postgres"
     with suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()  # a zombie's is empty
+        return Path(os.fsdecode(command.split(b"\0")[0])).name
     return None
 
 
 def _run_as(account: Account | None, *command: str | Path) -> subprocess.CompletedProcess[str]:
     """Runs a program to its end; stdout holds both its outputs. Raises OSError when it can't be run."""
-    environment, cwd = _postgres_environment(), "/"
-    if account is None:
-        return subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=cwd, check=False
-        )
     return subprocess.run(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment,
-        cwd=cwd,
         check=False,
-        user=account.uid,
-        group=account.gid,
-        extra_groups=[],
+        cwd="/",
+        env=_postgres_environment(),
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=[] if account else None,
     )
 
 
@@ -470,21 +477,25 @@ def _postgres_programs(account: Account | None) -> tuple[Path, str]:
     """The directory of postgres and initdb, and their major version."""
     programs = _find_postgres()
     try:
-        answer = _run_as(account, programs / "postgres", "--version")
-    except PermissionError:
-        if account is None or programs != _postgres_wheel():
-            raise ServiceError(f"{account.name if account else 'this user'} may not run {programs / 'postgres'}") from None
-        programs = _copy_of_wheel(programs)
-        try:
-            answer = _run_as(account, programs / "postgres", "--version")
-        except PermissionError:
-            raise ServiceError(
-                f"{account.name} cannot run {programs / 'postgres'}: set TMPDIR to a directory that every user can enter and run programs in"
-            ) from None
-    found = re.search(r"PostgreSQL\) (\d+)", answer.stdout)
+        if account and programs == _postgres_wheel() and not _can_run(programs, account):
+            programs = _copy_of_wheel(programs)
+        answer = _run_as(account, programs / "postgres", "--version").stdout.strip()
+    except OSError as error:
+        who = account.name if account else _user_name(os.geteuid())
+        hint = "TSG_POSTGRES_BIN can name another bin directory, and TMPDIR another place for a copy of the wheel's"
+        raise ServiceError(f"{who} cannot run {programs / 'postgres'}: {error.strerror}. {hint}") from None
+    found = re.search(r"PostgreSQL\) (\d+)", answer)
     if not found:
-        raise ServiceError(f"{programs / 'postgres'} does not work here: {answer.stdout.strip() or answer.returncode}")
+        raise ServiceError(f"{programs / 'postgres'} does not work here: {answer}")
     return programs, found[1]
+
+
+def _can_run(programs: Path, account: Account) -> bool:
+    try:
+        _run_as(account, programs / "postgres", "--version")
+    except PermissionError:
+        return False
+    return True
 
 
 def _find_postgres() -> Path:
@@ -498,8 +509,9 @@ def _find_postgres() -> Path:
     on_path = shutil.which("postgres")
     if on_path:
         candidates += [Path(on_path).absolute().parent, Path(on_path).resolve().parent]
-    debian = Path("/usr/lib/postgresql").glob("*/bin")
-    candidates += sorted(debian, key=lambda path: (path.parent.name.isdecimal(), path.parent.name.zfill(4)), reverse=True)
+    candidates += sorted(
+        DEBIAN_POSTGRES.glob("*/bin"), key=lambda path: path.parent.name.zfill(4), reverse=True
+    )  # the newest first
     for candidate in candidates:
         if _holds_postgres(candidate):
             return candidate
@@ -568,26 +580,20 @@ def _copy_of_wheel(programs: Path) -> Path:
 
     if not usable():
         with tempfile.TemporaryDirectory(prefix="tsg-") as private:
-            new, old = Path(private) / "new", Path(private) / "old"
-            _copy_readable(source, new)
             with suppress(FileNotFoundError):
-                copy.rename(old)  # what a cleaner of temporary files has left of it
+                copy.rename(Path(private) / "old")  # what a cleaner of temporary files has left of it
+            new = Path(private) / "new"
+            for name, path in source.items():
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, new / name)
+                (new / name).chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
+            for directory in (new, *(path for path in new.rglob("*") if path.is_dir())):
+                directory.chmod(0o755)
             with suppress(OSError):  # another process of root has just put its own there
                 new.rename(copy)
         if not usable():
             raise ServiceError(f"{copy} was changed while it was being made: try again")
     return copy / programs.relative_to(packages)
-
-
-def _copy_readable(source: dict[Path, Path], target: Path) -> None:
-    umask = os.umask(0o022)
-    try:
-        for name, path in source.items():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target / name)
-            (target / name).chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
-    finally:
-        os.umask(umask)
 
 
 def main() -> int:
