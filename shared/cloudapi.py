@@ -1,0 +1,422 @@
+"""Triton's CloudAPI: one method a call, results with names, errors by what the caller must do.
+
+    CloudAPIError
+      Unavailable       it can't be reached, or failed: nothing came of the request that a new list would not show. Later
+        AnswerLost      a request that makes something went out and no usable answer came back: it may yet take effect
+      Throttled         too many requests. Slower
+      Unauthorized      the signature is not accepted
+      Rejected          the request will not do as it stands (4xx); `code` and the text say why
+        NotFound        no such thing
+        Forbidden       the account may not do this
+          QuotaExceeded   the account may not have more machines
+        NoCapacity      no server has room for the machine now
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, NoReturn
+from urllib.parse import quote, urlencode
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from shared import log
+from shared.signature import Signer
+from shared.templates import Spec
+
+_log = log.get(__name__)
+
+#: CloudAPI's largest page of machines.
+PAGE = 1000
+#: The newest versions whose answers we know.
+ACCEPT_VERSION = "~9||~8"
+#: A gateway that gives up on CloudAPI says 503 too; it takes longer than this many seconds to do so.
+GATEWAY_SECONDS = 10
+#: Tries of a throttled request: a 429 means that nothing was done.
+THROTTLED_TRIES = 5
+#: Connections kept open to CloudAPI by one process.
+CONNECTIONS = 64
+
+TAG_NAME = "tsg.name"
+TAG_GROUP = "tsg.group"
+TAG_TEMPLATE = "tsg.template"
+TAG_LAUNCH = "tsg.launch"
+
+
+class CloudAPIError(Exception):
+    """CloudAPI did not do what it was asked. `status` is 0 when it did not answer."""
+
+    def __init__(self, message: str, *, status: int = 0, code: str = "", request_id: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+
+
+class Unavailable(CloudAPIError):
+    """CloudAPI can't be reached, or failed."""
+
+
+class AnswerLost(Unavailable):
+    """The request went out, and what became of it is not known."""
+
+
+class Throttled(CloudAPIError):
+    """Too many requests."""
+
+
+class Unauthorized(CloudAPIError):
+    """The signature is not accepted."""
+
+
+class Rejected(CloudAPIError):
+    """The request will not do as it stands."""
+
+
+class NotFound(Rejected):
+    """There is no such thing."""
+
+
+class Forbidden(Rejected):
+    """The account may not do this."""
+
+
+class QuotaExceeded(Forbidden):
+    """The account may not have more machines."""
+
+
+class NoCapacity(Rejected):
+    """No server has room."""
+
+
+class Budget:
+    """What may be asked of CloudAPI: `rate` requests a second, `burst` at once, per account (CloudAPI's own throttle: 10 and 30).
+
+    Thread-safe. `left` and `age` carry over what the account's last holder left, and how many seconds ago.
+    """
+
+    def __init__(self, rate: float, burst: int, *, left: float | None = None, age: float | None = None) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._left = self._burst if left is None else min(self._burst, left + max(0.0, age or 0.0) * rate)
+        self._at = time.monotonic()
+        self._lock = threading.Lock()
+
+    def take(self, *, within: float = math.inf) -> bool:
+        """Take one request, waiting until there is one. False, and nothing taken, when that would be more than `within` seconds."""
+        with self._lock:
+            self._refill()
+            # Below zero is a place in the queue: each waits for its own.
+            wait = (1 - self._left) / self._rate
+            if wait > within:
+                return False
+            self._left -= 1
+        if wait > 0:
+            time.sleep(wait)
+        return True
+
+    def drain(self) -> None:
+        """CloudAPI counted more than we did: begin again from nothing."""
+        with self._lock:
+            self._refill()
+            self._left = min(self._left, 0.0)
+
+    @property
+    def left(self) -> float:
+        with self._lock:
+            self._refill()
+            return self._left
+
+    def _refill(self) -> None:
+        now = time.monotonic()
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+        self._at = now
+
+
+class Machine(NamedTuple):
+    """A machine as CloudAPI tells it. `body` is all it said."""
+
+    id: str
+    state: str
+    created: str
+    protected: bool
+    tags: Mapping[str, Any]
+    body: Mapping[str, Any]
+
+    def owner(self, group_ids: Container[str], by_name: Mapping[str, str]) -> str | None:
+        """The id of the group the machine belongs to, if that is one of `group_ids`.
+
+        A machine says so itself in `tsg.group`; one that the 2018 service made has only the group's name, and `by_name` maps the names
+        of that service's groups to their ids.
+        """
+        told = self.tags.get(TAG_GROUP)
+        if told is None:
+            return by_name.get(str(self.tags.get(TAG_NAME)))
+        return told if told in group_ids else None
+
+
+class Account(NamedTuple):
+    """An account of Triton."""
+
+    id: str
+    login: str
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds to wait for a connection, and for an answer."""
+
+    connect: float
+    read: float
+
+
+Sign = Callable[[str, str], Mapping[str, str]]
+
+
+class CloudAPI:
+    """The connections of one process to one CloudAPI. Thread-safe."""
+
+    def __init__(self, url: str, timeouts: Timeouts) -> None:
+        self._url = url.rstrip("/")
+        self._timeouts = (timeouts.connect, timeouts.read)
+        self._session = requests.Session()
+        # A netrc file would replace the Authorization we sign, and proxies are not asked for.
+        self._session.trust_env = False
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, max_retries=0)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+        self._session.headers.update({"Accept": "application/json", "Accept-Version": ACCEPT_VERSION, "User-Agent": "tsg"})
+
+    def close(self) -> None:
+        self._session.close()
+
+    def as_account(self, account: str, signer: Signer, budget: Budget | None = None) -> "Client":
+        """Calls signed by the account's management key, within a budget where one is given."""
+        return Client(self, account, lambda method, path: signer.headers(method, path, datetime.now(UTC)), budget)
+
+    def as_caller(self, account: str, date: str, authorization: str) -> "Client":
+        """Calls under the very signature that a user sent us. It must cover the date alone."""
+        return Client(self, account, lambda _method, _path: {"Date": date, "Authorization": authorization}, None)
+
+    def call(self, method: str, path: str, sign: Sign, body: Mapping[str, Any] | None = None) -> requests.Response:
+        """One request, one answer; whatever is not 2xx is raised."""
+        request = self._session.prepare_request(requests.Request(method, self._url + path, json=body))
+        request.headers.update(sign(method, request.path_url))
+        makes = method == "POST"
+        started = time.monotonic()
+        try:
+            response = self._session.send(request, timeout=self._timeouts, allow_redirects=False)
+        except requests.ConnectTimeout as error:
+            raise Unavailable(f"CloudAPI can't be reached: {_reason(error)}") from error
+        except requests.RequestException as error:
+            # Refused connections came to nothing; a connection that broke later may have done its work.
+            kind = AnswerLost if makes and not _never_sent(error) else Unavailable
+            raise kind(f"CloudAPI did not answer: {_reason(error)}") from error
+        took = time.monotonic() - started
+        _log.debug("cloudapi_call", method=method, path=path.partition("?")[0], status=response.status_code, ms=round(took * 1000))
+        if not 200 <= response.status_code < 300:
+            _fail(response, makes=makes, took=took)
+        return response
+
+
+class Client:
+    """CloudAPI for one account."""
+
+    def __init__(self, cloudapi: CloudAPI, account: str, sign: Sign, budget: Budget | None) -> None:
+        self._cloudapi = cloudapi
+        self._base = "/" + quote(account, safe="")
+        self._sign = sign
+        self._budget = budget
+
+    def turn(self, *, within: float) -> bool:
+        """Wait for the next request's turn within the budget. False when it would not come within so many seconds.
+
+        For calls before which something is to be written down: it is written when the turn has come, not while waiting for it.
+        """
+        return self._budget is None or self._budget.take(within=within)
+
+    def account(self) -> Account:
+        """Who the signer is: a sub-user gets the parent account."""
+        body = _object(self._call("GET", self._base))
+        return Account(_text(body, "id"), _text(body, "login"))
+
+    def key_fingerprint(self, name: str) -> str | None:
+        """The MD5 fingerprint of the account's key of this name, or None when there is none."""
+        try:
+            return _text(_object(self._call("GET", f"{self._base}/keys/{quote(name, safe='')}")), "fingerprint")
+        except NotFound:
+            return None
+
+    def add_key(self, name: str, public_line: str) -> None:
+        """Add a public key. `Rejected` when one of its name or fingerprint is there already."""
+        self._call("POST", f"{self._base}/keys", {"name": name, "key": public_line})
+
+    def machines(self, **filters: str) -> list[Machine]:
+        """All machines that match, page by page; `Unavailable` when a page is not what CloudAPI says of it.
+
+        CloudAPI leaves out the failed and the destroyed. A filter's value may hold `*`.
+        """
+        found: dict[str, Machine] = {}
+        offset = 0
+        while True:
+            query = urlencode({**filters, "limit": PAGE, "offset": offset})
+            response = self._call("GET", f"{self._base}/machines?{query}")
+            rows = _json(response)
+            if not isinstance(rows, list):
+                raise Unavailable("CloudAPI answered a list of machines that is none")
+            told = response.headers.get("x-resource-count", "")
+            if told.isdigit() and int(told) != len(rows):
+                raise Unavailable(f"CloudAPI announced {told} machines and sent {len(rows)}")
+            found.update((machine.id, machine) for machine in map(_machine, rows))
+            if len(rows) < PAGE:
+                return list(found.values())
+            offset += PAGE
+
+    def machine(self, machine_id: str) -> Machine | None:
+        """One machine in any state, `deleted` included; None when CloudAPI knows nothing of it."""
+        try:
+            response = self._call("GET", f"{self._base}/machines/{machine_id}")
+        except NotFound:
+            return None
+        except Rejected as error:
+            if error.status == 410:  # Destroyed: the body is the machine, or a mere id
+                return None
+            raise
+        return _machine(_json(response))
+
+    def create_machine(self, spec: Spec, *, name: str, tags: Mapping[str, str]) -> Machine:
+        """Make a machine from a template. Call `turn` first.
+
+        Everything goes into this one call: a machine is never there without its tags. The placeholder `{{shortId}}` in `name` becomes
+        the first 8 characters of the machine's id.
+        """
+        body: dict[str, Any] = {
+            "name": name,
+            "package": spec.package.lower(),
+            "image": spec.image_id.lower(),
+            "firewall_enabled": spec.firewall_enabled,
+        }
+        if spec.networks:
+            body["networks"] = [network.lower() for network in spec.networks]
+        metadata = dict(spec.metadata or {})
+        if spec.userdata:
+            metadata["user-data"] = spec.userdata
+        body |= {f"metadata.{key}": value for key, value in metadata.items()}
+        body |= {f"tag.{key}": value for key, value in {**(spec.tags or {}), **tags}.items()}
+        response = self._call("POST", f"{self._base}/machines", body, paid=True)
+        try:
+            return _machine(_json(response))
+        except Unavailable as error:
+            raise AnswerLost(str(error)) from error
+
+    def delete_machine(self, machine_id: str) -> None:
+        """Have a machine deleted. One that is gone already is as good. Call `turn` first."""
+        try:
+            self._call("DELETE", f"{self._base}/machines/{machine_id}", paid=True)
+        except NotFound:
+            return
+        except Rejected as error:
+            if error.status != 410:
+                raise
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, paid: bool = False) -> requests.Response:
+        if self._budget is None:
+            return self._cloudapi.call(method, path, self._sign, body)
+        for attempt in range(1, THROTTLED_TRIES + 1):
+            if attempt > 1 or not paid:
+                self._budget.take()
+            try:
+                return self._cloudapi.call(method, path, self._sign, body)
+            except Throttled:
+                self._budget.drain()
+                if attempt == THROTTLED_TRIES:
+                    raise
+        raise AssertionError("unreachable")
+
+
+def _fail(response: requests.Response, *, makes: bool, took: float) -> NoReturn:
+    status = response.status_code
+    code, message = _error_body(response)
+    told: dict[str, Any] = {"status": status, "code": code, "request_id": response.headers.get("request-id", "")}
+    text = message or f"CloudAPI answered {status}"
+    if status == 429:
+        raise Throttled(text, **told)
+    if status == 401:
+        raise Unauthorized(text, **told)
+    if status == 403:
+        raise (QuotaExceeded if "quota" in text.lower() else Forbidden)(text, **told)
+    if status == 404:
+        raise NotFound(text, **told)
+    if 400 <= status < 500:
+        raise (NoCapacity if code.startswith("NoAllocatableServers") else Rejected)(text, **told)
+    by_gateway = status in {502, 504} or (status != 500 and took > GATEWAY_SECONDS)
+    raise (AnswerLost if makes and by_gateway else Unavailable)(text, **told)
+
+
+def _error_body(response: requests.Response) -> tuple[str, str]:
+    """Code and message of an error, either of which may be missing."""
+    try:
+        body = response.json()
+    except ValueError:
+        return "", ""
+    if not isinstance(body, dict):
+        return "", ""
+    message = str(body.get("message") or "")
+    details = [_detail(error) for error in body.get("errors") or () if isinstance(error, dict)]
+    return str(body.get("code") or ""), "; ".join(filter(None, [message, *details]))[:2000]
+
+
+def _detail(error: Mapping[str, Any]) -> str:
+    return " ".join(str(error[key]) for key in ("field", "code", "message") if error.get(key))
+
+
+def _json(response: requests.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError as error:
+        raise Unavailable("CloudAPI answered something that is not JSON", status=response.status_code) from error
+
+
+def _object(response: requests.Response) -> Mapping[str, Any]:
+    body = _json(response)
+    if not isinstance(body, dict):
+        raise Unavailable("CloudAPI answered something that is no object", status=response.status_code)
+    return body
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = body.get(key)
+    if not isinstance(value, str) or not value:
+        raise Unavailable(f"CloudAPI answered an object without {key}")
+    return value
+
+
+def _machine(body: Any) -> Machine:
+    if not isinstance(body, dict):
+        raise Unavailable("CloudAPI answered a machine that is no object")
+    tags = body.get("tags")
+    return Machine(
+        id=_text(body, "id"),
+        state=_text(body, "state"),
+        created=str(body.get("created") or ""),
+        protected=body.get("deletion_protection") is True,
+        tags=tags if isinstance(tags, dict) else {},
+        body=body,
+    )
+
+
+def _never_sent(error: requests.RequestException) -> bool:
+    """Was there no connection to send the request on?"""
+    text = repr(error)
+    return isinstance(error, requests.ConnectionError) and ("NewConnectionError" in text or "NameResolutionError" in text)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the pool and the object addresses that urllib3 puts around it."""
+    cause = error.args[0] if error.args else error
+    reason = getattr(cause, "reason", cause)
+    return f"{type(error).__name__}: {str(reason).rsplit(': ', 1)[-1]}"

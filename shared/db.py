@@ -1,0 +1,128 @@
+"""The engine, and `transact`: begin, run, commit; and once more from the start when the database says so."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import psycopg2
+import sqlalchemy.exc
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.engine import URL
+
+from shared import log
+
+_log = log.get(__name__)
+
+T = TypeVar("T")
+
+#: SQLSTATEs that mean "nothing happened, try again": serialization failure and deadlock.
+RETRY_STATES = frozenset({"40001", "40P01"})
+#: Tries of one transaction, pauses between 10 ms and 1 s.
+TRIES = 10
+
+#: Seconds to wait for a TCP connection, and for a server that hangs in the middle of an answer.
+CONNECT_TIMEOUT = 5
+
+#: Seconds between looks for a database that is not there yet, when its kind must be found out.
+WAIT_PAUSE = 1.0
+
+
+class Database:
+    """Rows in, rows out: reads in autocommit, writes through `transact`.
+
+    A read takes one round trip instead of three: measured, 213 us against 366.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction of its own and commit.
+
+        `work` is run again, in a new transaction, when the database refuses to order it among the others (SQLSTATE 40001, 40P01);
+        so it must have no effect outside the database. Anything else it raises is rolled back and passed on.
+        """
+        for attempt in range(1, TRIES + 1):
+            try:
+                with self.engine.begin() as connection:
+                    return work(connection)
+            except sqlalchemy.exc.DBAPIError as error:
+                if attempt == TRIES or getattr(error.orig, "pgcode", None) not in RETRY_STATES:
+                    raise
+                _log.debug("transaction_retried", attempt=attempt)
+                time.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.01 * 2**attempt))
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection on which each statement stands for itself: for reads, and for writes that are one statement."""
+        with self._reader.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def connect(url: URL, *, pool_size: int) -> Database:
+    """A database with at most `pool_size` connections.
+
+    None is opened yet for PostgreSQL. A `cockroachdb` URL may lead to either kind of server (the `TSG_CRDB_*` variables of 2018 do not
+    say which), so that server is waited for and asked.
+    """
+    options = {"connect_timeout": CONNECT_TIMEOUT, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+    if url.get_backend_name() == "cockroachdb":
+        url = _as_found(url)
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=30,
+        pool_recycle=1800,
+        # A restarted database must cost nobody an answer: a dead connection is noticed before it is used.
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args=options,
+    )
+    return Database(engine)
+
+
+def is_unavailable(error: Exception) -> bool:
+    """Is this the database being away, as against a mistake of ours?"""
+    if isinstance(error, sqlalchemy.exc.TimeoutError):
+        return True
+    if not isinstance(error, sqlalchemy.exc.DBAPIError):
+        return False
+    state = getattr(error.orig, "pgcode", None) or ""
+    # 08: connection, 53: out of resources, 57: operator intervention (shutdown); 40: still no order after all tries
+    return isinstance(error, sqlalchemy.exc.OperationalError) or error.connection_invalidated or state[:2] in {"08", "40", "53", "57"}
+
+
+def constraint_of(error: sqlalchemy.exc.IntegrityError) -> str:
+    """The name of the constraint or unique index that a statement ran into."""
+    return getattr(getattr(error.orig, "diag", None), "constraint_name", None) or ""
+
+
+def _as_found(url: URL) -> URL:
+    """The URL with the dialect of the server that answers there, waiting for as long as it takes it to come up."""
+    while True:
+        try:
+            connection = psycopg2.connect(
+                host=url.host,
+                port=url.port,
+                user=url.username,
+                password=url.password,
+                dbname=url.database,
+                connect_timeout=CONNECT_TIMEOUT,
+            )
+        except psycopg2.OperationalError as error:
+            _log.warning("waiting_for_database", host=url.host, port=url.port, error=str(error).strip())
+            time.sleep(WAIT_PAUSE)
+            continue
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT version()")
+            (version,) = cursor.fetchone() or ("",)
+        connection.close()
+        return url if "CockroachDB" in version else url.set(drivername="postgresql+psycopg2")

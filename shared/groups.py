@@ -1,0 +1,251 @@
+"""Groups: so many instances of one template. Every change of what should be raises `generation` and makes the group due at once.
+
+Session first, never commits, no network.
+"""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, Interval, Row, Select, case, func, literal, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from shared import templates
+from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
+from shared.models import groups
+
+
+class Group(NamedTuple):
+    """A group as its owner sees it."""
+
+    id: str
+    name: str
+    template_id: str
+    capacity: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class Work(NamedTuple):
+    """A group as a worker sees it."""
+
+    id: str
+    name: str
+    template_id: str
+    #: Instances wanted: 0 once the group is deleted.
+    wanted: int
+    archived: bool
+    generation: int
+    failures: int
+    #: Seconds between looks at a group with which all is well.
+    interval: int
+    #: Made by the 2018 service: machines with its name and no group's id are its own.
+    by_name: bool
+    request_id: str | None
+
+
+_GROUP = (groups.c.id, groups.c.name, groups.c.template_id, groups.c.capacity, groups.c.created_at, groups.c.updated_at)
+_WORK = (
+    groups.c.id,
+    groups.c.name,
+    groups.c.template_id,
+    case((groups.c.archived, 0), else_=groups.c.capacity).label("wanted"),
+    groups.c.archived,
+    groups.c.generation,
+    groups.c.failures,
+    func.coalesce(groups.c.health_check_interval, 300),
+    groups.c.by_name,
+    groups.c.request_id,
+)
+#: What every change of what should be does besides.
+_TOUCHED = {"generation": groups.c.generation + 1, "updated_at": func.now(), "check_at": func.now()}
+
+
+def create(
+    connection: Connection,
+    account_id: str,
+    *,
+    name: str,
+    template_id: str,
+    capacity: int,
+    interval: int,
+    request_id: str | None,
+) -> Group:
+    """Store a group, due at once. `Invalid` for a template that the account does not have, `Conflict` for a name that is taken."""
+    _require_template(connection, account_id, template_id)
+    statement = (
+        upsert(groups)
+        .values(
+            name=name,
+            template_id=template_id,
+            account_id=account_id,
+            capacity=capacity,
+            health_check_interval=interval,
+            created_at=func.now(),
+            updated_at=func.now(),
+            archived=False,
+            check_at=func.now(),
+            request_id=request_id,
+            by_name=False,
+        )
+        .on_conflict_do_nothing(index_elements=["account_id", "name"], index_where=~groups.c.archived)
+        .returning(*_GROUP)
+    )
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        raise Conflict(f'Cannot create group "{name}", group name conflicts with existing group.')
+    return Group._make(row)
+
+
+def get(connection: Connection, account_id: str, group_id: str) -> Group:
+    """The account's live group of this id, or `NotFound`."""
+    return _one(connection, select(*_GROUP).where(*_live(account_id, group_id)), group_id)
+
+
+def named(connection: Connection, account_id: str, name: str) -> Group:
+    """The account's live group of this name, or `NotFound`."""
+    statement = select(*_GROUP).where(groups.c.account_id == account_id, groups.c.name == name, ~groups.c.archived)
+    return _one(connection, statement, f'named "{name}"')
+
+
+def listed(connection: Connection, account_id: str, *, limit: int) -> list[Group]:
+    """The account's live groups, oldest first."""
+    statement = (
+        select(*_GROUP)
+        .where(groups.c.account_id == account_id, ~groups.c.archived)
+        .order_by(groups.c.created_at, groups.c.id)
+        .limit(limit)
+    )
+    return [Group._make(row) for row in connection.execute(statement)]
+
+
+def is_by_name(connection: Connection, group_id: str) -> bool:
+    """Was the group made by the 2018 service, whose machines carry no group id?"""
+    return bool(connection.execute(select(groups.c.by_name).where(groups.c.id == group_id)).scalar_one_or_none())
+
+
+def change(
+    connection: Connection, account_id: str, group_id: str, *, name: str, template_id: str, capacity: int, request_id: str | None
+) -> Group:
+    """Give a group another template or capacity. `Refused` when `name` is not the group's: a name can't be changed."""
+    current = _one(connection, select(*_GROUP).where(*_live(account_id, group_id)).with_for_update(), group_id)
+    if current.name != name:
+        raise Refused(f'The group name "{name}" does not match the name on the record.')
+    if current.template_id != template_id:
+        _require_template(connection, account_id, template_id)
+    statement = (
+        update(groups)
+        .where(*_live(account_id, group_id))
+        .values(template_id=template_id, capacity=capacity, request_id=request_id, **_TOUCHED)
+        .returning(*_GROUP)
+    )
+    return Group._make(connection.execute(statement).one())
+
+
+def increment(connection: Connection, account_id: str, group_id: str, *, by: int, maximum: int, request_id: str | None) -> Group:
+    """Raise the capacity by so many, at most to `maximum`. `Refused` when it is there already. Two at once both count."""
+    # The sum can't leave the range of the column: a step beyond the maximum is no more than the maximum.
+    step = literal(min(by, maximum), BigInteger)
+    raised = func.least(groups.c.capacity + step, literal(maximum, BigInteger))
+    problem = f"The group capacity is already at or over the maximum of {maximum}."
+    return _step(connection, account_id, group_id, raised, groups.c.capacity < maximum, problem, request_id)
+
+
+def decrement(connection: Connection, account_id: str, group_id: str, *, by: int, minimum: int, request_id: str | None) -> Group:
+    """Lower the capacity by so many, at most to `minimum`. `Refused` when it is there already. Two at once both count."""
+    step = literal(min(by, 2**31), BigInteger)
+    lowered = func.greatest(groups.c.capacity - step, literal(minimum, BigInteger))
+    problem = f"The group capacity is already at or under the minimum of {minimum}."
+    return _step(connection, account_id, group_id, lowered, groups.c.capacity > minimum, problem, request_id)
+
+
+def archive(connection: Connection, account_id: str, group_id: str, *, request_id: str | None) -> None:
+    """Delete a group: its name is free at once, its instances go in the background. `NotFound` the second time."""
+    statement = (
+        update(groups)
+        .where(*_live(account_id, group_id))
+        .values(archived=True, request_id=request_id, **_TOUCHED)
+        .returning(groups.c.id)
+    )
+    if connection.execute(statement).one_or_none() is None:
+        raise _not_found(group_id)
+
+
+def due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
+    """The account's groups whose time to be looked at has come, the longest due first."""
+    statement = (
+        select(*_WORK)
+        .where(groups.c.account_id == account_id, groups.c.check_at <= func.now())
+        .order_by(groups.c.check_at, groups.c.id)
+        .limit(limit)
+    )
+    return [Work._make(row) for row in connection.execute(statement)]
+
+
+def checked(connection: Connection, group: Work, *, after: float, failures: int, error: str | None) -> None:
+    """Note a look at a group: the next one comes `after` seconds, or at once if the group was changed meanwhile."""
+    statement = (
+        update(groups)
+        .where(groups.c.id == group.id)
+        .values(
+            check_at=case(
+                (groups.c.generation == group.generation, func.now() + literal(timedelta(seconds=after), Interval())),
+                else_=func.now(),
+            ),
+            observed_generation=group.generation,
+            failures=failures,
+            last_error=error,
+        )
+    )
+    connection.execute(statement)
+
+
+def emptied(connection: Connection, group: Work) -> None:
+    """A deleted group has no instance left: it is never looked at again."""
+    statement = (
+        update(groups)
+        .where(groups.c.id == group.id, groups.c.archived)
+        .values(check_at=None, emptied_at=func.now(), observed_generation=group.generation, failures=0, last_error=None)
+    )
+    connection.execute(statement)
+
+
+def _step(
+    connection: Connection,
+    account_id: str,
+    group_id: str,
+    capacity: ColumnElement[int],
+    possible: ColumnElement[bool],
+    problem: str,
+    request_id: str | None,
+) -> Group:
+    statement = (
+        update(groups)
+        .where(*_live(account_id, group_id), possible)
+        .values(capacity=capacity, request_id=request_id, **_TOUCHED)
+        .returning(*_GROUP)
+    )
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        get(connection, account_id, group_id)
+        raise Refused(problem)
+    return Group._make(row)
+
+
+def _require_template(connection: Connection, account_id: str, template_id: str) -> None:
+    if not templates.is_live(connection, account_id, template_id):
+        raise Invalid([FieldError("template_id", f"there is no template {template_id}")])
+
+
+def _live(account_id: str, group_id: str) -> tuple[ColumnElement[bool], ...]:
+    return (groups.c.id == group_id, groups.c.account_id == account_id, ~groups.c.archived)
+
+
+def _one(connection: Connection, statement: Select[tuple[object, ...]], what: str) -> Group:
+    row: Row[tuple[object, ...]] | None = connection.execute(statement).one_or_none()
+    if row is None:
+        raise _not_found(what)
+    return Group._make(row)
+
+
+def _not_found(what: str) -> NotFound:
+    return NotFound(f"There is no group {what}.")

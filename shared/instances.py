@@ -1,0 +1,139 @@
+"""Instances: the launches and machines of groups, as far as this service knows them.
+
+A launch is written down before CloudAPI is asked, and its id goes with the machine as the tag `tsg.launch`; so whatever becomes of the
+answer, a later list tells what became of the launch. Everything a worker writes here is written under its lease, and a launch or a
+deletion moreover only while the group is still what it was when it was planned.
+
+Session first, never commits, no network.
+"""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Interval, Select, delete, exists, func, literal, or_, select, update
+from sqlalchemy import insert as plain_insert
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from shared.groups import Work
+from shared.leases import Lease, is_held
+from shared.models import groups, instances
+
+#: States of ours, beside those of CloudAPI (provisioning, ready, running, stopping, stopped, offline, failed, unknown).
+LAUNCHING = "launching"  # CloudAPI was asked, or is about to be; no answer is known
+DELETING = "deleting"  # CloudAPI was told to delete it, or is about to be
+GONE = "gone"
+
+#: A machine that CloudAPI still lists so long after it was seen to be gone is taken for living again.
+FORGET_AFTER = timedelta(minutes=10)
+#: Rows of what is gone are kept so long for whoever reads the database.
+KEEP_GONE = timedelta(days=1)
+
+
+class Instance(NamedTuple):
+    """One launch, or one machine that was found."""
+
+    id: str
+    group_id: str
+    machine_id: str | None
+    state: str
+    state_since: datetime
+    launched_at: datetime
+    gone_at: datetime | None
+
+
+_INSTANCE = (
+    instances.c.id,
+    instances.c.group_id,
+    instances.c.machine_id,
+    instances.c.state,
+    instances.c.state_since,
+    instances.c.launched_at,
+    instances.c.gone_at,
+)
+
+
+def of_groups(connection: Connection, group_ids: Collection[str]) -> tuple[datetime, list[Instance]]:
+    """The database's time, and all instances of these groups that are there or went a short while ago."""
+    recent = or_(instances.c.gone_at.is_(None), instances.c.gone_at > func.now() - literal(FORGET_AFTER, Interval()))
+    now: datetime = connection.execute(select(func.now())).scalar_one()
+    rows = connection.execute(select(*_INSTANCE).where(instances.c.group_id.in_(group_ids), recent))
+    return now, [Instance._make(row) for row in rows]
+
+
+def launch(connection: Connection, lease: Lease, group: Work) -> str | None:
+    """Write down a launch that is about to be asked for; its id. None when the lease or the group is not what it was."""
+    values = select(
+        literal(lease.account_id, instances.c.account_id.type), literal(group.id, instances.c.group_id.type), literal(LAUNCHING)
+    )
+    return _inserted(connection, values.where(is_held(lease), _unchanged(group)))
+
+
+def acknowledged(connection: Connection, launch_id: str, machine_id: str, state: str) -> None:
+    """CloudAPI has made the machine. No lease is asked for here: this is what happened, whoever holds the account now."""
+    statement = (
+        update(instances)
+        .where(instances.c.id == launch_id, instances.c.machine_id.is_(None))
+        .values(machine_id=machine_id, state=state, state_since=func.now(), gone_at=None)
+    )
+    connection.execute(statement)
+
+
+def refused(connection: Connection, launch_id: str) -> None:
+    """CloudAPI has made no machine: the launch never was."""
+    connection.execute(delete(instances).where(instances.c.id == launch_id, instances.c.machine_id.is_(None)))
+
+
+def found(connection: Connection, lease: Lease, group_id: str, machine_id: str, state: str) -> Instance:
+    """Write down a machine of the group that this service did not know, or took for gone."""
+    statement = (
+        upsert(instances)
+        .values(account_id=lease.account_id, group_id=group_id, machine_id=machine_id, state=state)
+        .on_conflict_do_update(
+            index_elements=["account_id", "machine_id"],
+            set_={"group_id": group_id, "state": state, "state_since": func.now(), "gone_at": None},
+        )
+        .returning(*_INSTANCE)
+    )
+    return Instance._make(connection.execute(statement).one())
+
+
+def seen(connection: Connection, lease: Lease, instance_id: str, state: str) -> None:
+    """Write down the state a machine was seen in. One that is being deleted stays so until it is gone."""
+    gone_at = func.now() if state == GONE else None
+    statement = update(instances).where(instances.c.id == instance_id, instances.c.state != state, is_held(lease))
+    if state != GONE:
+        statement = statement.where(instances.c.state != DELETING)
+    connection.execute(statement.values(state=state, state_since=func.now(), gone_at=gone_at))
+
+
+def deleting(connection: Connection, lease: Lease, group: Work, instance_id: str) -> bool:
+    """Write down that a machine is about to be deleted. False when the lease or the group is not what it was."""
+    statement = (
+        update(instances)
+        .where(instances.c.id == instance_id, is_held(lease), _unchanged(group))
+        .values(state=DELETING, state_since=func.now())
+        .returning(instances.c.id)
+    )
+    return connection.execute(statement).one_or_none() is not None
+
+
+def spared(connection: Connection, instance_id: str, state: str) -> None:
+    """CloudAPI refused to delete the machine: it is what it was."""
+    statement = update(instances).where(instances.c.id == instance_id, instances.c.state == DELETING)
+    connection.execute(statement.values(state=state, state_since=func.now()))
+
+
+def prune(connection: Connection) -> int:
+    """Forget what has been gone for `KEEP_GONE`; how many."""
+    old = instances.c.gone_at < func.now() - literal(KEEP_GONE, Interval())
+    return connection.execute(delete(instances).where(old)).rowcount
+
+
+def _inserted(connection: Connection, values: Select[tuple[str, str, str]]) -> str | None:
+    statement = plain_insert(instances).from_select(["account_id", "group_id", "state"], values).returning(instances.c.id)
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def _unchanged(group: Work) -> ColumnElement[bool]:
+    return exists(select(groups.c.id).where(groups.c.id == group.id, groups.c.generation == group.generation))

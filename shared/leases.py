@@ -1,0 +1,84 @@
+"""The lease on an account: one worker at a time changes an account's cloud.
+
+A row, visible in SQL, that works on PostgreSQL and CockroachDB and outlives Redis. Each holder gets a number, and every later write of
+its own is made on the condition that the number is still the newest (`is_held`): a holder that was frozen can't do harm on waking.
+Session first, never commits, no network. Times are the database's, so that no worker's clock matters.
+"""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Float, Interval, cast, exists, extract, func, literal, or_, select, update
+
+from shared.models import accounts, groups
+
+#: Seconds after which the clock rings again for an account that nobody has answered for.
+RING_AGAIN = 5
+
+
+class Lease(NamedTuple):
+    """The right to change an account's cloud, and what is known of its request budget."""
+
+    account_id: str
+    token: int
+    #: Requests left when the last holder was done, and seconds since then. None before the first.
+    budget_left: float | None
+    budget_age: float | None
+
+
+def take(connection: Connection, account_id: str, owner: str, *, seconds: int) -> Lease | None:
+    """Take the account's lease for so long, or get None while another holds it."""
+    statement = (
+        update(accounts)
+        .where(accounts.c.id == account_id, _free())
+        .values(lease_owner=owner, lease_token=accounts.c.lease_token + 1, lease_until=_in(seconds), rung_at=None)
+        .returning(
+            accounts.c.id,
+            accounts.c.lease_token,
+            accounts.c.budget_left,
+            cast(extract("epoch", func.now() - accounts.c.budget_at), Float),
+        )
+    )
+    row = connection.execute(statement).one_or_none()
+    return Lease._make(row) if row else None
+
+
+def renew(connection: Connection, lease: Lease, *, seconds: int) -> bool:
+    """Hold the lease for so long from now. False when it has gone to another, or ended."""
+    statement = update(accounts).where(*_mine(lease)).values(lease_until=_in(seconds)).returning(accounts.c.id)
+    return connection.execute(statement).one_or_none() is not None
+
+
+def release(connection: Connection, lease: Lease, *, budget_left: float) -> None:
+    """Give the lease back, with what is left of the budget for the next holder."""
+    statement = (
+        update(accounts)
+        .where(*_mine(lease))
+        .values(lease_owner=None, lease_until=None, budget_left=budget_left, budget_at=func.now())
+    )
+    connection.execute(statement)
+
+
+def is_held(lease: Lease) -> ColumnElement[bool]:
+    """The condition that a holder's writes carry."""
+    return exists(select(accounts.c.id).where(*_mine(lease)))
+
+
+def claim_due(connection: Connection, *, limit: int) -> list[str]:
+    """Accounts with a due group on which nobody works: each is told to one clock, and again only if nobody answers the bell."""
+    due = select(groups.c.account_id).where(groups.c.check_at <= func.now()).distinct().limit(limit)
+    unrung = or_(accounts.c.rung_at.is_(None), accounts.c.rung_at < func.now() - literal(timedelta(seconds=RING_AGAIN), Interval()))
+    statement = update(accounts).where(accounts.c.id.in_(due), _free(), unrung).values(rung_at=func.now()).returning(accounts.c.id)
+    return list(connection.execute(statement).scalars())
+
+
+def _in(seconds: int) -> ColumnElement[datetime]:
+    return func.now() + literal(timedelta(seconds=seconds), Interval())
+
+
+def _free() -> ColumnElement[bool]:
+    return or_(accounts.c.lease_until.is_(None), accounts.c.lease_until < func.now())
+
+
+def _mine(lease: Lease) -> tuple[ColumnElement[bool], ...]:
+    return (accounts.c.id == lease.account_id, accounts.c.lease_token == lease.token, accounts.c.lease_until > func.now())

@@ -1,0 +1,305 @@
+"""Every setting of every process, read once, at the door it comes in by.
+
+A value is looked for among the flags, then in the environment, then in the configuration file (TOML, the sections of the 2018
+service), then here. What is wrong is gathered and told in one message, by variable name, and no secret is ever repeated in it.
+"""
+
+import argparse
+import base64
+import binascii
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from environs import Env, EnvError, EnvValidationError
+from marshmallow import ValidationError
+from marshmallow.validate import Length, OneOf, Range, Regexp
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+#: Names in the 2018 file (or in the seed's example of it) that do not spell their variable.
+FILE_NAMES = {"TSG_AGENT_LOG_FORMAT": "TSG_LOG_FORMAT", "TSG_HTTP_DC": "TSG_TRITON_DC"}
+#: Sections and keys of the 2018 file that mean nothing any more.
+FILE_IGNORED = {"TSG_TSGCLI_VERSION", "TSG_CRDB_MODE"}
+
+LEVELS = ("DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
+
+#: AES-256: bytes in a key of TSG_SECRET_KEYS.
+SECRET_KEY_BYTES = 32
+
+HOW_TO_MAKE_A_KEY = "make one with: tsg-admin keys generate"
+
+
+class SettingsError(Exception):
+    """One or more values are wrong. `problems` maps the variable (or file key) to what is wrong with it."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        self.problems = dict(problems)
+        lines = [f"  {name}: {problem}" for name, problem in sorted(self.problems.items())]
+        super().__init__("wrong settings, nothing was started:\n" + "\n".join(lines))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a process was told. Durations are seconds unless a name says otherwise."""
+
+    log_level: str
+    log_format: str
+
+    database_url: URL = field(repr=False)
+    redis_url: str = field(repr=False)
+
+    http_bind: str
+    http_port: int
+    http_threads: int
+    #: Bytes. CloudAPI itself takes no request over 100,000.
+    http_max_body: int
+
+    triton_dc: str
+    triton_url: str
+    #: Where callers are authenticated; the CloudAPI above unless another is given.
+    triton_auth_url: str
+    triton_key_prefix: str
+    triton_whitelist: bool
+    #: CloudAPI's throttle: requests a second and in one burst, per account.
+    cloudapi_rate: float
+    cloudapi_burst: int
+    cloudapi_connect_timeout: float
+    cloudapi_read_timeout: float
+
+    nomad_url: str
+    nomad_port: int
+
+    scaler: str
+    max_capacity: int
+    health_check_interval: int
+    #: A machine that has not come up in this time is replaced.
+    provision_timeout: int
+    #: How long a create whose answer was lost may still turn up in CloudAPI's list.
+    launch_grace: int
+    #: An account's lease ends this long after its holder was last heard of.
+    lease_seconds: int
+    worker_threads: int
+
+    gops_enable: bool
+    gops_bind: str
+    gops_port: int
+    pprof_enable: bool
+    pprof_bind: str
+    pprof_port: int
+
+    dev_mode: bool
+    #: AES-256 keys for what is sealed at rest: the first seals, all open.
+    secret_keys: tuple[bytes, ...] = field(repr=False)
+
+    @property
+    def key_name(self) -> str:
+        """The name of the management key in CloudAPI."""
+        return f"{self.triton_key_prefix}_{self.triton_dc}"
+
+
+class _Source(Env):
+    """environs, reading from a mapping instead of from os.environ, and collecting what is wrong."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        super().__init__(eager=False)
+        self._values = values
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        return self._values.get(env_key, default)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that every program has. Their values go to `load(flags=...)`."""
+    parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file with the sections of the 2018 service")
+    parser.add_argument("--log-level", metavar="LEVEL", dest="TSG_LOG_LEVEL", help="DEBUG, INFO, WARN or ERROR (TSG_LOG_LEVEL)")
+    parser.add_argument("--log-format", metavar="FORMAT", dest="TSG_LOG_FORMAT", help="auto, json or human (TSG_LOG_FORMAT)")
+
+
+def load_arguments(arguments: argparse.Namespace, environ: Mapping[str, str], **keywords: Any) -> Settings:
+    """`load` with the flags of a parser that went through `add_arguments`."""
+    flags = {name: str(value) for name, value in vars(arguments).items() if name.startswith("TSG_") and value is not None}
+    return load(environ, flags=flags, file=arguments.config, **keywords)
+
+
+def load(
+    environ: Mapping[str, str],
+    *,
+    flags: Mapping[str, str] | None = None,
+    file: Path | None = None,
+    needs_keys: bool = True,
+) -> Settings:
+    """Read all settings, or raise `SettingsError` with everything that is wrong.
+
+    `needs_keys=False` is for the programs that have no use for `TSG_SECRET_KEYS`, the one that makes them among others.
+    """
+    problems: dict[str, str] = {}
+    from_file = _read_file(file, problems) if file else {}
+    values = {**from_file, **{k: v for k, v in environ.items() if k.startswith("TSG_")}, **(flags or {})}
+    env = _Source(values)
+    port = Range(min=1, max=65535, error="must be a port, 1 to 65535")
+    level = env.str("TSG_LOG_LEVEL", "INFO").upper()
+    if level not in LEVELS:
+        problems["TSG_LOG_LEVEL"] = "must be one of: " + ", ".join(LEVELS)
+    got: dict[str, Any] = {
+        "log_level": level,
+        "log_format": env.str("TSG_LOG_FORMAT", "auto", validate=OneOf(("auto", "json", "human", "zerolog"))),
+        "database_url": _database_url(env, problems),
+        "redis_url": env.str("TSG_REDIS_URL", "redis://127.0.0.1:6379/0", validate=_redis_url),
+        "http_bind": env.str("TSG_HTTP_BIND", "127.0.0.1", validate=Length(min=1)),
+        "http_port": env.int("TSG_HTTP_PORT", 3000, validate=Range(min=0, max=65535, error="must be a port, 0 to 65535")),
+        "http_threads": env.int("TSG_HTTP_THREADS", 8, validate=Range(1, 256)),
+        "http_max_body": env.int("TSG_HTTP_MAX_BODY", 100_000, validate=Range(1_000, 10_000_000)),
+        "triton_dc": env.str("TSG_TRITON_DC", "us-east-1", validate=Regexp(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")),
+        "triton_url": env.str("TSG_TRITON_URL", "https://us-east-1.api.joyent.com", validate=_http_url).rstrip("/"),
+        "triton_auth_url": env.str("TSG_TRITON_AUTH_URL", "", validate=_http_url).rstrip("/"),
+        "triton_key_prefix": env.str("TSG_TRITON_KEY_PREFIX", "TSG_Management", validate=Regexp(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")),
+        "triton_whitelist": env.bool("TSG_TRITON_WHITELIST", True),
+        "cloudapi_rate": env.float("TSG_CLOUDAPI_RATE", 10.0, validate=Range(0.1, 100_000)),
+        "cloudapi_burst": env.int("TSG_CLOUDAPI_BURST", 30, validate=Range(1, 100_000)),
+        "cloudapi_connect_timeout": env.float("TSG_CLOUDAPI_CONNECT_TIMEOUT", 3.05, validate=Range(0.1, 60)),
+        "cloudapi_read_timeout": env.float("TSG_CLOUDAPI_READ_TIMEOUT", 30.0, validate=Range(0.1, 300)),
+        "nomad_url": env.str("TSG_NOMAD_URL", "127.0.0.1"),
+        "nomad_port": env.int("TSG_NOMAD_PORT", 4646, validate=port),
+        "scaler": env.str("TSG_SCALER", "worker", validate=OneOf(("worker",))),
+        "max_capacity": env.int("TSG_MAX_CAPACITY", 100, validate=Range(1, 10_000)),
+        "health_check_interval": env.int("TSG_HEALTH_CHECK_INTERVAL", 300, validate=Range(10, 86_400)),
+        "provision_timeout": env.int("TSG_PROVISION_TIMEOUT", 300, validate=Range(10, 7_200)),
+        "launch_grace": env.int("TSG_LAUNCH_GRACE", 60, validate=Range(5, 600)),
+        "lease_seconds": env.int("TSG_LEASE_SECONDS", 10, validate=Range(3, 300)),
+        "worker_threads": env.int("TSG_WORKER_THREADS", 8, validate=Range(1, 64)),
+        "gops_enable": env.bool("TSG_GOPS_ENABLE", False),
+        "gops_bind": env.str("TSG_GOPS_BIND", "127.0.0.1"),
+        "gops_port": env.int("TSG_GOPS_PORT", 9090, validate=port),
+        "pprof_enable": env.bool("TSG_PPROF_ENABLE", False),
+        "pprof_bind": env.str("TSG_PPROF_BIND", "127.0.0.1"),
+        "pprof_port": env.int("TSG_PPROF_PORT", 9191, validate=port),
+        "dev_mode": env.bool("TSG_DEV_MODE", False),
+        "secret_keys": _secret_keys(env.str("TSG_SECRET_KEYS", ""), problems),
+    }
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        problems.update({name: _told(name, messages) for name, messages in error.error_messages.items()})
+    except EnvError as error:
+        problems["TSG_"] = str(error)
+    if needs_keys and not got["secret_keys"] and not got["dev_mode"] and "TSG_SECRET_KEYS" not in problems:
+        problems["TSG_SECRET_KEYS"] = f"is needed, since private keys are sealed at rest; {HOW_TO_MAKE_A_KEY}"
+    if problems:
+        raise SettingsError(problems)
+    got["triton_auth_url"] = got["triton_auth_url"] or got["triton_url"]
+    return Settings(**got)
+
+
+def variables() -> list[str]:
+    """The names of all variables that `load` reads."""
+    own = {f"TSG_{name.name.upper()}" for name in fields(Settings)}
+    return sorted(own | {f"TSG_CRDB_{part}" for part in ("DATABASE", "HOST", "PORT", "USER", "PASSWORD")})
+
+
+def _told(name: str, messages: object) -> str:
+    """The messages of one variable as text, without its value: it may be a secret in the wrong place."""
+    texts = messages if isinstance(messages, list) else [messages]
+    if name in {"TSG_REDIS_URL", "TSG_DATABASE_URL", "TSG_CRDB_PASSWORD"}:
+        return "is not usable: " + "; ".join(str(text) for text in texts)
+    return "; ".join(str(text) for text in texts)
+
+
+def _read_file(path: Path, problems: dict[str, str]) -> dict[str, str]:
+    try:
+        with path.open("rb") as stream:
+            tree = tomllib.load(stream)
+    except OSError as error:
+        problems["--config"] = f"{path} cannot be read: {error.strerror}"
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems["--config"] = f"{path} is not TOML: {error}"
+        return {}
+    known = set(variables())
+    values: dict[str, str] = {}
+    aliased: dict[str, str] = {}
+    for key, value in _leaves(tree):
+        name = "TSG_" + "_".join(key).upper().replace("-", "_")
+        where = f"{path.name}: {'.'.join(key)}"
+        if name in FILE_IGNORED:
+            continue
+        if not isinstance(value, str | int | float):
+            problems[where] = "must be a string, a number or a boolean"
+        elif name in FILE_NAMES:
+            aliased[FILE_NAMES[name]] = _as_variable(value)
+        elif name in known:
+            values[name] = _as_variable(value)
+        else:
+            problems[where] = f"is no setting (there is no {name})"
+    return {**aliased, **values}
+
+
+def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    found = []
+    for key, value in tree.items():
+        found += _leaves(value, (*path, key)) if isinstance(value, dict) else [((*path, key), value)]
+    return found
+
+
+def _as_variable(value: str | float) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _http_url(text: str) -> None:
+    if not text:
+        return
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        sound = False
+    if not sound or parts.query or parts.fragment or parts.username:
+        raise ValidationError("must be an http:// or https:// address")
+
+
+def _redis_url(text: str) -> None:
+    if not text.startswith(("redis://", "rediss://", "unix://")):
+        raise ValidationError("must begin with redis://, rediss:// or unix://")
+
+
+def _database_url(env: _Source, problems: dict[str, str]) -> URL | None:
+    """`TSG_DATABASE_URL`, or else one made of the `TSG_CRDB_*` parts."""
+    crdb = URL.create(
+        "cockroachdb+psycopg2",
+        username=env.str("TSG_CRDB_USER", "root"),
+        password=env.str("TSG_CRDB_PASSWORD", "") or None,
+        host=env.str("TSG_CRDB_HOST", "127.0.0.1"),
+        port=env.int("TSG_CRDB_PORT", 26257, validate=Range(min=1, max=65535, error="must be a port, 1 to 65535")) or 1,
+        database=env.str("TSG_CRDB_DATABASE", "triton"),
+    )
+    text = env.str("TSG_DATABASE_URL", "")
+    if not text:
+        return crdb
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        problems["TSG_DATABASE_URL"] = "is not a database URL"
+        return None
+    drivers = {"postgres": "postgresql", "postgresql": "postgresql", "cockroachdb": "cockroachdb", "cockroach": "cockroachdb"}
+    backend, _, driver = url.drivername.partition("+")
+    if backend not in drivers or driver not in {"", "psycopg2"}:
+        problems["TSG_DATABASE_URL"] = "must begin with postgresql:// or cockroachdb://"
+        return None
+    return url.set(drivername=f"{drivers[backend]}+psycopg2")
+
+
+def _secret_keys(text: str, problems: dict[str, str]) -> tuple[bytes, ...]:
+    keys = []
+    for number, part in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
+        try:
+            key = base64.b64decode(part, altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            key = b""
+        if len(key) != SECRET_KEY_BYTES:
+            problems["TSG_SECRET_KEYS"] = f"key {number} is not base64 of {SECRET_KEY_BYTES} bytes; {HOW_TO_MAKE_A_KEY}"
+            return ()
+        keys.append(key)
+    return tuple(keys)

@@ -1,0 +1,151 @@
+"""HTTP Signature, both directions: what a caller's Authorization header says, and our own for CloudAPI.
+
+Two forms are in use. Modern (draft-cavage): `Signature keyId="...",algorithm="...",headers="...",signature="<base64>"`, which covers
+lines of `name: value`. Legacy, the one of the curl function: the base64 follows the parameters after a space, and covers bare values.
+"""
+
+import base64
+import binascii
+import re
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import NamedTuple
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+#: Bytes. A longer Authorization header is refused unread: a signature by RSA 8192 and a long keyId fit.
+MAX_HEADER = 4096
+#: Seconds by which a Date may be off, as in CloudAPI.
+MAX_SKEW = 300
+
+#: The 2018 service's names of accounts and users, and with them the hyphen and account UUIDs.
+_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.@-]{2,254}"
+_KEY_ID = re.compile(rf"/(?P<account>{_NAME})(?:/users/(?P<user>{_NAME}))?/keys/(?P<key>[^/\"\s]{{1,512}})\Z", re.ASCII)
+_PARAMETER = re.compile(r'([a-zA-Z]+)="([^"]*)"', re.ASCII)
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}\Z", re.ASCII)
+
+
+class SignatureError(ValueError):
+    """The header, or the Date, is not what a signed request has. The text says what is wrong and holds nothing secret."""
+
+
+class Credentials(NamedTuple):
+    """What an Authorization header says."""
+
+    account: str
+    user: str | None
+    key: str
+    algorithm: str
+    #: Names of what is signed, in lower case.
+    headers: tuple[str, ...]
+    signature: bytes
+    legacy: bool
+
+    @property
+    def signs_only_date(self) -> bool:
+        """Such a header can be passed on to CloudAPI: it holds for any request of its time."""
+        return self.headers == ("date",)
+
+
+def parse(header: str) -> Credentials:
+    """Read an Authorization header, or raise `SignatureError`."""
+    if len(header) > MAX_HEADER:
+        raise SignatureError(f"the Authorization header is longer than {MAX_HEADER} bytes")
+    scheme, _, rest = header.partition(" ")
+    if scheme != "Signature":
+        raise SignatureError("the Authorization header must use the scheme Signature")
+    parameters, legacy_signature = _parameters(rest)
+    legacy = legacy_signature is not None
+    if legacy and "signature" in parameters:
+        raise SignatureError("the Authorization header holds two signatures")
+    for name in ("keyId", "algorithm"):
+        if not parameters.get(name):
+            raise SignatureError(f"the Authorization header has no {name}")
+    text = legacy_signature if legacy_signature is not None else parameters.get("signature", "")
+    key_id = _KEY_ID.match(parameters["keyId"])
+    if key_id is None:
+        raise SignatureError("keyId must read /ACCOUNT/keys/FINGERPRINT or /ACCOUNT/users/USER/keys/FINGERPRINT")
+    return Credentials(
+        account=key_id["account"],
+        user=key_id["user"],
+        key=key_id["key"],
+        algorithm=parameters["algorithm"].lower(),
+        headers=tuple(parameters.get("headers", "date").lower().split()),
+        signature=_decode(text),
+        legacy=legacy,
+    )
+
+
+def parse_date(text: str) -> datetime:
+    """The time of a Date header: RFC 1123 in GMT or UTC, or ISO 8601. `SignatureError` for anything else."""
+    try:
+        when = datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        raise SignatureError("the Date header is not a date") from None
+    if when.tzinfo is None:
+        # RFC 5322 gives -0000 to a time in UTC whose zone says nothing; an ISO date without a zone says too little.
+        if text[:1].isdigit():
+            raise SignatureError("the Date header has no time zone")
+        when = when.replace(tzinfo=UTC)
+    return when.astimezone(UTC)
+
+
+def check_skew(text: str, now: datetime) -> None:
+    """Refuse a Date more than `MAX_SKEW` seconds off."""
+    skew = abs((now - parse_date(text)).total_seconds())
+    if skew > MAX_SKEW:
+        raise SignatureError(f"the Date header is {skew:.0f} s off; at most {MAX_SKEW} s are allowed: set your clock")
+
+
+class Signer:
+    """Signs requests to CloudAPI with one RSA key, in the modern form, over the request line and the date."""
+
+    def __init__(self, account: str, fingerprint: str, private_pem: str) -> None:
+        private = serialization.load_pem_private_key(private_pem.encode(), password=None)
+        if not isinstance(private, rsa.RSAPrivateKey):
+            raise SignatureError("the management key is not an RSA key")
+        self._private = private
+        self._key_id = f"/{account}/keys/{fingerprint}"
+
+    def headers(self, method: str, path: str, now: datetime) -> dict[str, str]:
+        """Date and Authorization for one request. `path` is what goes over the wire, with its query."""
+        date = format_datetime(now.astimezone(UTC), usegmt=True)
+        text = f"(request-target): {method.lower()} {path}\ndate: {date}"
+        signed = self._private.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
+        # CloudAPI: commas without a space after them.
+        authorization = (
+            f'Signature keyId="{self._key_id}",algorithm="rsa-sha256",headers="(request-target) date",'
+            f'signature="{base64.b64encode(signed).decode()}"'
+        )
+        return {"Date": date, "Authorization": authorization}
+
+
+def _parameters(text: str) -> tuple[dict[str, str], str | None]:
+    """The `name="value"` parameters, and what follows them after a space (None when nothing does)."""
+    parameters: dict[str, str] = {}
+    at = 0
+    while match := _PARAMETER.match(text, at):
+        name = match[1]
+        if name in parameters:
+            raise SignatureError(f"the Authorization header has {name} twice")
+        parameters[name] = match[2]
+        at = match.end()
+        if text[at : at + 1] != ",":
+            break
+        at += 1
+    rest = text[at:]
+    if not rest:
+        return parameters, None
+    if not parameters or not rest.startswith(" "):
+        raise SignatureError('the parameters of the Authorization header must read name="value", with commas and no spaces between')
+    return parameters, rest[1:]
+
+
+def _decode(text: str) -> bytes:
+    if not _BASE64.match(text):
+        raise SignatureError("the signature is not base64")
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise SignatureError("the signature is not base64") from None

@@ -1,0 +1,149 @@
+"""Templates: what an instance is made from. Immutable: made, read, archived. Session first, never commits, no network."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Row, func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from shared.errors import Conflict, NotFound
+from shared.models import groups, templates
+
+
+class Spec(NamedTuple):
+    """What a user says of a template."""
+
+    name: str
+    package: str
+    image_id: str
+    firewall_enabled: bool = False
+    networks: Sequence[str] = ()
+    userdata: str = ""
+    metadata: Mapping[str, str] | None = None
+    tags: Mapping[str, str] | None = None
+
+
+class Template(NamedTuple):
+    """A template as it is stored."""
+
+    id: str
+    created_at: datetime
+    spec: Spec
+
+
+_COLUMNS = (
+    templates.c.id,
+    templates.c.created_at,
+    templates.c.template_name,
+    templates.c.package,
+    templates.c.image_id,
+    templates.c.firewall_enabled,
+    templates.c.networks,
+    templates.c.userdata,
+    templates.c.metadata,
+    templates.c.tags,
+)
+
+
+def create(connection: Connection, account_id: str, spec: Spec) -> Template:
+    """Store a template. `Conflict` when a live one of the account has its name."""
+    statement = (
+        upsert(templates)
+        .values(
+            template_name=spec.name,
+            account_id=account_id,
+            package=spec.package,
+            image_id=spec.image_id,
+            firewall_enabled=spec.firewall_enabled,
+            networks=",".join(spec.networks),
+            userdata=spec.userdata,
+            metadata=_to_text(spec.metadata),
+            tags=_to_text(spec.tags),
+            created_at=func.now(),
+            archived=False,
+        )
+        .on_conflict_do_nothing(index_elements=["account_id", "template_name"], index_where=~templates.c.archived)
+        .returning(*_COLUMNS)
+    )
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        raise Conflict(f'Cannot create template "{spec.name}", conflicts with another template.')
+    return _template(row)
+
+
+def get(connection: Connection, account_id: str, template_id: str) -> Template:
+    """The account's live template of this id, or `NotFound`."""
+    row = connection.execute(select(*_COLUMNS).where(*_live(account_id, template_id))).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no template {template_id}.")
+    return _template(row)
+
+
+def listed(connection: Connection, account_id: str, *, limit: int) -> list[Template]:
+    """The account's live templates, oldest first."""
+    statement = (
+        select(*_COLUMNS)
+        .where(templates.c.account_id == account_id, ~templates.c.archived)
+        .order_by(templates.c.created_at, templates.c.id)
+        .limit(limit)
+    )
+    return [_template(row) for row in connection.execute(statement)]
+
+
+def archive(connection: Connection, account_id: str, template_id: str) -> None:
+    """Delete a template: `NotFound`, or `Conflict` while a live group is made from it.
+
+    The row is locked first and the groups are looked at afterwards: `groups.create` and `groups.update` lock it too, so that no group
+    can come to use a template that is going.
+    """
+    locked = select(templates.c.id).where(*_live(account_id, template_id)).with_for_update()
+    if connection.execute(locked).one_or_none() is None:
+        raise NotFound(f"There is no template {template_id}.")
+    used = select(groups.c.id).where(groups.c.template_id == template_id, ~groups.c.archived).limit(1)
+    if connection.execute(used).one_or_none() is not None:
+        raise Conflict(f'Cannot delete template "{template_id}" while in use, must be removed from all groups first.')
+    connection.execute(update(templates).where(templates.c.id == template_id).values(archived=True))
+
+
+def is_live(connection: Connection, account_id: str, template_id: str) -> bool:
+    """Does the account have this template? Until the transaction ends it goes on having it."""
+    row = connection.execute(select(templates.c.id).where(*_live(account_id, template_id)).with_for_update(read=True))
+    return row.one_or_none() is not None
+
+
+def by_ids(connection: Connection, template_ids: set[str]) -> dict[str, Template]:
+    """Templates by id, the archived ones too."""
+    if not template_ids:
+        return {}
+    rows = connection.execute(select(*_COLUMNS).where(templates.c.id.in_(template_ids)))
+    return {row.id: _template(row) for row in rows}
+
+
+def _live(account_id: str, template_id: str) -> tuple[ColumnElement[bool], ...]:
+    return (templates.c.id == template_id, templates.c.account_id == account_id, ~templates.c.archived)
+
+
+def _to_text(mapping: Mapping[str, str] | None) -> str | None:
+    return None if mapping is None else json.dumps(mapping)
+
+
+def _to_mapping(text: str | None) -> dict[str, str] | None:
+    """The 2018 service left NULL, nothing or `null` where there was nothing."""
+    mapping = json.loads(text) if text else None
+    return mapping if isinstance(mapping, dict) else None
+
+
+def _template(row: Row[tuple[object, ...]]) -> Template:
+    spec = Spec(
+        name=row.template_name,
+        package=row.package,
+        image_id=row.image_id,
+        firewall_enabled=bool(row.firewall_enabled),
+        networks=[network for network in (row.networks or "").split(",") if network],
+        userdata=row.userdata or "",
+        metadata=_to_mapping(row.metadata),
+        tags=_to_mapping(row.tags),
+    )
+    return Template(row.id, row.created_at, spec)

@@ -1,0 +1,110 @@
+"""tsg-api: settings -> database, CloudAPI, queue -> app -> waitress. The environment is read here only."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from waitress.server import create_server
+
+from shared import db, log, settings
+from shared.accounts import Account
+from shared.cloudapi import Client, CloudAPI, Timeouts
+from shared.keys import Sealer
+from shared.management import NoManagementKey, client_for
+from shared.queue import Bell, make_broker
+from shared.settings import Settings
+from tsg_api.app import create_app
+from tsg_api.auth import Authenticator, DevelopmentMode, Signed
+from tsg_api.errors import Unavailable
+from tsg_api.service import Service
+
+_log = log.get(__name__)
+
+#: Bytes that waitress takes in before the app refuses what is over its own limit, with a proper answer.
+TAKEN_IN = 16 * 1024 * 1024
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="tsg-api", description="Serve the HTTP API of Triton Service Groups.")
+    settings.add_arguments(parser)
+    parser.add_argument("--bind", metavar="ADDRESS", dest="TSG_HTTP_BIND", help="address to listen on (TSG_HTTP_BIND)")
+    parser.add_argument("--port", metavar="PORT", dest="TSG_HTTP_PORT", help="port to listen on, 0 for a free one (TSG_HTTP_PORT)")
+    try:
+        chosen = settings.load_arguments(parser.parse_args(arguments), os.environ)
+    except settings.SettingsError as error:
+        print(f"tsg-api: {error}", file=sys.stderr)
+        return 2
+    log.configure(chosen.log_level, chosen.log_format)
+    return serve(chosen)
+
+
+def serve(chosen: Settings) -> int:
+    """Serve until a signal comes."""
+    database = db.connect(chosen.database_url, pool_size=chosen.http_threads)
+    timeouts = Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout)
+    clouds = CloudAPI(chosen.triton_url, timeouts)
+    door = clouds if chosen.triton_auth_url == chosen.triton_url else CloudAPI(chosen.triton_auth_url, timeouts)
+    sealer = Sealer(chosen.secret_keys)
+    bell = Bell(make_broker(chosen.redis_url))
+    service = Service(
+        db=database,
+        ring=bell.ring,
+        cloud=_cloud(database, clouds, sealer),
+        max_capacity=chosen.max_capacity,
+        max_body=chosen.http_max_body,
+        interval=chosen.health_check_interval,
+    )
+    authenticator: Authenticator = (
+        DevelopmentMode(database)
+        if chosen.dev_mode
+        else Signed(database, door, sealer, key_name=chosen.key_name, whitelist=chosen.triton_whitelist)
+    )
+    if chosen.dev_mode:
+        _log.warning("development_mode", meaning="every request is the seeded account's, whoever sends it")
+    try:
+        server = create_server(
+            create_app(service, authenticator),
+            host=chosen.http_bind,
+            port=chosen.http_port,
+            threads=chosen.http_threads,
+            ident=None,
+            connection_limit=1000,
+            channel_timeout=30,
+            cleanup_interval=5,
+            asyncore_use_poll=True,
+            max_request_header_size=16_384,
+            max_request_body_size=TAKEN_IN,
+            expose_tracebacks=False,
+            clear_untrusted_proxy_headers=True,
+        )
+    except OSError as error:
+        print(f"tsg-api: cannot listen on {chosen.http_bind}:{chosen.http_port}: {error.strerror}", file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, _stop)
+    _log.info("listening", url=f"http://{chosen.http_bind}:{server.effective_port}", threads=chosen.http_threads)
+    server.run()  # until _stop, or Ctrl-C; lets the requests under way finish
+    server.close()
+    bell.close()
+    database.close()
+    _log.info("stopped")
+    return 0
+
+
+def _cloud(database: db.Database, clouds: CloudAPI, sealer: Sealer) -> Callable[[Account], Client]:
+    def cloud(account: Account) -> Client:
+        try:
+            return client_for(database, clouds, sealer, account)
+        except NoManagementKey as error:
+            raise Unavailable(str(error)) from None
+
+    return cloud
+
+
+def _stop(_number: int, _frame: object) -> None:
+    raise SystemExit
+
+
+if __name__ == "__main__":
+    sys.exit(main())

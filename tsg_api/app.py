@@ -1,0 +1,23 @@
+"""The app: routes, the order of middleware, error handlers. Any WSGI server may serve it."""
+
+import falcon
+
+from tsg_api import errors, groups, templates
+from tsg_api.auth import Authenticate, Authenticator
+from tsg_api.observe import Observe
+from tsg_api.service import Service
+
+
+def create_app(service: Service, authenticator: Authenticator) -> falcon.App[falcon.Request, falcon.Response]:
+    """The WSGI application."""
+    app = falcon.App(middleware=[Observe(), Authenticate(authenticator)])
+    app.req_options.strip_url_path_trailing_slash = True
+    errors.install(app)
+    app.add_route(templates.BASE, templates.Templates(service))
+    app.add_route(templates.BASE + "/{template_id}", templates.Template(service))
+    app.add_route(groups.BASE, groups.Groups(service))
+    app.add_route(groups.BASE + "/{group_id}", groups.Group(service))
+    app.add_route(groups.BASE + "/{group_id}/increment", groups.Increment(service))
+    app.add_route(groups.BASE + "/{group_id}/decrement", groups.Decrement(service))
+    app.add_route(groups.BASE + "/{group_id}/instances", groups.Instances(service))
+    return app

@@ -1,0 +1,113 @@
+"""What was raised, worded for the wire."""
+
+import falcon
+import sqlalchemy.exc
+
+from shared import db, log
+from shared.cloudapi import CloudAPIError
+from shared.errors import Conflict, Invalid, NotFound, Refused
+from tsg_api import render
+from tsg_api.parse import Unreadable
+
+_log = log.get(__name__)
+
+#: Seconds after which to try again what failed for want of a database or CloudAPI.
+RETRY_AFTER = 5
+
+
+class Unauthenticated(Exception):
+    """401: the request does not prove who sent it."""
+
+
+class NotAuthorized(Exception):
+    """403: it is known who sent the request, and that they may not."""
+
+
+class Unavailable(Exception):
+    """503: something that the request needs is away."""
+
+
+class TooLarge(Exception):
+    """413: the body is over the limit."""
+
+
+_CODES = {
+    400: "BadRequest",
+    401: "InvalidCredentials",
+    403: "NotAuthorized",
+    404: "ResourceNotFound",
+    405: "MethodNotAllowed",
+    409: "Conflict",
+    412: "PreconditionFailed",
+    413: "PayloadTooLarge",
+    422: "InvalidArgument",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+}
+
+
+def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
+    """Have the app answer every error in the contract's form."""
+    app.add_error_handler(Exception, _unexpected)
+    app.add_error_handler(falcon.HTTPError, _http)
+    for kind, status in {
+        NotFound: falcon.HTTP_404,
+        Conflict: falcon.HTTP_409,
+        Refused: falcon.HTTP_400,
+        NotAuthorized: falcon.HTTP_403,
+        TooLarge: falcon.HTTP_413,
+    }.items():
+        app.add_error_handler(kind, _plain(status))
+    app.add_error_handler(Invalid, _invalid)
+    app.add_error_handler(Unauthenticated, _unauthenticated)
+    app.add_error_handler((Unavailable, CloudAPIError), _unavailable)
+    app.add_error_handler((sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError), _database)
+
+
+def _plain(status: str) -> object:
+    code = _CODES[int(status[:3])]
+
+    def handle(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: object) -> None:
+        render.error(resp, status, code, str(ex))
+
+    return handle
+
+
+def _invalid(_req: falcon.Request, resp: falcon.Response, ex: Invalid, _params: object) -> None:
+    code = "InvalidContent" if isinstance(ex, Unreadable) else "InvalidArgument"
+    render.error(resp, falcon.HTTP_422, code, str(ex), ex.fields)
+
+
+def _unauthenticated(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: object) -> None:
+    resp.set_header("WWW-Authenticate", "Signature")
+    render.error(resp, falcon.HTTP_401, "InvalidCredentials", str(ex))
+
+
+def _unavailable(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: object) -> None:
+    _log.warning("unavailable", error=str(ex))
+    resp.set_header("Retry-After", str(RETRY_AFTER))
+    render.error(resp, falcon.HTTP_503, "ServiceUnavailable", str(ex))
+
+
+def _database(req: falcon.Request, resp: falcon.Response, ex: Exception, params: object) -> None:
+    if not db.is_unavailable(ex):
+        _unexpected(req, resp, ex, params)
+        return
+    _log.error("database_unavailable", error=str(ex))
+    resp.set_header("Retry-After", str(RETRY_AFTER))
+    render.error(resp, falcon.HTTP_503, "ServiceUnavailable", "The database can't be reached now; nothing was changed.")
+
+
+def _http(_req: falcon.Request, resp: falcon.Response, ex: falcon.HTTPError, _params: object) -> None:
+    """What Falcon itself refuses: unknown paths, wrong methods, broken requests."""
+    status = falcon.code_to_http_status(ex.status_code)
+    for name, value in (ex.headers or {}).items() if isinstance(ex.headers, dict) else ex.headers or ():
+        resp.set_header(name, value)
+    code = _CODES.get(ex.status_code, "BadRequest" if ex.status_code < 500 else "InternalError")
+    render.error(resp, status, code, ex.description or f"{ex.title}.")
+
+
+def _unexpected(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: object) -> None:
+    _log.error("request_failed", exc_info=ex)
+    render.error(resp, falcon.HTTP_500, "InternalError", "The service failed on this request; its log has the X-Request-Id.")

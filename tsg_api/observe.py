@@ -1,0 +1,39 @@
+"""What is seen of a request from outside: its id, and one line in the log."""
+
+import re
+import time
+import uuid
+
+import falcon
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from shared import log
+
+_log = log.get("tsg_api.access")
+
+_SANE = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
+
+
+class Observe:
+    """Middleware, the outermost."""
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        given = req.get_header("X-Request-Id") or ""
+        request_id = given if _SANE.match(given) else str(uuid.uuid4())
+        req.context.request_id = request_id
+        req.context.started = time.perf_counter()
+        resp.set_header("X-Request-Id", request_id)
+        clear_contextvars()
+        bind_contextvars(request_id=request_id)
+
+    def process_response(self, req: falcon.Request, resp: falcon.Response, _resource: object, _succeeded: bool) -> None:
+        account = req.context.get("account")
+        _log.info(
+            "request",
+            method=req.method,
+            path=req.path,
+            status=int(resp.status[:3]),
+            ms=round((time.perf_counter() - req.context.started) * 1000, 1),
+            account=account.name if account else None,
+            peer=req.remote_addr,
+        )

@@ -1,0 +1,213 @@
+"""Bodies from the wire: every limit and message of the contract is here. All that is wrong with a body is told at once."""
+
+import re
+import unicodedata
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+from shared.errors import FieldError, Invalid
+from shared.templates import Spec
+
+#: Characters. CloudAPI and Nomad name things after a group; 182 leaves room for their suffixes.
+MAX_GROUP_NAME = 182
+MAX_TEMPLATE_NAME = 255
+
+#: Tags that begin so are how this service knows its machines.
+RESERVED_TAGS = "tsg."
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+_GROUP_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
+
+_COUNTS = "only positive integers are allowed for instance count & max and min range"
+
+_TYPES = {
+    "string_type": "must be a string",
+    "string_unicode": "must be valid Unicode",
+    "bool_type": "must be a boolean",
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "int_parsing_size": "is too large",
+    "list_type": "must be an array",
+    "dict_type": "must be an object",
+}
+
+
+class Unreadable(Invalid):
+    """The body is not a JSON object."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__([FieldError("body", message)])
+
+
+def is_uuid(text: str) -> bool:
+    """A UUID in its plain form: no braces, no `urn:`."""
+    return _UUID.match(text) is not None
+
+
+def _refuse(message: str) -> PydanticCustomError:
+    # The text may hold braces of the user's: it goes in as a value, not as a format.
+    return PydanticCustomError("contract", "{message}", {"message": message})
+
+
+def _uuid(called: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not is_uuid(value):
+            raise _refuse(f"{called} must be a valid UUID")
+        return value
+
+    return AfterValidator(check)
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise _refuse("cannot contain a NUL character")
+    return value
+
+
+def _template_name(value: str) -> str:
+    if not value:
+        raise _refuse("template name cannot be empty")
+    if len(value) > MAX_TEMPLATE_NAME:
+        raise _refuse(f"template name cannot be more than {MAX_TEMPLATE_NAME} characters")
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise _refuse("template name cannot contain control characters")
+    return value
+
+
+def _group_name(value: str) -> str:
+    if not value:
+        raise _refuse("group name cannot be empty")
+    if len(value) > MAX_GROUP_NAME:
+        raise _refuse(f"group name cannot be more than {MAX_GROUP_NAME} characters")
+    if not _GROUP_NAME.match(value):
+        raise _refuse("group name must begin with a letter or a digit and hold only letters, digits, '_', '.' and '-'")
+    return value
+
+
+def _capacity(value: int, info: ValidationInfo) -> int:
+    if value < 0:
+        raise _refuse("group capacity cannot be a negative number")
+    most = (info.context or {})["max_capacity"]
+    if value > most:
+        raise _refuse(f"group capacity cannot be more than {most} compute instances")
+    return value
+
+
+def _count(value: int | None) -> int | None:
+    if value is None or value < 0:
+        raise _refuse(_COUNTS)
+    return value
+
+
+def _maximum(value: int | None, info: ValidationInfo) -> int | None:
+    most = (info.context or {})["max_capacity"]
+    if value is not None and value > most:
+        raise _refuse(f"max_instance cannot be more than {most} compute instances")
+    return value
+
+
+def _tags(value: dict[str, str] | None) -> dict[str, str] | None:
+    for name in value or ():
+        if not name:
+            raise _refuse("tags cannot have an empty name")
+        if name.startswith(RESERVED_TAGS):
+            raise _refuse(f"tags cannot begin with {RESERVED_TAGS!r}: those are this service's own")
+    return value
+
+
+def _metadata(value: dict[str, str] | None) -> dict[str, str] | None:
+    if value and "" in value:
+        raise _refuse("metadata cannot have an empty name")
+    return value
+
+
+class _Body(BaseModel):
+    """JSON types are taken as they are (no "5" for 5, no 10.0 for 10); fields we don't know are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_missing(cls, data: Any) -> Any:
+        # Go clients send null for an empty array.
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
+Text = Annotated[str, AfterValidator(_no_nul)]
+Pairs = dict[Text, Text] | None
+
+
+class TemplateBody(_Body):
+    """`POST /v1/tsg/templates`."""
+
+    template_name: Annotated[str, AfterValidator(_template_name)] = ""
+    package: Annotated[str, _uuid("package")] = ""
+    image_id: Annotated[str, _uuid("imageID")] = ""
+    firewall_enabled: bool = False
+    networks: list[Annotated[str, _uuid("each network")]] = []
+    userdata: Text = ""
+    metadata: Annotated[Pairs, AfterValidator(_metadata)] = None
+    tags: Annotated[Pairs, AfterValidator(_tags)] = None
+
+    def spec(self) -> Spec:
+        return Spec(
+            name=self.template_name,
+            package=self.package,
+            image_id=self.image_id,
+            firewall_enabled=self.firewall_enabled,
+            networks=self.networks,
+            userdata=self.userdata,
+            metadata=self.metadata,
+            tags=self.tags,
+        )
+
+
+class GroupBody(_Body):
+    """`POST` and `PUT /v1/tsg/groups`. The Go SDK leaves out a capacity of 0."""
+
+    group_name: Annotated[str, AfterValidator(_group_name)] = ""
+    template_id: Annotated[str, _uuid("template ID")] = ""
+    capacity: Annotated[int, AfterValidator(_capacity)] = 0
+
+
+class IncrementBody(_Body):
+    """`PUT /v1/tsg/groups/<id>/increment`."""
+
+    instance_count: Annotated[int | None, AfterValidator(_count)] = None
+    max_instance: Annotated[int | None, AfterValidator(_count), AfterValidator(_maximum)] = None
+
+
+class DecrementBody(_Body):
+    """`PUT /v1/tsg/groups/<id>/decrement`."""
+
+    instance_count: Annotated[int | None, AfterValidator(_count)] = None
+    min_instance: Annotated[int | None, AfterValidator(_count)] = None
+
+
+B = TypeVar("B", bound=_Body)
+
+
+def body(model: type[B], data: bytes, *, max_capacity: int) -> B:
+    """The body as its model, or `Invalid` with every field that is wrong (`Unreadable` when it is no JSON object at all)."""
+    if not data.strip():
+        raise Unreadable("the body is empty; it must be a JSON object")
+    try:
+        return model.model_validate_json(data, context={"max_capacity": max_capacity})
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+    for detail in details:
+        if detail["type"] == "json_invalid":
+            raise Unreadable(f"the body is not JSON: {detail['msg'].removeprefix('Invalid JSON: ')}")
+        if not detail["loc"]:
+            raise Unreadable("the body must be a JSON object")
+    raise Invalid([_field_error(detail["type"], detail["loc"], detail["msg"]) for detail in details])
+
+
+def _field_error(kind: str, location: tuple[int | str, ...], message: str) -> FieldError:
+    name = ".".join(str(part) for part in location if part != "[key]")
+    if kind == "contract":
+        needs_name = message.startswith("cannot ")
+        return FieldError(name, f"{name} {message}" if needs_name else message)
+    return FieldError(name, f"{name} {_TYPES.get(kind, message)}")

@@ -1,0 +1,49 @@
+"""What every resource needs: the rows, the bell, the clouds, and the two ways a request names something."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import falcon
+
+from shared.accounts import Account
+from shared.cloudapi import Client
+from shared.db import Database
+from shared.errors import NotFound
+from tsg_api import parse
+from tsg_api.errors import TooLarge
+
+#: Objects in a list without paging.
+LIST_MOST = 10_000
+
+
+class Service(NamedTuple):
+    """What the resources of one app share."""
+
+    db: Database
+    ring: Callable[[str], None]
+    #: CloudAPI by the management key of an account.
+    cloud: Callable[[Account], Client]
+    max_capacity: int
+    max_body: int
+    #: Seconds between checks of a new group.
+    interval: int
+
+
+B = TypeVar("B", bound=parse._Body)
+
+
+def read_body(req: falcon.Request, model: type[B], service: Service) -> B:
+    """The request's body as `model`: `TooLarge`, or `Invalid` with all that is wrong."""
+    if (req.content_length or 0) > service.max_body:
+        raise TooLarge(f"The body is larger than {service.max_body} bytes.")
+    data = req.bounded_stream.read(service.max_body + 1)
+    if len(data) > service.max_body:
+        raise TooLarge(f"The body is larger than {service.max_body} bytes.")
+    return parse.body(model, data, max_capacity=service.max_capacity)
+
+
+def found_id(kind: str, text: str) -> str:
+    """An id from the path, in lower case. What is no UUID is no object either: `NotFound`."""
+    if not parse.is_uuid(text):
+        raise NotFound(f"There is no {kind} {text[:64]}.")
+    return text.lower()

@@ -1,0 +1,82 @@
+"""tsg-worker: answers bells with `converge`, in threads. More workers are more of these processes."""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+
+from dramatiq import Worker
+
+from shared import db, log, settings
+from shared.cloudapi import CloudAPI, Timeouts
+from shared.keys import Sealer
+from shared.settings import Settings
+from tsg_workers import actors
+from tsg_workers.converge import Converger, Pace
+from tsg_workers.plan import Limits
+
+_log = log.get(__name__)
+
+#: Milliseconds between looks into an idle queue: how late a bell may be heard.
+IDLE_MS = 50
+#: Milliseconds that a pass under way is given to finish when the worker is told to stop.
+STOP_MS = 25_000
+#: Connections to the database: each pass writes from several threads, for a moment each.
+POOL = 16
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="tsg-worker", description="Bring groups to their capacity, as bells ring.")
+    settings.add_arguments(parser)
+    parser.add_argument("--threads", metavar="N", dest="TSG_WORKER_THREADS", help="accounts worked on at once (TSG_WORKER_THREADS)")
+    try:
+        chosen = settings.load_arguments(parser.parse_args(arguments), os.environ)
+    except settings.SettingsError as error:
+        print(f"tsg-worker: {error}", file=sys.stderr)
+        return 2
+    log.configure(chosen.log_level, chosen.log_format)
+    return work(chosen)
+
+
+def make_converger(chosen: Settings, database: db.Database) -> Converger:
+    """A converger with this process's name on its leases."""
+    return Converger(
+        database,
+        CloudAPI(chosen.triton_url, Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout)),
+        Sealer(chosen.secret_keys),
+        Pace(
+            rate=chosen.cloudapi_rate,
+            burst=chosen.cloudapi_burst,
+            lease_seconds=chosen.lease_seconds,
+            limits=Limits(chosen.provision_timeout, chosen.launch_grace),
+        ),
+        owner=f"{socket.gethostname()}:{os.getpid()}",
+    )
+
+
+def work(chosen: Settings) -> int:
+    """Answer bells until a signal comes."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    database = db.connect(chosen.database_url, pool_size=POOL)
+    broker = actors.connect(chosen.redis_url)
+    actors.declare(broker, make_converger(chosen, database).converge)
+    broker.emit_after("process_boot")
+    worker = Worker(broker, worker_threads=chosen.worker_threads, worker_timeout=IDLE_MS)
+    worker.start()
+    _log.info("working", threads=chosen.worker_threads)
+    stop.wait()
+    _log.info("stopping")
+    worker.stop(timeout=STOP_MS)
+    broker.close()
+    database.close()
+    _log.info("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

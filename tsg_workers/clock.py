@@ -1,0 +1,71 @@
+"""tsg-clock: rings for whatever is due and not being worked on. Several may run: each due account is told to one of them."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import redis
+import sqlalchemy.exc
+
+from shared import db, instances, leases, log, settings
+from shared.queue import QUEUE, make_broker, send
+from shared.settings import Settings
+
+_log = log.get(__name__)
+
+#: Seconds between looks at what is due.
+TICK = 1.0
+#: Accounts rung for at one look.
+MOST = 1000
+#: Seconds between clearances of what is long gone.
+PRUNE = 600.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="tsg-clock", description="Ring for the groups that are due to be looked at.")
+    settings.add_arguments(parser)
+    try:
+        chosen = settings.load_arguments(parser.parse_args(arguments), os.environ, needs_keys=False)
+    except settings.SettingsError as error:
+        print(f"tsg-clock: {error}", file=sys.stderr)
+        return 2
+    log.configure(chosen.log_level, chosen.log_format)
+    return tick(chosen)
+
+
+def tick(chosen: Settings) -> int:
+    """Ring until a signal comes. A database or a Redis that is away is waited for."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    database = db.connect(chosen.database_url, pool_size=2)
+    broker = make_broker(chosen.redis_url)
+    broker.declare_queue(QUEUE)
+    _log.info("ticking")
+    pruned_at = 0.0
+    while not stop.is_set():
+        try:
+            with database.read() as connection:
+                due = leases.claim_due(connection, limit=MOST)
+                if time.monotonic() - pruned_at > PRUNE:
+                    instances.prune(connection)
+                    pruned_at = time.monotonic()
+            for account_id in due:
+                send(broker, account_id)
+        except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
+            _log.warning("database_unavailable", error=str(error))
+        except redis.RedisError as error:
+            _log.warning("bell_not_heard", accounts=len(due), error=str(error))
+        stop.wait(TICK)
+    broker.close()
+    database.close()
+    _log.info("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

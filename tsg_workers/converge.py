@@ -1,0 +1,374 @@
+"""Bring an account's groups to their capacity: look once, plan each due group, act in parallel, say when to look again.
+
+Level, not edge: nothing here asks what happened. It may be run at any time, by several at once (the lease lets one in), and be killed
+anywhere: what it was about is in the rows, and the next one goes on.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import chain, zip_longest
+
+from sqlalchemy import Connection
+from structlog.contextvars import bound_contextvars
+
+from shared import accounts, cloudapi, groups, instances, leases, log, templates
+from shared.accounts import Account
+from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, TAG_TEMPLATE, Budget, Client, CloudAPI, CloudAPIError, Machine
+from shared.db import Database
+from shared.groups import Work
+from shared.instances import DELETING, GONE, LAUNCHING, Instance
+from shared.keys import Sealer
+from shared.leases import Lease
+from shared.management import NoManagementKey, client_for
+from shared.templates import Template
+from tsg_workers.lease import Keeper
+from tsg_workers.plan import Limits, Plan, Sight, is_lost, plan
+
+_log = log.get(__name__)
+
+#: Requests under way at once for one account. Creates take seconds in CloudAPI, and the budget is per second.
+PARALLEL = 32
+#: Groups that one pass takes up; the rest are due still, and come next.
+GROUPS_A_PASS = 200
+#: Seconds after which a pass begins nothing new.
+PASS_SECONDS = 10.0
+#: Seconds for which one call of `converge` goes on making passes before it lets other accounts have the thread.
+TURN_SECONDS = 20.0
+#: Seconds for which a machine that CloudAPI acknowledged may be missing from its list without being asked for.
+LISTED_AFTER = 5.0
+
+#: Seconds between looks while something is moving: a quarter of the time it has been moving for, within these bounds.
+SOONEST, LATEST = 1.0, 15.0
+#: Seconds between looks after trouble: doubled each time, up to this.
+LONGEST_BACKOFF = 600.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The settings of converging. Seconds, but for the budget."""
+
+    rate: float
+    burst: int
+    lease_seconds: int
+    limits: Limits
+
+
+@dataclass
+class Outcome:
+    """What a pass did for one group."""
+
+    launched: int = 0
+    deleted: int = 0
+    errors: list[str] = field(default_factory=list)
+    #: Something was left for the next pass: no time, no budget, or the group was changed meanwhile.
+    unfinished: bool = False
+
+
+class Converger:
+    """Converges accounts. One for a process; thread-safe."""
+
+    def __init__(self, database: Database, clouds: CloudAPI, sealer: Sealer, pace: Pace, *, owner: str) -> None:
+        self._db = database
+        self._clouds = clouds
+        self._sealer = sealer
+        self._pace = pace
+        self._owner = owner
+
+    def converge(self, account_id: str) -> bool:
+        """Work on the account's due groups until none is due, or for `TURN_SECONDS`. True when some are due still.
+
+        Returns at once when another worker holds the account's lease.
+        """
+        taken_at = time.monotonic()
+        with self._db.read() as connection:
+            lease = leases.take(connection, account_id, self._owner, seconds=self._pace.lease_seconds)
+        if lease is None:
+            _log.debug("lease_is_taken", account_id=account_id)
+            return False
+        budget = Budget(self._pace.rate, self._pace.burst, left=lease.budget_left, age=lease.budget_age)
+        with bound_contextvars(account_id=account_id), Keeper(self._db, lease, seconds=self._pace.lease_seconds, taken_at=taken_at) as keeper:
+            try:
+                return self._turn(lease, keeper, budget, until=taken_at + TURN_SECONDS)
+            finally:
+                with self._db.read() as connection:
+                    leases.release(connection, lease, budget_left=budget.left)
+
+    def _turn(self, lease: Lease, keeper: Keeper, budget: Budget, *, until: float) -> bool:
+        while keeper.holds:
+            with self._db.read() as connection:
+                due = groups.due(connection, lease.account_id, limit=GROUPS_A_PASS)
+                account = accounts.get(connection, lease.account_id) if due else None
+            if not due:
+                return False
+            if time.monotonic() > until:
+                return True
+            if account is None:
+                self._put_off(due, "The account is disabled.")
+                return False
+            try:
+                client = client_for(self._db, self._clouds, self._sealer, account, budget)
+                _Pass(self._db, client, lease, keeper, self._pace.limits).run(due)
+            except NoManagementKey as error:
+                self._put_off(due, str(error))
+            except CloudAPIError as error:
+                self._put_off(due, str(error))
+                if isinstance(error, cloudapi.Unauthorized):
+                    self._forget_registration(account)
+        return False
+
+    def _put_off(self, due: Sequence[Work], problem: str) -> None:
+        """Nothing can be done for any of these groups now."""
+        _log.warning("groups_put_off", groups=len(due), error=problem)
+        with self._db.read() as connection:
+            for group in due:
+                groups.checked(connection, group, after=backoff(group.failures + 1), failures=group.failures + 1, error=problem)
+
+    def _forget_registration(self, account: Account) -> None:
+        """CloudAPI does not know the management key any more: the account's next request puts it there again."""
+        with self._db.read() as connection:
+            key = accounts.key_of(connection, account.id)
+            if key is not None:
+                accounts.mark_registered(connection, key.id, registered=False)
+
+
+class _Pass:
+    """One look at an account's machines, and what follows from it for its due groups."""
+
+    def __init__(self, database: Database, client: Client, lease: Lease, keeper: Keeper, limits: Limits) -> None:
+        self._db = database
+        self._client = client
+        self._lease = lease
+        self._keeper = keeper
+        self._limits = limits
+        self._deadline = time.monotonic() + PASS_SECONDS
+
+    def run(self, due: Sequence[Work]) -> None:
+        machines = self._client.machines(**{f"tag.{TAG_NAME}": "*"})
+        now, sights = self._observe(due, machines)
+        plans = {group.id: plan(group, sights[group.id], now, self._limits) for group in due}
+        outcomes = self._act(due, plans)
+        with self._db.read() as connection:
+            for group in due:
+                self._conclude(connection, group, plans[group.id], outcomes[group.id], sights[group.id], now)
+
+    # What is
+
+    def _observe(self, due: Sequence[Work], machines: Sequence[Machine]) -> tuple[datetime, dict[str, list[Sight]]]:
+        """Lay the list beside the rows: each machine to its group, each row to its machine."""
+        ids = {group.id for group in due}
+        by_name = {group.name: group.id for group in due if group.by_name}
+        owned = {machine.id: (machine, owner) for machine in machines if (owner := machine.owner(ids, by_name)) is not None}
+        with self._db.read() as connection:
+            now, known = instances.of_groups(connection, ids)
+        missing = [
+            instance
+            for instance in known
+            if instance.machine_id is not None
+            and instance.state != GONE
+            and instance.machine_id not in owned
+            and (now - instance.launched_at).total_seconds() > LISTED_AFTER
+        ]
+        looked = self._look(missing)
+        return now, self._db.transact(lambda connection: self._record(connection, ids, known, owned, looked, now))
+
+    def _look(self, missing: Sequence[Instance]) -> dict[str, Machine | None]:
+        """Ask for each machine that the list does not have. None: it is gone. Not in the answer: there was no time to ask."""
+
+        def ask(instance: Instance) -> tuple[str, Machine | None] | None:
+            machine_id = instance.machine_id or ""
+            if not self._keeper.holds or not self._client.turn(within=self._deadline - time.monotonic()):
+                return None
+            return machine_id, self._client.machine(machine_id)
+
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            return dict(filter(None, pool.map(ask, missing)))
+
+    def _record(
+        self,
+        connection: Connection,
+        ids: Iterable[str],
+        known: Sequence[Instance],
+        owned: Mapping[str, tuple[Machine, str]],
+        looked: Mapping[str, Machine | None],
+        now: datetime,
+    ) -> dict[str, list[Sight]]:
+        """Write down what was seen, and give it back group by group."""
+        sights: dict[str, list[Sight]] = {group_id: [] for group_id in ids}
+        by_machine = {instance.machine_id: instance for instance in known if instance.machine_id}
+        launches = {instance.id: instance for instance in known if instance.state == LAUNCHING}
+        for machine, group_id in owned.values():
+            instance = by_machine.get(machine.id)
+            launch = launches.pop(str(machine.tags.get(TAG_LAUNCH)), None)
+            if instance is None and launch is not None:
+                instances.acknowledged(connection, launch.id, machine.id, machine.state)
+                instance = launch._replace(machine_id=machine.id, state=machine.state, state_since=now)
+            elif instance is None:
+                instance = instances.found(connection, self._lease, group_id, machine.id, machine.state)
+                _log.info("instance_found", group_id=group_id, machine_id=machine.id, state=machine.state)
+            elif instance.state != GONE:
+                instance = self._seen(connection, instance, machine.state, now)
+            sights[group_id].append(Sight(instance, machine.created, machine.protected))
+        for machine_id, told in looked.items():
+            instance = self._seen(connection, by_machine[machine_id], told.state if told and told.state != "deleted" else GONE, now)
+            sights[instance.group_id].append(Sight(instance, told.created if told else "", told.protected if told else False))
+        for instance in known:
+            if instance.machine_id is not None:
+                if instance.machine_id not in owned and instance.machine_id not in looked:
+                    sights[instance.group_id].append(Sight(instance))
+            elif instance.id in launches:
+                if is_lost(instance, now, self._limits):
+                    instances.refused(connection, instance.id)
+                    _log.warning("launch_lost", group_id=instance.group_id, launch_id=instance.id)
+                else:
+                    sights[instance.group_id].append(Sight(instance))
+        return sights
+
+    def _seen(self, connection: Connection, instance: Instance, state: str, now: datetime) -> Instance:
+        if instance.state == state or (instance.state == DELETING and state != GONE):
+            return instance
+        instances.seen(connection, self._lease, instance.id, state)
+        _log.info("instance_seen", group_id=instance.group_id, machine_id=instance.machine_id, state=state, was=instance.state)
+        return instance._replace(state=state, state_since=now)
+
+    # What to do about it
+
+    def _act(self, due: Sequence[Work], plans: Mapping[str, Plan]) -> dict[str, Outcome]:
+        """Carry the plans out, in parallel, going round the groups: a large one keeps no small one waiting."""
+        outcomes = {group.id: Outcome() for group in due}
+        with self._db.read() as connection:
+            made_from = templates.by_ids(connection, {group.template_id for group in due if plans[group.id].launches})
+        by_group = [self._actions(group, plans[group.id], outcomes[group.id], made_from) for group in due]
+        in_turn = [action for action in chain.from_iterable(zip_longest(*by_group)) if action is not None]
+        if in_turn:
+            with ThreadPoolExecutor(min(PARALLEL, len(in_turn))) as pool:
+                for done in [pool.submit(action) for action in in_turn]:
+                    done.result()
+        return outcomes
+
+    def _actions(
+        self, group: Work, planned: Plan, outcome: Outcome, made_from: Mapping[str, Template]
+    ) -> list[Callable[[], None]]:
+        def deleting(instance: Instance, why: str) -> Callable[[], None]:
+            return lambda: self._delete(group, instance, why, outcome)
+
+        def launching() -> None:
+            self._launch(group, made_from[group.template_id], outcome)
+
+        return [
+            *(deleting(instance, "unhealthy") for instance in planned.unhealthy),
+            *(deleting(instance, "surplus") for instance in planned.surplus),
+            *[launching] * planned.launches,
+        ]
+
+    def _may_go_on(self, outcome: Outcome) -> bool:
+        """Wait for the budget; False when the pass should begin nothing more for this group."""
+        if outcome.unfinished:
+            return False
+        if not self._keeper.holds or not self._client.turn(within=self._deadline - time.monotonic()) or not self._keeper.holds:
+            outcome.unfinished = True
+            return False
+        return True
+
+    def _launch(self, group: Work, template: Template, outcome: Outcome) -> None:
+        with bound_contextvars(group_id=group.id, request_id=group.request_id):
+            if not self._may_go_on(outcome):
+                return
+            with self._db.read() as connection:
+                launch_id = instances.launch(connection, self._lease, group)
+            if launch_id is None:
+                outcome.unfinished = True
+                return
+            tags = {TAG_NAME: group.name, TAG_GROUP: group.id, TAG_TEMPLATE: template.id, TAG_LAUNCH: launch_id}
+            # The placeholder gives the alias of 2018, tsg-<template>-<instance>, without a second request.
+            name = f"tsg-{template.id[:8]}-{{{{shortId}}}}"
+            try:
+                machine = self._client.create_machine(template.spec, name=name, tags=tags)
+            except cloudapi.AnswerLost as error:
+                # It may have been made: the launch goes on counting until a list shows it, or time shows that it was not.
+                outcome.errors.append(str(error))
+                _log.warning("launch_answer_lost", launch_id=launch_id, error=str(error))
+            except CloudAPIError as error:
+                with self._db.read() as connection:
+                    instances.refused(connection, launch_id)
+                self._failed("launch_failed", outcome, error, launch_id=launch_id)
+            else:
+                with self._db.read() as connection:
+                    instances.acknowledged(connection, launch_id, machine.id, machine.state)
+                outcome.launched += 1
+                _log.info("instance_launched", launch_id=launch_id, machine_id=machine.id)
+
+    def _delete(self, group: Work, instance: Instance, why: str, outcome: Outcome) -> None:
+        machine_id = instance.machine_id or ""
+        with bound_contextvars(group_id=group.id, request_id=group.request_id, machine_id=machine_id):
+            if not self._may_go_on(outcome):
+                return
+            with self._db.read() as connection:
+                if not instances.deleting(connection, self._lease, group, instance.id):
+                    outcome.unfinished = True
+                    return
+            try:
+                self._client.delete_machine(machine_id)
+            except CloudAPIError as error:
+                with self._db.read() as connection:
+                    instances.spared(connection, instance.id, instance.state)
+                self._failed("deletion_failed", outcome, error)
+            else:
+                outcome.deleted += 1
+                _log.info("instance_deleted", why=why, was=instance.state)
+
+    def _failed(self, event: str, outcome: Outcome, error: CloudAPIError, **fields: object) -> None:
+        if isinstance(error, cloudapi.Throttled):
+            outcome.unfinished = True
+        else:
+            outcome.errors.append(str(error))
+        _log.warning(event, error=str(error), status=error.status, code=error.code, cloudapi_request_id=error.request_id, **fields)
+
+    # When to look again
+
+    def _conclude(
+        self, connection: Connection, group: Work, planned: Plan, outcome: Outcome, sights: Sequence[Sight], now: datetime
+    ) -> None:
+        if group.archived and planned.empty:
+            groups.emptied(connection, group)
+            _log.info("group_emptied", group_id=group.id, request_id=group.request_id)
+            return
+        came_up = any(sight.instance.state == "running" and sight.instance.state_since == now for sight in sights)
+        trouble = outcome.errors or planned.unhealthy
+        failures = group.failures + 1 if trouble and not came_up else 0 if came_up or not trouble and planned.settled else group.failures
+        after = next_look(planned, outcome, failures, group.interval, now)
+        error = outcome.errors[-1] if outcome.errors else None
+        groups.checked(connection, group, after=after, failures=failures, error=error)
+        if outcome.launched or outcome.deleted or outcome.errors:
+            _log.info(
+                "group_checked",
+                group_id=group.id,
+                request_id=group.request_id,
+                wanted=group.wanted,
+                launched=outcome.launched,
+                deleted=outcome.deleted,
+                errors=len(outcome.errors),
+                next_look=round(after, 1),
+            )
+
+
+def next_look(planned: Plan, outcome: Outcome, failures: int, interval: int, now: datetime) -> float:
+    """Seconds until the group is to be looked at again."""
+    if failures and (outcome.errors or planned.unhealthy):
+        return backoff(failures)
+    if outcome.unfinished:
+        return 0.0
+    if outcome.launched or outcome.deleted:
+        return SOONEST
+    if planned.moving and planned.moved_at is not None:
+        return min(LATEST, float(interval), max(SOONEST, (now - planned.moved_at).total_seconds() / 4))
+    # A little early and a little apart, so that groups made together are not checked together for ever.
+    return interval * random.uniform(0.9, 1.0)
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after so many failures in a row: 1 to 2, 2 to 4, ... up to `LONGEST_BACKOFF`."""
+    return min(LONGEST_BACKOFF, 2.0 ** min(failures, 20)) * random.uniform(0.5, 1.0)

@@ -1,0 +1,53 @@
+"""Holding an account's lease while working: a thread renews it, and whoever is about to act asks whether it still holds."""
+
+import threading
+import time
+from types import TracebackType
+
+import sqlalchemy.exc
+
+from shared import leases, log
+from shared.db import Database
+from shared.leases import Lease
+
+_log = log.get(__name__)
+
+
+class Keeper:
+    """A context in which a lease is renewed, three times in its term."""
+
+    def __init__(self, database: Database, lease: Lease, *, seconds: int, taken_at: float) -> None:
+        self._database = database
+        self._lease = lease
+        self._seconds = seconds
+        self._until = taken_at + seconds
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name=f"lease-{lease.account_id[:8]}", daemon=True)
+
+    @property
+    def holds(self) -> bool:
+        """Is the lease certainly ours? Told by this machine's steady clock, counted from before it was last renewed."""
+        return time.monotonic() < self._until
+
+    def __enter__(self) -> "Keeper":
+        self._thread.start()
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _renew(self) -> None:
+        while not self._done.wait(self._seconds / 3):
+            asked_at = time.monotonic()
+            try:
+                with self._database.read() as connection:
+                    renewed = leases.renew(connection, self._lease, seconds=self._seconds)
+            except sqlalchemy.exc.SQLAlchemyError as error:
+                _log.warning("lease_not_renewed", account_id=self._lease.account_id, error=str(error))
+                continue
+            if not renewed:
+                _log.warning("lease_lost", account_id=self._lease.account_id)
+                self._until = 0.0
+                return
+            self._until = asked_at + self._seconds
