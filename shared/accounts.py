@@ -106,4 +106,3 @@ def mark_registered(connection: Connection, key_id: str, *, registered: bool) ->
     """Note that CloudAPI knows the key, or that it does not know it any more."""
     when = func.now() if registered else None
     connection.execute(update(keys).where(keys.c.id == key_id).values(registered_at=when, updated_at=func.now()))
-

@@ -1,15 +1,15 @@
 """Triton's CloudAPI: one method a call, results with names, errors by what the caller must do.
 
-    CloudAPIError
-      Unavailable       it can't be reached, or failed: nothing came of the request that a new list would not show. Later
-        AnswerLost      a request that makes something went out and no usable answer came back: it may yet take effect
-      Throttled         too many requests. Slower
-      Unauthorized      the signature is not accepted
-      Rejected          the request will not do as it stands (4xx); `code` and the text say why
-        NotFound        no such thing
-        Forbidden       the account may not do this
-          QuotaExceeded   the account may not have more machines
-        NoCapacity      no server has room for the machine now
+CloudAPIError
+  Unavailable       it can't be reached, or failed: nothing came of the request that a new list would not show. Later
+    AnswerLost      a request that makes something went out and no usable answer came back: it may yet take effect
+  Throttled         too many requests. Slower
+  Unauthorized      the signature is not accepted
+  Rejected          the request will not do as it stands (4xx); `code` and the text say why
+    NotFound        no such thing
+    Forbidden       the account may not do this
+      QuotaExceeded   the account may not have more machines
+    NoCapacity      no server has room for the machine now
 """
 
 import math

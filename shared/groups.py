@@ -110,10 +110,7 @@ def named(connection: Connection, account_id: str, name: str) -> Group:
 def listed(connection: Connection, account_id: str, *, limit: int) -> list[Group]:
     """The account's live groups, oldest first."""
     statement = (
-        select(*_GROUP)
-        .where(groups.c.account_id == account_id, ~groups.c.archived)
-        .order_by(groups.c.created_at, groups.c.id)
-        .limit(limit)
+        select(*_GROUP).where(groups.c.account_id == account_id, ~groups.c.archived).order_by(groups.c.created_at, groups.c.id).limit(limit)
     )
     return [Group._make(row) for row in connection.execute(statement)]
 
@@ -161,10 +158,7 @@ def decrement(connection: Connection, account_id: str, group_id: str, *, by: int
 def archive(connection: Connection, account_id: str, group_id: str, *, request_id: str | None) -> None:
     """Delete a group: its name is free at once, its instances go in the background. `NotFound` the second time."""
     statement = (
-        update(groups)
-        .where(*_live(account_id, group_id))
-        .values(archived=True, request_id=request_id, **_TOUCHED)
-        .returning(groups.c.id)
+        update(groups).where(*_live(account_id, group_id)).values(archived=True, request_id=request_id, **_TOUCHED).returning(groups.c.id)
     )
     if connection.execute(statement).one_or_none() is None:
         raise _not_found(group_id)

@@ -46,9 +46,7 @@ def generate() -> KeyPair:
 
 def of_private_key(private: rsa.RSAPrivateKey) -> KeyPair:
     """The pair that belongs to a private key."""
-    pem = private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-    )
+    pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
     line = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
     return KeyPair(pem.decode(), line, fingerprint(line))
 

@@ -52,9 +52,7 @@ def renew(connection: Connection, lease: Lease, *, seconds: int) -> bool:
 def release(connection: Connection, lease: Lease, *, budget_left: float) -> None:
     """Give the lease back, with what is left of the budget for the next holder."""
     statement = (
-        update(accounts)
-        .where(*_mine(lease))
-        .values(lease_owner=None, lease_until=None, budget_left=budget_left, budget_at=func.now())
+        update(accounts).where(*_mine(lease)).values(lease_owner=None, lease_until=None, budget_left=budget_left, budget_at=func.now())
     )
     connection.execute(statement)
 

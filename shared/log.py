@@ -55,7 +55,7 @@ def configure(level: str, log_format: str, *, stream: TextIO | None = None) -> N
 
 def get(name: str) -> Any:
     """A logger whose events carry the name of their module."""
-    return structlog.get_logger(logger=name)
+    return structlog.get_logger(module=name)
 
 
 def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

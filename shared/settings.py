@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from environs import Env, EnvError, EnvValidationError
+from environs import Env, EnvValidationError
 from marshmallow import ValidationError
 from marshmallow.validate import Length, OneOf, Range, Regexp
 from sqlalchemy.engine import URL, make_url
@@ -106,10 +106,10 @@ class _Source(Env):
 
     def __init__(self, values: Mapping[str, str]) -> None:
         super().__init__(eager=False)
-        self._values = values
+        self._mapping = values
 
     def _get_value(self, env_key: str, default: Any) -> Any:
-        return self._values.get(env_key, default)
+        return self._mapping.get(env_key, default)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,8 +137,8 @@ def load(
     `needs_keys=False` is for the programs that have no use for `TSG_SECRET_KEYS`, the one that makes them among others.
     """
     problems: dict[str, str] = {}
-    from_file = _read_file(file, problems) if file else {}
-    values = {**from_file, **{k: v for k, v in environ.items() if k.startswith("TSG_")}, **(flags or {})}
+    from_file: dict[str, str] = _read_file(file, problems) if file else {}
+    values = from_file | {name: value for name, value in environ.items() if name.startswith("TSG_")} | dict(flags or {})
     env = _Source(values)
     port = Range(min=1, max=65535, error="must be a port, 1 to 65535")
     level = env.str("TSG_LOG_LEVEL", "INFO").upper()
@@ -154,8 +154,8 @@ def load(
         "http_threads": env.int("TSG_HTTP_THREADS", 8, validate=Range(1, 256)),
         "http_max_body": env.int("TSG_HTTP_MAX_BODY", 100_000, validate=Range(1_000, 10_000_000)),
         "triton_dc": env.str("TSG_TRITON_DC", "us-east-1", validate=Regexp(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")),
-        "triton_url": env.str("TSG_TRITON_URL", "https://us-east-1.api.joyent.com", validate=_http_url).rstrip("/"),
-        "triton_auth_url": env.str("TSG_TRITON_AUTH_URL", "", validate=_http_url).rstrip("/"),
+        "triton_url": _url(env, "TSG_TRITON_URL", "https://us-east-1.api.joyent.com"),
+        "triton_auth_url": _url(env, "TSG_TRITON_AUTH_URL", ""),
         "triton_key_prefix": env.str("TSG_TRITON_KEY_PREFIX", "TSG_Management", validate=Regexp(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")),
         "triton_whitelist": env.bool("TSG_TRITON_WHITELIST", True),
         "cloudapi_rate": env.float("TSG_CLOUDAPI_RATE", 10.0, validate=Range(0.1, 100_000)),
@@ -183,9 +183,8 @@ def load(
     try:
         env.seal()
     except EnvValidationError as error:
-        problems.update({name: _told(name, messages) for name, messages in error.error_messages.items()})
-    except EnvError as error:
-        problems["TSG_"] = str(error)
+        told = error.error_messages if isinstance(error.error_messages, Mapping) else {"TSG": error.error_messages}
+        problems.update({name: "; ".join(messages) for name, messages in told.items()})
     if needs_keys and not got["secret_keys"] and not got["dev_mode"] and "TSG_SECRET_KEYS" not in problems:
         problems["TSG_SECRET_KEYS"] = f"is needed, since private keys are sealed at rest; {HOW_TO_MAKE_A_KEY}"
     if problems:
@@ -198,14 +197,6 @@ def variables() -> list[str]:
     """The names of all variables that `load` reads."""
     own = {f"TSG_{name.name.upper()}" for name in fields(Settings)}
     return sorted(own | {f"TSG_CRDB_{part}" for part in ("DATABASE", "HOST", "PORT", "USER", "PASSWORD")})
-
-
-def _told(name: str, messages: object) -> str:
-    """The messages of one variable as text, without its value: it may be a secret in the wrong place."""
-    texts = messages if isinstance(messages, list) else [messages]
-    if name in {"TSG_REDIS_URL", "TSG_DATABASE_URL", "TSG_CRDB_PASSWORD"}:
-        return "is not usable: " + "; ".join(str(text) for text in texts)
-    return "; ".join(str(text) for text in texts)
 
 
 def _read_file(path: Path, problems: dict[str, str]) -> dict[str, str]:
@@ -246,6 +237,11 @@ def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[t
 
 def _as_variable(value: str | float) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _url(env: _Source, name: str, default: str) -> str:
+    # A value that is wrong has been noted, and comes back as None.
+    return (env.str(name, default, validate=_http_url) or "").rstrip("/")
 
 
 def _http_url(text: str) -> None:

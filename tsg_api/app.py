@@ -10,7 +10,9 @@ from tsg_api.service import Service
 
 def create_app(service: Service, authenticator: Authenticator) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application."""
-    app = falcon.App(middleware=[Observe(), Authenticate(authenticator)])
+    app = falcon.App()
+    app.add_middleware(Observe())
+    app.add_middleware(Authenticate(authenticator))
     app.req_options.strip_url_path_trailing_slash = True
     errors.install(app)
     app.add_route(templates.BASE, templates.Templates(service))

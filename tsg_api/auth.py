@@ -40,7 +40,7 @@ class DevelopmentMode:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def __call__(self, req: falcon.Request) -> Account:
+    def __call__(self, req: falcon.Request) -> Account:  # noqa: ARG002 - whatever it says
         with self._db.read() as connection:
             account = accounts.get(connection, seed.ACCOUNT_ID)
         return account or self._db.transact(seed.account)
@@ -83,12 +83,13 @@ class Signed:
         if account is None:
             if disabled or self._whitelist:
                 raise NotAuthorized(f"The account {known.login} is not enabled for this service; ask its operator to add it.")
-            account = self._db.transact(lambda connection: accounts.add(connection, known.login, known.id))
             _log.info("account_added", account=known.login, triton_uuid=known.id)
-        elif account.name != known.login:
-            self._db.transact(lambda connection: accounts.rename(connection, account.id, known.login))
-            account = account._replace(name=known.login)
-        return account
+            return self._db.transact(lambda connection: accounts.add(connection, known.login, known.id))
+        if account.name == known.login:
+            return account
+        renamed = account._replace(name=known.login)
+        self._db.transact(lambda connection: accounts.rename(connection, renamed.id, renamed.name))
+        return renamed
 
     def _enrol(self, caller: Client, account: Account) -> None:
         """See to it that the account has a management key, here and in CloudAPI. Each step can be repeated, by several at once."""

@@ -1,5 +1,8 @@
 """What was raised, worded for the wire."""
 
+from collections.abc import Callable
+from typing import Any
+
 import falcon
 import sqlalchemy.exc
 
@@ -31,6 +34,9 @@ class TooLarge(Exception):
     """413: the body is over the limit."""
 
 
+Params = dict[str, Any]
+Handler = Callable[[falcon.Request, falcon.Response, Exception, Params], None]
+
 _CODES = {
     400: "BadRequest",
     401: "InvalidCredentials",
@@ -61,36 +67,38 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
         app.add_error_handler(kind, _plain(status))
     app.add_error_handler(Invalid, _invalid)
     app.add_error_handler(Unauthenticated, _unauthenticated)
-    app.add_error_handler((Unavailable, CloudAPIError), _unavailable)
-    app.add_error_handler((sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError), _database)
+    for away in (Unavailable, CloudAPIError):
+        app.add_error_handler(away, _unavailable)
+    for failed in (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError):
+        app.add_error_handler(failed, _database)
 
 
-def _plain(status: str) -> object:
+def _plain(status: str) -> Handler:
     code = _CODES[int(status[:3])]
 
-    def handle(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: object) -> None:
+    def handle(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: Params) -> None:
         render.error(resp, status, code, str(ex))
 
     return handle
 
 
-def _invalid(_req: falcon.Request, resp: falcon.Response, ex: Invalid, _params: object) -> None:
+def _invalid(_req: falcon.Request, resp: falcon.Response, ex: Invalid, _params: Params) -> None:
     code = "InvalidContent" if isinstance(ex, Unreadable) else "InvalidArgument"
     render.error(resp, falcon.HTTP_422, code, str(ex), ex.fields)
 
 
-def _unauthenticated(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: object) -> None:
+def _unauthenticated(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: Params) -> None:
     resp.set_header("WWW-Authenticate", "Signature")
     render.error(resp, falcon.HTTP_401, "InvalidCredentials", str(ex))
 
 
-def _unavailable(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: object) -> None:
+def _unavailable(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: Params) -> None:
     _log.warning("unavailable", error=str(ex))
     resp.set_header("Retry-After", str(RETRY_AFTER))
     render.error(resp, falcon.HTTP_503, "ServiceUnavailable", str(ex))
 
 
-def _database(req: falcon.Request, resp: falcon.Response, ex: Exception, params: object) -> None:
+def _database(req: falcon.Request, resp: falcon.Response, ex: Exception, params: Params) -> None:
     if not db.is_unavailable(ex):
         _unexpected(req, resp, ex, params)
         return
@@ -99,15 +107,15 @@ def _database(req: falcon.Request, resp: falcon.Response, ex: Exception, params:
     render.error(resp, falcon.HTTP_503, "ServiceUnavailable", "The database can't be reached now; nothing was changed.")
 
 
-def _http(_req: falcon.Request, resp: falcon.Response, ex: falcon.HTTPError, _params: object) -> None:
+def _http(_req: falcon.Request, resp: falcon.Response, ex: falcon.HTTPError, _params: Params) -> None:
     """What Falcon itself refuses: unknown paths, wrong methods, broken requests."""
     status = falcon.code_to_http_status(ex.status_code)
-    for name, value in (ex.headers or {}).items() if isinstance(ex.headers, dict) else ex.headers or ():
-        resp.set_header(name, value)
+    if ex.headers:
+        resp.set_headers(ex.headers)
     code = _CODES.get(ex.status_code, "BadRequest" if ex.status_code < 500 else "InternalError")
     render.error(resp, status, code, ex.description or f"{ex.title}.")
 
 
-def _unexpected(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: object) -> None:
+def _unexpected(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: Params) -> None:
     _log.error("request_failed", exc_info=ex)
     render.error(resp, falcon.HTTP_500, "InternalError", "The service failed on this request; its log has the X-Request-Id.")

@@ -88,9 +88,7 @@ class Group(_Resource):
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         wanted, account = found_id("group", group_id), req.context.account.id
-        self._service.db.transact(
-            lambda connection: groups.archive(connection, account, wanted, request_id=req.context.request_id)
-        )
+        self._service.db.transact(lambda connection: groups.archive(connection, account, wanted, request_id=req.context.request_id))
         self._service.ring(account)
         render.nothing(resp, falcon.HTTP_204)
 

@@ -32,7 +32,7 @@ class Observe:
             "request",
             method=req.method,
             path=req.path,
-            status=int(resp.status[:3]),
+            status=resp.status_code,
             ms=round((time.perf_counter() - req.context.started) * 1000, 1),
             account=account.name if account else None,
             peer=req.remote_addr,

@@ -123,7 +123,7 @@ def _metadata(value: dict[str, str] | None) -> dict[str, str] | None:
     return value
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
     """JSON types are taken as they are (no "5" for 5, no 10.0 for 10); fields we don't know are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", validate_default=True)
@@ -139,7 +139,7 @@ Text = Annotated[str, AfterValidator(_no_nul)]
 Pairs = dict[Text, Text] | None
 
 
-class TemplateBody(_Body):
+class TemplateBody(Body):
     """`POST /v1/tsg/templates`."""
 
     template_name: Annotated[str, AfterValidator(_template_name)] = ""
@@ -164,7 +164,7 @@ class TemplateBody(_Body):
         )
 
 
-class GroupBody(_Body):
+class GroupBody(Body):
     """`POST` and `PUT /v1/tsg/groups`. The Go SDK leaves out a capacity of 0."""
 
     group_name: Annotated[str, AfterValidator(_group_name)] = ""
@@ -172,21 +172,21 @@ class GroupBody(_Body):
     capacity: Annotated[int, AfterValidator(_capacity)] = 0
 
 
-class IncrementBody(_Body):
+class IncrementBody(Body):
     """`PUT /v1/tsg/groups/<id>/increment`."""
 
     instance_count: Annotated[int | None, AfterValidator(_count)] = None
     max_instance: Annotated[int | None, AfterValidator(_count), AfterValidator(_maximum)] = None
 
 
-class DecrementBody(_Body):
+class DecrementBody(Body):
     """`PUT /v1/tsg/groups/<id>/decrement`."""
 
     instance_count: Annotated[int | None, AfterValidator(_count)] = None
     min_instance: Annotated[int | None, AfterValidator(_count)] = None
 
 
-B = TypeVar("B", bound=_Body)
+B = TypeVar("B", bound=Body)
 
 
 def body(model: type[B], data: bytes, *, max_capacity: int) -> B:

@@ -29,7 +29,7 @@ class Service(NamedTuple):
     interval: int
 
 
-B = TypeVar("B", bound=parse._Body)
+B = TypeVar("B", bound=parse.Body)
 
 
 def read_body(req: falcon.Request, model: type[B], service: Service) -> B:

@@ -90,7 +90,10 @@ class Converger:
             _log.debug("lease_is_taken", account_id=account_id)
             return False
         budget = Budget(self._pace.rate, self._pace.burst, left=lease.budget_left, age=lease.budget_age)
-        with bound_contextvars(account_id=account_id), Keeper(self._db, lease, seconds=self._pace.lease_seconds, taken_at=taken_at) as keeper:
+        with (
+            bound_contextvars(account_id=account_id),
+            Keeper(self._db, lease, seconds=self._pace.lease_seconds, taken_at=taken_at) as keeper,
+        ):
             try:
                 return self._turn(lease, keeper, budget, until=taken_at + TURN_SECONDS)
             finally:
@@ -215,16 +218,13 @@ class _Pass:
         for machine_id, told in looked.items():
             instance = self._seen(connection, by_machine[machine_id], told.state if told and told.state != "deleted" else GONE, now)
             sights[instance.group_id].append(Sight(instance, told.created if told else "", told.protected if told else False))
-        for instance in known:
-            if instance.machine_id is not None:
-                if instance.machine_id not in owned and instance.machine_id not in looked:
-                    sights[instance.group_id].append(Sight(instance))
-            elif instance.id in launches:
-                if is_lost(instance, now, self._limits):
-                    instances.refused(connection, instance.id)
-                    _log.warning("launch_lost", group_id=instance.group_id, launch_id=instance.id)
-                else:
-                    sights[instance.group_id].append(Sight(instance))
+        unseen = [instance for machine_id, instance in by_machine.items() if machine_id not in owned and machine_id not in looked]
+        for instance in [*unseen, *launches.values()]:
+            if is_lost(instance, now, self._limits):
+                instances.refused(connection, instance.id)
+                _log.warning("launch_lost", group_id=instance.group_id, launch_id=instance.id)
+            else:
+                sights[instance.group_id].append(Sight(instance))
         return sights
 
     def _seen(self, connection: Connection, instance: Instance, state: str, now: datetime) -> Instance:
@@ -249,9 +249,7 @@ class _Pass:
                     done.result()
         return outcomes
 
-    def _actions(
-        self, group: Work, planned: Plan, outcome: Outcome, made_from: Mapping[str, Template]
-    ) -> list[Callable[[], None]]:
+    def _actions(self, group: Work, planned: Plan, outcome: Outcome, made_from: Mapping[str, Template]) -> list[Callable[[], None]]:
         def deleting(instance: Instance, why: str) -> Callable[[], None]:
             return lambda: self._delete(group, instance, why, outcome)
 
@@ -338,7 +336,7 @@ class _Pass:
             return
         came_up = any(sight.instance.state == "running" and sight.instance.state_since == now for sight in sights)
         trouble = outcome.errors or planned.unhealthy
-        failures = group.failures + 1 if trouble and not came_up else 0 if came_up or not trouble and planned.settled else group.failures
+        failures = group.failures + 1 if trouble and not came_up else 0 if came_up or (not trouble and planned.settled) else group.failures
         after = next_look(planned, outcome, failures, group.interval, now)
         error = outcome.errors[-1] if outcome.errors else None
         groups.checked(connection, group, after=after, failures=failures, error=error)

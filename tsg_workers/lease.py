@@ -3,6 +3,7 @@
 import threading
 import time
 from types import TracebackType
+from typing import Self
 
 import sqlalchemy.exc
 
@@ -29,7 +30,7 @@ class Keeper:
         """Is the lease certainly ours? Told by this machine's steady clock, counted from before it was last renewed."""
         return time.monotonic() < self._until
 
-    def __enter__(self) -> "Keeper":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -64,9 +64,7 @@ def plan(group: Work, sights: Sequence[Sight], now: datetime, limits: Limits) ->
     """
     there = [sight for sight in sights if sight.instance.state != GONE]
     going = [sight.instance for sight in there if sight.instance.state == DELETING]
-    unhealthy = [
-        sight.instance for sight in there if sight.instance.state != DELETING and not _is_healthy(sight.instance, now, limits)
-    ]
+    unhealthy = [sight.instance for sight in there if sight.instance.state != DELETING and not _is_healthy(sight.instance, now, limits)]
     counted = [sight for sight in there if sight.instance.state != DELETING and _is_healthy(sight.instance, now, limits)]
     difference = group.wanted - len(counted)
     stubborn = [instance for instance in going if now - instance.state_since > DELETE_AGAIN]

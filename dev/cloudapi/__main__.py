@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_account(cloud: Cloud, text: str) -> None:
-    name, uuid, path = (text.split(":", 2) + ["", ""])[:3]
+    name, uuid, path = [*text.split(":", 2), "", ""][:3]
     if not name or not path or (uuid and not is_uuid(uuid)):
         raise SystemExit(f"--account {text}: NAME:UUID:PUBKEYFILE is wanted, with a lower-case UUID or none")
     try:

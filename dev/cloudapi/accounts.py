@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from dev.cloudapi.errors import invalid_argument, not_found
@@ -19,7 +22,7 @@ class Keyring:
     def __init__(self) -> None:
         self._keys: list[Key] = []
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Key]:
         return iter(tuple(self._keys))
 
     def __len__(self) -> int:
@@ -78,6 +81,7 @@ class Account:
     updated: str = "2012-12-31T23:00:00.000Z"
     live: dict[str, Machine] = field(default_factory=dict)  #: by id; everything that isn't failed or deleted
     gone: dict[str, Machine] = field(default_factory=dict)  #: by id, the latest last
+    live_ids: list[str] = field(default_factory=list)  #: sorted, so that a list need not sort them
     ids_by_name: dict[str, str] = field(default_factory=dict)  #: of live machines: names are unique among them
 
     def find_user(self, login_or_uuid: str) -> User | None:
@@ -86,13 +90,21 @@ class Account:
     def machine(self, machine_id: str) -> Machine | None:
         return self.live.get(machine_id) or self.gone.get(machine_id)
 
+    def machines(self, with_gone: bool) -> Iterator[Machine]:
+        """By id descending, as CloudAPI lists them."""
+        if not with_gone:
+            return map(self.live.__getitem__, reversed(self.live_ids))
+        return iter(sorted([*self.live.values(), *self.gone.values()], key=attrgetter("id"), reverse=True))
+
     def add(self, machine: Machine) -> None:
         self.live[machine.id] = machine
+        bisect.insort(self.live_ids, machine.id)
         self.ids_by_name[machine.name] = machine.id
 
     def bury(self, machine: Machine) -> None:
         """CloudAPI: a failed or deleted machine frees its name and its place in the quota."""
         if self.live.pop(machine.id, None):
+            del self.live_ids[bisect.bisect_left(self.live_ids, machine.id)]
             self.ids_by_name.pop(machine.name, None)
         self.gone[machine.id] = machine
         while len(self.gone) > HISTORY_KEPT:

@@ -16,7 +16,7 @@ from dev.cloudapi.accounts import Account
 from dev.cloudapi.catalog import Image, Network, Package
 from dev.cloudapi.cloud import BREAKABLE, Cloud
 from dev.cloudapi.errors import ApiError, not_found
-from dev.cloudapi.knobs import BadKnob
+from dev.cloudapi.knobs import KnobError
 from dev.cloudapi.machine import Machine, iso
 from dev.cloudapi.wanted import ANY_TEXT, COUNT, FLAG, OBJECT, SECONDS, TEXT, UUID, Wanted
 
@@ -76,7 +76,7 @@ class Admin:
 class State(Admin):
     """GET: accounts, every machine with its true state, knobs and counters."""
 
-    def on_get(self, req: Req, resp: Resp) -> None:
+    def on_get(self, _req: Req, resp: Resp) -> None:
         cloud = self.cloud
         logins = {account.id: account.login for account in cloud.accounts.values()}
         resp.media = {
@@ -90,12 +90,12 @@ class State(Admin):
 
 
 class CountersResource(Admin):
-    def on_get(self, req: Req, resp: Resp) -> None:
+    def on_get(self, _req: Req, resp: Resp) -> None:
         resp.media = self.cloud.counters.to_json()
 
 
 class CountersReset(Admin):
-    def on_post(self, req: Req, resp: Resp) -> None:
+    def on_post(self, _req: Req, resp: Resp) -> None:
         self.cloud.counters.reset()
         resp.media = self.cloud.counters.to_json()
 
@@ -103,13 +103,13 @@ class CountersReset(Admin):
 class KnobsResource(Admin):
     """GET: all knobs. PATCH: turn some, all or none; the answer is all of them."""
 
-    def on_get(self, req: Req, resp: Resp) -> None:
+    def on_get(self, _req: Req, resp: Resp) -> None:
         resp.media = self.cloud.knobs.to_json()
 
     def on_patch(self, req: Req, resp: Resp) -> None:
         try:
             self.cloud.knobs.turn(_read_object(req))
-        except BadKnob as error:
+        except KnobError as error:
             raise bad(str(error)) from None
         resp.media = self.cloud.knobs.to_json()
 
@@ -143,7 +143,7 @@ class Accounts(Admin):
 
     FIELDS: ClassVar[dict[str, Wanted]] = {"login": TEXT, "uuid": UUID, "keys": KEYS, "users": USERS, **ACCOUNT_FLAGS}
 
-    def on_get(self, req: Req, resp: Resp) -> None:
+    def on_get(self, _req: Req, resp: Resp) -> None:
         resp.media = [_account_row(account) for account in self.cloud.accounts.values()]
 
     def on_post(self, req: Req, resp: Resp) -> None:
@@ -161,7 +161,7 @@ class AccountResource(Admin):
 
     FIELDS: ClassVar[dict[str, Wanted]] = {**ACCOUNT_FLAGS, "user": TEXT, "authorized": FLAG}
 
-    def on_get(self, req: Req, resp: Resp, login: str) -> None:
+    def on_get(self, _req: Req, resp: Resp, login: str) -> None:
         resp.media = _account_row(self.account(login))
 
     def on_patch(self, req: Req, resp: Resp, login: str) -> None:
@@ -189,7 +189,7 @@ class AccountKeys(Admin):
 
 
 class AccountKey(Admin):
-    def on_delete(self, req: Req, resp: Resp, login: str, key: str) -> None:
+    def on_delete(self, _req: Req, resp: Resp, login: str, key: str) -> None:
         self.account(login).keys.remove(key)
         resp.status = 204
 

@@ -10,6 +10,7 @@ import falcon
 from dev.cloudapi import admin, resources
 from dev.cloudapi.cloud import Cloud
 from dev.cloudapi.errors import ApiError
+from dev.cloudapi.knobs import ENDPOINTS as KNOWN_ENDPOINTS
 from dev.cloudapi.pipeline import ADMIN_PREFIX, Pipeline, answer
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ ADMIN = {
 }
 
 
-def create_app(cloud: Cloud) -> falcon.App:
+def create_app(cloud: Cloud) -> falcon.App[falcon.Request, falcon.Response]:
     app = falcon.App(middleware=[Pipeline(cloud)])
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.auto_parse_qs_csv = False
@@ -65,20 +66,21 @@ def create_app(cloud: Cloud) -> falcon.App:
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(ApiError, _on_api_error)
     for path, endpoint in ENDPOINTS.items():
+        assert KNOWN_ENDPOINTS.issuperset(endpoint.names.values()), f"knobs.py does not know all of {endpoint.names}"
         app.add_route(path, endpoint(cloud))
     for path, resource in ADMIN.items():
         app.add_route(ADMIN_PREFIX + path, resource(cloud))
     return app
 
 
-def _on_api_error(req: falcon.Request, resp: falcon.Response, error: ApiError, params: dict[str, Any]) -> None:
+def _on_api_error(req: falcon.Request, resp: falcon.Response, error: ApiError, _params: dict[str, Any]) -> None:
     answer(resp, error)
-    if req.accept == falcon.MEDIA_TEXT:  # CloudAPI: the bare message
+    if req.accept == "text/plain":  # CloudAPI: the bare message
         resp.data = error.message.encode()
-        resp.content_type = falcon.MEDIA_TEXT
+        resp.content_type = req.accept
 
 
-def _on_http_error(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]) -> None:
+def _on_http_error(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _params: dict[str, Any]) -> None:
     """What Falcon itself refuses, in CloudAPI's words."""
     if isinstance(error, falcon.HTTPMethodNotAllowed):
         code, message = "MethodNotAllowedError", f"{req.method} is not allowed"
@@ -89,6 +91,6 @@ def _on_http_error(req: falcon.Request, resp: falcon.Response, error: falcon.HTT
     answer(resp, ApiError(error.status_code, code, message, headers=dict(error.headers or {})))
 
 
-def _on_bug(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
+def _on_bug(req: falcon.Request, resp: falcon.Response, error: Exception, _params: dict[str, Any]) -> None:
     log.error("cloudapi simulator: %s %s", req.method, req.path, exc_info=error)
     answer(resp, ApiError(500, "InternalError", f"a bug of the simulator: {error!r}"))

@@ -8,9 +8,9 @@ from typing import Any
 #: `sim-small`: the package of most tests. 512 MiB of memory.
 DEFAULT_PACKAGE = "2d3ffb0c-0a5b-4d4f-9f0a-6f2a8d0f5101"
 #: `sim-large`, 4 GiB.
-LARGE_PACKAGE = "2d3ffb0c-0a5b-4d4f-9f0a-6f2a8d0f5102"
+LARGE_PACKAGE = "8c1d52a4-3f0e-4b6c-a1d7-52e0b7c95102"
 #: `sim-hvm`: brand bhyve.
-HVM_PACKAGE = "2d3ffb0c-0a5b-4d4f-9f0a-6f2a8d0f5103"
+HVM_PACKAGE = "e5a7b3f6-91c2-4d08-b7e4-0c6f3a2d5103"
 
 #: `base-64-lts` 23.4.0, a zone.
 DEFAULT_IMAGE = "7b27a514-89d7-11e6-bee6-3f96f367bee7"

@@ -22,7 +22,7 @@ from dev.cloudapi import catalog
 from dev.cloudapi.accounts import Account, User
 from dev.cloudapi.catalog import Image, Network, Package
 from dev.cloudapi.counters import Counters
-from dev.cloudapi.errors import ApiError, Gone, invalid_argument, not_authorized, not_found, validation_failed
+from dev.cloudapi.errors import ApiError, GoneError, invalid_argument, not_authorized, not_found, validation_failed
 from dev.cloudapi.knobs import Knobs
 from dev.cloudapi.listing import Listing
 from dev.cloudapi.machine import GONE, Job, Machine, Nic
@@ -67,7 +67,7 @@ class Cloud:
         self._lock = threading.RLock()
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
         self._sequence = itertools.count()
-        self._leases = {network_id: itertools.count(10) for network_id in self.networks}
+        self._leases = {network_id: itertools.count() for network_id in self.networks}
         self._servers = [self._uuid() for _ in range(4)]
         self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
 
@@ -101,7 +101,7 @@ class Cloud:
     def use_up(self, knob: str) -> bool:
         """Whether a counting knob (`fail_next_creates`) still has one to give, and take it."""
         with self._lock:
-            left = getattr(self.knobs, knob)
+            left: int = getattr(self.knobs, knob)
             setattr(self.knobs, knob, max(left - 1, 0))
             return left > 0
 
@@ -188,25 +188,21 @@ class Cloud:
     def add_network(self, network: Network) -> None:
         with self._lock:
             self.networks[network.id] = network
-            self._leases.setdefault(network.id, itertools.count(10))
+            self._leases.setdefault(network.id, itertools.count())
 
-    # Machines: reading
+    # Looking at machines
 
     def list_machines(self, account: Account, listing: Listing) -> list[bytes]:
         """One page of machine objects as JSON, by id descending (CloudAPI: not by time)."""
         with self._caught_up() as now:
             if self.knobs.empty_lists:
                 return []
-            machines: Iterable[Machine] = account.live.values()
-            if listing.with_gone:
-                machines = itertools.chain(machines, account.gone.values())
+            machines = account.machines(listing.with_gone)
             if self.knobs.stale_list_seconds:
                 listed_until = now - self.knobs.stale_list_seconds
                 machines = (machine for machine in machines if machine.created <= listed_until)
-            wanted = {machine.id: machine for machine in machines if listing.wants(machine)}
-            end = None if listing.limit is None else listing.offset + listing.limit
-            page = sorted(wanted, reverse=True)[listing.offset : end]
-            return [wanted[machine_id].rendered() for machine_id in page[: max(len(page) - self.knobs.truncate_lists, 0)]]
+            page = [machine.rendered() for machine in listing.page(machines)]
+            return page[: max(len(page) - self.knobs.truncate_lists, 0)]
 
     def get_machine(self, account: Account, machine_id: Any) -> Machine:
         """Raises ApiError (409 for an id that isn't a lower-case UUID, 404 for one unknown or another owner's)."""
@@ -219,11 +215,11 @@ class Cloud:
             return machine
 
     def show_machine(self, machine: Machine, **extra: Any) -> bytes:
-        """The machine object as JSON. Raises Gone, with the object, once it is deleted."""
+        """The machine object as JSON. Raises GoneError, with the object, once it is deleted."""
         with self._caught_up():
             body = machine.rendered() if not extra else _dump(machine.to_json() | extra)
             if machine.state == "deleted":
-                raise Gone(body)
+                raise GoneError(body)
             return body
 
     def tags_of(self, machine: Machine) -> dict[str, Any]:
@@ -246,7 +242,7 @@ class Cloud:
             ]
             return sorted(machines, key=lambda machine: machine.created)
 
-    # Machines: making and unmaking
+    # Making and unmaking machines
 
     def create_machine(self, account: Account, order: Order, caller: Caller = OPERATOR) -> tuple[str, bytes]:
         """The new machine's id and its object as the create call shows it. Raises ApiError.
@@ -322,9 +318,9 @@ class Cloud:
         """
         with self._caught_up() as now:
             if machine.state == "deleted":
-                raise Gone(machine.rendered())
+                raise GoneError(machine.rendered())
             if machine.destroying == "done":
-                raise Gone(_dump(machine.id))
+                raise GoneError(_dump(machine.id))
             if machine.deletion_protection:
                 message = 'Instance has "deletion_protection" enabled, preventing deletion'
                 raise ApiError(409, "CannotDestroyMachineError", message)
@@ -346,7 +342,7 @@ class Cloud:
                 machine, done + self.knobs.delete_flip_seconds, lambda moment: self._become(account, machine, "deleted", moment)
             )
 
-    # Machines: changing
+    # Changing machines
 
     def power(self, account: Account, machine: Machine, action: str, caller: Caller = OPERATOR) -> None:
         """stop, start or reboot. CloudAPI: a wrong current state is accepted, and the job fails silently."""
@@ -423,14 +419,14 @@ class Cloud:
 
     def _check_there(self, machine: Machine) -> None:
         if machine.state == "deleted":
-            raise Gone(machine.rendered())
+            raise GoneError(machine.rendered())
 
     def _check_allocated(self, machine: Machine) -> None:
         self._check_there(machine)
         if machine.state == "provisioning":
             raise ApiError(409, "UnallocatedVM", "VM is not allocated to a server yet")
 
-    # Machines behind their owner's back
+    # What happens behind the owner's back
 
     def kill(self, machine: Machine) -> None:
         """Deleted at once, as when a server burns down."""
@@ -481,7 +477,7 @@ class Cloud:
 
     def _nic(self, network: Network, primary: bool) -> Nic:
         subnet = ipaddress.ip_network(network.subnet)
-        host = next(self._leases[network.id]) % (subnet.num_addresses - 2)
+        host = next(self._leases[network.id]) % (subnet.num_addresses - 12) + 10  # the first ten are the network's own
         mac = "90:b8:d0:" + ":".join(f"{self._random.getrandbits(8):02x}" for _ in range(3))
         return Nic(network.id, str(subnet[host]), mac, primary, str(subnet[1]), str(subnet.netmask))
 

@@ -35,7 +35,7 @@ class ApiError(Exception):
         return json.dumps(fields, separators=(",", ":")).encode()
 
 
-class Gone(ApiError):
+class GoneError(ApiError):
     """CloudAPI: a 410 has no code; its body is the machine object, or its id as a JSON string."""
 
     def __init__(self, body: bytes) -> None:

@@ -40,7 +40,7 @@ Status = Annotated[int, ERROR_STATUS]
 Endpoints = Annotated[list[str], _ENDPOINT.in_array("an array of endpoint names like ListMachines; [] means all")]
 
 
-class BadKnob(ValueError):
+class KnobError(ValueError):
     """A knob that doesn't exist, or a value it can't take; the message names the knob."""
 
 
@@ -92,12 +92,12 @@ class Knobs:
     stale_list_seconds: Seconds = 0.0  #: a new machine is listed only after so long
 
     def turn(self, changes: Mapping[str, Any]) -> None:
-        """Set several knobs, all or none. Raises BadKnob."""
+        """Set several knobs, all or none. Raises KnobError."""
         for name, value in changes.items():
             if name not in _WANTED:
-                raise BadKnob(f"{name} is not a knob; there are: {', '.join(sorted(_WANTED))}")
+                raise KnobError(f"{name} is not a knob; there are: {', '.join(sorted(_WANTED))}")
             if not _WANTED[name].accepts(value):
-                raise BadKnob(f"{name} must be {_WANTED[name].text}")
+                raise KnobError(f"{name} must be {_WANTED[name].text}")
         for name, value in changes.items():
             setattr(self, name, value)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +27,12 @@ class Listing:
     with_gone: bool = False  #: failed and deleted machines too
     checks: list[Callable[[Machine], bool]] = field(default_factory=list)
 
-    def wants(self, machine: Machine) -> bool:
-        return all(check(machine) for check in self.checks)
+    def page(self, machines: Iterator[Machine]) -> Iterator[Machine]:
+        """Those wanted of one page; no machine past its end is looked at."""
+        for check in self.checks:
+            machines = filter(check, machines)
+        end = None if self.limit is None else self.offset + self.limit
+        return itertools.islice(machines, self.offset, end)
 
 
 def read_listing(params: Mapping[str, Any]) -> Listing:
@@ -97,7 +102,7 @@ def _read_fields(params: Mapping[str, Any]) -> list[Callable[[Machine], bool]]:
         kind = params["type"]
         checks.append(lambda machine: machine.type == kind)
     if params.get("docker") == "true":
-        checks.append(lambda machine: False)
+        checks.append(lambda _machine: False)
     return checks
 
 
@@ -108,6 +113,5 @@ def _read_tags(params: Mapping[str, Any]) -> list[Callable[[Machine], bool]]:
             continue
         if text == "" or not isinstance(text, str):
             raise validation_failed("Invalid Parameters", name, "Invalid", "Invalid tag")
-        answers = tag_filter(name.removeprefix("tag."), text)
-        checks.append(lambda machine, answers=answers: answers(machine.tags))  # type: ignore[misc]
+        checks.append(tag_filter(name.removeprefix("tag."), text))
     return checks

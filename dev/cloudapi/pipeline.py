@@ -98,7 +98,7 @@ class Pipeline:
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
 
-    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
         if req.path.startswith(ADMIN_PREFIX):
             return
         req.context.started = time.monotonic()
@@ -106,7 +106,7 @@ class Pipeline:
         if _BAD_ESCAPE.search(_target(req).partition("?")[0]):
             raise ApiError(400, "BadRequestError", "URI malformed")
 
-    def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: object, path: dict[str, str]) -> None:
+    def process_resource(self, req: falcon.Request, _resp: falcon.Response, resource: object, path: dict[str, str]) -> None:
         if not isinstance(resource, Endpoint) or req.method not in resource.names:
             return  # an admin route, or Falcon's 405
         call = req.context.call = Call(resource.names[req.method])
@@ -129,7 +129,7 @@ class Pipeline:
             raise not_authorized(f"You do not have permission to access {req.path}")
         self._check_knobs(req, resource, call)
 
-    def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool) -> None:
+    def process_response(self, req: falcon.Request, resp: falcon.Response, _resource: object, req_succeeded: bool) -> None:
         started = getattr(req.context, "started", None)
         if started is None:
             return
@@ -225,7 +225,8 @@ def _cut_connection() -> Iterator[bytes]:
 
 def _target(req: falcon.Request) -> str:
     """The path with its query, exactly as sent."""
-    return req.env["REQUEST_URI"]
+    target: str = req.env["REQUEST_URI"]
+    return target
 
 
 def _concerns(endpoints: list[str], call: Call) -> bool:
@@ -275,7 +276,7 @@ def _read_claim(req: falcon.Request) -> signature.Claim | None:
     headers = {name.lower(): value for name, value in req.headers.items()}
     try:
         return signature.read(authorization, signature.Request(req.method, _target(req), headers, time.time()))
-    except signature.BadHeader as error:
+    except signature.HeaderError as error:
         raise ApiError(400, "InvalidHeader", f"Authorization header invalid: {error}") from None
 
 

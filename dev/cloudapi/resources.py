@@ -32,11 +32,12 @@ def send(resp: Resp, value: Any, status: int = 200) -> None:
 
 
 def _call(req: Req) -> Call:
-    return req.context.call
+    call: Call = req.context.call
+    return call
 
 
 def _machine(req: Req) -> Machine:
-    machine = req.context.call.machine
+    machine = _call(req).machine
     assert machine is not None, "preload finds the machine, or refuses the call"
     return machine
 
@@ -44,7 +45,7 @@ def _machine(req: Req) -> Machine:
 class Ping(Endpoint, GET="Ping"):
     open = True
 
-    def on_get(self, req: Req, resp: Resp) -> None:
+    def on_get(self, _req: Req, resp: Resp) -> None:
         resp.set_header("Triton-Datacenter-Name", self.cloud.datacenter)
         send(resp, {"ping": "pong", "cloudapi": {"versions": [versions.text(version) for version in versions.OFFERED]}})
 
@@ -52,10 +53,10 @@ class Ping(Endpoint, GET="Ping"):
 class AccountResource(Endpoint, group="account", GET="GetAccount", POST="UpdateAccount"):
     _PROFILE = ("email", "companyName", "firstName", "lastName", "address", "city", "state", "postalCode", "country", "phone")
 
-    def on_get(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         send(resp, _call(req).account.to_json())
 
-    def on_post(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_post(self, req: Req, resp: Resp, **_: str) -> None:
         call = _call(req)
         call.account.profile |= {name: call.fields[name] for name in self._PROFILE if name in call.fields}
         if isinstance(call.fields.get("triton_cns_enabled"), bool):
@@ -64,7 +65,7 @@ class AccountResource(Endpoint, group="account", GET="GetAccount", POST="UpdateA
 
 
 class Limits(Endpoint, group="account", GET="GetProvisioningLimits"):
-    def on_get(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         account = _call(req).account
         quota = self.cloud.quota_of(account)
         send(resp, [] if quota is None else [{"value": quota, "used": len(account.live)}])
@@ -76,10 +77,10 @@ class Limits(Endpoint, group="account", GET="GetProvisioningLimits"):
 class Keys(Endpoint, group="keys", GET="ListKeys", POST="CreateKey"):
     body_types = ("multipart/form-data", "application/octet-stream", "application/json", "text/plain")
 
-    def on_get(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         send(resp, [key.to_json() for key in _call(req).account.keys])
 
-    def on_post(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_post(self, req: Req, resp: Resp, **_: str) -> None:
         call = _call(req)
         line, name = call.fields.get("key"), call.fields.get("name")
         if line is None:
@@ -92,10 +93,10 @@ class Keys(Endpoint, group="keys", GET="ListKeys", POST="CreateKey"):
 
 
 class KeyResource(Endpoint, group="keys", GET="GetKey", DELETE="DeleteKey"):
-    def on_get(self, req: Req, resp: Resp, key: str, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, key: str, **_: str) -> None:
         send(resp, _call(req).account.keys.get(key).to_json())
 
-    def on_delete(self, req: Req, resp: Resp, key: str, **path: str) -> None:
+    def on_delete(self, req: Req, resp: Resp, key: str, **_: str) -> None:
         _call(req).account.keys.remove(key)
         resp.status = 204
 
@@ -118,7 +119,7 @@ class Machines(Endpoint, GET="ListMachines", POST="CreateMachine"):
         if params.get("package"):
             call.package = self.cloud.find_package(params["package"])
 
-    def on_get(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         call = _call(req)
         listing = read_listing(call.params)
         rows = self.cloud.list_machines(call.account, listing)
@@ -127,7 +128,7 @@ class Machines(Endpoint, GET="ListMachines", POST="CreateMachine"):
         resp.set_header("x-resource-count", str(len(rows)))  # CloudAPI: rows in this page, not in all
         resp.data = b"[" + b",".join(rows) + b"]"
 
-    def on_post(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_post(self, req: Req, resp: Resp, **_: str) -> None:
         call = _call(req)
         order = read_order(call.params, call.image, call.package, self.cloud.networks_of(call.account))
         machine_id, resp.data = self.cloud.create_machine(call.account, order, call.caller)
@@ -143,7 +144,7 @@ class AboutMachine(Endpoint):
 
 
 class MachineResource(AboutMachine, GET="GetMachine", POST="UpdateMachine", DELETE="DeleteMachine"):
-    def on_get(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         call, machine = _call(req), _machine(req)
         extra: dict[str, Any] = {}
         if call.account.cns:
@@ -152,11 +153,11 @@ class MachineResource(AboutMachine, GET="GetMachine", POST="UpdateMachine", DELE
             extra["metadata"] = self.cloud.metadata_of(machine, credentials=True)
         resp.data = self.cloud.show_machine(machine, **extra)
 
-    def on_delete(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_delete(self, req: Req, resp: Resp, **_: str) -> None:
         self.cloud.delete_machine(_call(req).account, _machine(req), _call(req).caller)
         resp.status = 204
 
-    def on_post(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_post(self, req: Req, resp: Resp, **_: str) -> None:
         call, machine = _call(req), _machine(req)
         self.cloud.show_machine(machine)  # 410 when it is deleted, before anything else is looked at
         action = call.params.get("action")
@@ -194,7 +195,7 @@ class MachineResource(AboutMachine, GET="GetMachine", POST="UpdateMachine", DELE
 
 
 class Audit(AboutMachine, GET="MachineAudit"):
-    def on_get(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         send(resp, self.cloud.jobs_of(_machine(req)))
 
 
@@ -202,16 +203,16 @@ class Audit(AboutMachine, GET="MachineAudit"):
 
 
 class Tags(AboutMachine, GET="ListMachineTags", POST="AddMachineTags", PUT="ReplaceMachineTags", DELETE="DeleteMachineTags"):
-    def on_get(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         send(resp, self.cloud.tags_of(_machine(req)))
 
-    def on_post(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_post(self, req: Req, resp: Resp, **_: str) -> None:
         self._change(req, resp, "error adding tags", drop=())
 
-    def on_put(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_put(self, req: Req, resp: Resp, **_: str) -> None:
         self._change(req, resp, "error replacing tags", drop=self.cloud.tags_of(_machine(req)))
 
-    def on_delete(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_delete(self, req: Req, resp: Resp, **_: str) -> None:
         machine = _machine(req)
         self.cloud.change_tags(machine, _call(req).caller, put={}, drop=self.cloud.tags_of(machine))
         resp.status = 204
@@ -228,11 +229,11 @@ class Tags(AboutMachine, GET="ListMachineTags", POST="AddMachineTags", PUT="Repl
 
 
 class Tag(AboutMachine, GET="GetMachineTag", DELETE="DeleteMachineTag"):
-    def on_get(self, req: Req, resp: Resp, tag: str, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, tag: str, **_: str) -> None:
         value = self._value(req, tag)
         send(resp, value if isinstance(value, str) else "")  # CloudAPI: a tag that isn't a string comes back as ""
 
-    def on_delete(self, req: Req, resp: Resp, tag: str, **path: str) -> None:
+    def on_delete(self, req: Req, resp: Resp, tag: str, **_: str) -> None:
         self._value(req, tag)
         self.cloud.change_tags(_machine(req), _call(req).caller, put={}, drop=[tag])
         resp.status = 204
@@ -245,10 +246,10 @@ class Tag(AboutMachine, GET="GetMachineTag", DELETE="DeleteMachineTag"):
 
 
 class Metadata(AboutMachine, GET="ListMachineMetadata", POST="AddMachineMetadata", DELETE="DeleteAllMachineMetadata"):
-    def on_get(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         send(resp, self.cloud.metadata_of(_machine(req), _call(req).params.get("credentials") == "true"))
 
-    def on_post(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_post(self, req: Req, resp: Resp, **_: str) -> None:
         call = _call(req)
         reserved = UNUSABLE | {"credentials"}
         metadata = {key: value for key, value in call.fields.items() if key not in reserved and not key.endswith("_pw")}
@@ -256,20 +257,20 @@ class Metadata(AboutMachine, GET="ListMachineMetadata", POST="AddMachineMetadata
         resp.set_header("x-job-uuid", self.cloud.new_id())
         send(resp, after)
 
-    def on_delete(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_delete(self, req: Req, resp: Resp, **_: str) -> None:
         machine = _machine(req)
         self.cloud.change_metadata(machine, _call(req).caller, put={}, drop=self.cloud.metadata_of(machine))
         resp.status = 204
 
 
 class MetadataKey(AboutMachine, GET="GetMachineMetadata", DELETE="DeleteMachineMetadata"):
-    def on_get(self, req: Req, resp: Resp, key: str, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, key: str, **_: str) -> None:
         value = self.cloud.metadata_of(_machine(req)).get(key)
         if not isinstance(value, str):
             raise not_found(f"metadata key {key} not found")
         send(resp, value)
 
-    def on_delete(self, req: Req, resp: Resp, key: str, **path: str) -> None:
+    def on_delete(self, req: Req, resp: Resp, key: str, **_: str) -> None:
         if key in _GUARDED_METADATA:
             raise invalid_argument(f"{key} cannot be deleted")
         machine = _machine(req)
@@ -294,13 +295,13 @@ def _text(value: Any) -> str:
 class Packages(Endpoint, group="packages", GET="ListPackages"):
     _FILTERS = ("name", "memory", "disk", "swap", "lwps", "vcpus", "version", "group", "brand", "flexible_disk")
 
-    def on_get(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         rows = [package.to_json() for package in self.cloud.packages.values() if package.active]
         send(resp, [row for row in rows if _matches(row, _call(req).params, self._FILTERS)])
 
 
 class PackageResource(Endpoint, group="packages", GET="GetPackage"):
-    def on_get(self, req: Req, resp: Resp, package: str, **path: str) -> None:
+    def on_get(self, _req: Req, resp: Resp, package: str, **_: str) -> None:
         try:
             found = self.cloud.find_package(package)
         except ApiError:
@@ -311,11 +312,11 @@ class PackageResource(Endpoint, group="packages", GET="GetPackage"):
 class Images(Endpoint, group="images", GET="ListImages"):
     _FILTERS = ("name", "os", "version", "public", "owner", "type")
 
-    def on_get(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         call = _call(req)
         state = call.params.get("state", "active")
         images = [image for image in self.cloud.images.values() if state in ("all", image.state) and self._shown(image, call)]
-        rows = [image.to_json(call.version) for image in images]
+        rows = [image.to_json(call.version) for image in sorted(images, key=lambda image: image.published_at)]
         send(resp, [row for row in rows if _matches(row, call.params, self._FILTERS)])
 
     def _shown(self, image: Image, call: Call) -> bool:
@@ -324,7 +325,7 @@ class Images(Endpoint, group="images", GET="ListImages"):
 
 
 class ImageResource(Endpoint, group="images", GET="GetImage"):
-    def on_get(self, req: Req, resp: Resp, image: str, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, image: str, **_: str) -> None:
         found = self.cloud.images.get(image)
         if found is None:
             raise not_found("image not found")
@@ -332,12 +333,12 @@ class ImageResource(Endpoint, group="images", GET="GetImage"):
 
 
 class Networks(Endpoint, group="networks", GET="ListNetworks"):
-    def on_get(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         send(resp, [network.to_json() for network in self.cloud.networks_of(_call(req).account).values()])
 
 
 class NetworkResource(Endpoint, group="networks", GET="GetNetwork"):
-    def on_get(self, req: Req, resp: Resp, network: str, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, network: str, **_: str) -> None:
         found = self.cloud.networks_of(_call(req).account).get(network)
         if found is None:
             raise not_found(f"{network} not found")
@@ -345,13 +346,13 @@ class NetworkResource(Endpoint, group="networks", GET="GetNetwork"):
 
 
 class Datacenters(Endpoint, group="datacenters", GET="ListDatacenters"):
-    def on_get(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         resp.set_header("Triton-Datacenter-Name", self.cloud.datacenter)
         send(resp, {self.cloud.datacenter: req.prefix})
 
 
 class Datacenter(Endpoint, group="datacenters", GET="GetDatacenter"):
-    def on_get(self, req: Req, resp: Resp, datacenter: str, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, datacenter: str, **_: str) -> None:
         if datacenter != self.cloud.datacenter:
             raise not_found(f"datacenter {datacenter} does not exist")
         resp.set_header("Location", req.prefix)
@@ -359,5 +360,5 @@ class Datacenter(Endpoint, group="datacenters", GET="GetDatacenter"):
 
 
 class Services(Endpoint, group="services", GET="ListServices"):
-    def on_get(self, req: Req, resp: Resp, **path: str) -> None:
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         send(resp, {"cloudapi": req.prefix})

@@ -43,7 +43,7 @@ _MODERN = re.compile(rf"Signature ({_PARAMS})")
 _LEGACY = re.compile(rf"Signature ({_PARAMS}) ([A-Za-z0-9+/=]+)")
 
 
-class BadHeader(Exception):
+class HeaderError(Exception):
     """The Authorization header can't be read, or its date is too far off: the reason."""
 
 
@@ -68,13 +68,13 @@ class Claim:
 
 
 def read(authorization: str, request: Request) -> Claim:
-    """The claim made in an Authorization header of the Signature scheme. Raises BadHeader."""
+    """The claim made in an Authorization header of the Signature scheme. Raises HeaderError."""
     try:
         return _read_modern(authorization, request)
-    except BadHeader as modern:
+    except HeaderError as modern:
         try:
             return _read_legacy(authorization, request)
-        except BadHeader:
+        except HeaderError:
             raise modern from None
 
 
@@ -109,21 +109,20 @@ def read_date(text: str) -> float | None:
 
 def _read_modern(authorization: str, request: Request) -> Claim:
     if not authorization.startswith("Signature "):
-        raise BadHeader('scheme was not "Signature"')
+        raise HeaderError('scheme was not "Signature"')
     match = _MODERN.fullmatch(authorization)
     if not match:
-        raise BadHeader("bad param format")
+        raise HeaderError("bad param format")
     params = _params(match[1])
     if "signature" not in params:
-        raise BadHeader("signature was not specified")
-    claim = _claim(params, params["signature"], MODERN_ALGORITHMS, request, _modern_line)
-    return claim
+        raise HeaderError("signature was not specified")
+    return _claim(params, params["signature"], MODERN_ALGORITHMS, request, _modern_line)
 
 
 def _read_legacy(authorization: str, request: Request) -> Claim:
     match = _LEGACY.fullmatch(authorization)
     if not match:
-        raise BadHeader("bad param format")
+        raise HeaderError("bad param format")
     return _claim(_params(match[1]), match[2], LEGACY_ALGORITHMS, request, _legacy_line)
 
 
@@ -140,16 +139,16 @@ def _claim(
 ) -> Claim:
     for name in ("keyId", "algorithm"):
         if not params.get(name):
-            raise BadHeader(f"{name} was not specified")
+            raise HeaderError(f"{name} was not specified")
     algorithm = params["algorithm"].lower()
     if algorithm not in algorithms:
-        raise BadHeader(f"{algorithm} is not supported")
+        raise HeaderError(f"{algorithm} is not supported")
     date_name = "x-date" if "x-date" in request.headers else "date"
     signed = params.get("headers", date_name).lower().split()
     signed_text = "\n".join(line(name, params, request) for name in signed)
     _check_skew(request.headers.get(date_name), request.now)
     if date_name not in signed:
-        raise BadHeader(f"{date_name} was not a signed header")
+        raise HeaderError(f"{date_name} was not a signed header")
     return Claim(params["keyId"], algorithm, signed_text.encode("latin-1"), _decode(signature))
 
 
@@ -159,10 +158,10 @@ def _check_skew(date: str | None, now: float) -> None:
         return
     sent = read_date(date)
     if sent is None:
-        raise BadHeader("date header is not a date")
+        raise HeaderError("date header is not a date")
     skew = abs(now - sent)
     if skew > MAX_SKEW_SECONDS:
-        raise BadHeader(f"clock skew of {skew:.3f}s was greater than {MAX_SKEW_SECONDS}s")
+        raise HeaderError(f"clock skew of {skew:.3f}s was greater than {MAX_SKEW_SECONDS}s")
 
 
 def _modern_line(name: str, params: dict[str, str], request: Request) -> str:
@@ -173,12 +172,12 @@ def _modern_line(name: str, params: dict[str, str], request: Request) -> str:
     if name in ("(keyid)", "(algorithm)", "(created)", "(expires)", "(opaque)"):
         param = "keyId" if name == "(keyid)" else name[1:-1]
         if param not in params:
-            raise BadHeader(f"{param} was not in the request")
+            raise HeaderError(f"{param} was not in the request")
         return f"{name}: {params[param]}"
     return f"{name}: {_header(name, request)}"
 
 
-def _legacy_line(name: str, params: dict[str, str], request: Request) -> str:
+def _legacy_line(name: str, _params: dict[str, str], request: Request) -> str:
     return _request_line(request) if name == "request-line" else _header(name, request)
 
 
@@ -188,7 +187,7 @@ def _request_line(request: Request) -> str:
 
 def _header(name: str, request: Request) -> str:
     if name not in request.headers:
-        raise BadHeader(f"{name} was not in the request")
+        raise HeaderError(f"{name} was not in the request")
     return request.headers[name]
 
 

@@ -34,19 +34,23 @@ class Simulator:
         threads: int = THREADS,
         **knobs: Any,
     ) -> None:
-        """Raises BadKnob, and OSError when the address can't be bound."""
+        """Raises KnobError, and OSError when the address can't be bound."""
         self.cloud = Cloud(datacenter, now=now, seed=seed)
         self.knobs: Knobs = self.cloud.knobs
         self.knobs.turn(knobs)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        self._sockets: dict[int, Any] = {}
         self._server = create_server(
             create_app(self.cloud),
+            map=self._sockets,
             host=host,
             port=port,
             threads=threads,
             connection_limit=2000,
             asyncore_use_poll=True,
             ident=None,
+            outbuf_overflow=64 << 20,  # a page of a thousand machines is over the default, and would go through a temporary file
+            outbuf_high_watermark=64 << 20,
         )
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.effective_port}"
@@ -60,7 +64,7 @@ class Simulator:
         self.cloud.closing.set()
         self._server.task_dispatcher.shutdown()
         # The loop ends when its map is empty; only its own thread may empty it.
-        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._server._map))
+        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._sockets))
         self._thread.join()
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dev.cloudapi.errors import validation_failed
+from dev.cloudapi.machine import Machine
 
 #: CloudAPI: as fields of a tag call these name something else (`account` and `machine` even replace the URL's).
 UNUSABLE = frozenset(["account", "machine", "uuid", "owner_uuid", "context", "image"])
@@ -34,13 +35,13 @@ def _complaint(key: str, value: Any) -> str | None:
     if key not in _SPECIAL:
         return f'Unrecognized special triton tag "{key}"'
     wanted, check = _SPECIAL[key]
-    if wanted == "boolean" and not isinstance(value, bool) or wanted == "string" and not isinstance(value, str):
-        return f'Triton tag "{key}" value must be a {wanted}: {_shown(value)}'
+    if not isinstance(value, wanted):
+        return f'Triton tag "{key}" value must be a {_KINDS[wanted]}: {_shown(value)}'
     return None if check(value) else f'Triton tag "{key}" value is not valid: {_shown(value)}'
 
 
 def _shown(value: Any) -> str:
-    kind = "boolean" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
+    kind = _KINDS.get(type(value), "number")
     text = str(value).lower() if kind == "boolean" else str(value)
     return f'"{text}" ({kind})'
 
@@ -62,36 +63,37 @@ def _cmon_groups(value: str) -> bool:
     return len(groups) <= 100 and all(_CMON_GROUP.fullmatch(group) for group in groups)
 
 
-def _anything(value: Any) -> bool:
+def _anything(_value: Any) -> bool:
     return True
 
 
-_SPECIAL: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "triton.cns.services": ("string", _cns_services),
-    "triton.cns.disable": ("boolean", _anything),
-    "triton.cns.reverse_ptr": ("string", lambda value: len(value) <= 255 and bool(_DNS_NAME.fullmatch(value))),
-    "triton.cmon.groups": ("string", _cmon_groups),
-    "triton.network.public": ("string", _anything),
-    "triton.placement.exclude_virtual_servers": ("boolean", _anything),
+_KINDS: dict[type, str] = {bool: "boolean", str: "string"}
+_SPECIAL: dict[str, tuple[type, Callable[[Any], bool]]] = {
+    "triton.cns.services": (str, _cns_services),
+    "triton.cns.disable": (bool, _anything),
+    "triton.cns.reverse_ptr": (str, lambda value: len(value) <= 255 and bool(_DNS_NAME.fullmatch(value))),
+    "triton.cmon.groups": (str, _cmon_groups),
+    "triton.network.public": (str, _anything),
+    "triton.placement.exclude_virtual_servers": (bool, _anything),
 }
 
 
-def tag_filter(key: str, text: str) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether a machine's tags answer `tag.KEY=text`.
+def tag_filter(key: str, text: str) -> Callable[[Machine], bool]:
+    """Whether a machine answers `tag.KEY=text`.
 
     CloudAPI: `*` inside the text is a wildcard; `true` and `false` match booleans too, numeric text numbers too;
     keys and values containing `=` and negative numbers never match.
     """
     if "=" in key or "=" in text:
-        return lambda tags: False
+        return lambda _machine: False
     if "*" in text:
         pattern = re.compile(".*".join(re.escape(part) for part in text.split("*")), re.DOTALL)
-        return lambda tags: isinstance(tags.get(key), str) and bool(pattern.fullmatch(tags[key]))
+        return lambda machine: isinstance(machine.tags.get(key), str) and bool(pattern.fullmatch(machine.tags[key]))
     accepted: list[tuple[type, Any]] = [(str, text)]
     if text in ("true", "false"):
         accepted.append((bool, text == "true"))
     if _NUMBER.fullmatch(text):
         accepted += [(int, float(text)), (float, float(text))]
     if len(accepted) == 1:
-        return lambda tags: tags.get(key) == text
-    return lambda tags: any(type(tags.get(key)) is kind and tags[key] == value for kind, value in accepted)
+        return lambda machine: machine.tags.get(key) == text
+    return lambda machine: any(type(machine.tags.get(key)) is kind and machine.tags[key] == value for kind, value in accepted)

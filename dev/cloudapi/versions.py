@@ -41,7 +41,7 @@ def _holds(comparator: str, version: Version) -> bool:
         if number is None or not number.isdigit():
             break
         given.append(int(number))
-    low = (given + [0, 0, 0])[:3]
+    low = [*given, 0, 0, 0][:3]
     operator = match[1] or "="
     if operator.startswith("~"):
         return _between(low, _next(given[:2]), version)
@@ -58,7 +58,7 @@ def _next(given: list[int]) -> list[int]:
     """The first version past everything that begins with these numbers: [7, 1] -> [7, 2, 0]."""
     if not given:
         return [1 << 31, 0, 0]
-    return ([*given[:-1], given[-1] + 1] + [0, 0, 0])[:3]
+    return [*given[:-1], given[-1] + 1, 0, 0, 0][:3]
 
 
 def _between(low: list[int], high: list[int], version: Version) -> bool:

@@ -1,0 +1,250 @@
+"""The whole service on one machine: PostgreSQL, Valkey, the simulator of CloudAPI, the API, workers and the clock. Real processes.
+
+    with Stack(directory) as stack:
+        stack.url, stack.account, stack.key_file
+
+Used by `dev/run` and by the end-to-end tests.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg2
+import requests
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from dev.processes import Child, ChildError
+from dev.services import Postgres, Valkey
+from shared import keys
+
+DATACENTER = "us-east-1"
+ACCOUNT = "demo"
+#: The account's UUID in the simulated Triton.
+TRITON_UUID = "d82a1f04-b9f6-4075-998f-af20e3d49de6"
+DATABASE = "tsg"
+
+#: How the seed's readers enable an account.
+WHITELIST = "INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, updated_at) VALUES (%s, %s, NOW(), NOW())"
+
+
+class Stack:
+    """Everything that `TSG_*` names, started in order and stopped in the other one."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int = 0,
+        workers: int = 2,
+        provision_seconds: float = 5.0,
+        durable: bool = True,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.key_file = directory / "id_rsa"
+        self.account = ACCOUNT
+        self.postgres = Postgres(directory / "postgres", durable=durable)
+        self.valkey = Valkey(directory / "valkey")
+        self._port = port
+        self._workers = workers
+        self._provision_seconds = provision_seconds
+        self._settings = dict(settings or {})
+        self.processes: dict[str, Child] = {}
+        self.url = ""
+        self.cloud_url = ""
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> Self:
+        """Start what isn't running, in order, each when what it needs is ready."""
+        self.key_id = self._make_key()
+        (self.directory / "log").mkdir(exist_ok=True)
+        self.postgres.start()
+        self.valkey.start()
+        self.cloud_url = self._start_cloud()
+        self._make_database()
+        self.start_api()
+        for number in range(1, self._workers + 1):
+            self.start_process(f"worker-{number}", "tsg-worker")
+        self.start_process("clock", "tsg-clock")
+        return self
+
+    def stop(self) -> None:
+        """Stop everything that was started, and nothing else."""
+        for name in reversed(list(self.processes)):
+            self.processes.pop(name).stop()
+        self.valkey.stop()
+        self.postgres.stop()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of the service's processes."""
+        return {
+            "TSG_DATABASE_URL": self.postgres.url(DATABASE),
+            "TSG_REDIS_URL": self.valkey.url,
+            "TSG_TRITON_DC": DATACENTER,
+            "TSG_TRITON_URL": self.cloud_url,
+            "TSG_SECRET_KEYS": self._secret_key(),
+            # Short, so that one can watch a lost machine being replaced.
+            "TSG_HEALTH_CHECK_INTERVAL": "10",
+            **self._settings,
+        }
+
+    def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one of the service's programs to its end."""
+        command = [Path(sys.executable).parent / program, *arguments]
+        return subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True, check=False)
+
+    def start_process(self, name: str, program: str, *arguments: str) -> Child:
+        """Start one of the service's programs; its log is `log/<name>.log`."""
+        command = [Path(sys.executable).parent / program, *arguments]
+        environment = {**os.environ, **self.environment}
+        self.processes[name] = Child(command, log=self.directory / "log" / f"{name}.log", env=environment)
+        return self.processes[name]
+
+    def start_api(self) -> None:
+        """Start the API and wait until it listens."""
+        child = self.start_process("api", "tsg-api", f"--port={self._port}", "--log-format=json")
+        found = self._wait_for_line("api", child, re.compile(r'"url": "(http://[^"]+)"'))
+        self.url = found
+        self._port = int(found.rsplit(":", 1)[1])
+
+    def restart_the_dead(self) -> list[str]:
+        """Start again whatever ended by itself; what was done, in words."""
+        told = []
+        for name, child in list(self.processes.items()):
+            status = child.status
+            if status is None:
+                continue
+            if name == "cloudapi":
+                raise ChildError(f"the CloudAPI simulator ended with status {status}; its machines are lost. See {child.log}")
+            told.append(f"{name} ended with status {status}, started again")
+            if name == "api":
+                self.start_api()
+            else:
+                self.start_process(name, f"tsg-{name.partition('-')[0]}")
+        return told
+
+    def cloud(self, method: str, path: str, body: object = None) -> Any:
+        """Ask the simulator for what no user of CloudAPI could: `/--sim/...`."""
+        response = requests.request(method, f"{self.cloud_url}/--sim{path}", json=body, timeout=30)
+        response.raise_for_status()
+        return response.json() if response.content else None
+
+    def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """One statement on the service's database, committed; its rows, if it has any."""
+        connection = psycopg2.connect(self.postgres.url(DATABASE).replace("postgresql+psycopg2", "postgresql"))
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(statement, parameters)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def shell(self) -> str:
+        """The seed's curl function for this stack, ready to paste."""
+        names = {"TSG_URL": self.url, "TRITON_ACCOUNT": self.account, "TRITON_KEY_ID": self.key_id}
+        exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in names.items())
+        return f"{exports}\n{CURL_FUNCTION.replace('~/.ssh/id_rsa', shlex.quote(str(self.key_file)))}"
+
+    def exports(self) -> str:
+        """The settings as shell commands. They hold secrets."""
+        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in self.environment.items())
+
+    def _start_cloud(self) -> str:
+        child = Child(
+            [
+                sys.executable,
+                *("-m", "dev.cloudapi", "--port", "0", "--datacenter", DATACENTER),
+                *("--provision-seconds", str(self._provision_seconds)),
+                *("--account", f"{ACCOUNT}:{TRITON_UUID}:{self.key_file}.pub"),
+            ],
+            log=self.directory / "log" / "cloudapi.log",
+            cwd=Path(__file__).parent.parent,
+        )
+        self.processes["cloudapi"] = child
+        return self._wait_for_line("cloudapi", child, re.compile(r"listening on (http://\S+)"))
+
+    def _wait_for_line(self, name: str, child: Child, pattern: re.Pattern[str]) -> str:
+        found: list[str] = []
+
+        def told() -> bool:
+            found[:] = pattern.findall(child.tail(1000))
+            return bool(found)
+
+        try:
+            child.wait_until(told)
+        except ChildError as error:
+            raise ChildError(f"{name}: {error}") from None
+        return found[-1]
+
+    def _make_key(self) -> str:
+        """The account's own RSA key, as OpenSSL and ssh have them; its MD5 fingerprint."""
+        public = self.key_file.with_suffix(".pub")
+        if not self.key_file.exists():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            pair = keys.of_private_key(rsa.generate_private_key(public_exponent=65537, key_size=2048))
+            _write_private(self.key_file, pair.private_pem)
+            public.write_text(f"{pair.public_line} {ACCOUNT}\n")
+        private = serialization.load_pem_private_key(self.key_file.read_bytes(), password=None)
+        assert isinstance(private, rsa.RSAPrivateKey)
+        return keys.of_private_key(private).fingerprint
+
+    def _secret_key(self) -> str:
+        file = self.directory / "secret_key"
+        if not file.exists():
+            _write_private(file, keys.make_secret_key())
+        return file.read_text()
+
+    def _make_database(self) -> None:
+        self.postgres.create_database(DATABASE)
+        done = self.run("tsg-admin", "db", "upgrade")
+        if done.returncode:
+            raise ChildError(f"tsg-admin db upgrade failed with status {done.returncode}:\n{done.stderr}")
+        if not self.sql("SELECT 1 FROM tsg_accounts WHERE triton_uuid = %s", TRITON_UUID):
+            self.sql(WHITELIST, ACCOUNT, TRITON_UUID)
+
+
+def machines_of(state: Mapping[str, Any], group_id: str) -> list[dict[str, Any]]:
+    """The machines of a group that exist, whatever state they are in, out of `/--sim/state`."""
+    return [machine for machine in state["machines"] if machine["tags"].get("tsg.group") == group_id and machine["state"] != "deleted"]
+
+
+def _write_private(file: Path, text: str) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text)
+
+
+#: The seed's own; its longest line stays as it is.
+CURL_FUNCTION = r"""function tsg() {
+    local now=$(date -u '+%a, %d %h %Y %H:%M:%S GMT')
+    local signature=$(echo -n "$now" | openssl dgst -sha256 -sign ~/.ssh/id_rsa | openssl enc -e -a | tr -d '\n')
+    local url="${TSG_URL}$1"
+    shift
+
+    curl -s -k -i \
+        -H 'Accept: application/json' \
+        -H 'Accept-Version: ~8' \
+        -H "Date: $now" \
+        -H 'Content-Type: application/json' \
+        -H "Authorization: Signature keyId=\"/${TRITON_ACCOUNT}/keys/${TRITON_KEY_ID}\",algorithm=\"rsa-sha256\",headers=\"date\" $signature" \
+        "$@" "$url"
+    echo
+}"""  # noqa: E501
