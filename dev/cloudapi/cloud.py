@@ -314,7 +314,7 @@ class Cloud:
     def delete_machine(self, account: Account, machine: Machine, caller: Caller = OPERATOR) -> None:
         """CloudAPI: any state is accepted, and again while the job runs; the states shown meanwhile are the old ones.
 
-        Raises ApiError: protected, or Gone with the id (job done, state not flipped yet) or with the object (deleted).
+        Raises ApiError: protected, or GoneError with the id (job done, state not flipped yet) or with the object (deleted).
         """
         with self._caught_up() as now:
             if machine.state == "deleted":
@@ -440,6 +440,7 @@ class Cloud:
         with self._caught_up() as now:
             account = self._accounts_by_id[machine.owner]
             machine.turn += 1
+            machine.destroying = ""
             if machine.id in account.gone and state not in GONE:
                 del account.gone[machine.id]
                 account.add(machine)
