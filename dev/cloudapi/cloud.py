@@ -285,7 +285,7 @@ class Cloud:
             raise ApiError(self.knobs.refuse_status, self.knobs.refuse_code, self.knobs.refuse_message)
         if not account.approved:
             raise invalid_argument("User is not currently approved for provisioning")
-        if not len(account.keys) and not any(len(user.keys) for user in account.users):
+        if not len(account.keys):
             raise ApiError(409, "KeyRequired", "At least one SSH key is required to provision")
         quota = self.quota_of(account)
         if quota is not None and len(account.live) >= quota:
