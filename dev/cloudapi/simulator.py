@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -40,22 +41,27 @@ class Simulator:
         self.knobs.turn(knobs)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._sockets: dict[int, Any] = {}
+        self._stopping = threading.Event()
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         self._server = create_server(
             create_app(self.cloud),
             map=self._sockets,
-            host=host,
-            port=port,
+            sockets=[listener],
             threads=threads,
             connection_limit=2000,
-            asyncore_use_poll=True,
             ident=None,
             outbuf_overflow=64 << 20,  # a page of a thousand machines is over the default, and would go through a temporary file
             outbuf_high_watermark=64 << 20,
         )
         shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self._server.effective_port}"
-        self._thread = threading.Thread(target=self._server.run, name="cloudapi-simulator", daemon=True)
+        self.url = f"http://{shown}:{listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, name="cloudapi-simulator", daemon=True)
         self._thread.start()
+
+    def _serve(self) -> None:
+        """waitress's own `run()` has no end that another thread could ask for without a race."""
+        while not self._stopping.is_set():
+            wasyncore.loop(map=self._sockets, use_poll=True, count=1)
 
     def close(self) -> None:
         """Let the handlers finish, then close every socket. Twice is once."""
@@ -63,9 +69,10 @@ class Simulator:
             return
         self.cloud.closing.set()
         self._server.task_dispatcher.shutdown()
-        # The loop ends when its map is empty; only its own thread may empty it.
-        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._sockets))
+        self._stopping.set()
+        self._server.pull_trigger()
         self._thread.join()
+        wasyncore.close_all(self._sockets)
 
     def __enter__(self) -> Self:
         return self

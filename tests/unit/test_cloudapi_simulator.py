@@ -1297,6 +1297,17 @@ def test_the_program_says_where_it_listens_serves_and_stops_cleanly(tmp_path):
         assert program.wait(10) == 0
 
 
+def test_two_simulators_do_not_share_a_port(sim):
+    with pytest.raises(OSError, match="in use"):
+        Simulator(port=int(sim.url.rpartition(":")[2]))
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1"])
+def test_other_loopback_addresses_will_do(host):
+    with Simulator(host) as simulator:
+        assert requests.get(simulator.url + "/--ping", timeout=5).status_code == 200
+
+
 def test_a_wrong_account_on_the_command_line_ends_the_program():
     command = [sys.executable, "-m", "dev.cloudapi", "--account", "demo:x:/nowhere"]
     result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=30, check=False)
