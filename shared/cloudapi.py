@@ -3,6 +3,7 @@
 CloudAPIError
   Unavailable       it can't be reached, or failed: nothing came of the request that a new list would not show. Later
     AnswerLost      a request that makes something went out and no usable answer came back: it may yet take effect
+  Withheld          the request was not sent: whoever asked may not ask any more
   Throttled         too many requests. Slower
   Unauthorized      the signature is not accepted
   Rejected          the request will not do as it stands (4xx); `code` and the text say why
@@ -63,6 +64,10 @@ class Unavailable(CloudAPIError):
 
 class AnswerLost(Unavailable):
     """The request went out, and what became of it is not known."""
+
+
+class Withheld(CloudAPIError):
+    """The request was not sent, since the guard said no."""
 
 
 class Throttled(CloudAPIError):
@@ -175,6 +180,12 @@ class Timeouts:
 
 
 Sign = Callable[[str, str], Mapping[str, str]]
+Guard = Callable[[], bool]
+
+
+def always() -> bool:
+    """The guard of those who may always ask."""
+    return True
 
 
 class CloudAPI:
@@ -194,18 +205,23 @@ class CloudAPI:
     def close(self) -> None:
         self._session.close()
 
-    def as_account(self, account: str, signer: Signer, budget: Budget | None = None) -> "Client":
-        """Calls signed by the account's management key, within a budget where one is given."""
-        return Client(self, account, lambda method, path: signer.headers(method, path, datetime.now(UTC)), budget)
+    def as_account(self, account: str, signer: Signer, budget: Budget | None = None, guard: Guard = always) -> "Client":
+        """Calls signed by the account's management key, within a budget where one is given.
+
+        `guard` is asked in the last moment before each request that changes something.
+        """
+        return Client(self, account, lambda method, path: signer.headers(method, path, datetime.now(UTC)), budget, guard)
 
     def as_caller(self, account: str, date: str, authorization: str) -> "Client":
         """Calls under the very signature that a user sent us. It must cover the date alone."""
-        return Client(self, account, lambda _method, _path: {"Date": date, "Authorization": authorization}, None)
+        return Client(self, account, lambda _method, _path: {"Date": date, "Authorization": authorization})
 
-    def call(self, method: str, path: str, sign: Sign, body: Mapping[str, Any] | None = None) -> requests.Response:
+    def call(self, method: str, path: str, sign: Sign, body: Mapping[str, Any] | None = None, guard: Guard = always) -> requests.Response:
         """One request, one answer; whatever is not 2xx is raised."""
         request = self._session.prepare_request(requests.Request(method, self._url + path, json=body))
         request.headers.update(sign(method, request.path_url))
+        if method != "GET" and not guard():
+            raise Withheld("the request was not sent: the account's lease is not held any more")
         makes = method == "POST"
         started = time.monotonic()
         try:
@@ -226,11 +242,12 @@ class CloudAPI:
 class Client:
     """CloudAPI for one account."""
 
-    def __init__(self, cloudapi: CloudAPI, account: str, sign: Sign, budget: Budget | None) -> None:
+    def __init__(self, cloudapi: CloudAPI, account: str, sign: Sign, budget: Budget | None = None, guard: Guard = always) -> None:
         self._cloudapi = cloudapi
         self._base = "/" + quote(account, safe="")
         self._sign = sign
         self._budget = budget
+        self._guard = guard
 
     def turn(self, *, within: float) -> bool:
         """Wait for the next request's turn within the budget. False when it would not come within so many seconds.
@@ -325,12 +342,12 @@ class Client:
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, paid: bool = False) -> requests.Response:
         if self._budget is None:
-            return self._cloudapi.call(method, path, self._sign, body)
+            return self._cloudapi.call(method, path, self._sign, body, self._guard)
         for attempt in range(1, THROTTLED_TRIES + 1):
             if attempt > 1 or not paid:
                 self._budget.take()
             try:
-                return self._cloudapi.call(method, path, self._sign, body)
+                return self._cloudapi.call(method, path, self._sign, body, self._guard)
             except Throttled:
                 self._budget.drain()
                 if attempt == THROTTLED_TRIES:

@@ -2,7 +2,7 @@
 
 from shared import accounts, keys
 from shared.accounts import Account
-from shared.cloudapi import Budget, Client, CloudAPI
+from shared.cloudapi import Budget, Client, CloudAPI, Guard, always
 from shared.db import Database
 from shared.signature import Signer
 
@@ -11,7 +11,14 @@ class NoManagementKey(Exception):
     """The service can't act for the account. The text says why, and what to do."""
 
 
-def client_for(database: Database, clouds: CloudAPI, sealer: keys.Sealer, account: Account, budget: Budget | None = None) -> Client:
+def client_for(
+    database: Database,
+    clouds: CloudAPI,
+    sealer: keys.Sealer,
+    account: Account,
+    budget: Budget | None = None,
+    guard: Guard = always,
+) -> Client:
     """CloudAPI under the account's management key. `NoManagementKey` when it has none that opens."""
     with database.read() as connection:
         key = accounts.key_of(connection, account.id)
@@ -21,4 +28,4 @@ def client_for(database: Database, clouds: CloudAPI, sealer: keys.Sealer, accoun
         pair = keys.of_pem(sealer.open(key.material or "", row=key.id))
     except keys.SealError as error:
         raise NoManagementKey(f"The management key of account {account.name} can't be used: {error}.") from None
-    return clouds.as_account(account.name, Signer(account.name, pair.fingerprint, pair.private_pem), budget)
+    return clouds.as_account(account.name, Signer(account.name, pair.fingerprint, pair.private_pem), budget, guard)

@@ -113,7 +113,7 @@ class Converger:
                 self._put_off(due, "The account is disabled.")
                 return False
             try:
-                client = client_for(self._db, self._clouds, self._sealer, account, budget)
+                client = client_for(self._db, self._clouds, self._sealer, account, budget, lambda: keeper.holds)
                 _Pass(self._db, client, lease, keeper, self._pace.limits).run(due)
             except NoManagementKey as error:
                 self._put_off(due, str(error))
@@ -266,7 +266,7 @@ class _Pass:
         """Wait for the budget; False when the pass should begin nothing more for this group."""
         if outcome.unfinished:
             return False
-        if not self._keeper.holds or not self._client.turn(within=self._deadline - time.monotonic()) or not self._keeper.holds:
+        if not self._keeper.holds or not self._client.turn(within=self._deadline - time.monotonic()):
             outcome.unfinished = True
             return False
         return True
@@ -319,7 +319,7 @@ class _Pass:
                 _log.info("instance_deleted", why=why, was=instance.state)
 
     def _failed(self, event: str, outcome: Outcome, error: CloudAPIError, **fields: object) -> None:
-        if isinstance(error, cloudapi.Throttled):
+        if isinstance(error, cloudapi.Throttled | cloudapi.Withheld):
             outcome.unfinished = True
         else:
             outcome.errors.append(str(error))

@@ -1,0 +1,100 @@
+"""The whole service as real processes, for tests that break it."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from dev.client import Tsg
+from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
+from dev.processes import wait_for
+from dev.services import scratch
+from dev.stack import Stack, machines_of
+
+#: Seconds that anything may take to come right.
+PATIENCE = 90
+
+SETTINGS = {
+    # What a killed worker was about to ask for is asked for again after this: short, since the simulator answers at once.
+    "TSG_LAUNCH_GRACE": "5",
+    "TSG_LOG_FORMAT": "json",
+}
+
+
+class Service:
+    """A stack, one of its accounts, and sentences about what is to be seen."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.tsg = Tsg(stack.url, stack.account, stack.key_file, stack.key_id)
+        self._names = iter(range(10_000))
+
+    def client(self) -> Tsg:
+        """Another client of the same account, for another thread."""
+        return Tsg(self.stack.url, self.stack.account, self.stack.key_file, self.stack.key_id)
+
+    def make_template(self, **fields: Any) -> str:
+        body = {"template_name": f"template-{next(self._names)}", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE, **fields}
+        return self.tsg.ok("POST", "/templates", body, status=201)["id"]
+
+    def make_group(self, capacity: int, **fields: Any) -> dict[str, Any]:
+        template = fields.pop("template_id", None) or self.make_template()
+        body = {"group_name": f"group-{next(self._names)}", "template_id": template, "capacity": capacity, **fields}
+        return self.tsg.ok("POST", "/groups", body, status=201)
+
+    def resize(self, group: dict[str, Any], capacity: int) -> None:
+        body = {"group_name": group["group_name"], "template_id": group["template_id"], "capacity": capacity}
+        self.tsg.ok("PUT", f"/groups/{group['id']}", body)
+
+    def knobs(self, **knobs: Any) -> None:
+        self.stack.cloud("PATCH", "/knobs", knobs)
+
+    def machines(self, group: dict[str, Any]) -> list[dict[str, Any]]:
+        """The group's machines in the cloud itself, whatever CloudAPI would say of them."""
+        return machines_of(self.stack.cloud("GET", "/state"), group["id"])
+
+    def running(self, group: dict[str, Any]) -> int:
+        return sum(machine["state"] == "running" for machine in self.machines(group))
+
+    def counters(self) -> dict[str, Any]:
+        return self.stack.cloud("GET", "/counters")
+
+    def wait(self, what: str, condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
+        assert wait_for(condition, seconds=seconds), f"not in {seconds} s: {what}"
+
+    def settles(self, group: dict[str, Any], capacity: int, seconds: float = PATIENCE) -> None:
+        """So many machines run, none else is there, and the service has seen it."""
+        self.wait(
+            f"{capacity} machines running and no other; there are {[m['state'] for m in self.machines(group)]}",
+            lambda: self.running(group) == len(self.machines(group)) == capacity and self.is_settled(group),
+            seconds,
+        )
+
+    def is_settled(self, group: dict[str, Any]) -> bool:
+        """Has a worker seen the newest state of the group, and left it until its next check?"""
+        rows = self.stack.sql(
+            "SELECT observed_generation = generation AND (check_at IS NULL OR check_at > now() + interval '5 seconds')"
+            " FROM tsg_groups WHERE id = %s AND NOT EXISTS (SELECT 1 FROM tsg_instances i WHERE i.group_id = tsg_groups.id"
+            " AND i.gone_at IS NULL AND i.state <> 'running')",
+            group["id"],
+        )
+        return bool(rows and rows[0][0])
+
+    def is_emptied(self, group: dict[str, Any]) -> bool:
+        rows = self.stack.sql("SELECT emptied_at IS NOT NULL FROM tsg_groups WHERE id = %s", group["id"])
+        return bool(rows[0][0])
+
+    def together(self, count: int, request: Callable[[Tsg, int], int]) -> list[int]:
+        """The same request so many times at once; the statuses."""
+        with ThreadPoolExecutor(count) as pool:
+            return list(pool.map(lambda number: request(self.client(), number), range(count)))
+
+
+@pytest.fixture
+def service(request: pytest.FixtureRequest) -> Iterator[Service]:
+    """A stack of its own: these tests break it. The marker `settings` changes its settings."""
+    marker = request.node.get_closest_marker("settings")
+    settings = {**SETTINGS, **(marker.kwargs if marker else {})}
+    with scratch() as directory, Stack(directory, provision_seconds=1.0, durable=False, settings=settings) as stack:
+        yield Service(stack)

@@ -1,0 +1,144 @@
+"""Whatever dies, a group ends at its capacity; nothing is lost, nothing is doubled."""
+
+import signal
+import threading
+
+import pytest
+
+from dev.processes import Child
+from tests.e2e.conftest import Service
+
+
+def workers(service: Service) -> dict[str, Child]:
+    return {name: child for name, child in service.stack.processes.items() if name.startswith("worker")}
+
+
+def test_workers_killed_half_way_are_made_good_by_new_ones(service: Service) -> None:
+    group = service.make_group(60)
+    service.wait("30 machines are there", lambda: len(service.machines(group)) >= 30)
+    for child in workers(service).values():
+        child.kill()
+    assert len(service.machines(group)) < 60, "too late: all were there before the workers were killed"
+    for name in workers(service):
+        service.stack.start_process(name, "tsg-worker")
+    service.settles(group, 60)
+    assert service.counters()["creates_accepted"] == 60
+
+
+def test_one_worker_takes_over_from_a_killed_one(service: Service) -> None:
+    service.stack.processes.pop("worker-2").stop()
+    group = service.make_group(40)
+    service.wait("some machines are there", lambda: len(service.machines(group)) >= 5)
+    service.stack.start_process("worker-2", "tsg-worker")
+    service.stack.processes.pop("worker-1").kill()
+    service.settles(group, 40)
+    assert service.counters()["creates_accepted"] == 40
+
+
+@pytest.mark.settings(TSG_LAUNCH_GRACE="30")
+def test_a_frozen_worker_does_no_harm_when_it_wakes(service: Service) -> None:
+    group = service.make_group(40)
+    service.wait("some machines are there", lambda: len(service.machines(group)) >= 5)
+    ((name, frozen),) = [
+        (name, child)
+        for name, child in workers(service).items()
+        if service.stack.sql("SELECT 1 FROM tsg_accounts WHERE lease_owner LIKE %s", f"%:{child.pid}")
+    ]
+    frozen.send(signal.SIGSTOP)
+    service.wait(
+        "another has taken over",
+        lambda: bool(service.stack.sql("SELECT 1 FROM tsg_accounts WHERE lease_owner NOT LIKE %s", f"%:{frozen.pid}")),
+    )
+    frozen.send(signal.SIGCONT)
+    service.settles(group, 40)
+    service.resize(group, 41)
+    service.settles(group, 41)
+    assert service.counters()["creates_accepted"] == 41
+    assert frozen.status is None, f"{name} has died"
+
+
+def test_a_post_is_answered_without_redis_and_carried_out_when_it_is_back(service: Service) -> None:
+    service.stack.valkey.stop()
+    group = service.make_group(3)
+    assert not service.machines(group)
+    service.stack.valkey.start()
+    service.settles(group, 3)
+
+
+def test_redis_flushed_costs_nothing(service: Service) -> None:
+    group = service.make_group(20)
+    service.stack.valkey.flush()
+    service.resize(group, 25)
+    service.stack.valkey.flush()
+    service.settles(group, 25)
+    assert service.counters()["creates_accepted"] == 25
+
+
+def test_postgresql_restarted_under_load(service: Service) -> None:
+    group = service.make_group(0)
+    stop = threading.Event()
+    accepted: list[str] = []
+    broken: list[str] = []
+
+    def load() -> None:
+        tsg = service.client()
+        while not stop.is_set():
+            answer = tsg("PUT", f"/groups/{group['id']}/increment", {"instance_count": 1, "max_instance": 100})
+            if answer.status_code == 202:
+                accepted.append(answer.text)
+            elif answer.status_code not in {400, 503}:
+                broken.append(f"{answer.status_code} {answer.text}")
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    service.wait("ten increments are accepted", lambda: len(accepted) >= 10)
+    service.stack.postgres.restart()
+    before = len(accepted)
+    service.wait("increments are accepted again", lambda: len(accepted) >= min(before + 10, 100))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not broken
+    capacity = service.tsg.ok("GET", f"/groups/{group['id']}")["capacity"]
+    # One whose answer was lost between commit and client may count beside those that were told.
+    assert len(accepted) <= capacity <= min(100, len(accepted) + len(threads))
+    service.settles(group, capacity)
+    assert service.counters()["creates_accepted"] == capacity
+
+
+def test_lost_answers_are_found_again_and_not_repeated(service: Service) -> None:
+    service.knobs(lost_answers_next=8)
+    group = service.make_group(20)
+    service.settles(group, 20)
+    counters = service.counters()
+    assert (counters["answers_lost"], counters["creates_accepted"]) == (8, 20)
+
+
+def test_cloudapi_failing_half_of_the_time_delays_and_breaks_nothing(service: Service) -> None:
+    service.knobs(error_share=0.5, error_status=500)
+    group = service.make_group(10)
+    service.wait("all machines are there", lambda: len(service.machines(group)) == 10)
+    service.knobs(error_share=0)
+    service.settles(group, 10)
+    service.resize(group, 3)
+    service.settles(group, 3)
+
+
+def test_a_clock_and_an_api_that_were_killed_are_missed_by_nobody_once_back(service: Service) -> None:
+    service.stack.processes["clock"].kill()
+    service.stack.processes["api"].kill()
+    told = service.stack.restart_the_dead()
+    assert len(told) == 2
+    group = service.make_group(3)
+    service.settles(group, 3)
+
+
+def test_killed_machines_are_replaced_within_a_check(service: Service) -> None:
+    group = service.make_group(5)
+    service.settles(group, 5)
+    killed = service.stack.cloud("POST", "/machines/kill", {"count": 2, "tag": {"tsg.group": group["id"]}})["killed"]
+    # The interval is 10 s here; a replacement takes another second to boot.
+    service.wait("five run again", lambda: service.running(group) == 5, seconds=15)
+    assert not set(killed) & {machine["id"] for machine in service.machines(group)}
+    assert service.counters()["creates_accepted"] == 7
