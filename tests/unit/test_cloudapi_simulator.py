@@ -211,6 +211,11 @@ def test_a_signature_of_another_key_or_family_is_refused(sim, kind, algorithm):
     assert "WWW-Authenticate" not in answer.headers
 
 
+def test_a_right_signature_under_the_name_of_another_family_is_refused(sim):
+    sim.cloud.add_account("edward", [openssh("ed25519")])
+    assert requests.get(sim.url + "/my", headers=modern("/edward/keys/ed25519", "ed25519", "rsa-sha256"), timeout=5).status_code == 401
+
+
 def test_a_legacy_signature_of_a_modern_text_is_refused(sim):
     date = now_as_date()
     signature = sign("rsa", "rsa-sha256", f"date: {date}")
@@ -879,6 +884,13 @@ def test_rename_resize_and_firewall(demo, booted, clock):
     assert (shown["name"], shown["package"], shown["memory"], shown["firewall_enabled"]) == ("db", "sim-large", 4096, True)
     assert demo.create(name="web").status_code == 201
     assert demo.create(name="db").status_code == 409
+
+
+def test_enabling_what_is_so_already_is_accepted_without_a_job(demo, booted, clock):
+    for _ in range(2):
+        assert demo.post(f"/my/machines/{booted}", {"action": "enable_firewall"}).status_code == 202
+        clock.goes_on(1)
+    assert [job["action"] for job in demo.get(f"/my/machines/{booted}/audit").json()] == ["enable_firewall", "provision"]
 
 
 def test_tags_show_what_will_be_and_are_stored_when_the_job_ends(demo, clock):
