@@ -6,12 +6,29 @@ Session first, never commits, no network.
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Interval, Row, Select, case, func, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Float,
+    Interval,
+    Row,
+    Select,
+    and_,
+    case,
+    cast,
+    exists,
+    extract,
+    func,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared import templates
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
-from shared.models import groups
+from shared.models import accounts, groups, instances
 
 
 class Group(NamedTuple):
@@ -43,6 +60,22 @@ class Work(NamedTuple):
     request_id: str | None
 
 
+class Progress(NamedTuple):
+    """How far a group is on its way to what it should be."""
+
+    account_id: str
+    account_name: str
+    name: str
+    #: Deleted, and nothing of it is left.
+    is_emptied: bool
+    #: The newest change was seen, and nothing is missing, failing or on its way.
+    is_settled: bool
+    failures: int
+    last_error: str | None
+    #: Seconds until the group is looked at again.
+    next_look: float
+
+
 _GROUP = (groups.c.id, groups.c.name, groups.c.template_id, groups.c.capacity, groups.c.created_at, groups.c.updated_at)
 _WORK = (
     groups.c.id,
@@ -57,7 +90,7 @@ _WORK = (
     groups.c.request_id,
 )
 #: What every change of what should be does besides.
-_TOUCHED = {"generation": groups.c.generation + 1, "updated_at": func.now(), "check_at": func.now()}
+_TOUCHED = {"generation": groups.c.generation + 1, "updated_at": func.now(), "check_at": func.now(), "job_check_at": func.now()}
 
 
 def create(
@@ -175,6 +208,38 @@ def due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
     return [Work._make(row) for row in connection.execute(statement)]
 
 
+def make_due(connection: Connection, group_id: str) -> None:
+    """Have the group looked at now, whenever it was to be."""
+    statement = update(groups).where(groups.c.id == group_id, groups.c.check_at > func.now())
+    connection.execute(statement.values(check_at=func.now()))
+
+
+def progress(connection: Connection, group_id: str) -> Progress | None:
+    """How far a group is, deleted ones too; None when there is no such group."""
+    unsettled = exists(
+        select(instances.c.id).where(instances.c.group_id == groups.c.id, instances.c.gone_at.is_(None), instances.c.state != "running")
+    )
+    running = (
+        select(func.count())
+        .select_from(instances)
+        .where(instances.c.group_id == groups.c.id, instances.c.gone_at.is_(None), instances.c.state == "running")
+        .scalar_subquery()
+    )
+    seen = groups.c.observed_generation == groups.c.generation
+    statement = select(
+        groups.c.account_id,
+        accounts.c.account_name,
+        groups.c.name,
+        groups.c.emptied_at.is_not(None),
+        and_(seen, ~groups.c.archived, groups.c.last_error.is_(None), ~unsettled, running == groups.c.capacity),
+        groups.c.failures,
+        groups.c.last_error,
+        func.coalesce(func.greatest(0.0, cast(extract("epoch", groups.c.check_at - func.now()), Float)), 0.0),
+    ).join_from(groups, accounts, groups.c.account_id == accounts.c.id)
+    row = connection.execute(statement.where(groups.c.id == group_id)).one_or_none()
+    return Progress._make(row) if row else None
+
+
 def checked(connection: Connection, group: Work, *, after: float, failures: int, error: str | None) -> None:
     """Note a look at a group: the next one comes `after` seconds, or at once if the group was changed meanwhile."""
     statement = (
@@ -198,7 +263,15 @@ def emptied(connection: Connection, group: Work) -> None:
     statement = (
         update(groups)
         .where(groups.c.id == group.id, groups.c.archived)
-        .values(check_at=None, emptied_at=func.now(), observed_generation=group.generation, failures=0, last_error=None)
+        .values(
+            check_at=None,
+            emptied_at=func.now(),
+            observed_generation=group.generation,
+            failures=0,
+            last_error=None,
+            # Its job is over, if it has one.
+            job_check_at=case((groups.c.job_id.is_(None), None), else_=func.now()),
+        )
     )
     connection.execute(statement)
 

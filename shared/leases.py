@@ -62,9 +62,13 @@ def is_held(lease: Lease) -> ColumnElement[bool]:
     return exists(select(accounts.c.id).where(*_mine(lease)))
 
 
-def claim_due(connection: Connection, *, limit: int) -> list[str]:
-    """Accounts with a due group on which nobody works: each is told to one clock, and again only if nobody answers the bell."""
-    due = select(groups.c.account_id).where(groups.c.check_at <= func.now()).distinct().limit(limit)
+def claim_due(connection: Connection, *, limit: int, late: int = 0) -> list[str]:
+    """Accounts with a due group on which nobody works: each is told to one clock, and again only if nobody answers the bell.
+
+    Only groups that have been due for `late` seconds count.
+    """
+    since = func.now() - literal(timedelta(seconds=late), Interval())
+    due = select(groups.c.account_id).where(groups.c.check_at <= since).distinct().limit(limit)
     unrung = or_(accounts.c.rung_at.is_(None), accounts.c.rung_at < func.now() - literal(timedelta(seconds=RING_AGAIN), Interval()))
     statement = update(accounts).where(accounts.c.id.in_(due), _free(), unrung).values(rung_at=func.now()).returning(accounts.c.id)
     return list(connection.execute(statement).scalars())

@@ -137,6 +137,14 @@ groups = Table(
     Column("request_id", Text),
     # Made by the 2018 service, which tagged machines with the group's name alone.
     Column("by_name", Boolean, nullable=False, server_default=true()),
+    # The Nomad job, where Nomad runs the scaling: its id, the generation it last ran for, and when to look after it.
+    Column("job_id", Text),
+    Column("job_generation", BigInteger, nullable=False, server_default=text("0")),
+    _time("job_check_at", nullable=True, now=True),
+    _time("job_claimed_until", nullable=True),
+    Column("job_failures", Integer, nullable=False, server_default=text("0")),
+    Index("tsg_groups_job", "job_id", unique=True, postgresql_where=text("job_id IS NOT NULL")),
+    Index("tsg_groups_job_due", "job_check_at", postgresql_where=text("job_check_at IS NOT NULL")),
     Index("tsg_groups_live_name", "account_id", "name", unique=True, postgresql_where=text("NOT archived")),
     Index("tsg_groups_due", "check_at", "account_id", postgresql_where=text("check_at IS NOT NULL")),
     Index("tsg_groups_template", "template_id"),
@@ -158,4 +166,24 @@ instances = Table(
     Index("tsg_instances_machine", "account_id", "machine_id", unique=True),
     Index("tsg_instances_group", "group_id", "gone_at"),
     Index("tsg_instances_gone", "gone_at", postgresql_where=text("gone_at IS NOT NULL")),
+)
+
+activities = Table(
+    "tsg_activities",
+    metadata,
+    _id(),
+    _reference("account_id", "tsg_accounts.id"),
+    _reference("group_id", "tsg_groups.id"),
+    # What was done (shared.activities has the words), how it ended, and a sentence about it.
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    _reference("machine_id", nullable=True),
+    Column("error_code", Text),
+    Column("cloudapi_request_id", Text),
+    Column("request_id", Text),
+    Column("actor", Text, nullable=False),
+    _time("at", now=True),
+    Index("tsg_activities_of_group", "group_id", "at"),
+    Index("tsg_activities_by_age", "at"),
 )

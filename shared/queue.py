@@ -1,7 +1,7 @@
-"""The bell: a Dramatiq message that says "look at this account".
+"""The bells: Dramatiq messages that say "look at this account", or "look after this group's Nomad job".
 
-It carries nothing that is not in the database, and may be lost or ring twice: `tsg-clock` rings again for whatever is due. So nobody
-waits for it: a thread of its own delivers it.
+They carry nothing that is not in the database, and may be lost or ring twice: `tsg-clock` rings again for whatever is due. So nobody
+waits for them: a thread of its own delivers them.
 """
 
 import queue
@@ -20,8 +20,10 @@ from shared import log
 
 _log = log.get(__name__)
 
-QUEUE = "converge"
-ACTOR = "converge"
+#: The actors, each with a queue of its own name.
+CONVERGE = "converge"  # account_id
+SUBMIT_JOB = "submit_job"  # group_id
+REMOVE_JOB = "remove_job"  # group_id
 
 #: Milliseconds after which an unheard bell means nothing any more: the clock has rung again by then.
 MAX_AGE_MS = 60_000
@@ -37,9 +39,10 @@ def make_broker(url: str, middleware: Sequence[Middleware] = ()) -> RedisBroker:
     return RedisBroker(client=client, middleware=list(middleware))  # type: ignore[no-untyped-call]
 
 
-def send(broker: Broker, account_id: str) -> None:
-    """Ring for an account. Raises what the Redis client raises."""
-    broker.enqueue(Message(queue_name=QUEUE, actor_name=ACTOR, args=(account_id,), kwargs={}, options={}))
+def send(broker: Broker, actor: str, subject: str) -> None:
+    """Ring an actor for an account or a group. Raises what the Redis client raises."""
+    broker.declare_queue(actor)
+    broker.enqueue(Message(queue_name=actor, actor_name=actor, args=(subject,), kwargs={}, options={}))
 
 
 class Bell:
@@ -47,17 +50,16 @@ class Bell:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        broker.declare_queue(QUEUE)
-        self._waiting: queue.Queue[str | None] = queue.Queue(WAITING)
+        self._waiting: queue.Queue[tuple[str, str] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._deliver, name="bell", daemon=True)
         self._thread.start()
 
-    def ring(self, account_id: str) -> None:
-        """Have a worker look at the account soon."""
+    def ring(self, actor: str, subject: str) -> None:
+        """Have a worker look at an account, or at a group's job, soon."""
         try:
-            self._waiting.put_nowait(account_id)
+            self._waiting.put_nowait((actor, subject))
         except queue.Full:
-            _log.warning("bell_dropped", account_id=account_id)
+            _log.warning("bell_dropped", actor=actor, subject=subject)
 
     def close(self) -> None:
         """Deliver what is waiting, for a second at most."""
@@ -68,9 +70,10 @@ class Bell:
         self._thread.join(timeout=1)
 
     def _deliver(self) -> None:
-        while (account_id := self._waiting.get()) is not None:
+        while (bell := self._waiting.get()) is not None:
+            actor, subject = bell
             try:
-                send(self._broker, account_id)
+                send(self._broker, actor, subject)
             except redis.RedisError as error:
-                _log.warning("bell_not_heard", account_id=account_id, error=str(error))
+                _log.warning("bell_not_heard", actor=actor, subject=subject, error=str(error))
                 time.sleep(PAUSE)

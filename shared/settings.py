@@ -20,10 +20,17 @@ from marshmallow.validate import Length, OneOf, Range, Regexp
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from shared.nomad import Access
+
 #: Names in the 2018 file (or in the seed's example of it) that do not spell their variable.
 FILE_NAMES = {"TSG_AGENT_LOG_FORMAT": "TSG_LOG_FORMAT", "TSG_HTTP_DC": "TSG_TRITON_DC"}
 #: Sections and keys of the 2018 file that mean nothing any more.
 FILE_IGNORED = {"TSG_TSGCLI_VERSION", "TSG_CRDB_MODE"}
+
+#: Nomad's own conventional names.
+NOMAD_VARIABLES = {
+    f"NOMAD_{part}" for part in ("ADDR", "TOKEN", "NAMESPACE", "REGION", "CACERT", "CLIENT_CERT", "CLIENT_KEY", "SKIP_VERIFY")
+}
 
 LEVELS = ("DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
 
@@ -70,10 +77,21 @@ class Settings:
     cloudapi_connect_timeout: float
     cloudapi_read_timeout: float
 
-    nomad_url: str
-    nomad_port: int
-
+    #: worker: workers converge. nomad: Nomad's jobs do, and workers where Nomad does not come to it in time.
     scaler: str
+    nomad: Access
+    #: Of the node that runs the jobs, and what they run there.
+    nomad_role: str
+    nomad_driver: str
+    nomad_command: str
+    nomad_image: str
+    nomad_artifact: str
+    nomad_config: str
+    #: MHz and MiB.
+    nomad_cpu: int
+    nomad_memory: int
+    #: A group that Nomad has not looked at for so long after it was due is a worker's.
+    nomad_grace: int
     max_capacity: int
     health_check_interval: int
     #: A machine that has not come up in this time is replaced.
@@ -138,7 +156,7 @@ def load(
     """
     problems: dict[str, str] = {}
     from_file: dict[str, str] = _read_file(file, problems) if file else {}
-    values = from_file | {name: value for name, value in environ.items() if name.startswith("TSG_")} | dict(flags or {})
+    values = from_file | {name: value for name, value in environ.items() if name.startswith(("TSG_", "NOMAD_"))} | dict(flags or {})
     env = _Source(values)
     port = Range(min=1, max=65535, error="must be a port, 1 to 65535")
     level = env.str("TSG_LOG_LEVEL", "INFO").upper()
@@ -162,9 +180,17 @@ def load(
         "cloudapi_burst": env.int("TSG_CLOUDAPI_BURST", 30, validate=Range(1, 100_000)),
         "cloudapi_connect_timeout": env.float("TSG_CLOUDAPI_CONNECT_TIMEOUT", 3.05, validate=Range(0.1, 60)),
         "cloudapi_read_timeout": env.float("TSG_CLOUDAPI_READ_TIMEOUT", 30.0, validate=Range(0.1, 300)),
-        "nomad_url": env.str("TSG_NOMAD_URL", "127.0.0.1"),
-        "nomad_port": env.int("TSG_NOMAD_PORT", 4646, validate=port),
-        "scaler": env.str("TSG_SCALER", "worker", validate=OneOf(("worker",))),
+        "scaler": env.str("TSG_SCALER", "worker", validate=OneOf(("worker", "nomad"))),
+        "nomad": _nomad(env, port),
+        "nomad_role": env.str("TSG_NOMAD_ROLE", "automater", validate=Length(min=1)),
+        "nomad_driver": env.str("TSG_NOMAD_DRIVER", "exec", validate=OneOf(("exec", "raw_exec", "docker"))),
+        "nomad_command": env.str("TSG_NOMAD_COMMAND", "tsg-scale", validate=Length(min=1)),
+        "nomad_image": env.str("TSG_NOMAD_IMAGE", "triton-service-groups"),
+        "nomad_artifact": env.str("TSG_NOMAD_ARTIFACT", ""),
+        "nomad_config": env.str("TSG_NOMAD_CONFIG", ""),
+        "nomad_cpu": env.int("TSG_NOMAD_CPU", 100, validate=Range(20, 100_000)),
+        "nomad_memory": env.int("TSG_NOMAD_MEMORY", 128, validate=Range(64, 100_000)),
+        "nomad_grace": env.int("TSG_NOMAD_GRACE", 60, validate=Range(5, 3_600)),
         "max_capacity": env.int("TSG_MAX_CAPACITY", 100, validate=Range(1, 10_000)),
         "health_check_interval": env.int("TSG_HEALTH_CHECK_INTERVAL", 300, validate=Range(10, 86_400)),
         "provision_timeout": env.int("TSG_PROVISION_TIMEOUT", 300, validate=Range(10, 7_200)),
@@ -195,8 +221,9 @@ def load(
 
 def variables() -> list[str]:
     """The names of all variables that `load` reads."""
-    own = {f"TSG_{name.name.upper()}" for name in fields(Settings)}
-    return sorted(own | {f"TSG_CRDB_{part}" for part in ("DATABASE", "HOST", "PORT", "USER", "PASSWORD")})
+    own = {f"TSG_{name.name.upper()}" for name in fields(Settings)} - {"TSG_NOMAD"}
+    crdb = {f"TSG_CRDB_{part}" for part in ("DATABASE", "HOST", "PORT", "USER", "PASSWORD")}
+    return sorted(own | crdb | {"TSG_NOMAD_URL", "TSG_NOMAD_PORT"} | NOMAD_VARIABLES)
 
 
 def _read_file(path: Path, problems: dict[str, str]) -> dict[str, str]:
@@ -237,6 +264,24 @@ def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[t
 
 def _as_variable(value: str | float) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _nomad(env: _Source, port: Range) -> Access:
+    """`TSG_NOMAD_URL` (a host, or a whole address) and `TSG_NOMAD_PORT`, or else the conventional `NOMAD_ADDR`."""
+    host = env.str("TSG_NOMAD_URL", "")
+    number = env.int("TSG_NOMAD_PORT", 4646, validate=port)
+    conventional = _url(env, "NOMAD_ADDR", "")
+    whole = host if "://" in host else f"http://{host or '127.0.0.1'}:{number}"
+    return Access(
+        address=whole if host or not conventional else conventional,
+        token=env.str("NOMAD_TOKEN", ""),
+        namespace=env.str("NOMAD_NAMESPACE", ""),
+        region=env.str("NOMAD_REGION", ""),
+        ca_cert=env.path("NOMAD_CACERT", None),
+        client_cert=env.path("NOMAD_CLIENT_CERT", None),
+        client_key=env.path("NOMAD_CLIENT_KEY", None),
+        skip_verify=env.bool("NOMAD_SKIP_VERIFY", False),
+    )
 
 
 def _url(env: _Source, name: str, default: str) -> str:

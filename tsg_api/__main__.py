@@ -13,7 +13,7 @@ from shared.accounts import Account
 from shared.cloudapi import Client, CloudAPI, Timeouts
 from shared.keys import Sealer
 from shared.management import NoManagementKey, client_for
-from shared.queue import Bell, make_broker
+from shared.queue import CONVERGE, SUBMIT_JOB, Bell, make_broker
 from shared.settings import Settings
 from tsg_api.app import create_app
 from tsg_api.auth import Authenticator, DevelopmentMode, Signed
@@ -50,7 +50,7 @@ def serve(chosen: Settings) -> int:
     bell = Bell(make_broker(chosen.redis_url))
     service = Service(
         db=database,
-        ring=bell.ring,
+        ring=_ringer(bell, chosen.scaler),
         cloud=_cloud(database, clouds, sealer),
         max_capacity=chosen.max_capacity,
         max_body=chosen.http_max_body,
@@ -90,6 +90,13 @@ def serve(chosen: Settings) -> int:
     database.close()
     _log.info("stopped")
     return 0
+
+
+def _ringer(bell: Bell, scaler: str) -> Callable[[str, str], None]:
+    """Whom a change concerns first: Nomad's job of the group, or a worker."""
+    if scaler == "nomad":
+        return lambda _account_id, group_id: bell.ring(SUBMIT_JOB, group_id)
+    return lambda account_id, _group_id: bell.ring(CONVERGE, account_id)
 
 
 def _cloud(database: db.Database, clouds: CloudAPI, sealer: Sealer) -> Callable[[Account], Client]:

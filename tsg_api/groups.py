@@ -25,7 +25,7 @@ class _Resource:
 
     def _changed(self, req: falcon.Request, work: Callable[[Connection], StoredGroup]) -> StoredGroup:
         made = self._service.db.transact(work)
-        self._service.ring(req.context.account.id)
+        self._service.ring(req.context.account.id, made.id)
         return made
 
     def _put(self, req: falcon.Request, resp: falcon.Response, group_id: str, body: parse.GroupBody) -> None:
@@ -89,7 +89,7 @@ class Group(_Resource):
     def on_delete(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         wanted, account = found_id("group", group_id), req.context.account.id
         self._service.db.transact(lambda connection: groups.archive(connection, account, wanted, request_id=req.context.request_id))
-        self._service.ring(account)
+        self._service.ring(account, wanted)
         render.nothing(resp, falcon.HTTP_204)
 
 

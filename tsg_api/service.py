@@ -20,7 +20,8 @@ class Service(NamedTuple):
     """What the resources of one app share."""
 
     db: Database
-    ring: Callable[[str], None]
+    #: After a change: ring for this account and group. Keeps nobody waiting.
+    ring: Callable[[str, str], None]
     #: CloudAPI by the management key of an account.
     cloud: Callable[[Account], Client]
     max_capacity: int

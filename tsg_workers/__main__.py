@@ -13,10 +13,13 @@ from dramatiq import Worker
 from shared import db, log, settings
 from shared.cloudapi import CloudAPI, Timeouts
 from shared.keys import Sealer
+from shared.nomad import Nomad
 from shared.settings import Settings
 from tsg_workers import actors
-from tsg_workers.converge import Converger, Pace
+from tsg_workers.converge import Audit, Converger, Pace, unheard
+from tsg_workers.jobspec import Shape
 from tsg_workers.plan import Limits
+from tsg_workers.submit import Submitter
 
 _log = log.get(__name__)
 
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return work(chosen)
 
 
-def make_converger(chosen: Settings, database: db.Database) -> Converger:
+def make_converger(chosen: Settings, database: db.Database, audit: Audit = unheard) -> Converger:
     """A converger with this process's name on its leases."""
     return Converger(
         database,
@@ -52,9 +55,34 @@ def make_converger(chosen: Settings, database: db.Database) -> Converger:
             burst=chosen.cloudapi_burst,
             lease_seconds=chosen.lease_seconds,
             limits=Limits(chosen.provision_timeout, chosen.launch_grace),
+            # Nomad's cron decides when, where Nomad runs the scaling: an early check would only be late.
+            spread=0.0 if chosen.scaler == "nomad" else 0.1,
         ),
-        owner=f"{socket.gethostname()}:{os.getpid()}",
+        owner=_name(),
+        audit=audit,
     )
+
+
+def shape(chosen: Settings) -> Shape:
+    """What the settings say of Nomad jobs."""
+    return Shape(
+        datacenter=chosen.triton_dc,
+        role=chosen.nomad_role,
+        driver=chosen.nomad_driver,
+        command=chosen.nomad_command,
+        image=chosen.nomad_image,
+        artifact=chosen.nomad_artifact,
+        config=chosen.nomad_config,
+        cpu=chosen.nomad_cpu,
+        memory=chosen.nomad_memory,
+        namespace=chosen.nomad.namespace,
+        region=chosen.nomad.region,
+    )
+
+
+def _name() -> str:
+    """This process, as leases and activities name it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def work(chosen: Settings) -> int:
@@ -64,7 +92,8 @@ def work(chosen: Settings) -> int:
         signal.signal(number, lambda _number, _frame: stop.set())
     database = db.connect(chosen.database_url, pool_size=POOL)
     broker = actors.connect(chosen.redis_url)
-    actors.declare(broker, make_converger(chosen, database).converge)
+    nomad = Nomad(chosen.nomad)
+    actors.declare(broker, make_converger(chosen, database), Submitter(database, nomad, shape(chosen), actor=_name()))
     broker.emit_after("process_boot")
     worker = Worker(broker, worker_threads=chosen.worker_threads, worker_timeout=IDLE_MS)
     worker.start()

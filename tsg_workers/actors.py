@@ -1,4 +1,4 @@
-"""What a bell sets off."""
+"""What a bell sets off. No message is retried: the clock rings for whatever is still to be done."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,9 @@ from dramatiq.broker import Broker
 from dramatiq.middleware import AgeLimit, ShutdownNotifications, TimeLimit
 
 from shared import log
-from shared.queue import ACTOR, MAX_AGE_MS, QUEUE, make_broker, send
+from shared.queue import CONVERGE, MAX_AGE_MS, REMOVE_JOB, SUBMIT_JOB, make_broker, send
+from tsg_workers.converge import Converger
+from tsg_workers.submit import Submitter
 
 _log = log.get(__name__)
 
@@ -17,18 +19,23 @@ TIME_LIMIT_MS = 300_000
 
 
 def connect(redis_url: str) -> Broker:
-    """The broker of a worker. No message is retried: the clock rings for whatever is still to be done."""
+    """The broker of a worker."""
     return make_broker(redis_url, [AgeLimit(max_age=MAX_AGE_MS), TimeLimit(time_limit=TIME_LIMIT_MS), ShutdownNotifications()])
 
 
-def declare(broker: Broker, work: Callable[[str], bool]) -> dramatiq.Actor[[str], None]:
-    """Have `work(account_id)` done for each bell; where it leaves something due, ring again."""
+def declare(broker: Broker, converger: Converger, submitter: Submitter) -> None:
+    """Have bells answered: each actor has a queue of its own, so that a slow Nomad keeps no cloud waiting."""
 
     def converge(account_id: str) -> None:
-        if work(account_id):
+        if converger.converge(account_id):
             try:
-                send(broker, account_id)
+                send(broker, CONVERGE, account_id)
             except redis.RedisError as error:
-                _log.warning("bell_not_heard", account_id=account_id, error=str(error))
+                _log.warning("bell_not_heard", actor=CONVERGE, subject=account_id, error=str(error))
 
-    return dramatiq.Actor(converge, broker=broker, actor_name=ACTOR, queue_name=QUEUE, priority=0, options={})
+    def actor(name: str, work: Callable[[str], None]) -> None:
+        dramatiq.Actor(work, broker=broker, actor_name=name, queue_name=name, priority=0, options={})
+
+    actor(CONVERGE, converge)
+    actor(SUBMIT_JOB, submitter.submit)
+    actor(REMOVE_JOB, submitter.remove)

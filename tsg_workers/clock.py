@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import redis
 import sqlalchemy.exc
 
-from shared import db, instances, leases, log, settings
-from shared.queue import QUEUE, make_broker, send
+from shared import db, instances, jobs, leases, log, settings
+from shared.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, make_broker, send
 from shared.settings import Settings
 
 _log = log.get(__name__)
@@ -44,22 +44,27 @@ def tick(chosen: Settings) -> int:
         signal.signal(number, lambda _number, _frame: stop.set())
     database = db.connect(chosen.database_url, pool_size=2)
     broker = make_broker(chosen.redis_url)
-    broker.declare_queue(QUEUE)
+    by_nomad = chosen.scaler == "nomad"
+    # Where Nomad runs the scaling, a worker's turn comes when Nomad is late.
+    late = chosen.nomad_grace if by_nomad else 0
     _log.info("ticking")
     pruned_at = 0.0
     while not stop.is_set():
         try:
             with database.read() as connection:
-                due = leases.claim_due(connection, limit=MOST)
+                bells = [(CONVERGE, account_id) for account_id in leases.claim_due(connection, limit=MOST, late=late)]
+                if by_nomad:
+                    due = jobs.claim_due(connection, limit=MOST)
+                    bells += [(REMOVE_JOB if job.is_over else SUBMIT_JOB, job.group_id) for job in due]
                 if time.monotonic() - pruned_at > PRUNE:
                     instances.prune(connection)
                     pruned_at = time.monotonic()
-            for account_id in due:
-                send(broker, account_id)
+            for actor, subject in bells:
+                send(broker, actor, subject)
         except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
             _log.warning("database_unavailable", error=str(error))
         except redis.RedisError as error:
-            _log.warning("bell_not_heard", accounts=len(due), error=str(error))
+            _log.warning("bell_not_heard", bells=len(bells), error=str(error))
         stop.wait(TICK)
     broker.close()
     database.close()

@@ -15,7 +15,7 @@ from itertools import chain, zip_longest
 from sqlalchemy import Connection
 from structlog.contextvars import bound_contextvars
 
-from shared import accounts, cloudapi, groups, instances, leases, log, templates
+from shared import accounts, activities, cloudapi, groups, instances, leases, log, templates
 from shared.accounts import Account
 from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, TAG_TEMPLATE, Budget, Client, CloudAPI, CloudAPIError, Machine
 from shared.db import Database
@@ -25,6 +25,7 @@ from shared.keys import Sealer
 from shared.leases import Lease
 from shared.management import NoManagementKey, client_for
 from shared.templates import Template
+from tsg_workers.backoff import backoff
 from tsg_workers.lease import Keeper
 from tsg_workers.plan import Limits, Plan, Sight, is_lost, plan
 
@@ -43,8 +44,14 @@ LISTED_AFTER = 5.0
 
 #: Seconds between looks while something is moving: a quarter of the time it has been moving for, within these bounds.
 SOONEST, LATEST = 1.0, 15.0
-#: Seconds between looks after trouble: doubled each time, up to this.
-LONGEST_BACKOFF = 600.0
+
+
+#: Told of each launch and each deletion: kind (of `shared.activities`), account's name, group's name, status, description.
+Audit = Callable[[str, str, str, str, str], None]
+
+
+def unheard(*_told: str) -> None:
+    """The audit of those who keep none besides the activities."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class Pace:
     burst: int
     lease_seconds: int
     limits: Limits
+    #: By this share of its interval a group may be looked at early, so that groups made together are not checked together for ever.
+    spread: float = 0.1
 
 
 @dataclass
@@ -71,12 +80,13 @@ class Outcome:
 class Converger:
     """Converges accounts. One for a process; thread-safe."""
 
-    def __init__(self, database: Database, clouds: CloudAPI, sealer: Sealer, pace: Pace, *, owner: str) -> None:
+    def __init__(self, database: Database, clouds: CloudAPI, sealer: Sealer, pace: Pace, *, owner: str, audit: Audit = unheard) -> None:
         self._db = database
         self._clouds = clouds
         self._sealer = sealer
         self._pace = pace
         self._owner = owner
+        self._audit = audit
 
     def converge(self, account_id: str) -> bool:
         """Work on the account's due groups until none is due, or for `TURN_SECONDS`. True when some are due still.
@@ -114,7 +124,8 @@ class Converger:
                 return False
             try:
                 client = client_for(self._db, self._clouds, self._sealer, account, budget, lambda: keeper.holds)
-                _Pass(self._db, client, lease, keeper, self._pace.limits).run(due)
+                scribe = _Scribe(self._db, account, self._owner, self._audit)
+                _Pass(self._db, client, lease, keeper, self._pace, scribe).run(due)
             except NoManagementKey as error:
                 self._put_off(due, str(error))
             except CloudAPIError as error:
@@ -138,15 +149,46 @@ class Converger:
                 accounts.mark_registered(connection, key.id, registered=False)
 
 
+class _Scribe:
+    """Writes down what is done for groups of one account."""
+
+    def __init__(self, database: Database, account: Account, actor: str, audit: Audit) -> None:
+        self._db = database
+        self._account = account
+        self._actor = actor
+        self._audit = audit
+
+    def note(self, group: Work, kind: str, description: str, *, machine_id: str | None = None, error: CloudAPIError | None = None) -> None:
+        status = activities.FAILED if error else activities.DONE
+        told = f"{description}: {error}" if error else description
+        with self._db.read() as connection:
+            activities.record(
+                connection,
+                account_id=self._account.id,
+                group_id=group.id,
+                kind=kind,
+                status=status,
+                description=told,
+                machine_id=machine_id,
+                error_code=(error.code or str(error.status or "")) if error else None,
+                cloudapi_request_id=error.request_id if error else None,
+                request_id=group.request_id,
+                actor=self._actor,
+            )
+        self._audit(kind, self._account.name, group.name, status, told)
+
+
 class _Pass:
     """One look at an account's machines, and what follows from it for its due groups."""
 
-    def __init__(self, database: Database, client: Client, lease: Lease, keeper: Keeper, limits: Limits) -> None:
+    def __init__(self, database: Database, client: Client, lease: Lease, keeper: Keeper, pace: Pace, scribe: _Scribe) -> None:
         self._db = database
         self._client = client
         self._lease = lease
         self._keeper = keeper
-        self._limits = limits
+        self._limits = pace.limits
+        self._spread = pace.spread
+        self._scribe = scribe
         self._deadline = time.monotonic() + PASS_SECONDS
 
     def run(self, due: Sequence[Work]) -> None:
@@ -289,15 +331,19 @@ class _Pass:
                 # It may have been made: the launch goes on counting until a list shows it, or time shows that it was not.
                 outcome.errors.append(str(error))
                 _log.warning("launch_answer_lost", launch_id=launch_id, error=str(error))
+                self._scribe.note(group, activities.LAUNCH_ERROR, "a launch was not answered, and is looked for", error=error)
             except CloudAPIError as error:
                 with self._db.read() as connection:
                     instances.refused(connection, launch_id)
                 self._failed("launch_failed", outcome, error, launch_id=launch_id)
+                if outcome.errors:
+                    self._scribe.note(group, activities.LAUNCH_ERROR, "a launch failed", error=error)
             else:
                 with self._db.read() as connection:
                     instances.acknowledged(connection, launch_id, machine.id, machine.state)
                 outcome.launched += 1
                 _log.info("instance_launched", launch_id=launch_id, machine_id=machine.id)
+                self._scribe.note(group, activities.LAUNCH, f"launched {machine.id}", machine_id=machine.id)
 
     def _delete(self, group: Work, instance: Instance, why: str, outcome: Outcome) -> None:
         machine_id = instance.machine_id or ""
@@ -314,9 +360,13 @@ class _Pass:
                 with self._db.read() as connection:
                     instances.spared(connection, instance.id, instance.state)
                 self._failed("deletion_failed", outcome, error)
+                if outcome.errors:
+                    told = f"deleting {machine_id} failed"
+                    self._scribe.note(group, activities.TERMINATE_ERROR, told, machine_id=machine_id, error=error)
             else:
                 outcome.deleted += 1
                 _log.info("instance_deleted", why=why, was=instance.state)
+                self._scribe.note(group, activities.TERMINATE, f"deleted {machine_id}, {why}, {instance.state}", machine_id=machine_id)
 
     def _failed(self, event: str, outcome: Outcome, error: CloudAPIError, **fields: object) -> None:
         if isinstance(error, cloudapi.Throttled | cloudapi.Withheld):
@@ -337,7 +387,7 @@ class _Pass:
         came_up = any(sight.instance.state == "running" and sight.instance.state_since == now for sight in sights)
         trouble = outcome.errors or planned.unhealthy
         failures = group.failures + 1 if trouble and not came_up else 0 if came_up or (not trouble and planned.settled) else group.failures
-        after = next_look(planned, outcome, failures, group.interval, now)
+        after = next_look(planned, outcome, failures, group.interval, now, spread=self._spread)
         error = outcome.errors[-1] if outcome.errors else None
         groups.checked(connection, group, after=after, failures=failures, error=error)
         if outcome.launched or outcome.deleted or outcome.errors:
@@ -353,7 +403,7 @@ class _Pass:
             )
 
 
-def next_look(planned: Plan, outcome: Outcome, failures: int, interval: int, now: datetime) -> float:
+def next_look(planned: Plan, outcome: Outcome, failures: int, interval: int, now: datetime, *, spread: float) -> float:
     """Seconds until the group is to be looked at again."""
     if failures and (outcome.errors or planned.unhealthy):
         return backoff(failures)
@@ -363,10 +413,4 @@ def next_look(planned: Plan, outcome: Outcome, failures: int, interval: int, now
         return SOONEST
     if planned.moving and planned.moved_at is not None:
         return min(LATEST, float(interval), max(SOONEST, (now - planned.moved_at).total_seconds() / 4))
-    # A little early and a little apart, so that groups made together are not checked together for ever.
-    return interval * random.uniform(0.9, 1.0)
-
-
-def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: 1 to 2, 2 to 4, ... up to `LONGEST_BACKOFF`."""
-    return min(LONGEST_BACKOFF, 2.0 ** min(failures, 20)) * random.uniform(0.5, 1.0)
+    return interval * random.uniform(1.0 - spread, 1.0)

@@ -1,0 +1,148 @@
+"""HashiCorp Nomad: one method a call, errors by what the caller must do.
+
+NomadError
+  Unavailable   it can't be reached, has no leader, or failed. Later
+  Denied        the token is not accepted, or may not do this
+  Rejected      the job will not do as it stands; the text is Nomad's own
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import requests
+
+#: Seconds to wait for a connection and for an answer.
+TIMEOUTS = (3.05, 10.0)
+#: Characters of one of Nomad's plain-text errors that are passed on.
+TOLD = 2000
+
+Job = Mapping[str, Any]
+
+
+class NomadError(Exception):
+    """Nomad did not do what it was asked. The text is Nomad's own where it gave one."""
+
+
+class Unavailable(NomadError):
+    """Nomad can't be reached, or can't work now."""
+
+
+class Denied(NomadError):
+    """The token is not accepted, or is not allowed this."""
+
+
+class Rejected(NomadError):
+    """Nomad does not take the job."""
+
+
+class Access(NamedTuple):
+    """Where Nomad is and how it is talked to: the conventional `NOMAD_*` settings."""
+
+    address: str
+    token: str = ""
+    namespace: str = ""
+    region: str = ""
+    ca_cert: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    skip_verify: bool = False
+
+    def __repr__(self) -> str:
+        return f"Access({self.address})"
+
+
+class Nomad:
+    """The calls of Nomad's HTTP API that jobs of groups need."""
+
+    def __init__(self, access: Access) -> None:
+        self._address = access.address.rstrip("/")
+        self._query = {name: value for name, value in (("namespace", access.namespace), ("region", access.region)) if value}
+        self._session = requests.Session()
+        # A netrc file or a proxy of the environment has no business here.
+        self._session.trust_env = False
+        self._session.verify = False if access.skip_verify else str(access.ca_cert) if access.ca_cert else True
+        if access.client_cert and access.client_key:
+            self._session.cert = (str(access.client_cert), str(access.client_key))
+        if access.token:
+            self._session.headers["X-Nomad-Token"] = access.token
+
+    def close(self) -> None:
+        self._session.close()
+
+    def validate(self, job: Job) -> None:
+        """`Rejected` with all that is wrong. Nomad answers 200 whatever it finds: the body says."""
+        body = self._call("PUT", "/v1/validate/job", {"Job": job}).json()
+        errors = body.get("ValidationErrors") or ([body["Error"]] if body.get("Error") else [])
+        if errors:
+            raise Rejected("; ".join(str(error) for error in errors)[:TOLD])
+
+    def register(self, job: Job) -> int:
+        """Make the job, or change it in place; a run under way goes on. Its modify index, which an identical job leaves as it is."""
+        return int(self._call("PUT", "/v1/jobs", {"Job": job}).json()["JobModifyIndex"])
+
+    def force(self, job_id: str) -> None:
+        """Start a run of a periodic job now."""
+        self._call("PUT", f"{_job(job_id)}/periodic/force")
+
+    def read(self, job_id: str) -> Job | None:
+        """The job, or None when there is none of this id."""
+        response = self._call("GET", _job(job_id), missing=True)
+        return None if response.status_code == 404 else response.json()
+
+    def plan(self, job: Job) -> Mapping[str, Any]:
+        """What registering the job would change: `Diff`, `JobModifyIndex`, `FailedTGAllocs`. Changes nothing."""
+        body: Mapping[str, Any] = self._call("PUT", f"{_job(job['ID'])}/plan", {"Job": job, "Diff": True}).json()
+        return body
+
+    def children(self, job_id: str) -> list[Mapping[str, Any]]:
+        """The runs of a periodic job, as stubs with `ID` and `Status` (pending, running, dead)."""
+        prefix = f"{job_id}/periodic-"
+        stubs: list[Mapping[str, Any]] = self._call("GET", "/v1/jobs", query={"prefix": prefix}).json()
+        return [stub for stub in stubs if str(stub.get("ID", "")).startswith(prefix)]
+
+    def deregister(self, job_id: str) -> None:
+        """Remove a job without a trace. An unknown one is as good. The runs of a periodic job are jobs of their own."""
+        self._call("DELETE", _job(job_id), query={"purge": "true"})
+
+    def allocations(self, job_id: str) -> list[Mapping[str, Any]]:
+        """The allocations of a job (of a run, for a periodic one), with `ClientStatus` and `TaskStates`."""
+        stubs: list[Mapping[str, Any]] = self._call("GET", f"{_job(job_id)}/allocations", query={"all": "true"}).json()
+        return stubs
+
+    def leader(self) -> str:
+        """The address of the leader; `Unavailable` when there is none."""
+        return str(self._call("GET", "/v1/status/leader").json())
+
+    def _call(
+        self, method: str, path: str, body: Any = None, *, query: Mapping[str, str] | None = None, missing: bool = False
+    ) -> requests.Response:
+        try:
+            response = self._session.request(
+                method,
+                self._address + path,
+                json=body,
+                params={**self._query, **(query or {})},
+                timeout=TIMEOUTS,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise Unavailable(f"Nomad can't be reached: {type(error).__name__}") from error
+        status = response.status_code
+        if 200 <= status < 300 or (missing and status == 404):
+            return response
+        raise _error(status, response.text[:TOLD].strip())
+
+
+def _error(status: int, text: str) -> NomadError:
+    if status in {401, 403}:
+        return Denied(f"Nomad answered {status}: {text}")
+    # 500 is Nomad's answer to nearly everything: a job it does not take, and a server that has no leader.
+    lowered = text.lower()
+    away = status in {429, 502, 503, 504} or "no cluster leader" in lowered or "rpc error" in lowered or "timeout" in lowered
+    return (Unavailable if away else Rejected)(f"Nomad answered {status}: {text}")
+
+
+def _job(job_id: str) -> str:
+    return f"/v1/job/{quote(job_id, safe='')}"

@@ -1,0 +1,11 @@
+"""How long to wait after failures in a row."""
+
+import random
+
+#: Seconds: the longest pause.
+LONGEST = 600.0
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after so many failures in a row: 1 to 2, 2 to 4, ... up to `LONGEST`. Never the same twice."""
+    return min(LONGEST, 2.0 ** min(failures, 20)) * random.uniform(0.5, 1.0)

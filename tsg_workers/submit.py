@@ -1,0 +1,123 @@
+"""Bring a group's Nomad job to what the group is: submitted, run once for each change, looked after, and removed in the end.
+
+As level-triggered as converging: each call looks at the group and at Nomad, and does what is missing. What Nomad refuses or does not
+answer is put off with growing pauses and told in the log and the group's activities; the clock rings again.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from shared import activities, jobs, log
+from shared.db import Database
+from shared.jobs import JobWork
+from shared.nomad import Nomad, NomadError
+from tsg_workers.backoff import backoff
+from tsg_workers.jobspec import Shape, distinct_id, job, plain_id
+
+_log = log.get(__name__)
+
+#: Seconds until a job is looked at again whose last run is finishing.
+RUN_IS_ENDING = 2.0
+
+
+class Submitter:
+    """Submits and removes the jobs of groups. One for a process; thread-safe."""
+
+    def __init__(self, database: Database, nomad: Nomad, shape: Shape, *, actor: str) -> None:
+        self._db = database
+        self._nomad = nomad
+        self._shape = shape
+        self._actor = actor
+
+    def submit(self, group_id: str) -> None:
+        """See to it that the group's job is there and as it should be, and that it has run for the group's newest generation.
+
+        A job that is as it should be is left alone, and a run under way goes on: Nomad changes jobs in place.
+        """
+        self._claimed(group_id, self._submit, activities.JOB_ERROR)
+
+    def remove(self, group_id: str) -> None:
+        """See to it that the job of an emptied group, and every run of it, is gone from Nomad."""
+        self._claimed(group_id, self._remove, activities.JOB_REMOVE_ERROR)
+
+    def _claimed(self, group_id: str, act: Callable[[JobWork], None], error_kind: str) -> None:
+        work = self._db.transact(lambda connection: jobs.claim(connection, group_id))
+        if work is None:
+            return
+        try:
+            (self._remove if work.is_over else act)(work)
+        except NomadError as error:
+            pause = backoff(work.failures + 1)
+            with self._db.read() as connection:
+                jobs.put_off(connection, work, after=pause)
+            _log.warning("nomad_failed", group_id=group_id, job_id=work.job_id, error=str(error), again_in=round(pause, 1))
+            # Said once at the beginning, not at each try; the log has them all.
+            if work.failures == 0:
+                self._tell(work, error_kind, activities.FAILED, str(error))
+
+    def _submit(self, work: JobWork) -> None:
+        job_id = work.job_id or self._db.transact(
+            lambda connection: jobs.name(
+                connection,
+                work,
+                plain_id(work.group_name, work.triton_uuid),
+                distinct_id(work.group_name, work.triton_uuid, work.group_id),
+            )
+        )
+        spec = job(job_id, group_id=work.group_id, account_id=work.account_id, interval=work.interval, shape=self._shape)
+        self._nomad.validate(spec)
+        is_behind = work.job_generation < work.generation
+        problem = _no_place(self._nomad.plan(spec)) if is_behind else ""
+        self._nomad.register(spec)
+        if is_behind:
+            self._nomad.force(job_id)
+            _log.info("job_submitted", group_id=work.group_id, job_id=job_id, request_id=work.request_id)
+            self._tell(work, activities.JOB_SUBMITTED, activities.DONE, f"job {job_id} was run for generation {work.generation}")
+            if problem:
+                _log.warning("nomad_has_no_place", group_id=work.group_id, job_id=job_id, error=problem)
+                self._tell(work, activities.JOB_ERROR, activities.FAILED, problem)
+        with self._db.read() as connection:
+            jobs.submitted(connection, work)
+
+    def _remove(self, work: JobWork) -> None:
+        if work.job_id is not None:
+            children = self._nomad.children(work.job_id)
+            if any(child.get("Status") != "dead" for child in children):
+                # It has seen the group empty, or is about to: it ends by itself.
+                with self._db.read() as connection:
+                    jobs.postponed(connection, work, after=RUN_IS_ENDING)
+                return
+            self._nomad.deregister(work.job_id)
+            for child in children:
+                self._nomad.deregister(str(child["ID"]))
+            _log.info("job_removed", group_id=work.group_id, job_id=work.job_id, request_id=work.request_id)
+            self._tell(work, activities.JOB_REMOVED, activities.DONE, f"job {work.job_id} was removed")
+        with self._db.read() as connection:
+            jobs.removed(connection, work)
+
+    def _tell(self, work: JobWork, kind: str, status: str, description: str) -> None:
+        with self._db.read() as connection:
+            activities.record(
+                connection,
+                account_id=work.account_id,
+                group_id=work.group_id,
+                kind=kind,
+                status=status,
+                description=description,
+                request_id=work.request_id,
+                actor=self._actor,
+            )
+
+
+def _no_place(planned: Mapping[str, Any]) -> str:
+    """Why no node of Nomad would run the job now, out of its plan; nothing when one would."""
+    failed = planned.get("FailedTGAllocs") or {}
+    reasons = []
+    for metric in failed.values():
+        nodes = metric.get("NodesAvailable") or {}
+        reasons += [f"no node in datacenter {datacenter}" for datacenter, count in nodes.items() if not count]
+        if not any(nodes.values()) and not reasons:
+            reasons.append("no node in the job's datacenter")
+        reasons += [f"{count} filtered by {constraint}" for constraint, count in (metric.get("ConstraintFiltered") or {}).items()]
+        reasons += [f"{count} exhausted: {dimension}" for dimension, count in (metric.get("DimensionExhausted") or {}).items()]
+    return f"Nomad has no node for the job: {'; '.join(reasons) or 'it does not say why'}" if failed else ""
