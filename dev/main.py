@@ -36,6 +36,12 @@ def main() -> int:
     parser.add_argument("--port", type=int, help=f"port of the API (default: {PORT}, or a free one when that is taken)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (default 2)")
     parser.add_argument("--provision-seconds", type=float, default=5.0, metavar="S", help="how long a simulated machine boots (default 5)")
+    parser.add_argument(
+        "--scaler",
+        choices=("worker", "nomad"),
+        default="worker",
+        help="who converges the groups: workers (default), or jobs of Nomad (a simulator of it, unless a nomad program is on the PATH)",
+    )
     given = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -51,10 +57,11 @@ def main() -> int:
 
 
 def _run(given: argparse.Namespace, directory: Path) -> int:
-    print("starting PostgreSQL, Valkey, the CloudAPI simulator, the API, the workers and the clock ...", flush=True)
+    nomad = "Nomad, " if given.scaler == "nomad" else ""
+    print(f"starting PostgreSQL, Valkey, the CloudAPI simulator, {nomad}the API, the workers and the clock ...", flush=True)
     started = time.monotonic()
     port = _port() if given.port is None else given.port
-    with Stack(directory, port=port, workers=given.workers, provision_seconds=given.provision_seconds) as stack:
+    with Stack(directory, port=port, workers=given.workers, provision_seconds=given.provision_seconds, scaler=given.scaler) as stack:
         print(f"up in {time.monotonic() - started:.1f} s: {stack.url}; logs in {directory / 'log'}\n", flush=True)
         if not given.serve:
             tour(Tsg(stack.url, stack.account, stack.key_file, stack.key_id), stack.cloud)

@@ -6,9 +6,11 @@
 Used by `dev/run` and by the end-to-end tests.
 """
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,7 +23,7 @@ import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from dev.processes import Child, ChildError
+from dev.processes import Child, ChildError, free_port
 from dev.services import Postgres, Valkey
 from shared import keys
 
@@ -46,6 +48,7 @@ class Stack:
         workers: int = 2,
         provision_seconds: float = 5.0,
         durable: bool = True,
+        scaler: str = "worker",
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
@@ -56,10 +59,12 @@ class Stack:
         self._port = port
         self._workers = workers
         self._provision_seconds = provision_seconds
+        self._scaler = scaler
         self._settings = dict(settings or {})
         self.processes: dict[str, Child] = {}
         self.url = ""
         self.cloud_url = ""
+        self.nomad_url = ""
 
     def __enter__(self) -> Self:
         try:
@@ -78,6 +83,10 @@ class Stack:
         self.postgres.start()
         self.valkey.start()
         self.cloud_url = self._start_cloud()
+        if self._scaler == "nomad":
+            self._nomad_port = free_port()
+            self.nomad_url = f"http://127.0.0.1:{self._nomad_port}"
+            self.start_nomad()
         self._make_database()
         self.start_api()
         for number in range(1, self._workers + 1):
@@ -103,7 +112,17 @@ class Stack:
             "TSG_SECRET_KEYS": self._secret_key(),
             # Short, so that one can watch a lost machine being replaced.
             "TSG_HEALTH_CHECK_INTERVAL": "10",
+            **(self._nomad_settings() if self._scaler == "nomad" else {}),
             **self._settings,
+        }
+
+    def _nomad_settings(self) -> dict[str, str]:
+        return {
+            "TSG_SCALER": "nomad",
+            "NOMAD_ADDR": self.nomad_url,
+            "TSG_NOMAD_DRIVER": "raw_exec",
+            "TSG_NOMAD_COMMAND": str(Path(sys.executable).parent / "tsg-scale"),
+            "TSG_NOMAD_GRACE": "20",
         }
 
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -125,6 +144,46 @@ class Stack:
         self.url = found
         self._port = int(found.rsplit(":", 1)[1])
 
+    def start_nomad(self) -> None:
+        """Start a Nomad, the real one where there is a program of that name, else the simulator; wait until it has a leader."""
+        program = shutil.which("nomad")
+        directory = self.directory / "nomad"
+        directory.mkdir(exist_ok=True)
+        if program:
+            configuration = directory / "agent.json"
+            configuration.write_text(json.dumps(self._nomad_configuration(directory)))
+            command: list[str | Path] = [program, "agent", f"-config={configuration}"]
+        else:
+            node = directory / "node.env"
+            _write_private(node, "".join(f"{name}={value}\n" for name, value in self._node_environment().items()))
+            options = ["--port", str(self._nomad_port), "--datacenter", DATACENTER, "--role", "automater", "--node-env", node]
+            command = [sys.executable, "-m", "dev.nomad", *options, "--state", directory / "state.json"]
+        child = Child(
+            command,
+            log=self.directory / "log" / "nomad.log",
+            env={**os.environ, **self._node_environment()},
+            cwd=Path(__file__).parent.parent,
+        )
+        self.processes["nomad"] = child
+        child.wait_until(lambda: _has_leader(self.nomad_url))
+
+    def _node_environment(self) -> dict[str, str]:
+        """What a node of Nomad tells the jobs that run on it: everything but Nomad's own address."""
+        return {name: value for name, value in self.environment.items() if name.startswith("TSG_")}
+
+    def _nomad_configuration(self, directory: Path) -> dict[str, Any]:
+        """A server and a client in one, on loopback."""
+        return {
+            "datacenter": DATACENTER,
+            "data_dir": str(directory / "data"),
+            "bind_addr": "127.0.0.1",
+            "ports": {"http": self._nomad_port, "rpc": free_port(), "serf": free_port()},
+            "server": {"enabled": True, "bootstrap_expect": 1},
+            "client": {"enabled": True, "meta": {"role": "automater"}},
+            "plugin": [{"raw_exec": [{"config": [{"enabled": True}]}]}],
+            "disable_update_check": True,
+        }
+
     def restart_the_dead(self) -> list[str]:
         """Start again whatever ended by itself; what was done, in words."""
         told = []
@@ -137,6 +196,8 @@ class Stack:
             told.append(f"{name} ended with status {status}, started again")
             if name == "api":
                 self.start_api()
+            elif name == "nomad":
+                self.start_nomad()
             else:
                 self.start_process(name, f"tsg-{name.partition('-')[0]}")
         return told
@@ -224,6 +285,13 @@ class Stack:
 def machines_of(state: Mapping[str, Any], group_id: str) -> list[dict[str, Any]]:
     """The machines of a group that exist, whatever state they are in, out of `/--sim/state`."""
     return [machine for machine in state["machines"] if machine["tags"].get("tsg.group") == group_id and machine["state"] != "deleted"]
+
+
+def _has_leader(nomad_url: str) -> bool:
+    try:
+        return requests.get(f"{nomad_url}/v1/status/leader", timeout=5).status_code == 200
+    except requests.RequestException:
+        return False
 
 
 def _write_private(file: Path, text: str) -> None:
