@@ -79,16 +79,17 @@ def parse(header: str) -> Credentials:
 
 def parse_date(text: str) -> datetime:
     """The time of a Date header: RFC 1123 in GMT or UTC, or ISO 8601. `SignatureError` for anything else."""
+    is_iso = text[:1].isdigit()
     try:
-        when = datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
+        when = datetime.fromisoformat(text) if is_iso else parsedate_to_datetime(text)
+        # RFC 5322 gives -0000 to a time in UTC whose zone says nothing; an ISO date without a zone says too little.
+        if when.tzinfo is not None:
+            return when.astimezone(UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         raise SignatureError("the Date header is not a date") from None
-    if when.tzinfo is None:
-        # RFC 5322 gives -0000 to a time in UTC whose zone says nothing; an ISO date without a zone says too little.
-        if text[:1].isdigit():
-            raise SignatureError("the Date header has no time zone")
-        when = when.replace(tzinfo=UTC)
-    return when.astimezone(UTC)
+    if is_iso:
+        raise SignatureError("the Date header has no time zone")
+    return when.replace(tzinfo=UTC)
 
 
 def check_skew(text: str, now: datetime) -> None:
