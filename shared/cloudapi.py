@@ -101,14 +101,26 @@ class NoCapacity(Rejected):
 class Budget:
     """What may be asked of CloudAPI: `rate` requests a second, `burst` at once, per account (CloudAPI's own throttle: 10 and 30).
 
-    Thread-safe. `left` and `age` carry over what the account's last holder left, and how many seconds ago.
+    Thread-safe. `left` and `age` carry over what the account's last holder left, and how many seconds ago. `now` and `sleep` are the
+    time it goes by, in seconds.
     """
 
-    def __init__(self, rate: float, burst: int, *, left: float | None = None, age: float | None = None) -> None:
+    def __init__(
+        self,
+        rate: float,
+        burst: int,
+        *,
+        left: float | None = None,
+        age: float | None = None,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._rate = rate
         self._burst = float(burst)
         self._left = self._burst if left is None else min(self._burst, left + max(0.0, age or 0.0) * rate)
-        self._at = time.monotonic()
+        self._now = now
+        self._sleep = sleep
+        self._at = now()
         self._lock = threading.Lock()
 
     def take(self, *, within: float = math.inf) -> bool:
@@ -116,12 +128,12 @@ class Budget:
         with self._lock:
             self._refill()
             # Below zero is a place in the queue: each waits for its own.
-            wait = (1 - self._left) / self._rate
+            wait = max(0.0, (1 - self._left) / self._rate)
             if wait > within:
                 return False
             self._left -= 1
         if wait > 0:
-            time.sleep(wait)
+            self._sleep(wait)
         return True
 
     def drain(self) -> None:
@@ -137,7 +149,7 @@ class Budget:
             return self._left
 
     def _refill(self) -> None:
-        now = time.monotonic()
+        now = self._now()
         self._left = min(self._burst, self._left + (now - self._at) * self._rate)
         self._at = now
 
