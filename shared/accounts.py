@@ -53,6 +53,13 @@ def of_triton(connection: Connection, triton_uuid: str) -> Account | None:
     return Account._make(row) if row else None
 
 
+def called(connection: Connection, name: str) -> Account | None:
+    """The live account of this login, or of this UUID in Triton. None when there are several of that login."""
+    same = (accounts.c.account_name == name) | (accounts.c.triton_uuid == name)
+    rows = connection.execute(_ACCOUNT.where(same, ~accounts.c.archived).limit(2)).all()
+    return Account._make(rows[0]) if len(rows) == 1 else None
+
+
 def is_disabled(connection: Connection, triton_uuid: str) -> bool:
     """Was an account with this UUID in Triton disabled here?"""
     statement = select(accounts.c.id).where(accounts.c.triton_uuid == triton_uuid, accounts.c.archived).limit(1)

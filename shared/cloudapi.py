@@ -26,6 +26,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from shared import log
+from shared.keys import sha256_fingerprint
 from shared.signature import Signer
 from shared.templates import Spec
 
@@ -279,6 +280,22 @@ class Client:
             return _text(_object(self._call("GET", f"{self._base}/keys/{quote(name, safe='')}")), "fingerprint")
         except NotFound:
             return None
+
+    def key_line(self, key: str, *, user: str | None = None) -> str:
+        """A public key of the account, or of its sub-user, in OpenSSH's form. `NotFound` when there is no such key.
+
+        `key` is a name or a fingerprint; CloudAPI knows MD5 without prefix, the other forms are looked for among all keys.
+        """
+        owner = f"{self._base}/users/{quote(user, safe='')}" if user else self._base
+        if not key.startswith("SHA256:"):
+            found = _object(self._call("GET", f"{owner}/keys/{quote(key.removeprefix('MD5:'), safe='')}"))
+            return _text(found, "key")
+        listed = _json(self._call("GET", f"{owner}/keys"))
+        lines = [str(found.get("key")) for found in listed if isinstance(found, dict)] if isinstance(listed, list) else []
+        for line in lines:
+            if sha256_fingerprint(line) == key:
+                return line
+        raise NotFound(f"{key} does not exist", status=404, code="ResourceNotFound")
 
     def add_key(self, name: str, public_line: str) -> None:
         """Add a public key. `Rejected` when one of its name or fingerprint is there already."""

@@ -68,6 +68,15 @@ def fingerprint(public_line: str) -> str:
     return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))
 
 
+def sha256_fingerprint(public_line: str) -> str:
+    """The fingerprint of an OpenSSH public key as newer tools print it: `SHA256:` and base64 without padding. Empty for no key."""
+    try:
+        blob = base64.b64decode(public_line.split()[1], validate=True)
+    except (ValueError, IndexError):
+        return ""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
 def make_secret_key() -> str:
     """A new value for `TSG_SECRET_KEYS`."""
     return base64.urlsafe_b64encode(os.urandom(32)).decode()

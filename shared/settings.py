@@ -65,6 +65,12 @@ class Settings:
     #: Bytes. CloudAPI itself takes no request over 100,000.
     http_max_body: int
 
+    #: Requests a second to one process, by account and (before authentication) by address; 0: no limit.
+    rate_per_account: float
+    rate_per_address: float
+    #: A caller's key is believed for so long after CloudAPI vouched for it.
+    auth_cache_seconds: int
+
     triton_dc: str
     triton_url: str
     #: Where callers are authenticated; the CloudAPI above unless another is given.
@@ -171,6 +177,9 @@ def load(
         "http_port": env.int("TSG_HTTP_PORT", 3000, validate=Range(min=0, max=65535, error="must be a port, 0 to 65535")),
         "http_threads": env.int("TSG_HTTP_THREADS", 8, validate=Range(1, 256)),
         "http_max_body": env.int("TSG_HTTP_MAX_BODY", 100_000, validate=Range(1_000, 10_000_000)),
+        "rate_per_account": env.float("TSG_RATE_PER_ACCOUNT", 0.0, validate=Range(0, 1_000_000)),
+        "rate_per_address": env.float("TSG_RATE_PER_ADDRESS", 0.0, validate=Range(0, 1_000_000)),
+        "auth_cache_seconds": env.int("TSG_AUTH_CACHE_SECONDS", 300, validate=Range(1, 3_600)),
         "triton_dc": env.str("TSG_TRITON_DC", "us-east-1", validate=Regexp(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")),
         "triton_url": _url(env, "TSG_TRITON_URL", "https://us-east-1.api.joyent.com"),
         "triton_auth_url": _url(env, "TSG_TRITON_AUTH_URL", ""),

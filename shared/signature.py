@@ -6,13 +6,16 @@ lines of `name: value`. Legacy, the one of the curl function: the base64 follows
 
 import base64
 import binascii
+import hashlib
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import NamedTuple
 
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 #: Bytes. A longer Authorization header is refused unread: a signature by RSA 8192 and a long keyId fit.
 MAX_HEADER = 4096
@@ -24,6 +27,25 @@ _NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.@-]{2,254}"
 _KEY_ID = re.compile(rf"/(?P<account>{_NAME})(?:/users/(?P<user>{_NAME}))?/keys/(?P<key>[^/\"\s]{{1,512}})\Z", re.ASCII)
 _PARAMETER = re.compile(r'([a-zA-Z]+)="([^"]*)"', re.ASCII)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}\Z", re.ASCII)
+
+
+#: Bits. Shorter RSA keys can be broken.
+MIN_RSA_BITS = 1024
+
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "sha1": hashes.SHA1(),  # noqa: S303 - what clients of 2018 sign with
+    "sha256": hashes.SHA256(),
+    "sha384": hashes.SHA384(),
+    "sha512": hashes.SHA512(),
+}
+#: What CloudAPI takes of each kind of key, and SHA-384 for the curve whose default it is.
+_ALGORITHMS = {
+    **{f"rsa-{name}": ("rsa", name) for name in ("sha1", "sha256", "sha512")},
+    **{f"ecdsa-{name}": ("ecdsa", name) for name in ("sha256", "sha384", "sha512")},
+    "ed25519-sha512": ("ed25519", "sha512"),
+}
+
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
 class SignatureError(ValueError):
@@ -46,6 +68,19 @@ class Credentials(NamedTuple):
     def signs_only_date(self) -> bool:
         """Such a header can be passed on to CloudAPI: it holds for any request of its time."""
         return self.headers == ("date",)
+
+    @property
+    def has_prefixed_key(self) -> bool:
+        """The key is named by a fingerprint that says of which kind it is, as newer tools print it."""
+        return self.key.startswith(("MD5:", "SHA256:"))
+
+    @property
+    def dated_by(self) -> str:
+        """The header whose time is signed; `SignatureError` when none is, since such a signature would hold for ever."""
+        for name in ("date", "x-date"):
+            if name in self.headers:
+                return name
+        raise SignatureError("the signature must cover the Date header")
 
 
 def parse(header: str) -> Credentials:
@@ -97,6 +132,67 @@ def check_skew(text: str, now: datetime) -> None:
     skew = abs((now - parse_date(text)).total_seconds())
     if skew > MAX_SKEW:
         raise SignatureError(f"the Date header is {skew:.0f} s off; at most {MAX_SKEW} s are allowed: set your clock")
+
+
+def load_public(line: str) -> PublicKey:
+    """A public key in OpenSSH's form. `SignatureError` for what is no key, or of no kind that signs requests."""
+    try:
+        public = serialization.load_ssh_public_key(line.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise SignatureError("the key can't be read") from None
+    if isinstance(public, rsa.RSAPublicKey) and public.key_size < MIN_RSA_BITS:
+        raise SignatureError(f"the key has fewer than {MIN_RSA_BITS} bits")
+    if isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+        return public
+    raise SignatureError("the key is neither RSA, nor ECDSA, nor Ed25519")
+
+
+def signed_text(credentials: Credentials, method: str, target: str, headers: Mapping[str, str]) -> bytes:
+    """What the signature covers. `target` is the path with its query as it came over the wire; `headers` by names in lower case."""
+    lines = []
+    for name in credentials.headers:
+        if name == "(request-target)":
+            if credentials.legacy:
+                raise SignatureError("(request-target) can't be signed in the legacy form")
+            value = f"{method.lower()} {target}"
+        elif name in headers:
+            value = headers[name]
+        else:
+            raise SignatureError(f"the signed header {name} is not in the request")
+        lines.append(value if credentials.legacy else f"{name}: {value}")
+    return "\n".join(lines).encode("latin-1", "replace")
+
+
+def verify(credentials: Credentials, public: PublicKey, text: bytes) -> None:
+    """Check the signature over `text`. `SignatureError` when it is another's, or not of the kind that `algorithm` says."""
+    family, hash_name = _ALGORITHMS.get(credentials.algorithm, ("", ""))
+    if not family:
+        raise SignatureError("the algorithm is not supported")
+    digest = _HASHES[hash_name]
+    try:
+        if family == "rsa" and isinstance(public, rsa.RSAPublicKey):
+            public.verify(credentials.signature, text, padding.PKCS1v15(), digest)
+        elif family == "ecdsa" and isinstance(public, ec.EllipticCurvePublicKey):
+            public.verify(credentials.signature, text, ec.ECDSA(digest))
+        elif family == "ed25519" and isinstance(public, ed25519.Ed25519PublicKey):
+            public.verify(credentials.signature, text)
+        else:
+            raise SignatureError("the algorithm does not fit the key")
+    except (InvalidSignature, UnsupportedAlgorithm):
+        raise SignatureError("the signature does not match") from None
+
+
+def check_digest(credentials: Credentials, headers: Mapping[str, str], body: bytes) -> None:
+    """Where the body's digest is signed, see that it is this body's: `Digest` (RFC 3230, SHA-256 or SHA-512) and `Content-MD5`."""
+    if "content-md5" in credentials.headers:
+        given = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+        if headers.get("content-md5", "").strip() != given:
+            raise SignatureError("Content-MD5 is not that of the body")
+    if "digest" in credentials.headers:
+        kind, _, value = headers.get("digest", "").partition("=")
+        name = {"sha-256": "sha256", "sha-512": "sha512"}.get(kind.strip().lower())
+        if name is None or value.strip() != base64.b64encode(hashlib.new(name, body).digest()).decode():
+            raise SignatureError("Digest is not that of the body, or of a kind other than SHA-256 and SHA-512")
 
 
 class Signer:

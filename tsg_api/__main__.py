@@ -17,7 +17,9 @@ from shared.queue import CONVERGE, SUBMIT_JOB, Bell, make_broker
 from shared.settings import Settings
 from tsg_api.app import create_app
 from tsg_api.auth import Authenticator, DevelopmentMode, Signed
+from tsg_api.enrol import Enrolment
 from tsg_api.errors import Unavailable
+from tsg_api.keyring import Keyring
 from tsg_api.service import Service
 
 _log = log.get(__name__)
@@ -55,11 +57,21 @@ def serve(chosen: Settings) -> int:
         max_capacity=chosen.max_capacity,
         max_body=chosen.http_max_body,
         interval=chosen.health_check_interval,
+        rate_per_account=chosen.rate_per_account,
+        rate_per_address=chosen.rate_per_address,
     )
     authenticator: Authenticator = (
         DevelopmentMode(database)
         if chosen.dev_mode
-        else Signed(database, door, sealer, key_name=chosen.key_name, whitelist=chosen.triton_whitelist)
+        else Signed(
+            database,
+            door,
+            Enrolment(database, sealer, key_name=chosen.key_name),
+            Keyring(chosen.auth_cache_seconds),
+            manage=service.cloud,
+            whitelist=chosen.triton_whitelist,
+            max_body=chosen.http_max_body,
+        )
     )
     if chosen.dev_mode:
         _log.warning("development_mode", meaning="every request is the seeded account's, whoever sends it")

@@ -4,6 +4,7 @@ import falcon
 
 from tsg_api import errors, groups, templates
 from tsg_api.auth import Authenticate, Authenticator
+from tsg_api.limits import Buckets, LimitAccounts, LimitAddresses
 from tsg_api.observe import Observe
 from tsg_api.service import Service
 
@@ -12,7 +13,9 @@ def create_app(service: Service, authenticator: Authenticator) -> falcon.App[fal
     """The WSGI application."""
     app = falcon.App()
     app.add_middleware(Observe())
+    app.add_middleware(LimitAddresses(Buckets(service.rate_per_address)))
     app.add_middleware(Authenticate(authenticator))
+    app.add_middleware(LimitAccounts(Buckets(service.rate_per_account)))
     app.req_options.strip_url_path_trailing_slash = True
     errors.install(app)
     app.add_route(templates.BASE, templates.Templates(service))

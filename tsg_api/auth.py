@@ -1,24 +1,33 @@
 """Who is calling. A middleware finds `req.context.account`, by one of two ways: a signature, or development mode."""
 
-import uuid
+import threading
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
 import falcon
 
-from shared import accounts, cloudapi, keys, log, seed
+from shared import accounts, cloudapi, log, seed
 from shared.accounts import Account
 from shared.cloudapi import Client, CloudAPI
 from shared.db import Database
-from shared.errors import Conflict
-from shared.signature import SignatureError, check_skew, parse
-from tsg_api.errors import NotAuthorized, Unauthenticated, Unavailable
+from shared.signature import Credentials, SignatureError, check_digest, check_skew, load_public, parse, signed_text, verify
+from tsg_api.body import read_raw
+from tsg_api.enrol import Enrolment
+from tsg_api.errors import NotAuthorized, TooMany, Unauthenticated, Unavailable
+from tsg_api.keyring import Identity, Keyring, Known
+from tsg_api.limits import Buckets
 
 _log = log.get(__name__)
 
+#: First sights of keys under way at once, each of which asks CloudAPI: the rest of the threads go on serving keys that are known.
+FIRST_SIGHTS = 4
+#: First sights a second that one address may cause, and 5 seconds' worth at once: each costs CloudAPI two requests.
+LOOKUPS_AN_ADDRESS = 50.0
+
 
 class Authenticator(Protocol):
-    """Tells whose request it is, or raises `Unauthenticated`, `NotAuthorized` or `Unavailable`."""
+    """Tells whose request it is, or raises `Unauthenticated`, `NotAuthorized`, `TooMany` or `Unavailable`."""
 
     def __call__(self, req: falcon.Request) -> Account: ...
 
@@ -47,117 +56,143 @@ class DevelopmentMode:
 
 
 class Signed:
-    """The caller's own signature is put to CloudAPI, which knows their keys.
+    """The caller's own signature, checked here with a key that CloudAPI vouched for a short while ago.
 
-    An account's first request also gives it the management key by which workers act for it.
+    The first sight of a key puts the caller's signature to CloudAPI, which knows their keys, and fetches the key for the requests to
+    come. A signature that covers more than the date is good for no other request than ours, so CloudAPI can't be asked with it: its key
+    is fetched with the account's management key instead, which the account must have by then.
     """
 
-    def __init__(self, db: Database, api: CloudAPI, sealer: keys.Sealer, *, key_name: str, whitelist: bool) -> None:
+    def __init__(
+        self,
+        db: Database,
+        api: CloudAPI,
+        enrolment: Enrolment,
+        keyring: Keyring,
+        *,
+        manage: Callable[[Account], Client],
+        whitelist: bool,
+        max_body: int,
+    ) -> None:
         self._db = db
         self._cloudapi = api
-        self._sealer = sealer
-        self._key_name = key_name
+        self._enrolment = enrolment
+        self._keyring = keyring
+        self._manage = manage
         self._whitelist = whitelist
+        self._max_body = max_body
+        self._lookups = Buckets(LOOKUPS_AN_ADDRESS)
+        self._first_sights = threading.BoundedSemaphore(FIRST_SIGHTS)
 
     def __call__(self, req: falcon.Request) -> Account:
-        authorization, date = req.get_header("Authorization"), req.get_header("Date")
-        if not authorization or not date:
-            raise Unauthenticated("Requests must be signed: they need a Date and an Authorization header.")
+        headers = {name.lower(): value for name, value in req.headers.items()}
         try:
-            credentials = parse(authorization)
-            check_skew(date, datetime.now(UTC))
+            credentials = _credentials(headers)
+            identity = (credentials.account, credentials.user, credentials.key)
+            text = signed_text(credentials, req.method, _target(req), headers)
+            known = self._keyring.get(identity) or self._first_sight(identity, credentials, headers, req.remote_addr)
+            verify(credentials, known.public, text)
+            if {"digest", "content-md5"} & set(credentials.headers):
+                check_digest(credentials, headers, read_raw(req, self._max_body))
         except SignatureError as error:
-            raise Unauthenticated(f"{str(error)[0].upper()}{str(error)[1:]}.") from None
-        if not credentials.signs_only_date:
-            raise Unauthenticated('Sign the Date header alone: headers="date".')
-        caller = self._cloudapi.as_caller(credentials.account, date, authorization)
-        account = self._account(_ask(caller))
-        if not account.has_registered_key:
-            self._enrol(caller, account)
-        return account
+            raise Unauthenticated(_sentence(str(error))) from None
+        return self._account_of(identity, known)
 
-    def _account(self, known: cloudapi.Account) -> Account:
+    def _first_sight(self, identity: Identity, credentials: Credentials, headers: Mapping[str, str], address: str) -> Known:
+        """Learn a key from CloudAPI. However many requests come with it at once, one asks."""
+        self._lookups.take(address)
+        if not self._first_sights.acquire(timeout=30):
+            raise TooMany("Too many unknown keys are being looked up; try again.")
+        try:
+            with self._keyring.asking(identity):
+                known = self._keyring.get(identity)
+                if known is not None:
+                    return known
+                # CloudAPI takes a fingerprint without its prefix only, and could be asked with a signature that covers the date alone.
+                if credentials.signs_only_date and not credentials.has_prefixed_key:
+                    account, line = self._ask_as_caller(credentials, headers)
+                else:
+                    account, line = self._ask_as_manager(credentials)
+                return self._keyring.put(identity, load_public(line), account)
+        finally:
+            self._first_sights.release()
+
+    def _ask_as_caller(self, credentials: Credentials, headers: Mapping[str, str]) -> tuple[Account, str]:
+        """Put the caller's own signature to CloudAPI. An account's first request also gives it its management key."""
+        caller = self._cloudapi.as_caller(credentials.account, headers["date"], headers["authorization"])
+        try:
+            account = self._account(caller.account())
+            if not account.has_registered_key:
+                self._enrolment.ensure(caller, account)
+            # A sub-user may not be allowed to look at keys; the account's own management key is.
+            looker = self._manage(account) if credentials.user else caller
+            return account, looker.key_line(credentials.key, user=credentials.user)
+        except cloudapi.Forbidden as error:
+            raise NotAuthorized(str(error)) from None
+        except (cloudapi.Unauthorized, cloudapi.Rejected) as error:
+            raise Unauthenticated(f"CloudAPI does not accept the signature: {error}") from None
+        except cloudapi.CloudAPIError as error:
+            raise Unavailable(f"The signature can't be verified now: {error}") from None
+
+    def _ask_as_manager(self, credentials: Credentials) -> tuple[Account, str]:
         with self._db.read() as connection:
-            account = accounts.of_triton(connection, known.id)
-            disabled = account is None and accounts.is_disabled(connection, known.id)
+            account = accounts.called(connection, credentials.account)
+        if account is None or not account.has_registered_key:
+            raise Unauthenticated('The account is not known here yet: send one request that signs the Date alone, headers="date".')
+        try:
+            return account, self._manage(account).key_line(credentials.key, user=credentials.user)
+        except cloudapi.NotFound:
+            raise Unauthenticated("The account has no such key.") from None
+        except cloudapi.CloudAPIError as error:
+            raise Unavailable(f"The signature can't be verified now: {error}") from None
+
+    def _account(self, told: cloudapi.Account) -> Account:
+        """The row of an account that CloudAPI vouches for, made if everybody is let in."""
+        with self._db.read() as connection:
+            account = accounts.of_triton(connection, told.id)
+            disabled = account is None and accounts.is_disabled(connection, told.id)
         if account is None:
             if disabled or self._whitelist:
-                raise NotAuthorized(f"The account {known.login} is not enabled for this service; ask its operator to add it.")
-            _log.info("account_added", account=known.login, triton_uuid=known.id)
-            return self._db.transact(lambda connection: accounts.add(connection, known.login, known.id))
-        if account.name == known.login:
+                raise _not_enabled(told.login)
+            _log.info("account_added", account=told.login, triton_uuid=told.id)
+            return self._db.transact(lambda connection: accounts.add(connection, told.login, told.id))
+        if account.name == told.login:
             return account
-        renamed = account._replace(name=known.login)
+        renamed = account._replace(name=told.login)
         self._db.transact(lambda connection: accounts.rename(connection, renamed.id, renamed.name))
         return renamed
 
-    def _enrol(self, caller: Client, account: Account) -> None:
-        """See to it that the account has a management key, here and in CloudAPI. Each step can be repeated, by several at once."""
-        # CloudAPI is asked first: a key is written here before it is sent there, so one that is seen there is here as well.
-        in_cloud = _ask_key(caller, self._key_name)
+    def _account_of(self, identity: Identity, known: Known) -> Account:
+        """The account of a known key. Its row is read again now and then: an account may be disabled at any time."""
+        if self._keyring.is_account_fresh(known):
+            return known.account
         with self._db.read() as connection:
-            stored = accounts.key_of(connection, account.id)
-        if stored is None:
-            if in_cloud is not None:
-                raise Conflict(
-                    f'The account {account.name} has a key named "{self._key_name}" in CloudAPI whose private half this service does not '
-                    f"have. If nothing else uses it, remove it (triton key delete {self._key_name}) and repeat the request."
-                )
-            stored = self._make_key(account)
-        if in_cloud is None:
-            in_cloud = self._register(caller, stored)
-        if in_cloud != stored.fingerprint:
-            raise Conflict(
-                f'The key named "{stored.name}" of account {account.name} has the fingerprint {in_cloud} in CloudAPI and '
-                f"{stored.fingerprint} here. Remove it there (triton key delete {stored.name}) and repeat the request."
-            )
-        self._db.transact(lambda connection: accounts.mark_registered(connection, stored.id, registered=True))
-        _log.info("management_key_registered", account=account.name, fingerprint=stored.fingerprint)
-
-    def _make_key(self, account: Account) -> accounts.ManagementKey:
-        pair = keys.generate()
-        key_id = str(uuid.uuid4())
-        material = self._sealer.seal(pair.private_pem, row=key_id)
-        self._db.transact(
-            lambda connection: accounts.give_key(
-                connection, account.id, key_id=key_id, name=self._key_name, fingerprint=pair.fingerprint, material=material
-            )
-        )
-        with self._db.read() as connection:  # ours, or that of a request that was faster
-            stored = accounts.key_of(connection, account.id)
-        if stored is None:
-            raise Unavailable(f"The account {account.name} was changed meanwhile; repeat the request.")
-        return stored
-
-    def _register(self, caller: Client, stored: accounts.ManagementKey) -> str | None:
-        """Send the public half to CloudAPI; the fingerprint that is there then."""
-        try:
-            pair = keys.of_pem(self._sealer.open(stored.material, row=stored.id))
-        except keys.SealError as error:
-            raise Unavailable(f"The account's management key can't be read: {error}.") from None
-        try:
-            caller.add_key(stored.name, pair.public_line)
-        except cloudapi.Forbidden as error:
-            raise NotAuthorized(f"CloudAPI lets this user add no key; the account's owner must send the first request: {error}") from None
-        except cloudapi.Rejected as error:
-            _log.info("management_key_refused", account_key=stored.name, error=str(error))
-        return _ask_key(caller, stored.name)
+            account = accounts.get(connection, known.account.id)
+        if account is None or not account.has_registered_key:
+            # Disabled, or CloudAPI does not know the management key any more: begin again.
+            self._keyring.forget(identity)
+        if account is None:
+            raise _not_enabled(known.account.name)
+        return self._keyring.refresh_account(identity, known, account).account if account.has_registered_key else account
 
 
-def _ask(caller: Client) -> cloudapi.Account:
-    """Put the caller's signature to CloudAPI."""
-    try:
-        return caller.account()
-    except cloudapi.Forbidden as error:
-        raise NotAuthorized(str(error)) from None
-    except (cloudapi.Unauthorized, cloudapi.Rejected) as error:
-        raise Unauthenticated(f"CloudAPI does not accept the signature: {error}") from None
-    except cloudapi.CloudAPIError as error:
-        raise Unavailable(f"The signature can't be verified now: {error}") from None
+def _credentials(headers: Mapping[str, str]) -> Credentials:
+    if not headers.get("authorization") or not (headers.get("date") or headers.get("x-date")):
+        raise SignatureError("requests must be signed: they need a Date and an Authorization header")
+    credentials = parse(headers["authorization"])
+    check_skew(headers.get(credentials.dated_by, ""), datetime.now(UTC))
+    return credentials
 
 
-def _ask_key(caller: Client, name: str) -> str | None:
-    try:
-        return caller.key_fingerprint(name)
-    except cloudapi.CloudAPIError as error:
-        raise Unavailable(f"The account's keys can't be read now: {error}") from None
+def _target(req: falcon.Request) -> str:
+    """The request's path and query as they came over the wire."""
+    raw = req.env.get("RAW_URI") or req.env.get("REQUEST_URI")
+    return str(raw) if raw else req.relative_uri
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _not_enabled(name: str) -> NotAuthorized:
+    return NotAuthorized(f"The account {name} is not enabled for this service; ask its operator to add it.")

@@ -1,5 +1,6 @@
 """What was raised, worded for the wire."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,14 @@ class NotAuthorized(Exception):
 
 class Unavailable(Exception):
     """503: something that the request needs is away."""
+
+
+class TooMany(Exception):
+    """429: more than the caller may ask. `after` seconds it may ask again."""
+
+    def __init__(self, message: str, *, after: float = 1.0) -> None:
+        super().__init__(message)
+        self.after = after
 
 
 class TooLarge(Exception):
@@ -67,6 +76,7 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
         app.add_error_handler(kind, _plain(status))
     app.add_error_handler(Invalid, _invalid)
     app.add_error_handler(Unauthenticated, _unauthenticated)
+    app.add_error_handler(TooMany, _too_many)
     for away in (Unavailable, CloudAPIError):
         app.add_error_handler(away, _unavailable)
     for failed in (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError):
@@ -90,6 +100,11 @@ def _invalid(_req: falcon.Request, resp: falcon.Response, ex: Invalid, _params: 
 def _unauthenticated(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: Params) -> None:
     resp.set_header("WWW-Authenticate", "Signature")
     render.error(resp, falcon.HTTP_401, "InvalidCredentials", str(ex))
+
+
+def _too_many(_req: falcon.Request, resp: falcon.Response, ex: TooMany, _params: Params) -> None:
+    resp.set_header("Retry-After", str(math.ceil(ex.after)))
+    render.error(resp, falcon.HTTP_429, "TooManyRequests", str(ex))
 
 
 def _unavailable(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: Params) -> None:

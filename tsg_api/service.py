@@ -10,7 +10,7 @@ from shared.cloudapi import Client
 from shared.db import Database
 from shared.errors import NotFound
 from tsg_api import parse
-from tsg_api.errors import TooLarge
+from tsg_api.body import read_raw
 
 #: Objects in a list without paging.
 LIST_MOST = 10_000
@@ -28,6 +28,9 @@ class Service(NamedTuple):
     max_body: int
     #: Seconds between checks of a new group.
     interval: int
+    #: Requests a second that one account, and one address, may send; 0 for as many as they like.
+    rate_per_account: float = 0.0
+    rate_per_address: float = 0.0
 
 
 B = TypeVar("B", bound=parse.Body)
@@ -35,12 +38,7 @@ B = TypeVar("B", bound=parse.Body)
 
 def read_body(req: falcon.Request, model: type[B], service: Service) -> B:
     """The request's body as `model`: `TooLarge`, or `Invalid` with all that is wrong."""
-    if (req.content_length or 0) > service.max_body:
-        raise TooLarge(f"The body is larger than {service.max_body} bytes.")
-    data = req.bounded_stream.read(service.max_body + 1)
-    if len(data) > service.max_body:
-        raise TooLarge(f"The body is larger than {service.max_body} bytes.")
-    return parse.body(model, data, max_capacity=service.max_capacity)
+    return parse.body(model, read_raw(req, service.max_body), max_capacity=service.max_capacity)
 
 
 def found_id(kind: str, text: str) -> str:

@@ -1,0 +1,93 @@
+"""Keys of callers that were seen to be good, for a while: so that CloudAPI is asked once for a key, not once for a request."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from shared.accounts import Account
+from shared.signature import PublicKey
+
+#: Keys remembered; the one that was used longest ago is forgotten first.
+MOST = 10_000
+#: Seconds for which an account's row is taken as read.
+ACCOUNT_SECONDS = 5.0
+
+#: Account, user and key, as the caller names them.
+Identity = tuple[str, str | None, str]
+
+
+class Known(NamedTuple):
+    """A key, whose it is, and until when (by the steady clock) that is believed."""
+
+    public: PublicKey
+    account: Account
+    until: float
+    account_until: float
+
+
+class Keyring:
+    """Known keys by identity. Thread-safe. Nothing outlives its `seconds`."""
+
+    def __init__(self, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._now = now
+        self._known: OrderedDict[Identity, Known] = OrderedDict()
+        self._asking: dict[Identity, tuple[threading.Lock, int]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, identity: Identity) -> Known | None:
+        """The key, if it is known and its time is not up."""
+        with self._lock:
+            known = self._known.get(identity)
+            if known is None:
+                return None
+            if known.until <= self._now():
+                del self._known[identity]
+                return None
+            self._known.move_to_end(identity)
+            return known
+
+    def put(self, identity: Identity, public: PublicKey, account: Account) -> Known:
+        """Remember a key that was seen to be good just now."""
+        now = self._now()
+        return self._store(identity, Known(public, account, now + self._seconds, now + ACCOUNT_SECONDS))
+
+    def is_account_fresh(self, known: Known) -> bool:
+        """Was the account's row read a short while ago?"""
+        return self._now() < known.account_until
+
+    def refresh_account(self, identity: Identity, known: Known, account: Account) -> Known:
+        """Remember the account's row anew; the key's own time stays what it was."""
+        return self._store(identity, known._replace(account=account, account_until=self._now() + ACCOUNT_SECONDS))
+
+    def forget(self, identity: Identity) -> None:
+        with self._lock:
+            self._known.pop(identity, None)
+
+    @contextmanager
+    def asking(self, identity: Identity) -> Iterator[None]:
+        """One at a time asks CloudAPI about an identity: whoever comes later finds what the first has learned."""
+        with self._lock:
+            lock, waiting = self._asking.get(identity, (threading.Lock(), 0))
+            self._asking[identity] = (lock, waiting + 1)
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                lock, waiting = self._asking[identity]
+                if waiting == 1:
+                    del self._asking[identity]
+                else:
+                    self._asking[identity] = (lock, waiting - 1)
+
+    def _store(self, identity: Identity, known: Known) -> Known:
+        with self._lock:
+            self._known[identity] = known
+            self._known.move_to_end(identity)
+            while len(self._known) > MOST:
+                self._known.popitem(last=False)
+        return known
