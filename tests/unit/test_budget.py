@@ -138,7 +138,7 @@ def test_whoever_waits_long_enough_is_never_turned_away(pauses: list[float]) -> 
 def test_threads_that_come_at_once_each_get_a_place_of_their_own_in_the_queue() -> None:
     waits: list[float] = []
     taken = Budget(RATE, 5, now=lambda: 0.0, sleep=waits.append)
-    together(20, lambda: taken.take())
+    together(20, taken.take)
     assert sorted(waits) == pytest.approx([number / RATE for number in range(1, 16)])
     assert taken.left == -15
 
