@@ -1,0 +1,312 @@
+"""The plan of a group: what is against what should be."""
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.groups import Work
+from shared.instances import DELETING, GONE, LAUNCHING, Instance
+from tsg_workers.backoff import LONGEST, backoff
+from tsg_workers.converge import LATEST, SOONEST, Outcome, next_look
+from tsg_workers.plan import DELETE_AGAIN, Limits, Plan, Sight, is_lost, plan
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+LIMITS = Limits(provision_timeout=300, launch_grace=60)
+
+#: What CloudAPI says of a machine that may come to run by itself.
+COMING = ["provisioning", "ready", "stopping", "offline", "unknown"]
+#: What it says of one that will not.
+BROKEN = ["failed", "stopped", "deleted", "incomplete", "whatever"]
+
+_numbers = itertools.count(1)
+
+
+def group(wanted: int, *, archived: bool = False) -> Work:
+    return Work("g1", "web", "t1", wanted, archived, 1, 0, 300, False, None)
+
+
+def sight(state: str, age: float = 0, *, since: float | None = None, protected: bool = False, created: str | None = None) -> Sight:
+    """A machine made `age` seconds ago, and in its state for `since` seconds."""
+    number = next(_numbers)
+    made = NOW - timedelta(seconds=age)
+    machine_id = None if state == LAUNCHING else f"m{number:06}"
+    state_since = NOW - timedelta(seconds=age if since is None else since)
+    instance = Instance(f"i{number:06}", "g1", machine_id, state, state_since, made, None)
+    told = "" if machine_id is None else made.isoformat()
+    return Sight(instance, told if created is None else created, protected)
+
+
+def made(wanted: int, *sights: Sight) -> Plan:
+    return plan(group(wanted), sights, NOW, LIMITS)
+
+
+def instances(*sights: Sight) -> list[Instance]:
+    return [sight.instance for sight in sights]
+
+
+# Too few
+
+
+def test_what_is_missing_is_launched() -> None:
+    planned = made(5, sight("running"), sight("running"))
+    assert (planned.launches, planned.surplus, planned.unhealthy) == (3, (), ())
+
+
+@pytest.mark.parametrize("state", [*COMING, LAUNCHING])
+def test_what_is_on_its_way_counts(state: str) -> None:
+    planned = made(1, sight(state))
+    assert (planned.launches, planned.moving, planned.settled) == (0, True, False)
+
+
+@pytest.mark.parametrize("state", BROKEN)
+def test_what_failed_or_stopped_is_deleted_and_replaced(state: str) -> None:
+    broken = sight(state)
+    planned = made(1, broken)
+    assert (planned.launches, list(planned.unhealthy)) == (1, instances(broken))
+
+
+@pytest.mark.parametrize("state", COMING)
+def test_what_never_comes_up_is_deleted_and_replaced_when_its_time_is_over(state: str) -> None:
+    in_time, stuck = sight(state, age=300), sight(state, age=301)
+    assert (made(1, in_time).launches, made(1, in_time).unhealthy) == (0, ())
+    assert (made(1, stuck).launches, list(made(1, stuck).unhealthy)) == (1, instances(stuck))
+
+
+def test_the_time_to_come_up_is_counted_from_the_last_change_of_state() -> None:
+    """A machine that ran for a year and is stopping now is not stuck."""
+    assert made(1, sight("stopping", age=31_536_000, since=5)).unhealthy == ()
+
+
+def test_a_launch_whose_answer_is_not_known_counts_for_as_long_as_it_may_turn_up() -> None:
+    planned = made(1, sight(LAUNCHING, age=100_000))
+    assert (planned.launches, planned.unhealthy, planned.surplus) == (0, (), ())
+
+
+def test_a_launch_is_lost_when_its_grace_is_over_and_no_sooner() -> None:
+    assert not is_lost(sight(LAUNCHING, age=60).instance, NOW, LIMITS)
+    assert is_lost(sight(LAUNCHING, age=61).instance, NOW, LIMITS)
+
+
+@pytest.mark.parametrize("state", ["provisioning", "running", "failed", DELETING, GONE])
+def test_a_machine_is_never_a_lost_launch(state: str) -> None:
+    assert not is_lost(sight(state, age=100_000).instance, NOW, LIMITS)
+
+
+def test_what_is_being_deleted_does_not_count_and_what_is_gone_is_not_there() -> None:
+    planned = made(2, sight("running"), sight(DELETING), sight(GONE))
+    assert (planned.launches, planned.unhealthy, planned.moving, planned.empty) == (1, (), True, False)
+
+
+# Too many
+
+
+def test_the_oldest_go_first() -> None:
+    young, old, oldest = sight("running", 10), sight("running", 20), sight("running", 30)
+    assert list(made(1, young, oldest, old).surplus) == instances(oldest, old)
+
+
+def test_age_is_what_cloudapi_says_and_not_when_we_came_to_know_of_it() -> None:
+    found_late = sight("running", 10, created="2018-01-01T00:00:00.000Z")
+    known_long = sight("running", 1000)
+    assert list(made(1, found_late, known_long).surplus) == instances(found_late)
+
+
+def test_of_machines_without_a_time_of_creation_the_launch_tells_the_age() -> None:
+    young, old = sight("running", 10, created=""), sight("running", 20, created="")
+    assert list(made(1, young, old).surplus) == instances(old)
+
+
+def test_of_machines_of_the_same_age_the_choice_is_the_same_every_time() -> None:
+    twins = [sight("running", 10) for _ in range(6)]
+    assert made(3, *twins).surplus == made(3, *reversed(twins)).surplus
+
+
+def test_what_is_protected_goes_last() -> None:
+    protected, young, old = sight("running", 30, protected=True), sight("running", 10), sight("running", 20)
+    assert list(made(1, protected, young, old).surplus) == instances(old, young)
+    assert list(made(0, protected, young, old).surplus) == instances(old, young, protected)
+
+
+def test_a_launch_without_a_machine_cannot_be_deleted_and_something_else_goes() -> None:
+    launching, running = sight(LAUNCHING, 100), sight("running", 10)
+    assert list(made(1, launching, running).surplus) == instances(running)
+    assert made(0, launching).surplus == ()
+
+
+def test_a_machine_that_is_still_provisioning_may_be_surplus() -> None:
+    provisioning = sight("provisioning")
+    assert list(made(0, provisioning).surplus) == instances(provisioning)
+
+
+def test_what_failed_does_not_spare_a_surplus_machine() -> None:
+    failed, running, old = sight("failed", 100), sight("running", 10), sight("running", 20)
+    planned = made(1, failed, running, old)
+    assert (list(planned.unhealthy), list(planned.surplus), planned.launches) == (instances(failed), instances(old), 0)
+
+
+# Deletions that do not come to an end
+
+
+def test_a_deletion_is_told_again_when_cloudapi_has_given_it_up_and_no_sooner() -> None:
+    assert timedelta(seconds=200) == DELETE_AGAIN
+    assert made(0, sight(DELETING, since=200)).unhealthy == ()
+    stubborn = sight(DELETING, age=10_000, since=201)
+    assert list(made(0, stubborn).unhealthy) == instances(stubborn)
+
+
+def test_a_deletion_that_does_not_end_does_not_hold_its_replacement_up() -> None:
+    assert made(1, sight(DELETING, since=10_000)).launches == 1
+
+
+# What is told besides
+
+
+def test_a_group_at_its_capacity_is_settled() -> None:
+    planned = made(2, sight("running"), sight("running"), sight(GONE))
+    assert (planned.settled, planned.moving, planned.moved_at, planned.empty) == (True, False, None, False)
+
+
+def test_a_group_is_empty_when_nothing_is_there_that_could_still_be_a_machine() -> None:
+    assert made(0).empty
+    assert made(0, sight(GONE), sight(GONE)).empty
+    for state in (LAUNCHING, DELETING, "failed", "running", *COMING):
+        assert not made(0, sight(state)).empty, state
+
+
+def test_the_last_movement_is_that_of_what_is_moving() -> None:
+    planned = made(3, sight("running", since=1), sight("provisioning", since=50), sight(DELETING, since=20))
+    assert planned.moved_at == NOW - timedelta(seconds=20)
+
+
+# Whatever there is
+
+STATES = st.sampled_from(["running"] * 5 + [*COMING, *BROKEN, LAUNCHING, DELETING, GONE])
+SIGHTS = st.lists(
+    st.builds(
+        lambda state, age, share, protected: sight(state, age, since=age * share, protected=protected),
+        STATES,
+        st.integers(0, 1000),
+        st.floats(0, 1),
+        st.booleans(),
+    ),
+    max_size=30,
+)
+WANTED = st.integers(0, 40)
+
+
+def counts(one: Sight) -> bool:
+    """The rule of capacity in other words than the code's."""
+    since = (NOW - one.instance.state_since).total_seconds()
+    return one.instance.state in {"running", LAUNCHING} or (one.instance.state in COMING and since <= LIMITS.provision_timeout)
+
+
+@given(WANTED, SIGHTS)
+def test_never_more_is_launched_than_is_missing(wanted: int, sights: list[Sight]) -> None:
+    counted = sum(map(counts, sights))
+    assert made(wanted, *sights).launches == max(0, wanted - counted)
+
+
+@given(WANTED, SIGHTS)
+def test_nothing_is_launched_while_something_is_too_many(wanted: int, sights: list[Sight]) -> None:
+    planned = made(wanted, *sights)
+    assert not (planned.launches and planned.surplus)
+    assert len(planned.surplus) <= max(0, sum(map(counts, sights)) - wanted)
+
+
+@given(WANTED, SIGHTS)
+def test_nothing_is_deleted_twice_nor_what_is_gone_nor_what_has_no_machine(wanted: int, sights: list[Sight]) -> None:
+    planned = made(wanted, *sights)
+    deleted = [*planned.unhealthy, *planned.surplus]
+    assert len({instance.id for instance in deleted}) == len(deleted)
+    assert all(instance.machine_id and instance.state != GONE for instance in deleted)
+
+
+@given(WANTED, SIGHTS)
+def test_what_works_is_deleted_only_when_it_is_too_many(wanted: int, sights: list[Sight]) -> None:
+    planned = made(wanted, *sights)
+    kept = [one for one in sights if counts(one) and one.instance not in planned.surplus]
+    assert not any(one.instance in planned.unhealthy for one in kept)
+    assert len(kept) >= min(wanted, sum(map(counts, sights)))
+
+
+@given(SIGHTS)
+def test_of_a_group_that_should_be_empty_everything_that_can_be_is_deleted(sights: list[Sight]) -> None:
+    planned = made(0, *sights)
+    young = [one for one in sights if one.instance.state == DELETING and NOW - one.instance.state_since <= DELETE_AGAIN]
+    untouchable = {LAUNCHING, GONE}
+    expected = {one.instance.id for one in sights if one.instance.state not in untouchable and one not in young}
+    assert planned.launches == 0
+    assert {instance.id for instance in (*planned.unhealthy, *planned.surplus)} == expected
+
+
+@given(WANTED, SIGHTS)
+def test_no_machine_is_kept_that_is_older_than_one_that_goes_as_surplus(wanted: int, sights: list[Sight]) -> None:
+    planned = made(wanted, *sights)
+    for protected in (False, True):
+        of_kind = [one for one in sights if one.instance.machine_id and counts(one) and one.protected is protected]
+        going = [one.instance.launched_at for one in of_kind if one.instance in planned.surplus]
+        staying = [one.instance.launched_at for one in of_kind if one.instance not in planned.surplus]
+        assert not going or not staying or max(going) <= min(staying)
+    if any(one.protected for one in sights if one.instance in planned.surplus):
+        unprotected = [one.instance for one in sights if one.instance.machine_id and counts(one) and not one.protected]
+        assert set(unprotected) <= set(planned.surplus)
+
+
+@given(WANTED, SIGHTS, st.randoms())
+def test_the_order_of_what_is_seen_changes_nothing(wanted: int, sights: list[Sight], random: st.randoms) -> None:  # type: ignore[valid-type]
+    shuffled = sights[:]
+    random.shuffle(shuffled)
+    first, second = made(wanted, *sights), made(wanted, *shuffled)
+    assert (first.launches, first.surplus, set(first.unhealthy)) == (second.launches, second.surplus, set(second.unhealthy))
+
+
+@given(WANTED, SIGHTS)
+def test_once_carried_out_a_plan_leaves_nothing_to_do(wanted: int, sights: list[Sight]) -> None:
+    planned = made(wanted, *sights)
+    deleted = {*planned.unhealthy, *planned.surplus}
+    after = [
+        one._replace(instance=one.instance._replace(state=DELETING, state_since=NOW)) if one.instance in deleted else one for one in sights
+    ]
+    after += [sight(LAUNCHING) for _ in range(planned.launches)]
+    again = made(wanted, *after)
+    assert (again.launches, again.unhealthy, again.surplus) == (0, (), ())
+
+
+# When to look again
+
+
+def look(planned: Plan, *, failures: int = 0, launched: int = 0, errors: tuple[str, ...] = (), unfinished: bool = False) -> float:
+    return next_look(planned, Outcome(launched, 0, list(errors), unfinished), failures, 300, NOW, spread=0.1)
+
+
+def test_a_settled_group_is_left_until_its_interval_is_nearly_over() -> None:
+    looks = [look(made(1, sight("running"))) for _ in range(100)]
+    assert all(270 <= seconds <= 300 for seconds in looks)
+    assert len(set(looks)) > 1, "groups that were made together would be checked together for ever"
+
+
+def test_what_was_just_launched_is_looked_at_soon() -> None:
+    assert look(made(1), launched=1) == SOONEST
+
+
+@pytest.mark.parametrize(("since", "seconds"), [(0, SOONEST), (8, 2), (40, 10), (299, LATEST)])
+def test_the_longer_nothing_moves_the_longer_until_the_next_look(since: float, seconds: float) -> None:
+    assert look(made(1, sight("provisioning", since=since))) == seconds
+
+
+def test_what_was_not_finished_goes_on_at_once() -> None:
+    assert look(made(5), launched=2, unfinished=True) == 0
+
+
+def test_trouble_is_met_with_patience_even_when_something_was_left_over() -> None:
+    assert look(made(1), failures=5, errors=("no room",), unfinished=True) >= 16
+
+
+def test_patience_doubles_up_to_ten_minutes() -> None:
+    for failures in range(1, 100):
+        top = min(LONGEST, 2**failures)
+        assert top / 2 <= backoff(failures) <= top
+    assert LONGEST == 600
