@@ -49,6 +49,7 @@ class Stack:
         provision_seconds: float = 5.0,
         durable: bool = True,
         scaler: str = "worker",
+        real_nomad: bool = True,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
@@ -60,6 +61,7 @@ class Stack:
         self._workers = workers
         self._provision_seconds = provision_seconds
         self._scaler = scaler
+        self._real_nomad = real_nomad
         self._settings = dict(settings or {})
         self.processes: dict[str, Child] = {}
         self.url = ""
@@ -84,9 +86,7 @@ class Stack:
         self.valkey.start()
         self.cloud_url = self._start_cloud()
         if self._scaler == "nomad":
-            self._nomad_port = free_port()
-            self.nomad_url = f"http://127.0.0.1:{self._nomad_port}"
-            self.start_nomad()
+            self._join_nomad()
         self._make_database()
         self.start_api()
         for number in range(1, self._workers + 1):
@@ -115,6 +115,21 @@ class Stack:
             **(self._nomad_settings() if self._scaler == "nomad" else {}),
             **self._settings,
         }
+
+    def _join_nomad(self) -> None:
+        """Use the Nomad that was given, or start one."""
+        self.nomad_url = self._settings.get("NOMAD_ADDR", "")
+        if not self.nomad_url:
+            self._nomad_port = free_port()
+            self.nomad_url = f"http://127.0.0.1:{self._nomad_port}"
+            self.start_nomad()
+            return
+        # A node that was not started here knows nothing of us: it finds the settings in a file.
+        tables = "".join(
+            f"{name[4:].lower().replace('_', '-')} = {json.dumps(value)}\n" for name, value in self._node_environment().items()
+        )
+        _write_private(self.directory / "settings.toml", tables)
+        self._settings["TSG_NOMAD_CONFIG"] = str(self.directory / "settings.toml")
 
     def _nomad_settings(self) -> dict[str, str]:
         return {
@@ -146,7 +161,7 @@ class Stack:
 
     def start_nomad(self) -> None:
         """Start a Nomad, the real one where there is a program of that name, else the simulator; wait until it has a leader."""
-        program = shutil.which("nomad")
+        program = shutil.which("nomad") if self._real_nomad else None
         directory = self.directory / "nomad"
         directory.mkdir(exist_ok=True)
         if program:

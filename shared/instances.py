@@ -118,10 +118,10 @@ def deleting(connection: Connection, lease: Lease, group: Work, instance_id: str
     return connection.execute(statement).one_or_none() is not None
 
 
-def spared(connection: Connection, instance_id: str, state: str) -> None:
-    """CloudAPI refused to delete the machine: it is what it was."""
-    statement = update(instances).where(instances.c.id == instance_id, instances.c.state == DELETING)
-    connection.execute(statement.values(state=state, state_since=func.now()))
+def spared(connection: Connection, instance: Instance) -> None:
+    """CloudAPI refused to delete the machine: it is what it was, for as long as it was."""
+    statement = update(instances).where(instances.c.id == instance.id, instances.c.state == DELETING)
+    connection.execute(statement.values(state=instance.state, state_since=instance.state_since))
 
 
 def prune(connection: Connection) -> int:

@@ -295,13 +295,21 @@ class _Pass:
         def deleting(instance: Instance, why: str) -> Callable[[], None]:
             return lambda: self._delete(group, instance, why, outcome)
 
+        template = made_from.get(group.template_id)
+        launches = planned.launches
+        if launches and template is None:
+            # A database of 2018 may lack the reference that keeps it.
+            outcome.errors.append(f"The group's template {group.template_id} is not there.")
+            launches = 0
+
         def launching() -> None:
-            self._launch(group, made_from[group.template_id], outcome)
+            if template is not None:
+                self._launch(group, template, outcome)
 
         return [
             *(deleting(instance, "unhealthy") for instance in planned.unhealthy),
             *(deleting(instance, "surplus") for instance in planned.surplus),
-            *[launching] * planned.launches,
+            *[launching] * launches,
         ]
 
     def _may_go_on(self, outcome: Outcome) -> bool:
@@ -358,7 +366,7 @@ class _Pass:
                 self._client.delete_machine(machine_id)
             except CloudAPIError as error:
                 with self._db.read() as connection:
-                    instances.spared(connection, instance.id, instance.state)
+                    instances.spared(connection, instance)
                 self._failed("deletion_failed", outcome, error)
                 if outcome.errors:
                     told = f"deleting {machine_id} failed"

@@ -81,15 +81,16 @@ class Submitter:
 
     def _remove(self, work: JobWork) -> None:
         if work.job_id is not None:
+            # The parent first, so that it starts no more runs. One that is under way sees the group empty and ends by itself.
+            self._nomad.deregister(work.job_id)
             children = self._nomad.children(work.job_id)
+            for child in children:
+                if child.get("Status") == "dead":
+                    self._nomad.deregister(str(child["ID"]))
             if any(child.get("Status") != "dead" for child in children):
-                # It has seen the group empty, or is about to: it ends by itself.
                 with self._db.read() as connection:
                     jobs.postponed(connection, work, after=RUN_IS_ENDING)
                 return
-            self._nomad.deregister(work.job_id)
-            for child in children:
-                self._nomad.deregister(str(child["ID"]))
             _log.info("job_removed", group_id=work.group_id, job_id=work.job_id, request_id=work.request_id)
             self._tell(work, activities.JOB_REMOVED, activities.DONE, f"job {work.job_id} was removed")
         with self._db.read() as connection:

@@ -32,18 +32,18 @@ _OPEN_EVALS = ("pending", "blocked")
 class Cluster:
     def __init__(
         self,
-        datacenter: str,
-        role: str | None,
+        node: Node,
+        knobs: Knobs,
         *,
         node_env: Mapping[str, str],
         now: Callable[[], float] = time.time,
         state: Path | None = None,
     ) -> None:
         """`state` is a file that keeps jobs and what became of them over a restart."""
-        self.knobs = Knobs()
+        self.knobs = knobs
         self.counters = Counters()
         self.closing = threading.Event()
-        self.node = Node(str(uuid.uuid4()), datacenter, role)
+        self.node = node
         self.index = 10
         self.jobs: dict[str, Job] = {}
         self.allocations: dict[str, Allocation] = {}
@@ -54,7 +54,7 @@ class Cluster:
         self._wake = threading.Condition(self._lock)
         self._state = state
         self._directory = Path(f"{state}.alloc") if state else Path(tempfile.mkdtemp(prefix="nomad-simulator-"))
-        self._setting = Setting(self.node, dict(node_env), self._directory, self.now, self._changed)
+        self._setting = Setting(node, dict(node_env), self._directory, self.now, self._changed)
         if state and state.exists():
             self._load(json.loads(state.read_text()))
         self._timekeeper = threading.Thread(target=self._keep_time, name="nomad-clock", daemon=True)

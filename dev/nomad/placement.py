@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 import re
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 DRIVERS = frozenset(["raw_exec", "exec"])
@@ -13,10 +14,10 @@ DRIVERS = frozenset(["raw_exec", "exec"])
 
 @dataclass(frozen=True)
 class Node:
-    id: str
     datacenter: str
     role: str | None
     name: str = "node1"
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def attributes(self) -> dict[str, str]:
         """What `${...}` may name, in constraints and in tasks."""

@@ -17,6 +17,7 @@ from waitress.server import create_server
 from dev.nomad.app import create_app
 from dev.nomad.cluster import Cluster
 from dev.nomad.knobs import Knobs
+from dev.nomad.placement import Node
 
 #: Handlers sleep when a knob says so, so there must be more threads than a test holds up at once.
 THREADS = 16
@@ -41,12 +42,16 @@ class Simulator:
     ) -> None:
         """`node_env` is what every task finds in its environment; `state` a file that keeps jobs over a restart.
 
-        Raises KnobError, and OSError when the address can't be bound or the state file can't be read.
+        Raises KnobError, OSError when the address can't be bound, and OSError or ValueError when the state file can't be read.
         """
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-        self.cluster = Cluster(datacenter, role, node_env=node_env or {}, now=now, state=state)
-        self.knobs: Knobs = self.cluster.knobs
+        self.knobs = Knobs()
         self.knobs.turn(knobs)
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        try:
+            self.cluster = Cluster(Node(datacenter, role), self.knobs, node_env=node_env or {}, now=now, state=state)
+        except BaseException:
+            listener.close()
+            raise
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._sockets: dict[int, Any] = {}
         self._stopping = threading.Event()

@@ -41,7 +41,7 @@ def _identity(job: dict[str, Any]) -> Iterator[str]:
         yield "Job ID contains a null character"
     if not job["Name"]:
         yield "Missing job name"
-    elif "\0" in job["Name"] and job["Name"] != job["ID"]:
+    elif "\0" in job["Name"]:
         yield "Job Name contains a null character"
     if not job["Type"]:
         yield "Missing job type"

@@ -1,24 +1,30 @@
 """The whole service as real processes, for tests that break it."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 
 from dev.client import Tsg
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.processes import wait_for
 from dev.services import scratch
-from dev.stack import Stack, machines_of
+from dev.stack import TRITON_UUID, Stack, machines_of
 
 #: Seconds that anything may take to come right.
 PATIENCE = 90
+
+#: A real agent to run the Nomad tests against: `dev/test --nomad ADDR`.
+REAL_NOMAD = os.environ.get("TSG_TEST_NOMAD_ADDR", "")
 
 SETTINGS = {
     # What a killed worker was about to ask for is asked for again after this: short, since the simulator answers at once.
     "TSG_LAUNCH_GRACE": "5",
     "TSG_LOG_FORMAT": "json",
+    "TSG_NOMAD_GRACE": "5",
 }
 
 
@@ -56,6 +62,19 @@ class Service:
 
     def running(self, group: dict[str, Any]) -> int:
         return sum(machine["state"] == "running" for machine in self.machines(group))
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """All jobs of this stack's account that Nomad has, runs included."""
+        stubs = requests.get(f"{self.stack.nomad_url}/v1/jobs", timeout=10).json()
+        return [stub for stub in stubs if TRITON_UUID in stub["ID"]]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The runs among them."""
+        return [stub for stub in self.jobs() if stub.get("ParentID")]
+
+    def activities(self, group: dict[str, Any]) -> list[tuple[str, str, str]]:
+        """Kind, status and description of all that was done for a group, in order."""
+        return self.stack.sql("SELECT kind, status, description FROM tsg_activities WHERE group_id = %s ORDER BY at", group["id"])
 
     def counters(self) -> dict[str, Any]:
         return self.stack.cloud("GET", "/counters")
@@ -96,5 +115,11 @@ def service(request: pytest.FixtureRequest) -> Iterator[Service]:
     """A stack of its own: these tests break it. The marker `settings` changes its settings."""
     marker = request.node.get_closest_marker("settings")
     settings = {**SETTINGS, **(marker.kwargs if marker else {})}
-    with scratch() as directory, Stack(directory, provision_seconds=1.0, durable=False, settings=settings) as stack:
+    scaler = settings.pop("TSG_SCALER", "worker")
+    if scaler == "nomad" and REAL_NOMAD:
+        settings["NOMAD_ADDR"] = REAL_NOMAD
+    with (
+        scratch() as directory,
+        Stack(directory, provision_seconds=1.0, durable=False, scaler=scaler, real_nomad=False, settings=settings) as stack,
+    ):
         yield Service(stack)

@@ -1,0 +1,176 @@
+"""Nomad runs the scaling: the simulator of it, or a real agent (`dev/test --nomad ADDR`)."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from dev.processes import Child, wait_for
+from tests.e2e.conftest import REAL_NOMAD, Service
+
+by_nomad = pytest.mark.settings(TSG_SCALER="nomad")
+only_simulated = pytest.mark.skipif(bool(REAL_NOMAD), reason="turns the simulator's knobs, or kills it")
+
+
+def job_of(service: Service, group: dict[str, object]) -> str:
+    ((job_id,),) = service.stack.sql("SELECT job_id FROM tsg_groups WHERE id = %s", group["id"])
+    return job_id
+
+
+def nomad(service: Service) -> Child:
+    return service.stack.processes["nomad"]
+
+
+@by_nomad
+def test_a_group_lives_and_goes_by_its_job(service: Service) -> None:
+    group = service.make_group(5)
+    service.settles(group, 5)
+    assert job_of(service, group).startswith(f"{group['group_name']}_")
+    service.resize(group, 2)
+    service.settles(group, 2)
+    killed = service.stack.cloud("POST", "/machines/kill", {"count": 1, "tag": {"tsg.group": group["id"]}})["killed"]
+    service.wait("the killed machine is replaced", lambda: service.running(group) == 2)
+    assert not set(killed) & {machine["id"] for machine in service.machines(group)}
+    service.tsg.ok("DELETE", f"/groups/{group['id']}", status=204)
+    service.wait("no machine and no job is left", lambda: not service.machines(group) and not service.jobs())
+    kinds = [kind for kind, status, _ in service.activities(group) if status == "success"]
+    assert kinds.count("TSG_INSTANCE_LAUNCH") == 6
+    assert kinds.count("TSG_JOB_SUBMIT") == 3, "one for each generation"
+    assert kinds[-1] == "TSG_JOB_REMOVE"
+    actors = service.stack.sql("SELECT DISTINCT actor FROM tsg_activities WHERE kind = 'TSG_INSTANCE_LAUNCH'")
+    workers = {str(child.pid) for name, child in service.stack.processes.items() if name.startswith("worker")}
+    assert not {actor.rpartition(":")[2] for (actor,) in actors} & workers, "a worker launched in Nomad's place"
+
+
+@by_nomad
+def test_no_job_holds_a_secret(service: Service) -> None:
+    group = service.make_group(1)
+    service.settles(group, 1)
+    stored = "".join(
+        requests.get(f"{service.stack.nomad_url}/v1/job/{requests.utils.quote(stub['ID'], safe='')}", timeout=10).text
+        for stub in service.jobs()
+    )
+    assert group["id"] in stored
+    secrets = [service.stack.environment[name] for name in ("TSG_SECRET_KEYS", "TSG_DATABASE_URL", "TSG_REDIS_URL")]
+    secrets += [material for (material,) in service.stack.sql("SELECT material FROM tsg_keys")]
+    for secret in [*secrets, "PRIVATE KEY", "Signature"]:
+        assert secret not in stored
+        assert json.dumps(secret)[1:-1] not in stored
+
+
+@by_nomad
+@only_simulated
+def test_a_burst_of_groups_is_a_job_and_a_run_each_and_leaves_nothing(service: Service) -> None:
+    template = service.make_template()
+    groups = [service.make_group(1, template_id=template) for _ in range(20)]
+    for group in groups:
+        service.settles(group, 1)
+    service.wait("every job was submitted", lambda: all(job_of(service, group) for group in groups))
+    counters = requests.get(f"{service.stack.nomad_url}/--sim/counters", timeout=10).json()
+    forces = {job_id: counted["forces"] for job_id, counted in counters["by_job"].items()}
+    assert forces == {job_of(service, group): 1 for group in groups}
+    assert service.counters()["creates_accepted"] == 20
+    for group in groups:
+        service.tsg.ok("DELETE", f"/groups/{group['id']}", status=204)
+    service.wait("no job is left", lambda: not service.jobs(), seconds=120)
+    assert not [machine for group in groups for machine in service.machines(group)]
+
+
+@by_nomad
+def test_a_name_used_again_gets_a_job_of_its_own_while_the_old_one_is_going(service: Service) -> None:
+    service.knobs(delete_seconds=6)
+    template = service.make_template()
+    old = service.make_group(2, template_id=template, group_name="phoenix")
+    service.settles(old, 2)
+    service.tsg.ok("DELETE", f"/groups/{old['id']}", status=204)
+    new = service.make_group(2, template_id=template, group_name="phoenix")
+    service.settles(new, 2)
+    service.wait("the old job is gone", lambda: service.is_emptied(old) and job_of(service, old) is None)
+    assert any(stub["ID"] == job_of(service, new) for stub in service.jobs())
+    assert service.counters()["creates_accepted"] == 4
+    assert len(service.machines(new)) == 2
+
+
+@by_nomad
+def test_a_job_that_somebody_removed_or_edited_is_put_right(service: Service) -> None:
+    group = service.make_group(1)
+    service.settles(group, 1)
+    job_id = job_of(service, group)
+    url = f"{service.stack.nomad_url}/v1/job/{job_id}"
+    spec = requests.get(url, timeout=10).json()
+    requests.delete(url, params={"purge": "true"}, timeout=10).raise_for_status()
+    service.wait("the job is there again", lambda: requests.get(url, timeout=10).status_code == 200)
+    edited = {**spec, "Meta": {"group_id": "somebody else's"}}
+    requests.put(f"{service.stack.nomad_url}/v1/jobs", json={"Job": edited}, timeout=10).raise_for_status()
+    service.wait("the job is as it was", lambda: requests.get(url, timeout=10).json()["Meta"]["group_id"] == group["id"])
+
+
+@by_nomad
+@only_simulated
+def test_without_nomad_posts_are_answered_and_workers_scale(service: Service) -> None:
+    nomad(service).kill()
+    service.stack.processes.pop("nomad")
+    started = time.monotonic()
+    group = service.make_group(3)
+    assert time.monotonic() - started < 5, "the answer waited for Nomad"
+    service.settles(group, 3)
+    assert any(kind == "TSG_JOB_SUBMIT_ERROR" and "can't be reached" in told for kind, _, told in service.activities(group))
+    service.stack.start_nomad()
+    service.wait("the job is submitted", lambda: any(not stub.get("ParentID") for stub in service.jobs()))
+    service.settles(group, 3)
+    assert service.counters()["creates_accepted"] == 3
+
+
+@by_nomad
+@only_simulated
+def test_nomad_killed_in_the_middle_and_its_run_with_it(service: Service) -> None:
+    group = service.make_group(40)
+    service.wait("some machines are there", lambda: len(service.machines(group)) >= 5)
+    nomad(service).kill()
+    service.stack.start_nomad()
+    service.settles(group, 40)
+    assert service.counters()["creates_accepted"] == 40
+
+
+@by_nomad
+@only_simulated
+def test_a_killed_tsg_scale_is_made_good(service: Service) -> None:
+    group = service.make_group(40)
+    service.wait("some machines are there", lambda: len(service.machines(group)) >= 5)
+    ((owner,),) = service.stack.sql("SELECT lease_owner FROM tsg_accounts WHERE lease_owner IS NOT NULL")
+    pid = int(owner.rpartition(":")[2])
+    assert "tsg-scale" in Path(f"/proc/{pid}/cmdline").read_text(), "the lease is another program's"
+    os.kill(pid, signal.SIGKILL)
+    service.settles(group, 40)
+    assert service.counters()["creates_accepted"] == 40
+
+
+@pytest.mark.settings(TSG_SCALER="nomad", TSG_TRITON_DC="nowhere")
+@only_simulated
+def test_a_datacenter_without_nodes_is_told_in_the_groups_activities(service: Service) -> None:
+    group = service.make_group(1)
+    told = []
+
+    def has_told() -> bool:
+        told[:] = [text for kind, status, text in service.activities(group) if (kind, status) == ("TSG_JOB_SUBMIT_ERROR", "failed")]
+        return bool(told)
+
+    assert wait_for(has_told, seconds=30)
+    assert "Nomad has no node for the job" in told[0]
+    # A worker does it in Nomad's place after the grace time.
+    service.settles(group, 1)
+
+
+@pytest.mark.settings(TSG_SCALER="nomad")
+@only_simulated
+def test_a_job_that_nomad_refuses_is_told_in_nomads_words(service: Service) -> None:
+    requests.patch(f"{service.stack.nomad_url}/--sim/knobs", json={"refuse_validate": "no such driver here"}, timeout=10).raise_for_status()
+    group = service.make_group(1)
+    service.wait("the refusal is told", lambda: any("no such driver here" in text for *_, text in service.activities(group)))
+    requests.patch(f"{service.stack.nomad_url}/--sim/knobs", json={"refuse_validate": None}, timeout=10).raise_for_status()
+    service.settles(group, 1)
+    service.wait("the job is submitted once Nomad takes it", lambda: bool(service.jobs()))
