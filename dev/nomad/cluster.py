@@ -26,6 +26,9 @@ from dev.nomad.validate import job_errors
 #: How long tasks may take to end when the simulator is closed, whatever their KillTimeout.
 CLOSE_SECONDS = 3.0
 
+#: Nomad's own: how long a finished job stays listed.
+FORGET_SECONDS = 4 * 3600.0
+
 _OPEN_EVALS = ("pending", "blocked")
 
 
@@ -91,6 +94,7 @@ class Cluster:
             self._replace(allocation)
 
     def _launch(self, job: Job, launch: float) -> None:
+        self._forget()
         job.last_launch = launch
         self._schedule(job)
         if job.spec["Periodic"]["ProhibitOverlap"] and self.has_running_children(job.id):
@@ -99,6 +103,17 @@ class Cluster:
             self.counters.count(job.id, "launches")
             self._start_child(job, int(launch))
         self._save()
+
+    def _forget(self) -> None:
+        """What has been over for hours: jobs that have no schedule, their allocations and evaluations."""
+        old = self.now() - FORGET_SECONDS
+        live = {job.id for job in self.jobs.values() if job.is_periodic or self.status(job) != "dead" or job.submit_time > old * SECOND}
+        live |= {row.job["ID"] for row in self.allocations.values() if not row.over or row.modified_at > old}
+        self.jobs = {job_id: job for job_id, job in self.jobs.items() if job_id in live}
+        self.evals = {eval_id: row for eval_id, row in self.evals.items() if row["JobID"] in live}
+        for allocation in [row for row in self.allocations.values() if row.job["ID"] not in live]:
+            del self.allocations[allocation.id]
+            shutil.rmtree(allocation.directory, ignore_errors=True)
 
     def _schedule(self, job: Job) -> None:
         due = next_launch(job.spec, self.now()) if job.is_scheduled else None

@@ -25,13 +25,14 @@ from dev.nomad.shape import SECOND
 from dev.nomad.template import TemplateError, fill_config
 from dev.nomad.validate import duration
 
-#: Becomes the task's program, after it has asked the kernel for a SIGTERM at our death. Not a preexec_fn, which may deadlock in a
-#: process with threads.
+#: Becomes the task's program, after it has asked the kernel for a SIGTERM at our death, and has made an interrupt count: what was
+#: started in the background of a shell ignores it. Not a preexec_fn, which may deadlock in a process with threads.
 _LEASH = """
-import ctypes, os, sys
+import ctypes, os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 if sys.platform == "linux":
-    PR_SET_PDEATHSIG, SIGTERM = 1, 15
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(SIGTERM))
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
     if os.getppid() != int(sys.argv[1]):
         sys.exit("the simulator that started this task is gone")
 os.execv(sys.argv[2], sys.argv[3:])
