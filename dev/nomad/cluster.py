@@ -448,6 +448,8 @@ class Cluster:
         self.jobs = {job.id: job for job in (Job(**row) for row in rows["jobs"])}
         self.evals = {row["ID"]: row for row in rows["evals"]}
         self.allocations = {row["id"]: Allocation.from_row(self._setting, row) for row in rows["allocations"]}
+        for job in self.jobs.values():
+            job.next_launch = max(job.next_launch, self.now()) if job.next_launch else None
         for row in self.evals.values():
             if row["Status"] == "pending":
                 row["Status"] = "canceled"

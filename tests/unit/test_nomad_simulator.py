@@ -1008,6 +1008,7 @@ def test_a_launch_that_was_missed_while_it_was_gone_is_made_good(tmp_path):
         Client(sim).registered(a_job(spec="*/2 * * * *"))
     with Simulator(state=tmp_path / "state", now=lambda: NOON + 3600) as sim:
         assert sim.cluster.wait_until(lambda: len(sim.cluster.children("g1")) == 1)
+        assert Client(sim).children() == [f"g1/periodic-{int(NOON) + 3600}"]
 
 
 def test_a_state_file_that_can_not_be_read_leaves_nothing_behind(tmp_path):
