@@ -28,6 +28,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared import templates
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
+from shared.leases import Lease, is_held
 from shared.models import accounts, groups, instances
 
 
@@ -240,11 +241,14 @@ def progress(connection: Connection, group_id: str) -> Progress | None:
     return Progress._make(row) if row else None
 
 
-def checked(connection: Connection, group: Work, *, after: float, failures: int, error: str | None) -> None:
-    """Note a look at a group: the next one comes `after` seconds, or at once if the group was changed meanwhile."""
+def checked(connection: Connection, lease: Lease, group: Work, *, after: float, failures: int, error: str | None) -> bool:
+    """Note a look at a group: the next one comes `after` seconds, or at once if the group was changed meanwhile.
+
+    False, and nothing noted, when the lease is not held any more: whoever holds it now knows better.
+    """
     statement = (
         update(groups)
-        .where(groups.c.id == group.id)
+        .where(groups.c.id == group.id, is_held(lease))
         .values(
             check_at=case(
                 (groups.c.generation == group.generation, func.now() + literal(timedelta(seconds=after), Interval())),
@@ -254,8 +258,9 @@ def checked(connection: Connection, group: Work, *, after: float, failures: int,
             failures=failures,
             last_error=error,
         )
+        .returning(groups.c.id)
     )
-    connection.execute(statement)
+    return connection.execute(statement).one_or_none() is not None
 
 
 def emptied(connection: Connection, group: Work) -> None:

@@ -120,26 +120,28 @@ class Converger:
             if time.monotonic() > until:
                 return True
             if account is None:
-                self._put_off(due, "The account is disabled.")
+                self._put_off(lease, keeper, due, "The account is disabled.")
                 return False
             try:
                 client = client_for(self._db, self._clouds, self._sealer, account, budget, lambda: keeper.holds)
                 scribe = _Scribe(self._db, account, self._owner, self._audit)
                 _Pass(self._db, client, lease, keeper, self._pace, scribe).run(due)
             except NoManagementKey as error:
-                self._put_off(due, str(error))
+                self._put_off(lease, keeper, due, str(error))
             except CloudAPIError as error:
-                self._put_off(due, str(error))
+                self._put_off(lease, keeper, due, str(error))
                 if isinstance(error, cloudapi.Unauthorized):
                     self._forget_registration(account)
         return False
 
-    def _put_off(self, due: Sequence[Work], problem: str) -> None:
+    def _put_off(self, lease: Lease, keeper: Keeper, due: Sequence[Work], problem: str) -> None:
         """Nothing can be done for any of these groups now."""
         _log.warning("groups_put_off", groups=len(due), error=problem)
         with self._db.read() as connection:
             for group in due:
-                groups.checked(connection, group, after=backoff(group.failures + 1), failures=group.failures + 1, error=problem)
+                after = backoff(group.failures + 1)
+                if not groups.checked(connection, lease, group, after=after, failures=group.failures + 1, error=problem):
+                    keeper.lost()
 
     def _forget_registration(self, account: Account) -> None:
         """CloudAPI does not know the management key any more: the account's next request puts it there again."""
@@ -397,7 +399,8 @@ class _Pass:
         failures = group.failures + 1 if trouble and not came_up else 0 if came_up or (not trouble and planned.settled) else group.failures
         after = next_look(planned, outcome, failures, group.interval, now, spread=self._spread)
         error = outcome.errors[-1] if outcome.errors else None
-        groups.checked(connection, group, after=after, failures=failures, error=error)
+        if not groups.checked(connection, self._lease, group, after=after, failures=failures, error=error):
+            self._keeper.lost()
         if outcome.launched or outcome.deleted or outcome.errors:
             _log.info(
                 "group_checked",

@@ -30,6 +30,13 @@ class Keeper:
         """Is the lease certainly ours? Told by this machine's steady clock, counted from before it was last renewed."""
         return time.monotonic() < self._until
 
+    def lost(self) -> None:
+        """The database says that the lease is another's: it is over at once, and not when it was to be renewed."""
+        if self.holds:
+            _log.warning("lease_lost", account_id=self._lease.account_id)
+        self._until = 0.0
+        self._done.set()
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
@@ -48,7 +55,6 @@ class Keeper:
                 _log.warning("lease_not_renewed", account_id=self._lease.account_id, error=str(error))
                 continue
             if not renewed:
-                _log.warning("lease_lost", account_id=self._lease.account_id)
-                self._until = 0.0
+                self.lost()
                 return
             self._until = asked_at + self._seconds
