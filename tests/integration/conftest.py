@@ -1,0 +1,216 @@
+"""An account with its groups in a real database, and its machines in a simulated cloud whose time the test owns."""
+
+import itertools
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
+from dev.cloudapi.machine import Machine
+from dev.cloudapi.simulator import Simulator
+from dev.services import Postgres
+from shared import accounts, activities, groups, instances, keys, templates
+from shared.accounts import Account
+from shared.cloudapi import CloudAPI, Timeouts
+from shared.db import Database
+from shared.groups import Group
+from shared.instances import Instance
+from shared.keys import KeyPair, Sealer
+from shared.templates import Spec, Template
+from tests.conftest import new_database
+from tsg_workers.converge import Converger, Pace
+from tsg_workers.plan import Limits
+
+LIMITS = Limits(provision_timeout=300, launch_grace=60)
+#: Seconds that the simulated machines take, on the test's own clock.
+PROVISION_SECONDS, DELETE_SECONDS = 20.0, 10.0
+
+_numbers = itertools.count(1)
+
+
+class World:
+    """One account: its rows, its cloud, and workers that converge it when the test says so."""
+
+    def __init__(self, database: Database, simulator: Simulator, pair: KeyPair) -> None:
+        self.db = database
+        self.sim = simulator
+        self.sealer = Sealer([b"k" * 32])
+        self.pair = pair
+        self.login = f"account-{next(_numbers)}"
+        self.triton = simulator.cloud.add_account(self.login, [f"{pair.public_line} tsg"], uuid=str(uuid.uuid4()))
+        self.account: Account = database.transact(self._add_account)
+        self._clouds: list[CloudAPI] = []
+        self.worker = self.make_worker()
+
+    def close(self) -> None:
+        for clouds in self._clouds:
+            clouds.close()
+
+    def make_worker(
+        self,
+        owner: str = "worker-1",
+        *,
+        limits: Limits = LIMITS,
+        timeouts: Timeouts | None = None,
+        rate: float = 10_000,
+        burst: int = 10_000,
+        lease_seconds: int = 30,
+        sealer: Sealer | None = None,
+    ) -> Converger:
+        clouds = CloudAPI(self.sim.url, timeouts or Timeouts(connect=5, read=30))
+        self._clouds.append(clouds)
+        pace = Pace(rate=rate, burst=burst, lease_seconds=lease_seconds, limits=limits)
+        return Converger(self.db, clouds, sealer or self.sealer, pace, owner=owner)
+
+    # What should be
+
+    def make_template(self, **fields: Any) -> Template:
+        spec = Spec(**{"name": f"template-{next(_numbers)}", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE, **fields})
+        return self.db.transact(lambda connection: templates.create(connection, self.account.id, spec))
+
+    def make_group(
+        self, capacity: int, *, name: str | None = None, template: Template | None = None, interval: int = 300, by_name: bool = False
+    ) -> Group:
+        chosen = template or self.make_template()
+
+        def create(connection: Connection) -> Group:
+            return groups.create(
+                connection,
+                self.account.id,
+                name=name or f"group-{next(_numbers)}",
+                template_id=chosen.id,
+                capacity=capacity,
+                interval=interval,
+                request_id=None,
+            )
+
+        group = self.db.transact(create)
+        if by_name:
+            self.sql("UPDATE tsg_groups SET by_name = true WHERE id = :id", id=group.id)
+        return group
+
+    def resize(self, group: Group, capacity: int, *, template: Template | None = None) -> None:
+        template_id = template.id if template else group.template_id
+        self.db.transact(
+            lambda connection: groups.change(
+                connection, self.account.id, group.id, name=group.name, template_id=template_id, capacity=capacity, request_id=None
+            )
+        )
+
+    def delete(self, group: Group) -> None:
+        self.db.transact(lambda connection: groups.archive(connection, self.account.id, group.id, request_id=None))
+
+    # Time and work
+
+    def later(self, seconds: float) -> None:
+        """So much time goes by, in the cloud and in the rows."""
+        self.sim.cloud.advance(seconds)
+        columns = ", ".join(f"{column} = {column} - interval '{seconds} seconds'" for column in ("state_since", "launched_at", "gone_at"))
+        self.sql(f"UPDATE tsg_instances SET {columns} WHERE account_id = :id", id=self.account.id)
+        self.sql(f"UPDATE tsg_groups SET check_at = check_at - interval '{seconds} seconds' WHERE account_id = :id", id=self.account.id)
+
+    def converge(self, worker: Converger | None = None) -> bool:
+        """One turn of a worker for whatever is not finished, whether its time has come or not."""
+        self.sql("UPDATE tsg_groups SET check_at = now() WHERE check_at IS NOT NULL AND account_id = :id", id=self.account.id)
+        return (worker or self.worker).converge(self.account.id)
+
+    def settle(self, worker: Converger | None = None) -> None:
+        """Turns and time enough for whatever was begun to come to its end."""
+        for _ in range(4):
+            self.converge(worker)
+            self.later(PROVISION_SECONDS + 1)
+        self.converge(worker)
+
+    # What is
+
+    def machines(self, group: Group, *states: str) -> list[Machine]:
+        """The group's machines in the cloud itself, whatever CloudAPI would say of them; the oldest first."""
+        of_group = (
+            machine
+            for machine in self.sim.cloud.all_machines()
+            if machine.tags.get("tsg.group", group.id if machine.tags.get("tsg.name") == group.name else None) == group.id
+        )
+        return [machine for machine in of_group if (machine.state in states if states else machine.state != "deleted")]
+
+    def ids(self, group: Group, *states: str) -> list[str]:
+        return [machine.id for machine in self.machines(group, *states)]
+
+    def running(self, group: Group) -> int:
+        return len(self.machines(group, "running"))
+
+    def rows(self, group: Group) -> list[Instance]:
+        """What the service knows of the group's instances that are not gone."""
+        with self.db.read() as connection:
+            return [row for row in instances.of_groups(connection, [group.id])[1] if row.state != instances.GONE]
+
+    def states(self, group: Group) -> list[str]:
+        return sorted(row.state for row in self.rows(group))
+
+    def kinds(self, group: Group) -> list[str]:
+        """The group's activities, the oldest first."""
+        with self.db.read() as connection:
+            return [activity.kind for activity in reversed(activities.of_group(connection, group.id, limit=1000))]
+
+    def group_row(self, group: Group) -> Any:
+        """The group's row, and `next_look`: seconds until it is looked at again."""
+        (row,) = self.sql("SELECT *, extract(epoch FROM check_at - now())::float AS next_look FROM tsg_groups WHERE id = :id", id=group.id)
+        return row
+
+    @property
+    def creates(self) -> int:
+        return int(self.sim.cloud.counters.to_json()["creates_accepted"])
+
+    @property
+    def deletes(self) -> int:
+        return int(self.sim.cloud.counters.to_json()["deletes_accepted"])
+
+    def asked(self, endpoint: str) -> int:
+        """How often an endpoint of CloudAPI was asked."""
+        return sum(self.sim.cloud.counters.to_json()["by_endpoint"].get(endpoint, {}).values())
+
+    def sql(self, statement: str, **parameters: Any) -> list[Any]:
+        with self.db.read() as connection:
+            result = connection.execute(text(statement), parameters)
+            return list(result) if result.returns_rows else []
+
+    def _add_account(self, connection: Connection) -> Account:
+        account = accounts.add(connection, self.login, self.triton.id)
+        key_id = str(uuid.uuid4())
+        material = self.sealer.seal(self.pair.private_pem, row=key_id)
+        accounts.give_key(connection, account.id, key_id=key_id, name="tsg", fingerprint=self.pair.fingerprint, material=material)
+        accounts.mark_registered(connection, key_id, registered=True)
+        found = accounts.get(connection, account.id)
+        assert found is not None
+        return found
+
+
+@pytest.fixture(scope="session")
+def pair() -> KeyPair:
+    return keys.generate()
+
+
+@pytest.fixture(scope="session")
+def common_database(postgres: Postgres) -> Iterator[Database]:
+    """One database for many tests, each of which has an account of its own in it: some 50 ms less for each."""
+    with new_database(postgres) as opened:
+        yield opened
+
+
+@pytest.fixture
+def sim() -> Iterator[Simulator]:
+    """A cloud whose time stands still until the test moves it, without a throttle."""
+    began = time.time()
+    knobs = {"provision_seconds": PROVISION_SECONDS, "delete_seconds": DELETE_SECONDS}
+    with Simulator(now=lambda: began, throttle=False, **knobs) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def world(common_database: Database, sim: Simulator, pair: KeyPair) -> Iterator[World]:
+    built = World(common_database, sim, pair)
+    yield built
+    built.close()
