@@ -8,7 +8,7 @@ Session first, never commits, no network. Times are the database's, so that no w
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Float, Interval, cast, exists, extract, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Float, FromClause, Interval, cast, exists, extract, func, literal, or_, select, update
 
 from shared.models import accounts, groups
 
@@ -68,9 +68,16 @@ def claim_due(connection: Connection, *, limit: int, late: int = 0) -> list[str]
     Only groups that have been due for `late` seconds count.
     """
     since = func.now() - literal(timedelta(seconds=late), Interval())
-    due = select(groups.c.account_id).where(groups.c.check_at <= since).distinct().limit(limit)
-    unrung = or_(accounts.c.rung_at.is_(None), accounts.c.rung_at < func.now() - literal(timedelta(seconds=RING_AGAIN), Interval()))
-    statement = update(accounts).where(accounts.c.id.in_(due), _free(), unrung).values(rung_at=func.now()).returning(accounts.c.id)
+    # The conditions stand in both: inside, so that accounts that can't be told take no place from others; outside, for two clocks at once.
+    account = accounts.alias()
+    due = (
+        select(account.c.id)
+        .join_from(groups, account, groups.c.account_id == account.c.id)
+        .where(groups.c.check_at <= since, _free(account), _unrung(account))
+        .distinct()
+        .limit(limit)
+    )
+    statement = update(accounts).where(accounts.c.id.in_(due), _free(), _unrung()).values(rung_at=func.now()).returning(accounts.c.id)
     return list(connection.execute(statement).scalars())
 
 
@@ -78,8 +85,12 @@ def _in(seconds: int) -> ColumnElement[datetime]:
     return func.now() + literal(timedelta(seconds=seconds), Interval())
 
 
-def _free() -> ColumnElement[bool]:
-    return or_(accounts.c.lease_until.is_(None), accounts.c.lease_until < func.now())
+def _free(table: FromClause = accounts) -> ColumnElement[bool]:
+    return or_(table.c.lease_until.is_(None), table.c.lease_until < func.now())
+
+
+def _unrung(table: FromClause = accounts) -> ColumnElement[bool]:
+    return or_(table.c.rung_at.is_(None), table.c.rung_at < func.now() - literal(timedelta(seconds=RING_AGAIN), Interval()))
 
 
 def _mine(lease: Lease) -> tuple[ColumnElement[bool], ...]:
