@@ -1,0 +1,330 @@
+"""The lease on an account: one holder at a time, and no harm from one who has lost it."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from dev.cloudapi.simulator import Simulator
+from dev.processes import wait_for
+from shared import groups, instances, leases
+from shared.db import Database
+from shared.groups import Group, Work
+from shared.keys import KeyPair
+from shared.leases import RING_AGAIN, Lease, is_held
+from shared.models import accounts
+from tests.integration.conftest import World
+from tsg_workers.lease import Keeper
+
+
+def take(world: World, owner: str = "worker-1", *, seconds: int = 30) -> Lease | None:
+    with world.db.read() as connection:
+        return leases.take(connection, world.account.id, owner, seconds=seconds)
+
+
+def taken(world: World, owner: str = "worker-1") -> Lease:
+    lease = take(world, owner)
+    assert lease is not None
+    return lease
+
+
+def renew(world: World, lease: Lease, *, seconds: int = 30) -> bool:
+    with world.db.read() as connection:
+        return leases.renew(connection, lease, seconds=seconds)
+
+
+def release(world: World, lease: Lease, *, budget_left: float = 0.0) -> None:
+    with world.db.read() as connection:
+        leases.release(connection, lease, budget_left=budget_left)
+
+
+def expire(world: World) -> None:
+    """The term of whoever holds the account is over."""
+    world.sql("UPDATE tsg_accounts SET lease_until = now() - interval '1 millisecond' WHERE id = :id", id=world.account.id)
+
+
+def row(world: World) -> Any:
+    statement = "SELECT *, extract(epoch FROM lease_until - now())::float AS left FROM tsg_accounts WHERE id = :id"
+    return world.sql(statement, id=world.account.id)[0]
+
+
+def due(world: World, group: Group) -> Work:
+    with world.db.read() as connection:
+        return next(work for work in groups.due(connection, world.account.id, limit=100) if work.id == group.id)
+
+
+def claim(world: World, *, late: int = 0) -> bool:
+    with world.db.read() as connection:
+        return world.account.id in leases.claim_due(connection, limit=100_000, late=late)
+
+
+def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
+    begin = threading.Barrier(count)
+
+    def together(number: int) -> Any:
+        begin.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(together, range(count)))
+
+
+# Taking
+
+
+def test_of_many_takers_at_once_exactly_one_gets_it(world: World) -> None:
+    for _ in range(5):
+        got = [lease for lease in at_once(16, lambda number: take(world, f"worker-{number}")) if lease]
+        assert len(got) == 1
+        release(world, got[0])
+
+
+def test_a_lease_that_is_held_is_not_had_not_even_by_its_holder(world: World) -> None:
+    taken(world)
+    assert take(world, "worker-2") is None
+    assert take(world) is None
+
+
+def test_who_holds_it_and_until_when_is_to_be_seen_in_the_row(world: World) -> None:
+    taken(world, "host:42")
+    assert row(world).lease_owner == "host:42"
+    assert 25 < row(world).left <= 30
+
+
+def test_accounts_are_leased_one_by_one(world: World) -> None:
+    other = World(world.db, world.sim, world.pair)
+    assert taken(world).account_id == world.account.id
+    assert taken(other).account_id == other.account.id
+    other.close()
+
+
+def test_an_account_that_is_not_there_is_not_leased(world: World) -> None:
+    with world.db.read() as connection:
+        assert leases.take(connection, "00000000-0000-4000-8000-000000000000", "worker-1", seconds=30) is None
+
+
+def test_an_expired_lease_is_anybody_s_and_its_number_is_higher(world: World) -> None:
+    first = taken(world)
+    expire(world)
+    second = taken(world, "worker-2")
+    assert second.token > first.token
+    assert row(world).lease_owner == "worker-2"
+
+
+# Keeping
+
+
+def test_a_renewed_lease_is_held_from_now_on(world: World) -> None:
+    lease = taken(world)
+    assert renew(world, lease, seconds=300)
+    assert 295 < row(world).left <= 300
+
+
+def test_a_lease_whose_term_is_over_is_not_renewed_even_when_nobody_else_took_it(world: World) -> None:
+    lease = taken(world)
+    expire(world)
+    assert not renew(world, lease)
+
+
+def test_a_lease_that_another_has_is_neither_renewed_nor_released(world: World) -> None:
+    first = taken(world)
+    expire(world)
+    second = taken(world, "worker-2")
+    assert not renew(world, first)
+    release(world, first, budget_left=7)
+    assert row(world).lease_owner == "worker-2"
+    assert row(world).budget_left is None
+    assert renew(world, second)
+
+
+def test_a_released_lease_is_free_at_once_and_not_to_be_renewed(world: World) -> None:
+    lease = taken(world)
+    release(world, lease)
+    assert (row(world).lease_owner, row(world).lease_until) == (None, None)
+    assert not renew(world, lease)
+    assert take(world, "worker-2") is not None
+
+
+def test_what_was_left_of_the_budget_goes_to_the_next_holder(world: World) -> None:
+    first = taken(world)
+    assert (first.budget_left, first.budget_age) == (None, None)
+    release(world, first, budget_left=-3.5)
+    world.sql("UPDATE tsg_accounts SET budget_at = budget_at - interval '2 seconds' WHERE id = :id", id=world.account.id)
+    second = taken(world)
+    assert second.budget_left == -3.5
+    assert second.budget_age is not None
+    assert 2 <= second.budget_age < 10
+
+
+# The writes of a holder
+
+
+def test_the_holder_s_condition_holds_while_the_lease_does(world: World) -> None:
+    lease = taken(world)
+
+    def write() -> int:
+        with world.db.read() as connection:
+            statement = update(accounts).where(accounts.c.id == world.account.id, is_held(lease))
+            return connection.execute(statement.values(account_name=accounts.c.account_name)).rowcount
+
+    assert write() == 1
+    expire(world)
+    assert write() == 0
+
+
+@pytest.mark.parametrize("how", ["expired", "released", "stolen"])
+def test_nothing_is_written_under_a_lease_that_is_over(world: World, how: str) -> None:
+    group = world.make_group(3)
+    work = due(world, group)
+    lease = taken(world)
+    with world.db.read() as connection:
+        machine = "11111111-1111-4111-8111-111111111111"
+        seen = instances.found(connection, lease, group.id, machine, "running")
+    if how == "released":
+        release(world, lease)
+    else:
+        expire(world)
+    if how == "stolen":
+        taken(world, "worker-2")
+    before = world.group_row(group)
+    with world.db.read() as connection:
+        assert instances.launch(connection, lease, work) is None
+        assert not instances.deleting(connection, lease, work, seen.id)
+        instances.seen(connection, lease, seen.id, "failed")
+        assert not groups.checked(connection, lease, work, after=300, failures=5, error="stale")
+    assert world.rows(group) == [seen]
+    after = world.group_row(group)
+    assert (after.check_at, after.failures, after.last_error) == (before.check_at, 0, None)
+
+
+def test_the_same_writes_are_done_while_the_lease_is_held(world: World) -> None:
+    group = world.make_group(3)
+    work = due(world, group)
+    lease = taken(world)
+    with world.db.read() as connection:
+        seen = instances.found(connection, lease, group.id, "22222222-2222-4222-8222-222222222222", "running")
+        assert instances.launch(connection, lease, work) is not None
+        instances.seen(connection, lease, seen.id, "stopped")
+        assert world.states(group) == ["launching", "stopped"]
+        assert instances.deleting(connection, lease, work, seen.id)
+        assert groups.checked(connection, lease, work, after=300, failures=5, error="why")
+    assert world.states(group) == ["deleting", "launching"]
+    assert (world.group_row(group).failures, world.group_row(group).last_error) == (5, "why")
+
+
+# The keeper
+
+
+def test_a_keeper_renews_until_it_is_left(world: World) -> None:
+    lease = taken(world)
+    renewals = "SELECT lease_until FROM tsg_accounts WHERE id = :id"
+    with Keeper(world.db, lease, seconds=1, taken_at=0.0) as keeper:
+        first = world.sql(renewals, id=world.account.id)
+        assert wait_for_change(world, renewals, first), "it was not renewed"
+        assert keeper.holds
+    last = world.sql(renewals, id=world.account.id)
+    assert not wait_for_change(world, renewals, last, seconds=0.7), "it was renewed after it was left"
+
+
+def test_a_keeper_whose_lease_another_has_taken_knows_it_when_it_renews(world: World) -> None:
+    lease = taken(world)
+    expire(world)
+    taken(world, "worker-2")
+    with Keeper(world.db, lease, seconds=1, taken_at=time.monotonic() + 3600) as keeper:
+        assert keeper.holds, "by its own clock it holds it for long"
+        assert wait_for(lambda: not keeper.holds, seconds=20)
+    assert row(world).lease_owner == "worker-2"
+
+
+def test_a_keeper_that_cannot_reach_the_database_gives_up_when_the_term_is_over(world: World) -> None:
+    keeper = Keeper(world.db, taken(world), seconds=1000, taken_at=time.monotonic() - 1000)
+    assert not keeper.holds
+
+
+# Ringing
+
+
+def test_an_account_with_a_due_group_is_told_once(world: World) -> None:
+    world.make_group(1)
+    assert claim(world)
+    assert not claim(world)
+
+
+def test_of_two_clocks_at_once_one_is_told(world: World) -> None:
+    world.make_group(1)
+    assert sorted(at_once(2, lambda _number: claim(world))) == [False, True]
+
+
+def test_it_is_told_again_when_nobody_has_answered_for_five_seconds(world: World) -> None:
+    world.make_group(1)
+    assert claim(world)
+    rung(world, ago=RING_AGAIN - 2)
+    assert not claim(world)
+    rung(world, ago=RING_AGAIN + 1)
+    assert claim(world)
+
+
+def test_it_is_not_told_while_somebody_is_working_on_it(world: World) -> None:
+    world.make_group(1)
+    lease = taken(world)
+    assert not claim(world)
+    release(world, lease)
+    assert claim(world)
+
+
+def test_it_is_told_at_once_when_its_holder_has_died(world: World) -> None:
+    world.make_group(1)
+    assert claim(world)
+    taken(world)
+    expire(world)
+    assert claim(world), "whoever takes the lease answers the bell: what rang before counts no more"
+
+
+def test_an_account_without_a_due_group_is_not_told(world: World) -> None:
+    group = world.make_group(0)
+    world.converge()
+    assert not claim(world)
+    world.sql("UPDATE tsg_groups SET check_at = now() WHERE id = :id", id=group.id)
+    assert claim(world)
+
+
+def test_a_group_that_is_emptied_is_never_due(world: World) -> None:
+    group = world.make_group(0)
+    world.delete(group)
+    world.converge()
+    assert world.group_row(group).emptied_at is not None
+    assert not claim(world)
+
+
+def test_where_nomad_goes_first_only_what_is_late_is_told(world: World) -> None:
+    group = world.make_group(1)
+    assert not claim(world, late=60)
+    world.sql("UPDATE tsg_groups SET check_at = now() - interval '61 seconds' WHERE id = :id", id=group.id)
+    assert claim(world, late=60)
+
+
+def test_accounts_that_cannot_be_told_take_no_place_from_others(database: Database, sim: Simulator, pair: KeyPair) -> None:
+    several = [World(database, sim, pair) for _ in range(7)]
+    for one in several:
+        one.make_group(1)
+    taken(several[0])
+    told = []
+    for _ in range(4):
+        with database.read() as connection:
+            told.append(leases.claim_due(connection, limit=2))
+    assert [len(accounts) for accounts in told] == [2, 2, 2, 0]
+    assert {account for accounts in told for account in accounts} == {one.account.id for one in several[1:]}
+    for one in several:
+        one.close()
+
+
+def rung(world: World, *, ago: int) -> None:
+    world.sql(f"UPDATE tsg_accounts SET rung_at = now() - interval '{ago} seconds' WHERE id = :id", id=world.account.id)
+
+
+def wait_for_change(world: World, statement: str, before: list[Any], *, seconds: float = 20) -> bool:
+    return wait_for(lambda: world.sql(statement, id=world.account.id) != before, seconds=seconds)
