@@ -17,6 +17,8 @@ def create_app(service: Service, authenticator: Authenticator) -> falcon.App[fal
     app.add_middleware(Authenticate(authenticator))
     app.add_middleware(LimitAccounts(Buckets(service.rate_per_account)))
     app.req_options.strip_url_path_trailing_slash = True
+    # Every body says what it is (tsg_api.render): an answer without one has no type.
+    app.resp_options.default_media_type = None  # type: ignore[assignment] # Falcon reads it as "none", and types it as a str
     errors.install(app)
     app.add_route(templates.BASE, templates.Templates(service))
     app.add_route(templates.BASE + "/{template_id}", templates.Template(service))

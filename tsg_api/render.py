@@ -60,7 +60,6 @@ def answer(response: falcon.Response, body: object, *, status: str = falcon.HTTP
 def nothing(response: falcon.Response, status: str) -> None:
     """Answer without a body: 202 and 204."""
     response.status = status
-    response.content_type = None
 
 
 def error(response: falcon.Response, status: str, code: str, message: str, fields: Sequence[FieldError] = ()) -> None:
