@@ -84,10 +84,12 @@ class Submitter:
             # The parent first, so that it starts no more runs. One that is under way sees the group empty and ends by itself.
             self._nomad.deregister(work.job_id)
             children = self._nomad.children(work.job_id)
+            running = [child for child in children if child.get("Status") == "running"]
+            # Pending is also what a run stays that found no node.
             for child in children:
-                if child.get("Status") == "dead":
+                if child not in running:
                     self._nomad.deregister(str(child["ID"]))
-            if any(child.get("Status") != "dead" for child in children):
+            if running:
                 with self._db.read() as connection:
                     jobs.postponed(connection, work, after=RUN_IS_ENDING)
                 return

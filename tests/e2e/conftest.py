@@ -65,7 +65,7 @@ class Service:
 
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs of this stack's account that Nomad has, runs included."""
-        stubs = requests.get(f"{self.stack.nomad_url}/v1/jobs", timeout=10).json()
+        stubs = requests.get(f"{self.stack.nomad_url}/v1/jobs", timeout=30).json()
         return [stub for stub in stubs if TRITON_UUID in stub["ID"]]
 
     def runs(self) -> list[dict[str, Any]]:

@@ -99,7 +99,7 @@ def test_postgresql_restarted_under_load(service: Service) -> None:
     stop.set()
     for thread in threads:
         thread.join()
-    assert not broken
+    assert not broken, (broken, service.stack.processes["api"].tail(4000)[-6000:])
     capacity = service.tsg.ok("GET", f"/groups/{group['id']}")["capacity"]
     # One whose answer was lost between commit and client may count beside those that were told.
     assert len(accepted) <= capacity <= min(100, len(accepted) + len(threads))

@@ -51,7 +51,7 @@ def test_no_job_holds_a_secret(service: Service) -> None:
     group = service.make_group(1)
     service.settles(group, 1)
     stored = "".join(
-        requests.get(f"{service.stack.nomad_url}/v1/job/{requests.utils.quote(stub['ID'], safe='')}", timeout=10).text
+        requests.get(f"{service.stack.nomad_url}/v1/job/{requests.utils.quote(stub['ID'], safe='')}", timeout=30).text
         for stub in service.jobs()
     )
     assert group["id"] in stored
@@ -70,7 +70,7 @@ def test_a_burst_of_groups_is_a_job_and_a_run_each_and_leaves_nothing(service: S
     for group in groups:
         service.settles(group, 1)
     service.wait("every job was submitted", lambda: all(job_of(service, group) for group in groups))
-    counters = requests.get(f"{service.stack.nomad_url}/--sim/counters", timeout=10).json()
+    counters = requests.get(f"{service.stack.nomad_url}/--sim/counters", timeout=30).json()
     forces = {job_id: counted["forces"] for job_id, counted in counters["by_job"].items()}
     assert forces == {job_of(service, group): 1 for group in groups}
     assert service.counters()["creates_accepted"] == 20
@@ -101,12 +101,12 @@ def test_a_job_that_somebody_removed_or_edited_is_put_right(service: Service) ->
     service.settles(group, 1)
     job_id = job_of(service, group)
     url = f"{service.stack.nomad_url}/v1/job/{job_id}"
-    spec = requests.get(url, timeout=10).json()
-    requests.delete(url, params={"purge": "true"}, timeout=10).raise_for_status()
-    service.wait("the job is there again", lambda: requests.get(url, timeout=10).status_code == 200)
+    spec = requests.get(url, timeout=30).json()
+    requests.delete(url, params={"purge": "true"}, timeout=30).raise_for_status()
+    service.wait("the job is there again", lambda: requests.get(url, timeout=30).status_code == 200)
     edited = {**spec, "Meta": {"group_id": "somebody else's"}}
-    requests.put(f"{service.stack.nomad_url}/v1/jobs", json={"Job": edited}, timeout=10).raise_for_status()
-    service.wait("the job is as it was", lambda: requests.get(url, timeout=10).json()["Meta"]["group_id"] == group["id"])
+    requests.put(f"{service.stack.nomad_url}/v1/jobs", json={"Job": edited}, timeout=30).raise_for_status()
+    service.wait("the job is as it was", lambda: requests.get(url, timeout=30).json()["Meta"]["group_id"] == group["id"])
 
 
 @by_nomad
@@ -168,9 +168,9 @@ def test_a_datacenter_without_nodes_is_told_in_the_groups_activities(service: Se
 @pytest.mark.settings(TSG_SCALER="nomad")
 @only_simulated
 def test_a_job_that_nomad_refuses_is_told_in_nomads_words(service: Service) -> None:
-    requests.patch(f"{service.stack.nomad_url}/--sim/knobs", json={"refuse_validate": "no such driver here"}, timeout=10).raise_for_status()
+    requests.patch(f"{service.stack.nomad_url}/--sim/knobs", json={"refuse_validate": "no such driver here"}, timeout=30).raise_for_status()
     group = service.make_group(1)
     service.wait("the refusal is told", lambda: any("no such driver here" in text for *_, text in service.activities(group)))
-    requests.patch(f"{service.stack.nomad_url}/--sim/knobs", json={"refuse_validate": None}, timeout=10).raise_for_status()
+    requests.patch(f"{service.stack.nomad_url}/--sim/knobs", json={"refuse_validate": None}, timeout=30).raise_for_status()
     service.settles(group, 1)
     service.wait("the job is submitted once Nomad takes it", lambda: bool(service.jobs()))

@@ -1,0 +1,84 @@
+"""The engine: what is retried, and what a database that goes away looks like."""
+
+import threading
+
+import pytest
+import sqlalchemy.exc
+from sqlalchemy import Connection, make_url, text
+
+from dev.processes import wait_for
+from dev.services import Postgres, scratch
+from shared import admin, db, groups, seed
+from shared.db import Database
+
+GROUP = seed.GROUPS[0][0]
+
+
+def test_a_transaction_that_can_not_be_serialized_is_run_again(database: Database) -> None:
+    tries = []
+
+    def work(connection: Connection) -> str:
+        connection.execute(text("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))
+        tries.append(connection)
+        if len(tries) < 3:
+            connection.execute(text("DO $$ BEGIN RAISE EXCEPTION 'conflict' USING ERRCODE = '40001'; END $$"))
+        return "done"
+
+    assert database.transact(work) == "done"
+    assert len(tries) == 3
+    assert len(set(map(id, tries))) == 3, "each try has a transaction of its own"
+
+
+def test_another_error_is_not_tried_again(database: Database) -> None:
+    tries = []
+
+    def work(connection: Connection) -> None:
+        tries.append(None)
+        connection.execute(text("SELECT 1 / 0"))
+
+    with pytest.raises(sqlalchemy.exc.DataError) as raised:
+        database.transact(work)
+    assert len(tries) == 1
+    assert not db.is_unavailable(raised.value)
+
+
+def test_a_server_that_is_killed_under_load_is_unavailable_and_nothing_else() -> None:
+    with scratch() as directory, Postgres(directory / "postgres", durable=False) as server:
+        database = db.connect(make_url(server.url()), pool_size=4)
+        with database.engine.begin() as connection:
+            admin.upgrade(connection)
+        database.transact(seed.load)
+        stop = threading.Event()
+        done: list[None] = []
+        away: list[Exception] = []
+        broken: list[Exception] = []
+
+        def load() -> None:
+            while not stop.is_set():
+                try:
+                    with database.read() as connection:
+                        groups.get(connection, seed.ACCOUNT_ID, GROUP)
+                    database.transact(
+                        lambda connection: groups.increment(connection, seed.ACCOUNT_ID, GROUP, by=1, maximum=10**9, request_id=None)
+                    )
+                    done.append(None)
+                except Exception as error:
+                    (away if db.is_unavailable(error) else broken).append(error)
+
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for end in (server.kill, server.stop, server.kill):
+            before = len(done)
+            assert wait_for(lambda before=before: len(done) > before + 20, seconds=30), "the load does not go on"
+            end()
+            missed = len(away)
+            assert wait_for(lambda missed=missed: len(away) > missed, seconds=30), "nobody noticed"
+            server.start()
+        before = len(done)
+        assert wait_for(lambda: len(done) > before + 20, seconds=30)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        database.close()
+    assert not broken
