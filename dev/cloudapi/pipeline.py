@@ -202,7 +202,8 @@ class Pipeline:
         ):
             self.cloud.counters.count("answers_lost")
             if knobs.lost_answer_status is None:
-                resp.data, resp.stream = None, _cut_connection()
+                # 200: Falcon looks at no body of a 204, and would let the answer through.
+                resp.status, resp.data, resp.stream = 200, None, _cut_connection()
             else:
                 answer(resp, ApiError(knobs.lost_answer_status, "InternalError", "the simulator lost the answer"))
         elif knobs.bad_json and resp.data:

@@ -62,7 +62,7 @@ def test_a_server_that_is_killed_under_load_is_unavailable_and_nothing_else() ->
                         lambda connection: groups.increment(connection, seed.ACCOUNT_ID, GROUP, by=1, maximum=10**9, request_id=None)
                     )
                     done.append(None)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - every kind is judged below
                     (away if db.is_unavailable(error) else broken).append(error)
 
         threads = [threading.Thread(target=load) for _ in range(4)]
