@@ -1,0 +1,565 @@
+"""The client of CloudAPI against its simulator, and against servers that are worse: each error by its cause."""
+
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
+from dev.cloudapi.order import Order
+from dev.cloudapi.simulator import Simulator
+from dev.processes import free_port
+from shared import cloudapi, keys
+from shared.cloudapi import (
+    PAGE,
+    THROTTLED_TRIES,
+    AnswerLost,
+    Budget,
+    Client,
+    CloudAPI,
+    CloudAPIError,
+    Forbidden,
+    NoCapacity,
+    NotFound,
+    QuotaExceeded,
+    Rejected,
+    Throttled,
+    Timeouts,
+    Unauthorized,
+    Unavailable,
+    Withheld,
+)
+from shared.keys import KeyPair
+from shared.signature import Signer
+from shared.templates import Spec
+from tests.integration.conftest import DELETE_SECONDS, PROVISION_SECONDS
+
+SPEC = Spec("template", DEFAULT_PACKAGE, DEFAULT_IMAGE)
+NOBODY = "00000000-0000-4000-8000-000000000000"
+TIMEOUTS = Timeouts(connect=5, read=30)
+
+
+@pytest.fixture
+def clouds(sim: Simulator, pair: KeyPair) -> Iterator[CloudAPI]:
+    sim.cloud.add_account("demo", [f"{pair.public_line} laptop"])
+    opened = CloudAPI(sim.url, TIMEOUTS)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def signer(pair: KeyPair) -> Signer:
+    return Signer("demo", pair.fingerprint, pair.private_pem)
+
+
+@pytest.fixture
+def demo(clouds: CloudAPI, signer: Signer) -> Client:
+    return clouds.as_account("demo", signer)
+
+
+def create(client: Client, spec: Spec = SPEC, **tags: str) -> cloudapi.Machine:
+    return client.create_machine(spec, name="web-{{shortId}}", tags=tags)
+
+
+def refusal(work: Callable[[], object]) -> CloudAPIError:
+    with pytest.raises(CloudAPIError) as caught:
+        work()
+    return caught.value
+
+
+def answers(sim: Simulator, endpoint: str) -> dict[str, int]:
+    """How often an endpoint was asked, by the status that was sent."""
+    counted: dict[str, int] = sim.cloud.counters.to_json()["by_endpoint"].get(endpoint, {})
+    return counted
+
+
+# What it asks for
+
+
+def test_an_account_and_its_keys_are_read(demo: Client, sim: Simulator, pair: KeyPair) -> None:
+    account = sim.cloud.accounts["demo"]
+    assert demo.account() == (account.id, "demo")
+    assert demo.key_fingerprint("laptop") == pair.fingerprint
+    assert demo.key_fingerprint("no such key/with a slash") is None
+
+
+def test_a_key_is_added_once(demo: Client) -> None:
+    other = keys.generate()
+    demo.add_key("TSG_Management_us-east-1", other.public_line)
+    assert demo.key_fingerprint("TSG_Management_us-east-1") == other.fingerprint
+    error = refusal(lambda: demo.add_key("TSG_Management_us-east-1", keys.generate().public_line))
+    assert type(error) is Rejected
+    assert (error.status, error.code) == (409, "InvalidArgument")
+
+
+@pytest.mark.parametrize("form", ["{md5}", "MD5:{md5}", "{sha256}", "laptop"])
+def test_a_public_key_is_found_by_each_of_its_names(demo: Client, pair: KeyPair, form: str) -> None:
+    name = form.format(md5=pair.fingerprint, sha256=keys.sha256_fingerprint(pair.public_line))
+    assert demo.key_line(name).split()[:2] == pair.public_line.split()
+
+
+@pytest.mark.parametrize("name", ["nobody", "SHA256:0000", "00:11"])
+def test_a_public_key_that_is_not_there_is_not_found(demo: Client, name: str) -> None:
+    assert isinstance(refusal(lambda: demo.key_line(name)), NotFound)
+
+
+def test_a_machine_is_made_with_all_that_was_asked_for(demo: Client, sim: Simulator) -> None:
+    spec = Spec(
+        "template",
+        DEFAULT_PACKAGE.upper(),
+        DEFAULT_IMAGE.upper(),
+        firewall_enabled=True,
+        networks=[DEFAULT_NETWORK.upper()],
+        userdata="#!/bin/sh",
+        metadata={"role": "web", "user-data": "of the metadata"},
+        tags={"mine": "1", "tsg.group": "forged"},
+    )
+    made = create(demo, spec, **{"tsg.group": "g1"})
+    assert (made.state, made.protected) == ("provisioning", False)
+    assert made.tags == {"mine": "1", "tsg.group": "g1"}
+    (machine,) = sim.cloud.all_machines()
+    assert machine.name == f"web-{machine.id[:8]}"
+    assert machine.firewall_enabled
+    assert [network.id for network in machine.networks] == [DEFAULT_NETWORK]
+    assert (machine.metadata["role"], machine.metadata["user-data"]) == ("web", "#!/bin/sh")
+
+
+def test_a_list_has_what_matches_and_a_single_machine_is_had_in_any_state(demo: Client, sim: Simulator) -> None:
+    web, db = create(demo, **{"tsg.name": "web"}), create(demo, **{"tsg.name": "db"})
+    assert {machine.id for machine in demo.machines(**{"tag.tsg.name": "*"})} == {web.id, db.id}
+    assert [machine.id for machine in demo.machines(**{"tag.tsg.name": "web"})] == [web.id]
+    sim.cloud.advance(PROVISION_SECONDS)
+    found = demo.machine(web.id)
+    assert found is not None
+    assert (found.state, found.tags) == ("running", {"tsg.name": "web"})
+    demo.delete_machine(web.id)
+    sim.cloud.advance(DELETE_SECONDS)
+    assert demo.machine(web.id) is None
+    assert demo.machine(NOBODY) is None
+
+
+def test_a_list_of_more_machines_than_fit_on_two_pages_is_whole(demo: Client, sim: Simulator) -> None:
+    fill(sim, 2 * PAGE + 17)
+    assert len({machine.id for machine in demo.machines(**{"tag.tsg.name": "*"})}) == 2 * PAGE + 17
+    assert answers(sim, "ListMachines") == {"200": 3}
+
+
+def test_a_list_of_exactly_one_page_asks_for_another(demo: Client, sim: Simulator) -> None:
+    fill(sim, PAGE)
+    assert len(demo.machines()) == PAGE
+    assert answers(sim, "ListMachines") == {"200": 2}
+
+
+def fill(sim: Simulator, count: int) -> None:
+    """So many machines at once, as only the cloud itself can make them."""
+    made_of = {
+        "image": sim.cloud.find_image(DEFAULT_IMAGE),
+        "package": sim.cloud.find_package(DEFAULT_PACKAGE),
+        "name": None,
+        "networks": [],
+        "tags": {"tsg.name": "web"},
+        "metadata": {},
+        "credentials": {},
+        "brand": "joyent",
+        "firewall_enabled": False,
+        "deletion_protection": False,
+        "delegate_dataset": False,
+    }
+    for _ in range(count):
+        sim.cloud.create_machine(sim.cloud.accounts["demo"], Order(**made_of))
+
+
+# Refusals, each from its cause
+
+
+def test_409s_are_told_apart(demo: Client, sim: Simulator) -> None:
+    bad_package = refusal(lambda: create(demo, SPEC._replace(package="no-such-name")))
+    assert (type(bad_package), bad_package.status, bad_package.code) == (Rejected, 409, "InvalidArgument")
+    bad_tag = refusal(lambda: create(demo, SPEC._replace(tags={"triton.nonsense": "x"})))
+    assert (type(bad_tag), bad_tag.code) == (Rejected, "ValidationFailed")
+    assert "tags.triton.nonsense" in str(bad_tag), "the field that is wrong is named"
+    bad_id = refusal(lambda: demo.machine("NOT-A-UUID"))
+    assert (type(bad_id), bad_id.status) == (Rejected, 409)
+    sim.knobs.turn({"capacity": 0})
+    full = refusal(lambda: create(demo))
+    assert (type(full), full.status, full.code) == (NoCapacity, 409, "NoAllocatableServersError")
+
+
+def test_a_protected_machine_is_not_deleted_and_the_reason_is_told(demo: Client, sim: Simulator) -> None:
+    made = create(demo)
+    sim.cloud.advance(PROVISION_SECONDS)
+    (machine,) = sim.cloud.all_machines()
+    sim.cloud.set_deletion_protection(machine, True)
+    sim.cloud.advance(1)
+    error = refusal(lambda: demo.delete_machine(made.id))
+    assert (type(error), error.code) == (Rejected, "CannotDestroyMachineError")
+    found = demo.machine(made.id)
+    assert found is not None
+    assert found.protected
+
+
+def test_an_image_that_is_not_there_is_not_found(demo: Client) -> None:
+    error = refusal(lambda: create(demo, SPEC._replace(image_id=NOBODY)))
+    assert (type(error), error.status, str(error)) == (NotFound, 404, "image not found")
+
+
+def test_a_quota_is_not_just_any_403(demo: Client, sim: Simulator) -> None:
+    sim.knobs.turn({"default_quota": 0})
+    assert type(refusal(lambda: create(demo))) is QuotaExceeded
+    sim.cloud.accounts["demo"].disabled = True
+    error = refusal(demo.account)
+    assert (type(error), error.status, error.code) == (Forbidden, 403, "NotAuthorized")
+
+
+def test_a_key_that_cloudapi_does_not_know_is_unauthorized(clouds: CloudAPI) -> None:
+    other = keys.generate()
+    error = refusal(clouds.as_account("demo", Signer("demo", other.fingerprint, other.private_pem)).account)
+    assert (type(error), error.status, error.code) == (Unauthorized, 401, "InvalidCredentials")
+
+
+def test_an_account_of_somebody_else_is_forbidden(clouds: CloudAPI, signer: Signer, sim: Simulator) -> None:
+    sim.cloud.add_account("other")
+    assert type(refusal(clouds.as_account("other", signer).account)) is Forbidden
+
+
+def test_the_request_s_id_is_in_the_error(demo: Client, sim: Simulator) -> None:
+    sim.knobs.turn({"default_quota": 0})
+    assert len(refusal(lambda: create(demo)).request_id) == 36
+
+
+def test_a_machine_that_is_gone_is_as_good_as_deleted_whatever_the_answer(demo: Client, sim: Simulator) -> None:
+    sim.knobs.turn({"delete_flip_seconds": 5.0})
+    made = create(demo)
+    sim.cloud.advance(PROVISION_SECONDS)
+    demo.delete_machine(made.id)
+    demo.delete_machine(made.id)
+    assert answers(sim, "DeleteMachine") == {"204": 2}
+    sim.cloud.advance(DELETE_SECONDS)
+    demo.delete_machine(made.id)  # 410, the body a string
+    sim.cloud.advance(5)
+    demo.delete_machine(made.id)  # 410, the body a machine
+    demo.delete_machine(NOBODY)  # 404
+    assert answers(sim, "DeleteMachine") == {"204": 2, "410": 2, "404": 1}
+
+
+# CloudAPI in trouble
+
+
+@pytest.mark.parametrize(("status", "kind"), [(500, Unavailable), (503, Unavailable), (502, AnswerLost), (504, AnswerLost)])
+def test_a_5xx_to_a_create_leaves_doubt_only_when_a_gateway_said_it(demo: Client, sim: Simulator, status: int, kind: type) -> None:
+    machine_id = create(demo).id
+    sim.knobs.turn({"error_share": 1, "error_status": status})
+    assert type(refusal(lambda: create(demo))) is kind
+    assert type(refusal(lambda: demo.machine(machine_id))) is Unavailable
+    assert type(refusal(lambda: demo.delete_machine(machine_id))) is Unavailable
+
+
+def test_a_503_that_took_long_came_from_a_gateway_and_leaves_doubt_of_a_create(
+    demo: Client, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloudapi, "GATEWAY_SECONDS", 0.3)  # 10 in earnest
+    sim.knobs.turn({"error_share": 1, "error_status": 503, "latency_by_endpoint": {"CreateMachine": 0.4}})
+    error = refusal(lambda: create(demo))
+    assert (type(error), error.status) == (AnswerLost, 503)
+    sim.knobs.turn({"error_status": 500})
+    assert type(refusal(lambda: create(demo))) is Unavailable, "CloudAPI itself said it, however long it took"
+
+
+def test_maintenance_refuses_writes_and_nothing_else(demo: Client, sim: Simulator) -> None:
+    sim.knobs.turn({"read_only": True})
+    error = refusal(lambda: create(demo))
+    assert (type(error), error.status) == (Unavailable, 503)
+    assert "being upgraded" in str(error)
+    assert demo.machines() == []
+
+
+def test_a_refused_connection_leaves_no_doubt_even_for_a_create(signer: Signer) -> None:
+    nowhere = CloudAPI(f"http://127.0.0.1:{free_port()}", Timeouts(1, 1)).as_account("demo", signer)
+    for work in (lambda: create(nowhere), nowhere.machines, lambda: nowhere.delete_machine(NOBODY)):
+        error = refusal(work)
+        assert type(error) is Unavailable
+        assert (error.status, "Connection refused" in str(error)) == (0, True)
+
+
+def test_a_name_that_does_not_resolve_leaves_no_doubt(signer: Signer) -> None:
+    nowhere = CloudAPI("http://cloudapi.invalid", Timeouts(1, 1)).as_account("demo", signer)
+    assert type(refusal(lambda: create(nowhere))) is Unavailable
+
+
+def test_an_answer_that_comes_too_late_leaves_doubt_of_a_create_alone(clouds: CloudAPI, sim: Simulator, signer: Signer) -> None:
+    hasty = CloudAPI(sim.url, Timeouts(connect=5, read=0.3)).as_account("demo", signer)
+    sim.knobs.turn({"hang_seconds": 1.0})
+    assert type(refusal(lambda: create(hasty))) is AnswerLost
+    assert type(refusal(hasty.machines)) is Unavailable
+    (machine,) = sim.cloud.all_machines()
+    assert type(refusal(lambda: hasty.delete_machine(machine.id))) is Unavailable
+    assert len(sim.cloud.all_machines()) == 1, "it was made all the same"
+
+
+def test_an_answer_that_is_cut_off_leaves_doubt_of_a_create_alone(demo: Client, sim: Simulator) -> None:
+    sim.knobs.turn({"lost_answers_next": 1})
+    assert type(refusal(lambda: create(demo))) is AnswerLost
+    (machine,) = sim.cloud.all_machines()
+    sim.knobs.turn({"lost_answers_next": 2, "lost_answer_endpoints": []})
+    assert type(refusal(demo.machines)) is Unavailable
+    assert type(refusal(lambda: demo.delete_machine(machine.id))) is Unavailable
+    assert machine.destroying
+
+
+def test_an_answer_that_is_not_json_leaves_doubt_of_a_create_alone(demo: Client, sim: Simulator) -> None:
+    sim.knobs.turn({"bad_json": True})
+    assert type(refusal(lambda: create(demo))) is AnswerLost
+    for work in (demo.account, demo.machines, lambda: demo.machine(sim.cloud.all_machines()[0].id)):
+        assert type(refusal(work)) is Unavailable
+
+
+def test_an_error_that_is_not_json_is_told_by_its_status() -> None:
+    with misbehaving(lambda request: request.reply(400, b"<html>Bad request</html>")) as (client, _):
+        error = refusal(client.account)
+    assert (type(error), error.status, error.code, str(error)) == (Rejected, 400, "", "CloudAPI answered 400")
+
+
+@pytest.mark.parametrize(
+    "body", [{}, [], "machines", None, {"code": "InternalError"}, [1], [{}], [{"id": 1, "state": "running"}], [{"id": "x"}], [None]]
+)
+def test_a_list_that_is_none_is_not_an_empty_list(body: object) -> None:
+    with misbehaving(lambda request: request.reply(200, json.dumps(body).encode())) as (client, _):
+        if body == []:
+            assert client.machines() == []
+        else:
+            assert type(refusal(client.machines)) is Unavailable
+
+
+def test_a_list_that_is_shorter_than_it_says_is_refused() -> None:
+    row = {"id": "m1", "state": "running"}
+
+    def answer(request: "Request") -> None:
+        request.reply(200, json.dumps([row]).encode(), {"x-resource-count": "2"})
+
+    with misbehaving(answer) as (client, _):
+        assert "announced 2 machines and sent 1" in str(refusal(client.machines))
+
+
+def test_a_list_that_breaks_off_on_its_second_page_is_no_list(demo: Client) -> None:
+    rows = [{"id": f"m{number}", "state": "running"} for number in range(PAGE)]
+
+    def answer(request: "Request") -> None:
+        if "offset=0" in request.path:
+            request.reply(200, json.dumps(rows).encode(), {"x-resource-count": str(PAGE)})
+        else:
+            request.reply(500, b"{}")
+
+    with misbehaving(answer) as (client, asked):
+        assert type(refusal(client.machines)) is Unavailable
+        assert len(asked) == 2
+
+
+def test_a_body_that_ends_too_soon_is_no_answer() -> None:
+    def answer(request: "Request") -> None:
+        request.reply(200, b'[{"id": "m1", "state": "running"}]', {"Content-Length": "1000"})
+
+    with misbehaving(answer) as (client, _):
+        assert isinstance(refusal(client.machines), Unavailable)
+
+
+# The throttle and the budget
+
+
+def test_without_a_budget_a_429_is_told_at_once(demo: Client, sim: Simulator) -> None:
+    sim.knobs.turn({"throttle": True, "throttle_burst": 1, "throttle_rate": 0.001})
+    demo.machines()
+    error = refusal(demo.machines)
+    assert (type(error), error.status, error.code) == (Throttled, 429, "TooManyRequestsError")
+    assert answers(sim, "ListMachines") == {"200": 1, "429": 1}
+
+
+def test_within_a_budget_a_429_empties_it_and_is_tried_again(clouds: CloudAPI, sim: Simulator, signer: Signer) -> None:
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        sim.cloud.advance(seconds)
+
+    budget = Budget(10, 30, now=sim.cloud.now, sleep=sleep)
+    client = clouds.as_account("demo", signer, budget)
+    sim.knobs.turn({"throttle": True, "throttle_burst": 1, "throttle_rate": 5})
+    client.machines()
+    client.machines()
+    assert answers(sim, "ListMachines") == {"200": 2, "429": 2}
+    assert slept == pytest.approx([0.1, 0.1])
+
+
+def test_a_429_that_does_not_end_is_told_after_so_many_tries(clouds: CloudAPI, sim: Simulator, signer: Signer) -> None:
+    budget = Budget(10, 30, now=sim.cloud.now, sleep=lambda _seconds: None)
+    client = clouds.as_account("demo", signer, budget)
+    sim.knobs.turn({"error_share": 1, "error_status": 429})
+    assert type(refusal(client.machines)) is Throttled
+    assert answers(sim, "ListMachines") == {"429": THROTTLED_TRIES}
+
+
+def test_a_create_is_never_sent_twice_but_after_a_429(clouds: CloudAPI, sim: Simulator, signer: Signer) -> None:
+    budget = Budget(10_000, 100)
+    client = clouds.as_account("demo", signer, budget)
+    for status in (400, 403, 404, 409, 500, 502, 503, 504):
+        sim.cloud.counters.reset()
+        sim.knobs.turn({"error_share": 1, "error_status": status})
+        refusal(lambda: create(client))
+        assert answers(sim, "CreateMachine") == {str(status): 1}
+
+
+def test_each_request_takes_its_share_of_the_budget_and_a_paid_one_took_it_before(clouds: CloudAPI, sim: Simulator, signer: Signer) -> None:
+    budget = Budget(10, 30, now=lambda: 0.0)
+    client = clouds.as_account("demo", signer, budget)
+    client.machines()
+    client.account()
+    assert budget.left == 28
+    assert client.turn(within=0)
+    made = create(client)
+    assert client.turn(within=0)
+    client.delete_machine(made.id)
+    assert budget.left == 26
+
+
+def test_whoever_has_no_budget_has_always_a_turn(demo: Client) -> None:
+    assert demo.turn(within=-1)
+
+
+# The guard
+
+
+def test_what_changes_something_is_withheld_when_the_guard_says_no_and_reading_goes_on(
+    clouds: CloudAPI, sim: Simulator, signer: Signer
+) -> None:
+    made = create(clouds.as_account("demo", signer))
+    sim.cloud.counters.reset()
+    client = clouds.as_account("demo", signer, None, lambda: False)
+    for work in (lambda: create(client), lambda: client.delete_machine(made.id), lambda: client.add_key("k", "ssh-rsa AAAA")):
+        assert type(refusal(work)) is Withheld
+    assert [machine.id for machine in client.machines()] == [made.id]
+    assert list(sim.cloud.counters.to_json()["by_endpoint"]) == ["ListMachines"]
+
+
+# What goes over the wire
+
+
+def test_a_request_is_dated_now_and_says_what_it_reads() -> None:
+    with misbehaving(lambda request: request.reply(200, b"[]")) as (client, asked):
+        client.machines(**{"tag.tsg.name": "a b&c=*"})
+    (request,) = asked
+    assert urlsplit(request.path).query == "tag.tsg.name=a+b%26c%3D%2A&limit=1000&offset=0"
+    assert request.headers["Accept"] == "application/json"
+    assert request.headers["Accept-Version"] == "~9||~8"
+    assert "(request-target) date" in request.headers["Authorization"]
+
+
+def test_an_account_s_name_cannot_leave_its_place_in_the_path(clouds: CloudAPI, signer: Signer) -> None:
+    with misbehaving(lambda request: request.reply(404, b"{}"), account="a/../b?c") as (client, asked):
+        refusal(client.account)
+    assert asked[0].path == "/a%2F..%2Fb%3Fc"
+
+
+def test_a_caller_s_own_signature_is_passed_on_as_it_is(clouds: CloudAPI) -> None:
+    with misbehaving(lambda request: request.reply(200, b'{"id": "u", "login": "demo"}')) as (_, asked):
+        url = f"http://{asked.address}"
+        assert CloudAPI(url, TIMEOUTS).as_caller("demo", "a date", "Signature x").account() == ("u", "demo")
+    assert (asked[0].headers["Date"], asked[0].headers["Authorization"]) == ("a date", "Signature x")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_and_is_no_success(status: int) -> None:
+    def answer(request: "Request") -> None:
+        request.reply(status, b"", {"Location": "/elsewhere"})
+
+    with misbehaving(answer) as (client, asked):
+        for work in (client.machines, lambda: create(client), lambda: client.delete_machine(NOBODY)):
+            assert isinstance(refusal(work), CloudAPIError)
+    assert len(asked) == 3
+    assert all(request.path != "/elsewhere" for request in asked)
+
+
+def test_neither_a_proxy_nor_a_netrc_of_the_environment_has_a_say(
+    demo: Client, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert demo.machines() == []
+    assert answers(sim, "ListMachines") == {"200": 1}
+
+
+def test_many_threads_share_the_connections_of_a_process(demo: Client, sim: Simulator) -> None:
+    made: list[str] = []
+    threads = [threading.Thread(target=lambda: made.append(create(demo).id)) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(made)) == len(sim.cloud.all_machines()) == 24
+
+
+# A server that does what it is told
+
+
+class Request(http.server.BaseHTTPRequestHandler):
+    """One request; the test answers it."""
+
+    server: "Misbehaving"
+
+    def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.asked.append(self)
+        self.server.answer(self)
+
+    do_POST = do_DELETE = do_GET  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+class Asked(list[Request]):
+    address = ""
+
+
+class Misbehaving(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, answer: Callable[[Request], None]) -> None:
+        super().__init__(("127.0.0.1", 0), Request)
+        self.answer = answer
+        self.asked = Asked()
+        self.asked.address = f"127.0.0.1:{self.server_port}"
+
+
+@contextmanager
+def misbehaving(answer: Callable[[Request], None], account: str = "demo") -> Iterator[tuple[Client, Asked]]:
+    """A client of a server that answers as the test says, and what the server was asked."""
+    server = Misbehaving(answer)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    clouds = CloudAPI(f"http://{server.asked.address}", Timeouts(connect=5, read=5))
+    try:
+        yield clouds.as_account(account, Signer("demo", "00", PAIR.private_pem)), server.asked
+    finally:
+        clouds.close()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+PAIR = keys.generate()
