@@ -1,0 +1,403 @@
+"""The tables: what the migrations make is what the models say, from nothing and from the tables of 2018."""
+
+import inspect
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import alembic.command
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, NullPool, create_engine, event, text
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy_cockroachdb.psycopg2 import CockroachDBDialect_psycopg2
+
+from dev.services import Postgres
+from shared import accounts, activities, admin, db, groups, instances, jobs, leases, models, seed, templates
+from shared.db import Database
+from shared.templates import Spec
+
+#: As the 2018 service made them in CockroachDB, with PostgreSQL's names of its types.
+TABLES_OF_2018 = """
+    CREATE TABLE tsg_keys (
+        id UUID NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY, name TEXT NOT NULL, fingerprint TEXT NOT NULL, material TEXT NOT NULL,
+        account_id UUID NULL, created_at TIMESTAMPTZ NOT NULL, updated_at TIMESTAMPTZ NOT NULL, archived BOOLEAN NULL DEFAULT false);
+    CREATE TABLE tsg_accounts (
+        id UUID NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY, account_name TEXT NOT NULL, triton_uuid TEXT NOT NULL,
+        key_id UUID NULL REFERENCES tsg_keys (id), created_at TIMESTAMPTZ NOT NULL, updated_at TIMESTAMPTZ NOT NULL,
+        archived BOOLEAN NULL DEFAULT false);
+    CREATE TABLE tsg_users (
+        id UUID NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY, username TEXT NOT NULL,
+        account_id UUID NOT NULL REFERENCES tsg_accounts (id), created_at TIMESTAMPTZ NOT NULL, updated_at TIMESTAMPTZ NOT NULL,
+        archived BOOLEAN NULL DEFAULT false);
+    CREATE TABLE tsg_templates (
+        id UUID NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY, template_name TEXT NOT NULL,
+        account_id UUID NOT NULL REFERENCES tsg_accounts (id), package TEXT NOT NULL, image_id TEXT NOT NULL,
+        firewall_enabled BOOLEAN NULL DEFAULT false, networks TEXT NULL, userdata TEXT NULL, metadata TEXT NULL, tags TEXT NULL,
+        created_at TIMESTAMPTZ NOT NULL, archived BOOLEAN NULL DEFAULT false);
+    CREATE TABLE tsg_groups (
+        id UUID NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY, name TEXT NOT NULL, template_id UUID NOT NULL REFERENCES tsg_templates (id),
+        account_id UUID NOT NULL REFERENCES tsg_accounts (id), capacity BIGINT NOT NULL, health_check_interval BIGINT NULL DEFAULT 300,
+        created_at TIMESTAMPTZ NOT NULL, updated_at TIMESTAMPTZ NOT NULL, archived BOOLEAN NULL DEFAULT false);
+"""
+
+KEY, ACCOUNT, USER, TEMPLATE, ARCHIVED_TEMPLATE = (str(uuid.UUID(int=number)) for number in range(1, 6))
+GROUP, ARCHIVED_GROUP, BARE_GROUP = (str(uuid.UUID(int=number)) for number in range(11, 14))
+MADE = "2018-04-14T15:24:20.205784Z"
+ROWS_OF_2018 = f"""
+    INSERT INTO tsg_keys VALUES ('{KEY}', 'TSG_Management', 'aa:bb', '-----BEGIN RSA PRIVATE KEY-----', '{ACCOUNT}', '{MADE}', '{MADE}');
+    INSERT INTO tsg_accounts VALUES ('{ACCOUNT}', 'joyent', 'some-uuid', '{KEY}', '{MADE}', '{MADE}');
+    INSERT INTO tsg_users VALUES ('{USER}', 'bob', '{ACCOUNT}', '{MADE}', '{MADE}');
+    INSERT INTO tsg_templates VALUES
+        ('{TEMPLATE}', 'web', '{ACCOUNT}', 'p', 'i', true, 'n1,n2', 'script', '{{"a": "b"}}', 'null', '{MADE}', false),
+        ('{ARCHIVED_TEMPLATE}', 'web', '{ACCOUNT}', 'p', 'i', NULL, '', NULL, NULL, '', '{MADE}', true);
+    INSERT INTO tsg_groups VALUES
+        ('{GROUP}', 'web', '{TEMPLATE}', '{ACCOUNT}', 3, 120, '{MADE}', '{MADE}', false),
+        ('{ARCHIVED_GROUP}', 'web', '{TEMPLATE}', '{ACCOUNT}', 9, 300, '{MADE}', '{MADE}', true),
+        ('{BARE_GROUP}', 'bare', '{TEMPLATE}', '{ACCOUNT}', 0, NULL, '{MADE}', '{MADE}', false);
+"""
+
+STATE_MODULES = [accounts, activities, groups, instances, jobs, leases, templates]
+
+
+@pytest.fixture
+def empty(postgres: Postgres) -> Iterator[Engine]:
+    """A database with nothing in it."""
+    name = f"empty_{uuid.uuid4().hex}"
+    postgres.create_database(name)
+    engine = create_engine(postgres.url(name), poolclass=NullPool)
+    yield engine
+    engine.dispose()
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def of_2018(empty: Engine) -> Engine:
+    with empty.begin() as connection:
+        connection.exec_driver_sql(TABLES_OF_2018)
+        connection.exec_driver_sql(ROWS_OF_2018)
+    return empty
+
+
+def upgrade(engine: Engine) -> None:
+    with engine.connect() as connection:
+        admin.upgrade(connection)
+        connection.commit()
+
+
+def differences(engine: Engine, *, nullable: bool = True) -> list[Any]:
+    """What alembic would change to make the tables what the models say."""
+
+    def include(_object: object, name: str | None, _kind: str, _reflected: bool, _compare_to: object) -> bool:
+        return name != "alembic_version"
+
+    with engine.connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True, "include_object": include}
+        found = compare_metadata(MigrationContext.configure(connection, opts=options), models.metadata)
+    flat = [change for entry in found for change in (entry if isinstance(entry, list) else [entry])]
+    return flat if nullable else [change for change in flat if change[0] != "modify_nullable"]
+
+
+def shape(engine: Engine) -> list[Any]:
+    with engine.connect() as connection:
+        columns = text(
+            "SELECT table_name, column_name, data_type, column_default FROM information_schema.columns"
+            " WHERE table_schema = 'public' ORDER BY table_name, column_name"
+        )
+        indexes = text("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexname")
+        return [*map(tuple, connection.execute(columns)), *map(tuple, connection.execute(indexes))]
+
+
+# Migrations
+
+
+def test_the_migrations_make_what_the_models_say(empty: Engine) -> None:
+    upgrade(empty)
+    assert differences(empty) == []
+
+
+def test_a_difference_would_be_seen(empty: Engine) -> None:
+    upgrade(empty)
+    with empty.begin() as connection:
+        connection.execute(text("ALTER TABLE tsg_groups DROP COLUMN request_id, ALTER COLUMN capacity TYPE integer"))
+        connection.execute(text("DROP INDEX tsg_groups_live_name"))
+    assert {change[0] for change in differences(empty)} == {"add_column", "modify_type", "add_index"}
+
+
+def test_the_tables_of_2018_become_what_an_empty_database_becomes(of_2018: Engine, postgres: Postgres) -> None:
+    upgrade(of_2018)
+    assert differences(of_2018, nullable=False) == []
+    name = f"fresh_{uuid.uuid4().hex}"
+    postgres.create_database(name)
+    fresh = create_engine(postgres.url(name), poolclass=NullPool)
+    upgrade(fresh)
+    assert shape(of_2018) == shape(fresh)
+    postgres.drop_database(name)
+
+
+def test_an_upgrade_of_what_is_up_to_date_changes_nothing(empty: Engine) -> None:
+    upgrade(empty)
+    before = shape(empty)
+    upgrade(empty)
+    assert shape(empty) == before
+
+
+def test_an_upgrade_that_was_broken_off_is_gone_on_with(empty: Engine) -> None:
+    """CockroachDB does not take a change of the schema back: what is there already must not stop the next try."""
+    upgrade(empty)
+    before = shape(empty)
+    with empty.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    upgrade(empty)
+    assert shape(empty) == before
+
+
+def test_every_revision_but_the_first_can_be_taken_back(of_2018: Engine) -> None:
+    upgrade(of_2018)
+    with of_2018.connect() as connection:
+        alembic.command.downgrade(admin._alembic(connection), "0001")
+        connection.commit()
+    with of_2018.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM tsg_groups")) == 3
+        tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public' AND table_name LIKE 'tsg%'"
+        assert connection.scalar(text(tables)) == 5
+    upgrade(of_2018)
+    assert differences(of_2018, nullable=False) == []
+
+
+def test_not_a_row_of_2018_is_lost_or_changed(of_2018: Engine) -> None:
+    tables = ("tsg_keys", "tsg_accounts", "tsg_users", "tsg_templates", "tsg_groups")
+
+    def rows(connection: Connection) -> dict[str, list[dict[str, Any]]]:
+        return {table: [dict(row) for row in connection.execute(text(f"SELECT * FROM {table} ORDER BY id")).mappings()] for table in tables}
+
+    with of_2018.connect() as connection:
+        before = rows(connection)
+    upgrade(of_2018)
+    with of_2018.connect() as connection:
+        after = rows(connection)
+    kept = {table: [{name: row[name] for name in before[table][0]} for row in after[table]] for table in tables}
+    assert kept == before
+
+
+def test_the_rows_of_2018_work(of_2018: Engine) -> None:
+    upgrade(of_2018)
+    database = db.connect(of_2018.url, pool_size=2)
+    with database.read() as connection:
+        account = accounts.of_triton(connection, "some-uuid")
+        assert account == (ACCOUNT, "joyent", "some-uuid", True, False)
+        key = accounts.key_of(connection, ACCOUNT)
+        assert key is not None
+        assert key.material == "-----BEGIN RSA PRIVATE KEY-----"
+        (template,) = templates.listed(connection, ACCOUNT, limit=10)
+        assert template.spec == Spec("web", "p", "i", True, ["n1", "n2"], "script", {"a": "b"}, None)
+        assert templates.by_ids(connection, {ARCHIVED_TEMPLATE})[ARCHIVED_TEMPLATE].spec == Spec("web", "p", "i", networks=[])
+        assert {group.id: group.capacity for group in groups.listed(connection, ACCOUNT, limit=10)} == {GROUP: 3, BARE_GROUP: 0}
+        due = {work.id: work for work in groups.due(connection, ACCOUNT, limit=10)}
+        assert set(due) == {GROUP, BARE_GROUP}, "what lives is looked at, and what was deleted then is done with"
+        assert (due[GROUP].by_name, due[GROUP].wanted, due[GROUP].interval, due[GROUP].generation) == (True, 3, 120, 1)
+        assert due[BARE_GROUP].interval == 300
+        assert leases.claim_due(connection, limit=10) == [ACCOUNT]
+        archived = connection.execute(text(f"SELECT emptied_at, check_at, job_check_at FROM tsg_groups WHERE id = '{ARCHIVED_GROUP}'"))
+        emptied_at, check_at, job_check_at = archived.one()
+        assert emptied_at is not None
+        assert (check_at, job_check_at) == (None, None)
+    raised = database.transact(lambda connection: groups.increment(connection, ACCOUNT, GROUP, by=2, maximum=10, request_id=None))
+    assert raised.capacity == 5
+    database.close()
+
+
+def test_an_account_is_enabled_by_the_statement_that_the_readers_of_the_seed_know(empty: Engine) -> None:
+    upgrade(empty)
+    with empty.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, updated_at)"
+                " VALUES ('demouser', 'd82a1f04-b9f6-4075-998f-af20e3d49de6', NOW(), NOW());"
+            )
+        )
+        account = accounts.of_triton(connection, "d82a1f04-b9f6-4075-998f-af20e3d49de6")
+        assert account is not None
+        assert (account.name, account.enabled, account.has_registered_key) == ("demouser", True, False)
+        assert leases.take(connection, account.id, "worker", seconds=30) is not None
+
+
+def test_the_development_data_is_loaded_once_however_often(empty: Engine) -> None:
+    upgrade(empty)
+    database = db.connect(empty.url, pool_size=2)
+    database.transact(seed.load)
+    database.transact(seed.load)
+    with database.read() as connection:
+        loaded = {group.name: group.capacity for group in groups.listed(connection, seed.ACCOUNT_ID, limit=100)}
+        assert loaded == {f"test-group-{number}": capacity for number, capacity in enumerate((3, 3, 6, 1, 3, 12), start=1)}
+        assert len(templates.listed(connection, seed.ACCOUNT_ID, limit=100)) == 6
+        assert len(accounts.listed(connection)) == 1
+    database.close()
+
+
+# Constraints
+
+
+GROUP_OF_THAT_NAME = f"""
+    INSERT INTO tsg_groups (name, template_id, account_id, capacity, created_at, updated_at)
+    VALUES ('web', '{TEMPLATE}', '{ACCOUNT}', 1, now(), now())"""
+TEMPLATE_OF_THAT_NAME = f"""
+    INSERT INTO tsg_templates (template_name, account_id, package, image_id, created_at) VALUES ('web', '{ACCOUNT}', 'p', 'i', now())"""
+ACCOUNT_OF_THAT_UUID = """
+    INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, updated_at) VALUES ('again', 'some-uuid', now(), now())"""
+MACHINE_TWICE = f"""
+    INSERT INTO tsg_instances (account_id, group_id, machine_id, state)
+    SELECT '{ACCOUNT}', '{GROUP}', '{USER}', 'running' FROM generate_series(1, 2)"""
+INSTANCE_OF_NO_GROUP = f"INSERT INTO tsg_instances (account_id, group_id, state) VALUES ('{ACCOUNT}', '{USER}', 'running')"
+ONE_JOB_OF_TWO_GROUPS = f"UPDATE tsg_groups SET job_id = 'job' WHERE account_id = '{ACCOUNT}'"
+TEMPLATE_GONE_FROM_UNDER_A_GROUP = f"DELETE FROM tsg_templates WHERE id = '{TEMPLATE}'"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        GROUP_OF_THAT_NAME,
+        TEMPLATE_OF_THAT_NAME,
+        ACCOUNT_OF_THAT_UUID,
+        MACHINE_TWICE,
+        INSTANCE_OF_NO_GROUP,
+        ONE_JOB_OF_TWO_GROUPS,
+        TEMPLATE_GONE_FROM_UNDER_A_GROUP,
+    ],
+)
+def test_what_must_not_be_there_twice_or_point_nowhere_is_refused(of_2018: Engine, statement: str) -> None:
+    upgrade(of_2018)
+    with of_2018.connect() as connection, pytest.raises(IntegrityError):
+        connection.execute(text(statement))
+
+
+def test_a_name_that_was_archived_is_free(of_2018: Engine) -> None:
+    upgrade(of_2018)
+    database = db.connect(of_2018.url, pool_size=2)
+    database.transact(lambda connection: groups.archive(connection, ACCOUNT, GROUP, request_id=None))
+
+    def create(connection: Connection) -> groups.Group:
+        return groups.create(connection, ACCOUNT, name="web", template_id=TEMPLATE, capacity=1, interval=300, request_id=None)
+
+    assert database.transact(create).id not in {GROUP, ARCHIVED_GROUP}
+    database.close()
+
+
+def test_what_is_due_is_found_by_its_index(of_2018: Engine) -> None:
+    upgrade(of_2018)
+    with of_2018.begin() as connection:
+        connection.execute(text("SET enable_seqscan = off"))
+        plan = "\n".join(connection.scalars(text("EXPLAIN SELECT account_id FROM tsg_groups WHERE check_at <= now()")))
+    assert "tsg_groups_due" in plan
+
+
+# CockroachDB: no server here, so at least every statement is one that its dialect can write
+
+
+def test_the_tables_can_be_written_for_cockroachdb() -> None:
+    dialect = CockroachDBDialect_psycopg2()
+    for table in models.metadata.sorted_tables:
+        assert f"CREATE TABLE {table.name}" in str(CreateTable(table).compile(dialect=dialect))
+        for index in table.indexes:
+            assert str(index.name) in str(CreateIndex(index).compile(dialect=dialect))
+
+
+def test_every_statement_of_the_state_modules_can_be_written_for_cockroachdb(database: Database) -> None:
+    """Whatever the functions of the state modules execute, gathered as it goes by and compiled again."""
+    dialect = CockroachDBDialect_psycopg2()
+    compiled: list[str] = []
+
+    @event.listens_for(database.engine, "before_execute")
+    def gather(_connection: Connection, statement: Any, *_more: Any) -> None:
+        compiled.append(str(statement.compile(dialect=dialect)))
+
+    used = database.transact(use_everything)
+    assert used == set(functions()), "use_everything leaves one out, or has one that is not there any more"
+    assert len(set(compiled)) >= len(used)
+    assert all(statement.split()[0] in {"SELECT", "INSERT", "UPDATE", "DELETE", "WITH"} for statement in compiled)
+
+
+def functions() -> Iterator[Any]:
+    """The public functions of the state modules that execute something."""
+    for module in STATE_MODULES:
+        for function in vars(module).values():
+            is_ours = inspect.isfunction(function) and function.__module__ == module.__name__ and not function.__name__.startswith("_")
+            if is_ours and next(iter(inspect.signature(function).parameters)) == "connection":
+                yield function
+
+
+def use_everything(connection: Connection) -> set[Any]:
+    """Call each of them once, on one account; which ones were called."""
+    used = set()
+
+    def use(function: Any, *arguments: Any, **keywords: Any) -> Any:
+        used.add(function)
+        return function(connection, *arguments, **keywords)
+
+    account_id = use(accounts.add, "joyent", "some-uuid").id
+    use(accounts.give_key, account_id, key_id=KEY, name="k", fingerprint="aa:bb", material="sealed")
+    use(accounts.mark_registered, KEY, registered=True)
+    use(accounts.rename, account_id, "renamed")
+    for function, argument in ((accounts.get, account_id), (accounts.of_triton, "some-uuid"), (accounts.key_of, account_id)):
+        assert use(function, argument) is not None
+    assert use(accounts.called, "renamed")
+    assert not use(accounts.is_disabled, "some-uuid")
+    assert len(use(accounts.listed)) == 1
+
+    template = use(templates.create, account_id, Spec("web", "p", "i"))
+    spare = templates.create(connection, account_id, Spec("spare", "p", "i"))
+    use(templates.archive, account_id, spare.id)
+    assert use(templates.get, account_id, template.id) == template
+    assert use(templates.listed, account_id, limit=10) == [template]
+    assert use(templates.by_ids, {template.id, spare.id}).keys() == {template.id, spare.id}
+    assert use(templates.is_live, account_id, template.id)
+
+    group = use(groups.create, account_id, name="web", template_id=template.id, capacity=1, interval=300, request_id="r")
+    change = {"name": "web", "template_id": template.id, "capacity": 3, "request_id": "r"}
+    assert use(groups.change, account_id, group.id, **change).capacity == 3
+    assert use(groups.increment, account_id, group.id, by=2, maximum=10, request_id="r").capacity == 5
+    assert use(groups.decrement, account_id, group.id, by=1, minimum=0, request_id="r").capacity == 4
+    assert use(groups.get, account_id, group.id) == use(groups.named, account_id, "web")
+    assert len(use(groups.listed, account_id, limit=10)) == 1
+    assert not use(groups.is_by_name, group.id)
+    (work,) = use(groups.due, account_id, limit=10)
+
+    assert use(leases.claim_due, limit=10) == [account_id]
+    lease = use(leases.take, account_id, "worker", seconds=30)
+    assert use(leases.renew, lease, seconds=30)
+
+    launch_id = use(instances.launch, lease, work)
+    use(instances.acknowledged, launch_id, USER, "provisioning")
+    use(instances.refused, instances.launch(connection, lease, work))
+    found = use(instances.found, lease, group.id, KEY, "running")
+    use(instances.seen, lease, found.id, "stopped")
+    assert use(instances.deleting, lease, work, found.id)
+    use(instances.spared, found)
+    now, rows = use(instances.of_groups, [group.id])
+    assert {(row.machine_id, row.state) for row in rows} == {(USER, "provisioning"), (KEY, "running")}
+    assert use(instances.prune) == 0
+
+    use(activities.record, account_id=account_id, group_id=group.id, kind="k", status="s", description="d", actor="a")
+    assert [activity.at for activity in use(activities.of_group, group.id, limit=10)] == [now]
+
+    use_jobs(use, group.id)
+    assert use(groups.checked, lease, work, after=1, failures=0, error=None)
+    use(groups.make_due, group.id)
+    assert use(groups.progress, group.id) is not None
+    use(groups.archive, account_id, group.id, request_id="r")
+    use(groups.emptied, work)
+    use(leases.release, lease, budget_left=1)
+    return used
+
+
+def use_jobs(use: Callable[..., Any], group_id: str) -> None:
+    assert [job.group_id for job in use(jobs.claim_due, limit=10)] == [group_id]
+    job = use(jobs.claim, group_id)
+    assert use(jobs.name, job, "plain", "distinct") == "plain"
+    use(jobs.submitted, job)
+    use(jobs.put_off, job, after=1)
+    use(jobs.postponed, job, after=1)
+    use(jobs.removed, job)
