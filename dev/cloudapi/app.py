@@ -21,6 +21,8 @@ ENDPOINTS = {
     "/{account}/limits": resources.Limits,
     "/{account}/keys": resources.Keys,
     "/{account}/keys/{key}": resources.KeyResource,
+    "/{account}/users/{user}/keys": resources.UserKeys,
+    "/{account}/users/{user}/keys/{key}": resources.UserKeyResource,
     "/{account}/machines": resources.Machines,
     "/{account}/machines/{machine}": resources.MachineResource,
     "/{account}/machines/{machine}/audit": resources.Audit,

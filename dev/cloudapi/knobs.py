@@ -13,7 +13,7 @@ ENDPOINTS = frozenset(
     [
         "Ping",
         *("GetAccount", "UpdateAccount", "GetProvisioningLimits"),
-        *("ListKeys", "GetKey", "CreateKey", "DeleteKey"),
+        *("ListKeys", "GetKey", "CreateKey", "DeleteKey", "ListUserKeys", "GetUserKey"),
         *("ListMachines", "GetMachine", "CreateMachine", "UpdateMachine", "DeleteMachine", "MachineAudit"),
         *("ListMachineTags", "AddMachineTags", "ReplaceMachineTags", "DeleteMachineTags"),
         *("GetMachineTag", "DeleteMachineTag"),

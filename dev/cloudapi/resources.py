@@ -11,6 +11,7 @@ from urllib.parse import quote
 import falcon
 
 from dev.cloudapi import versions
+from dev.cloudapi.accounts import User
 from dev.cloudapi.catalog import Image
 from dev.cloudapi.errors import ApiError, invalid_argument, missing_parameter, not_found, validation_failed
 from dev.cloudapi.listing import read_listing
@@ -99,6 +100,23 @@ class KeyResource(Endpoint, group="keys", GET="GetKey", DELETE="DeleteKey"):
     def on_delete(self, req: Req, resp: Resp, key: str, **_: str) -> None:
         _call(req).account.keys.remove(key)
         resp.status = 204
+
+
+class UserKeys(Endpoint, group="keys", GET="ListUserKeys"):
+    def on_get(self, req: Req, resp: Resp, user: str, **_: str) -> None:
+        send(resp, [key.to_json() for key in _user(req, user).keys])
+
+
+class UserKeyResource(Endpoint, group="keys", GET="GetUserKey"):
+    def on_get(self, req: Req, resp: Resp, user: str, key: str, **_: str) -> None:
+        send(resp, _user(req, user).keys.get(key).to_json())
+
+
+def _user(req: Req, login_or_uuid: str) -> User:
+    user = _call(req).account.find_user(login_or_uuid)
+    if user is None:
+        raise not_found(f"{login_or_uuid} does not exist")
+    return user
 
 
 # Machines
