@@ -1,0 +1,582 @@
+"""Who may call, and how an account gets its management key."""
+
+import base64
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from dev.cloudapi import accounts as triton
+from dev.stack import CURL_FUNCTION
+from shared import accounts, keys
+from shared.keys import KeyPair
+from tests.integration.api.service import KEY_NAME, PAIR, Api, Caller, error, legacy, modern, now, sign, together
+
+OTHER = keys.generate()
+
+
+def get(api: Api, headers: Mapping[str, str | bytes], path: str = "/v1/tsg/groups", **more: Any) -> Any:
+    return api.request("GET", path, headers=dict(headers), **more)
+
+
+def unauthenticated(answer: Any) -> str:
+    """The message of a 401 that says how to do better."""
+    assert answer.headers.get("WWW-Authenticate") == "Signature", answer.text
+    return str(error(answer, 401, "InvalidCredentials")["message"])
+
+
+@pytest.fixture
+def newcomer(api: Api) -> Caller:
+    """An account that is enabled and has not called yet."""
+    account = api.new_triton()
+    api.enable(account)
+    return Caller(api, account)
+
+
+def key_rows(api: Api, account: triton.Account) -> list[Any]:
+    return api.sql(
+        "SELECT k.* FROM tsg_keys k JOIN tsg_accounts a ON a.id = k.account_id WHERE a.triton_uuid = :uuid ORDER BY k.created_at",
+        uuid=account.id,
+    )
+
+
+def management_keys(account: triton.Account) -> list[str]:
+    """The fingerprints that CloudAPI has under the name of the management key."""
+    return [key.fingerprint for key in account.keys if key.name == KEY_NAME]
+
+
+def enrolled_once(api: Api, account: triton.Account) -> None:
+    """One management key, the same here and in CloudAPI."""
+    (row,) = key_rows(api, account)
+    assert management_keys(account) == [row.fingerprint]
+    assert row.name == KEY_NAME
+    assert row.registered_at is not None
+    assert [key.name for key in account.keys].count(KEY_NAME) == 1
+
+
+# Forms
+
+FORMS: dict[str, Callable[[str, str], dict[str, str]]] = {"legacy": legacy, "modern": modern}
+
+
+def dates() -> dict[str, str]:
+    moment = datetime.now(UTC)
+    return {
+        "GMT": now(),
+        "UTC, as Go sends it": now().replace("GMT", "UTC"),
+        "offset": now().replace("GMT", "+0000"),
+        "a zone of its own": (moment + timedelta(hours=2)).strftime("%a, %d %b %Y %H:%M:%S +0200"),
+        "ISO": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "ISO with microseconds": moment.isoformat(),
+    }
+
+
+@pytest.mark.parametrize("date", dates())
+@pytest.mark.parametrize("form", FORMS)
+def test_both_forms_and_every_date_are_taken_at_first_and_later(newcomer: Caller, form: str, date: str) -> None:
+    for _ in range(2):
+        assert get(newcomer.api, FORMS[form](newcomer.key_id, dates()[date])).status_code == 200
+
+
+@pytest.mark.parametrize("login", ["abc", "a-b", "joe.user_9@example.com", "x" * 32])
+def test_names_of_accounts(api: Api, login: str) -> None:
+    account = api.new_triton(login)
+    api.enable(account)
+    assert get(api, legacy(f"/{login}/keys/{PAIR.fingerprint}", now())).status_code == 200
+
+
+def test_an_account_may_be_named_by_its_uuid(newcomer: Caller) -> None:
+    made = newcomer.make_group(3)
+    by_uuid = legacy(f"/{newcomer.triton.id}/keys/{PAIR.fingerprint}", now())
+    assert get(newcomer.api, by_uuid).json() == [made]
+
+
+def test_an_account_may_be_named_by_its_uuid_from_the_first(newcomer: Caller) -> None:
+    assert get(newcomer.api, legacy(f"/{newcomer.triton.id}/keys/{PAIR.fingerprint}", now())).status_code == 200
+    enrolled_once(newcomer.api, newcomer.triton)
+
+
+@pytest.mark.parametrize("digest", ["sha1", "sha256", "sha512"])
+def test_rsa_with_any_digest_of_cloudapi(newcomer: Caller, digest: str) -> None:
+    algorithm = {"sha1": hashes.SHA1(), "sha256": hashes.SHA256(), "sha512": hashes.SHA512()}[digest]
+    date = now()
+    signature = sign(f"date: {date}", digest=algorithm)
+    header = f'Signature keyId="{newcomer.key_id}",algorithm="rsa-{digest}",headers="date",signature="{signature}"'
+    for _ in range(2):
+        assert get(newcomer.api, {"Date": date, "Authorization": header}).status_code == 200
+
+
+@pytest.mark.parametrize("algorithm", ["ecdsa-sha256", "ed25519-sha512"])
+def test_keys_of_other_kinds(newcomer: Caller, algorithm: str) -> None:
+    date = now()
+    text = f"date: {date}".encode()
+    private = ec.generate_private_key(ec.SECP256R1()) if algorithm.startswith("ecdsa") else ed25519.Ed25519PrivateKey.generate()
+    raw = private.sign(text, ec.ECDSA(hashes.SHA256())) if isinstance(private, ec.EllipticCurvePrivateKey) else private.sign(text)
+    line = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+    key = newcomer.triton.keys.add(f"{line} mine")
+    key_id, signature = f"/{newcomer.login}/keys/{key.fingerprint}", base64.b64encode(raw).decode()
+    header = f'Signature keyId="{key_id}",algorithm="{algorithm}",headers="date",signature="{signature}"'
+    for _ in range(2):
+        assert get(newcomer.api, {"Date": date, "Authorization": header}).status_code == 200
+
+
+@pytest.mark.parametrize("prefix", ["MD5:", "SHA256:"])
+def test_a_key_of_a_known_account_may_be_named_by_its_kind_of_fingerprint(newcomer: Caller, prefix: str) -> None:
+    key = f"MD5:{PAIR.fingerprint}" if prefix == "MD5:" else keys.sha256_fingerprint(PAIR.public_line)
+    headers = legacy(f"/{newcomer.login}/keys/{key}", now())
+    assert "signs the Date alone" in unauthenticated(get(newcomer.api, headers))
+    newcomer.ok("GET", "/groups")
+    assert get(newcomer.api, headers).status_code == 200
+
+
+def signed_more(caller: Caller, *names: str, **values: str) -> dict[str, str]:
+    """Headers of a signature over more than the date. `values` are those of the names, `-` being `_`."""
+    values = {"date": now(), **values}
+    lines = [f"{name}: {values[name.strip('()').replace('-', '_')]}" for name in names]
+    text = "\n".join(lines)
+    header = f'Signature keyId="{caller.key_id}",algorithm="rsa-sha256",headers="{" ".join(names)}",signature="{sign(text)}"'
+    sent = {name: values[name.replace("-", "_")] for name in names if name != "(request-target)"}
+    return {"Authorization": header, **sent}
+
+
+def test_a_signature_over_the_request_line_holds_for_that_request_alone(newcomer: Caller) -> None:
+    newcomer.ok("GET", "/groups")
+    headers = signed_more(newcomer, "(request-target)", "date", request_target="get /v1/tsg/groups?a=%2F")
+    assert get(newcomer.api, headers, "/v1/tsg/groups?a=%2F").status_code == 200
+    for path in ("/v1/tsg/groups?a=/", "/v1/tsg/groups", "/v1/tsg/templates?a=%2F"):
+        assert unauthenticated(get(newcomer.api, headers, path)) == "The signature does not match."
+    assert unauthenticated(newcomer.api.request("POST", "/v1/tsg/groups?a=%2F", headers=headers))
+
+
+def test_the_body_of_a_signed_digest_can_not_be_changed(newcomer: Caller) -> None:
+    body = f'{{"group_name": "web", "template_id": "{newcomer.make_template()}"}}'
+    digest = "SHA-256=" + base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
+    headers = signed_more(newcomer, "date", "digest", digest=digest)
+    unauthenticated(newcomer.api.request("POST", "/v1/tsg/groups", headers=headers, data=body.replace("web", "wob")))
+    assert newcomer.api.request("POST", "/v1/tsg/groups", headers=headers, data=body).status_code == 201
+
+
+def test_a_stranger_must_first_sign_the_date_alone(newcomer: Caller) -> None:
+    headers = signed_more(newcomer, "(request-target)", "date", request_target="get /v1/tsg/groups")
+    assert "signs the Date alone" in unauthenticated(get(newcomer.api, headers))
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("openssl")), reason="curl and openssl are needed for the seed's function")
+def test_the_curl_function_of_the_seed_works_as_it_stands(newcomer: Caller, tmp_path: Path) -> None:
+    key_file = tmp_path / "id_rsa"
+    key_file.write_text(PAIR.private_pem)
+    script = f"{CURL_FUNCTION.replace('~/.ssh/id_rsa', str(key_file))}\ntsg /v1/tsg/templates"
+    environment = {**os.environ, "TSG_URL": newcomer.api.url, "TRITON_ACCOUNT": newcomer.login, "TRITON_KEY_ID": PAIR.fingerprint}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("HTTP/1.1 200 OK")
+    assert done.stdout.rstrip().endswith("[]")
+
+
+# Refusals
+
+
+def test_a_request_must_be_signed(tsg: Caller) -> None:
+    signed = tsg.signed()
+    for headers in ({}, {"Date": signed["Date"]}, {"Authorization": signed["Authorization"]}):
+        assert unauthenticated(get(tsg.api, headers)) == "Requests must be signed: they need a Date and an Authorization header."
+
+
+KEY_ID = f"/account-1/keys/{PAIR.fingerprint}"
+GOOD = base64.b64encode(b"x" * 256).decode()
+
+
+STRANGE_KEY_IDS = (
+    *("", "/", "//keys/", "x", "/ab/keys/x", "/abc/keys/", "/abc/key/x", "/abc/users/ab/keys/x", "/abc/users/keys/x", "/a/b/c/d/e/f"),
+    *("/../keys/x", "/abc/keys/x/y", "/ab c/keys/x", "/abc/keys/a b", "%2fabc%2fkeys%2fx", "/my/keys/x"),
+)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("Signature", "Signature ", "Basic YTpi", "Bearer x", "signature", "x", ",", "=", '"', "Signature ,,,", 'Signature keyId="'),
+        f"Signature {GOOD}",
+        f'Signature keyId="{KEY_ID}"',
+        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="date"',
+        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="date" ',
+        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="date" not~base64',
+        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="date" A',
+        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="date",signature=""',
+        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="date",signature="{GOOD}" {GOOD}',
+        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",algorithm="rsa-sha256",headers="date" {GOOD}',
+        f'Signature keyId="{KEY_ID}",headers="date" {GOOD}',
+        f'Signature algorithm="rsa-sha256",headers="date" {GOOD}',
+        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="" {GOOD}',
+        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="host" {GOOD}',
+        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="date x-missing" {GOOD}',
+        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="(request-target) date" {GOOD}',
+        f'Signature keyId="{KEY_ID}",algorithm="md5",headers="date" {GOOD}',
+        f'Signature keyId="{KEY_ID}",algorithm="hmac-sha256",headers="date" {GOOD}',
+        f'Signature keyId="{KEY_ID}", algorithm="rsa-sha256", headers="date" {GOOD}',
+        *(f'Signature keyId="{key_id}",algorithm="rsa-sha256",headers="date" {GOOD}' for key_id in STRANGE_KEY_IDS),
+        "Signature " + "x" * 5000,
+        "Signature " + ',a="b"' * 500,
+        'Signature keyId="/äöü/keys/x",algorithm="rsa-sha256",headers="date" x'.encode("latin-1"),
+        b"\xff\xfe Signature \x80",
+    ],
+)
+def test_a_malformed_header_is_401_and_never_500(api: Api, header: str | bytes) -> None:
+    unauthenticated(get(api, {"Date": now(), "Authorization": header}))
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        *("", "x", "now", "0", "-1", "1" * 400, "2026", "2026-01-01", "2026-02-30T00:00:00Z", "2026-01-01T00:00:00", "NaN", ","),
+        *("Mon, 32 Jan 2026 00:00:00 GMT", "Mon, 01 Jan 0000 00:00:00 GMT", "Mon, 01 Jan 99999 00:00:00 GMT"),
+        *("Fri, 01 Jan 0001 00:00:00 +1400", "9999-12-31T23:59:59-14:00", "\xe4".encode("latin-1")),
+    ],
+)
+def test_a_date_that_is_none_is_401_and_never_500(tsg: Caller, date: str | bytes) -> None:
+    text = date.decode("latin-1") if isinstance(date, bytes) else date
+    for form in FORMS.values():
+        headers = form(tsg.key_id, text)
+        unauthenticated(get(tsg.api, {**headers, "Date": date}))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("ahead", "status"), [(-310, 401), (310, 401), (-86400 * 365, 401), (-280, 200), (280, 200)])
+def test_a_date_may_be_300_seconds_off(newcomer: Caller, form: str, ahead: float, status: int) -> None:
+    for _ in range(2):
+        answer = get(newcomer.api, FORMS[form](newcomer.key_id, now(ahead)))
+        assert answer.status_code == status
+        newcomer.ok("GET", "/groups")
+    if status == 401:
+        assert "set your clock" in unauthenticated(answer)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_signature_over_something_else_is_401(newcomer: Caller, *, known: bool) -> None:
+    if known:
+        newcomer.ok("GET", "/groups")
+    good, date = newcomer.signed(), now(5)
+    unauthenticated(get(newcomer.api, {**good, "Date": date}))
+    # The lines of one form are not those of the other.
+    swapped = f'Signature keyId="{newcomer.key_id}",algorithm="rsa-sha256",headers="date" {sign(f"date: {date}")}'
+    unauthenticated(get(newcomer.api, {"Date": date, "Authorization": swapped}))
+    swapped = f'Signature keyId="{newcomer.key_id}",algorithm="rsa-sha256",headers="date",signature="{sign(date)}"'
+    unauthenticated(get(newcomer.api, {"Date": date, "Authorization": swapped}))
+    # Nor is a signature with one digest one with another.
+    other = good["Authorization"].replace("rsa-sha256", "rsa-sha512")
+    unauthenticated(get(newcomer.api, {**good, "Authorization": other}))
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_nobody_calls_as_another_account(newcomer: Caller, *, known: bool) -> None:
+    api = newcomer.api
+    attacker = Caller(api, api.sim.cloud.add_account(f"{newcomer.login}-x", [OTHER.public_line], uuid=str(uuid.uuid4())), pair=OTHER)
+    api.enable(attacker.triton)
+    attacker.ok("GET", "/groups")
+    if known:
+        newcomer.make_group(3)
+    unauthenticated(get(api, legacy(f"/{newcomer.login}/keys/{OTHER.fingerprint}", now(), pair=OTHER)))
+    unauthenticated(get(api, legacy(newcomer.key_id, now(), pair=OTHER)))
+
+
+def test_a_key_or_an_account_that_cloudapi_does_not_know_is_401(newcomer: Caller) -> None:
+    unauthenticated(get(newcomer.api, legacy(f"/{newcomer.login}/keys/{OTHER.fingerprint}", now(), pair=OTHER)))
+    unauthenticated(get(newcomer.api, legacy(f"/nobody-at-all/keys/{PAIR.fingerprint}", now())))
+
+
+def test_a_key_that_was_removed_is_believed_for_its_time_and_no_longer(newcomer: Caller) -> None:
+    newcomer.ok("GET", "/groups")
+    newcomer.triton.keys.remove(PAIR.fingerprint)
+    newcomer.ok("GET", "/groups")
+    newcomer.api.clock.ahead += 301
+    unauthenticated(newcomer("GET", "/groups"))
+
+
+def test_every_route_wants_a_signature(api: Api) -> None:
+    group = f"/v1/tsg/groups/{uuid.uuid4()}"
+    for method, path in (
+        *(("GET", "/v1/tsg/templates"), ("POST", "/v1/tsg/templates"), ("GET", f"/v1/tsg/templates/{uuid.uuid4()}")),
+        *(
+            ("DELETE", f"/v1/tsg/templates/{uuid.uuid4()}"),
+            ("GET", "/v1/tsg/groups"),
+            ("POST", "/v1/tsg/groups"),
+            ("PUT", "/v1/tsg/groups"),
+        ),
+        *((method, group) for method in ("GET", "PUT", "DELETE")),
+        *(("PUT", f"{group}/increment"), ("PUT", f"{group}/decrement"), ("GET", f"{group}/instances"), ("GET", f"{group}/")),
+    ):
+        unauthenticated(api.request(method, path))
+
+
+# CloudAPI in the way
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"down": True},
+        {"bad_json": True},
+        *({"error_share": 1.0, "error_status": status} for status in (500, 502, 503, 429)),
+        {"error_share": 1.0, "error_endpoints": ["GetKey"]},
+        {"lost_answer_share": 1.0, "lost_answer_endpoints": ["GetAccount"]},
+    ],
+)
+def test_a_first_request_while_cloudapi_is_away_is_503_and_not_401(make_api: Callable[..., Api], knobs: dict[str, Any]) -> None:
+    api = make_api()
+    account = api.new_triton()
+    api.enable(account)
+    api.sim.knobs.turn(knobs)
+    answer = Caller(api, account)("GET", "/groups")
+    error(answer, 503, "ServiceUnavailable")
+    assert "WWW-Authenticate" not in answer.headers
+    api.sim.knobs.turn({"down": False, "bad_json": False, "error_share": 0.0, "lost_answer_share": 0.0})
+    assert Caller(api, account).ok("GET", "/groups") == []
+
+
+def test_a_cloudapi_that_is_not_there_is_503(make_api: Callable[..., Api]) -> None:
+    api = make_api()
+    account = api.new_triton()
+    api.enable(account)
+    api.sim.close()
+    error(Caller(api, account)("GET", "/groups"), 503, "ServiceUnavailable")
+
+
+def test_a_known_key_needs_no_cloudapi_until_its_time_is_up(make_api: Callable[..., Api]) -> None:
+    api = make_api()
+    tsg = api.new_account()
+    tsg.ok("GET", "/groups")
+    api.sim.knobs.turn({"down": True})
+    asked = api.sim.cloud.counters.to_json()["requests"]
+    api.clock.ahead += 290
+    tsg.ok("GET", "/groups")
+    assert api.sim.cloud.counters.to_json()["requests"] == asked
+    api.clock.ahead += 20
+    error(tsg("GET", "/groups"), 503, "ServiceUnavailable")
+
+
+# The whitelist
+
+
+def test_an_account_that_is_not_enabled_is_403(api: Api) -> None:
+    account = api.new_triton()
+    answer = Caller(api, account)("GET", "/groups")
+    assert f"account {account.login} is not enabled for this service" in error(answer, 403, "NotAuthorized")["message"]
+    assert not api.sql("SELECT 1 FROM tsg_accounts WHERE triton_uuid = :uuid", uuid=account.id)
+    assert not management_keys(account)
+
+
+def test_the_sql_of_the_seed_enables_an_account(make_api: Callable[..., Api]) -> None:
+    api = make_api()
+    demo = api.sim.cloud.add_account("demouser", [PAIR.public_line], uuid="d82a1f04-b9f6-4075-998f-af20e3d49de6")
+    assert Caller(api, demo)("GET", "/groups").status_code == 403
+    api.sql(
+        "INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, updated_at) "
+        "VALUES ('demouser', 'd82a1f04-b9f6-4075-998f-af20e3d49de6', NOW(), NOW());"
+    )
+    assert Caller(api, demo).make_group(3)["capacity"] == 3
+    enrolled_once(api, demo)
+
+
+def test_without_the_whitelist_everybody_is_let_in(make_api: Callable[..., Api]) -> None:
+    api = make_api(whitelist=False)
+    account = api.new_triton()
+    tsg = Caller(api, account)
+    assert together(8, lambda _number: tsg("GET", "/groups").status_code) == [200] * 8
+    assert api.sql("SELECT account_name, archived FROM tsg_accounts WHERE triton_uuid = :uuid", uuid=account.id) == [(account.login, False)]
+    enrolled_once(api, account)
+
+
+def test_without_the_whitelist_a_bad_signature_is_still_401(make_api: Callable[..., Api]) -> None:
+    api = make_api(whitelist=False)
+    account = api.new_triton()
+    unauthenticated(get(api, legacy(f"/{account.login}/keys/{PAIR.fingerprint}", now(), pair=OTHER)))
+    assert api.sql("SELECT 1 FROM tsg_accounts") == []
+
+
+@pytest.mark.parametrize("whitelist", [True, False])
+def test_an_account_that_was_disabled_is_403(make_api: Callable[..., Api], *, whitelist: bool) -> None:
+    api = make_api(whitelist=whitelist)
+    tsg = api.new_account()
+    tsg.ok("GET", "/groups")
+    api.sql("UPDATE tsg_accounts SET archived = true")
+    api.clock.ahead += 6  # the account's row is taken as read for 5 seconds
+    for _ in range(2):
+        assert "is not enabled" in error(tsg("GET", "/groups"), 403, "NotAuthorized")["message"]
+    assert len(api.sql("SELECT 1 FROM tsg_accounts")) == 1
+    api.sql("UPDATE tsg_accounts SET archived = false")
+    assert tsg.ok("GET", "/groups") == []
+
+
+def test_an_account_that_triton_disabled_is_403(newcomer: Caller) -> None:
+    newcomer.triton.disabled = True
+    error(newcomer("GET", "/groups"), 403, "NotAuthorized")
+
+
+def test_an_account_is_its_uuid_and_its_name_follows(api: Api) -> None:
+    account = api.new_triton()
+    api.enable(account, login="name-of-yesterday")
+    Caller(api, account).ok("GET", "/groups")
+    assert api.sql("SELECT account_name FROM tsg_accounts WHERE triton_uuid = :uuid", uuid=account.id) == [(account.login,)]
+
+
+# Sub-users
+
+
+def test_a_sub_user_is_its_account(api: Api) -> None:
+    account = api.new_triton(users={"robin": [f"{OTHER.public_line} robin"]})
+    api.enable(account)
+    owner, robin = Caller(api, account), Caller(api, account, user="robin", pair=OTHER)
+    group = owner.make_group(3)
+    for headers in (legacy(robin.key_id, now(), pair=OTHER), modern(robin.key_id, now(), pair=OTHER)):
+        assert get(api, headers).json() == [group]
+    unauthenticated(get(api, legacy(robin.key_id, now(), pair=PAIR)))
+    unauthenticated(get(api, legacy(f"/{account.login}/users/robin/keys/{PAIR.fingerprint}", now())))
+    unauthenticated(get(api, legacy(f"/{account.login}/users/marian/keys/{OTHER.fingerprint}", now(), pair=OTHER)))
+    unauthenticated(get(api, legacy(f"/{account.login}/keys/{OTHER.fingerprint}", now(), pair=OTHER)))
+
+
+def test_a_sub_user_may_be_the_first_to_call(api: Api) -> None:
+    account = api.new_triton(users={"robin": [OTHER.public_line]})
+    api.enable(account)
+    assert Caller(api, account, user="robin", pair=OTHER).ok("GET", "/groups") == []
+    enrolled_once(api, account)
+
+
+def test_a_sub_user_that_may_do_nothing_is_403(api: Api) -> None:
+    account = api.new_triton(users={"robin": [OTHER.public_line]})
+    api.enable(account)
+    account.users[0].authorized = False
+    error(Caller(api, account, user="robin", pair=OTHER)("GET", "/groups"), 403, "NotAuthorized")
+
+
+# The management key
+
+
+def test_ten_first_requests_at_once_make_one_key(newcomer: Caller) -> None:
+    assert together(10, lambda _number: newcomer("GET", "/groups").status_code) == [200] * 10
+    enrolled_once(newcomer.api, newcomer.triton)
+    assert newcomer.api.sim.cloud.counters.to_json()["by_endpoint"]["CreateKey"].get("409") is None
+
+
+def test_first_requests_to_two_processes_at_once_make_one_key(make_api: Callable[..., Api]) -> None:
+    one = make_api()
+    two = make_api(database=one.db, simulator=one.sim)
+    account = one.new_triton()
+    one.enable(account)
+    callers = [Caller(one, account), Caller(two, account)]
+    assert together(10, lambda number: callers[number % 2]("GET", "/groups").status_code) == [200] * 10
+    enrolled_once(one, account)
+
+
+def test_the_key_is_sealed_in_the_database(newcomer: Caller) -> None:
+    newcomer.ok("GET", "/groups")
+    (row,) = key_rows(newcomer.api, newcomer.triton)
+    assert re.fullmatch(r"v1\.[0-9a-f]{8}\.[A-Za-z0-9+/=]+", row.material)
+    assert "PRIVATE" not in row.material
+    pair = keys.of_pem(newcomer.api.sealer.open(row.material, row=str(row.id)))
+    assert pair.fingerprint == row.fingerprint
+    assert b"PRIVATE" not in base64.b64decode(row.material.split(".")[2])
+
+
+def test_a_second_request_makes_no_second_key(newcomer: Caller) -> None:
+    for _ in range(3):
+        newcomer.ok("GET", "/groups")
+        newcomer.api.clock.ahead += 301
+    enrolled_once(newcomer.api, newcomer.triton)
+
+
+def test_a_key_of_that_name_in_cloudapi_that_is_not_ours_is_409(newcomer: Caller) -> None:
+    newcomer.triton.keys.add(f"{OTHER.public_line} other", KEY_NAME)
+    for _ in range(2):
+        told = error(newcomer("GET", "/groups"), 409, "Conflict")["message"]
+        assert f"triton key delete {KEY_NAME}" in told
+    assert key_rows(newcomer.api, newcomer.triton) == []
+    newcomer.triton.keys.remove(KEY_NAME)
+    newcomer.ok("GET", "/groups")
+    enrolled_once(newcomer.api, newcomer.triton)
+
+
+def store_key(caller: Caller, pair: KeyPair, *, registered: bool = False) -> None:
+    """Give an account a management key that CloudAPI has not got."""
+    api, key_id = caller.api, str(uuid.uuid4())
+    values = {"name": KEY_NAME, "fingerprint": pair.fingerprint, "material": api.sealer.seal(pair.private_pem, row=key_id)}
+    assert api.db.transact(lambda connection: accounts.give_key(connection, caller.id, key_id=key_id, **values))
+    if registered:
+        api.db.transact(lambda connection: accounts.mark_registered(connection, key_id, registered=True))
+
+
+def test_two_different_keys_of_that_name_are_409(newcomer: Caller) -> None:
+    store_key(newcomer, OTHER)
+    theirs = newcomer.triton.keys.add(f"{keys.generate().public_line} theirs", KEY_NAME)
+    told = error(newcomer("GET", "/groups"), 409, "Conflict")["message"]
+    assert theirs.fingerprint in told
+    assert OTHER.fingerprint in told
+    newcomer.triton.keys.remove(KEY_NAME)
+    newcomer.ok("GET", "/groups")
+    assert management_keys(newcomer.triton) == [OTHER.fingerprint]
+    enrolled_once(newcomer.api, newcomer.triton)
+
+
+def test_a_key_that_is_here_and_not_in_cloudapi_is_registered_again(newcomer: Caller) -> None:
+    store_key(newcomer, OTHER)
+    newcomer.ok("GET", "/groups")
+    assert management_keys(newcomer.triton) == [OTHER.fingerprint]
+    enrolled_once(newcomer.api, newcomer.triton)
+
+
+def test_a_key_that_cloudapi_has_lost_is_registered_again_once_a_worker_has_noted_that(newcomer: Caller) -> None:
+    newcomer.ok("GET", "/groups")
+    ((fingerprint,),) = [[key.fingerprint] for key in newcomer.triton.keys if key.name == KEY_NAME]
+    newcomer.triton.keys.remove(KEY_NAME)
+    (row,) = key_rows(newcomer.api, newcomer.triton)
+    newcomer.api.db.transact(lambda connection: accounts.mark_registered(connection, str(row.id), registered=False))
+    newcomer.api.clock.ahead += 6
+    newcomer.ok("GET", "/groups")
+    newcomer.ok("GET", "/groups")
+    assert management_keys(newcomer.triton) == [fingerprint]
+    enrolled_once(newcomer.api, newcomer.triton)
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"error_share": 1.0, "error_endpoints": ["CreateKey"]},
+        {"lost_answers_next": 1, "lost_answer_endpoints": ["CreateKey"]},
+        {"read_only": True},
+    ],
+)
+def test_a_key_that_could_not_be_put_into_cloudapi_is_put_there_by_the_next_request(
+    make_api: Callable[..., Api], knobs: dict[str, Any]
+) -> None:
+    api = make_api()
+    account = api.new_triton()
+    api.enable(account)
+    api.sim.knobs.turn(knobs)
+    error(Caller(api, account)("GET", "/groups"), 503, "ServiceUnavailable")
+    api.sim.knobs.turn({"error_share": 0.0, "read_only": False})
+    assert Caller(api, account).ok("GET", "/groups") == []
+    enrolled_once(api, account)
+
+
+# Development mode
+
+
+def test_in_development_mode_every_request_is_the_seeded_accounts(make_api: Callable[..., Api]) -> None:
+    api = make_api(dev_mode=True)
+    for headers in ({}, {"Authorization": "nonsense"}, {"Date": "never"}, legacy("/somebody/keys/x", now(-10_000))):
+        assert get(api, headers).json() == []
+    made = api.request(
+        "POST", "/v1/tsg/templates", json={"template_name": "a", "package": str(uuid.uuid4()), "image_id": str(uuid.uuid4())}
+    )
+    assert made.status_code == 201
+    assert api.sql("SELECT account_id::text FROM tsg_templates") == [("6f873d02-172c-418f-8416-4da2b50d5c53",)]
+    assert api.sim.cloud.counters.to_json()["requests"] == 0
