@@ -6,7 +6,6 @@ waits for them: a thread of its own delivers them.
 
 import queue
 import threading
-import time
 from collections.abc import Sequence
 
 import redis
@@ -51,6 +50,7 @@ class Bell:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._waiting: queue.Queue[tuple[str, str] | None] = queue.Queue(WAITING)
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._deliver, name="bell", daemon=True)
         self._thread.start()
 
@@ -62,7 +62,8 @@ class Bell:
             _log.warning("bell_dropped", actor=actor, subject=subject)
 
     def close(self) -> None:
-        """Deliver what is waiting, for a second at most."""
+        """Deliver what is waiting, for a second at most; nothing of it when Redis is away."""
+        self._closing.set()
         try:
             self._waiting.put(None, timeout=1)
         except queue.Full:
@@ -76,4 +77,5 @@ class Bell:
                 send(self._broker, actor, subject)
             except redis.RedisError as error:
                 _log.warning("bell_not_heard", actor=actor, subject=subject, error=str(error))
-                time.sleep(PAUSE)
+                if self._closing.wait(PAUSE):
+                    return
