@@ -1,0 +1,174 @@
+"""Bells: heard when Redis is there, missed by nobody when it is not."""
+
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import dramatiq
+import pytest
+import redis
+from dramatiq import Message, Worker
+from dramatiq.broker import Broker
+
+from dev.processes import free_port, wait_for
+from dev.services import Valkey, scratch
+from shared.queue import CONVERGE, MAX_AGE_MS, PAUSE, REMOVE_JOB, SUBMIT_JOB, WAITING, Bell, make_broker, send
+from tsg_workers import actors
+
+#: What was heard: the actor and its subject.
+Heard = queue.Queue[tuple[str, str]]
+#: Seconds that ringing may take, however often: nothing in it waits for anything.
+AT_ONCE = 2.0
+
+
+@pytest.fixture
+def redis_url(valkey: Valkey) -> str:
+    """A database of Redis that nobody else uses, empty."""
+    url = valkey.url.replace("db=0", "db=7")
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@contextmanager
+def listening(redis_url: str) -> Iterator[Heard]:
+    """A worker with the three actors, each of which only tells that it was rung."""
+    heard: Heard = queue.Queue()
+    broker = actors.connect(redis_url)
+
+    def teller(name: str) -> Callable[[str], None]:
+        return lambda subject: heard.put((name, subject))
+
+    for name in (CONVERGE, SUBMIT_JOB, REMOVE_JOB):
+        dramatiq.Actor(teller(name), broker=broker, actor_name=name, queue_name=name, priority=0, options={})
+    broker.emit_after("process_boot")
+    worker = Worker(broker, worker_threads=1, worker_timeout=20)
+    worker.start()
+    try:
+        yield heard
+    finally:
+        worker.stop(timeout=5000)
+        broker.close()
+
+
+@contextmanager
+def bell_of(broker: Broker) -> Iterator[Bell]:
+    bell = Bell(broker)
+    try:
+        yield bell
+    finally:
+        bell.close()
+        broker.close()
+
+
+def waiting(redis_url: str, name: str = CONVERGE) -> int:
+    with redis.Redis.from_url(redis_url) as client:
+        return int(client.llen(f"dramatiq:{name}"))
+
+
+@pytest.mark.parametrize("name", [CONVERGE, SUBMIT_JOB, REMOVE_JOB])
+def test_a_bell_is_heard_by_its_actor(redis_url: str, name: str) -> None:
+    with listening(redis_url) as heard, bell_of(make_broker(redis_url)) as bell:
+        bell.ring(name, "some-id")
+        assert heard.get(timeout=20) == (name, "some-id")
+
+
+def test_bells_are_heard_in_the_order_in_which_they_were_rung(redis_url: str) -> None:
+    with bell_of(make_broker(redis_url)) as bell:
+        for number in range(50):
+            bell.ring(CONVERGE, f"account-{number}")
+        assert wait_for(lambda: waiting(redis_url) == 50, seconds=20)
+    with listening(redis_url) as heard:
+        assert [heard.get(timeout=20)[1] for _ in range(50)] == [f"account-{number}" for number in range(50)]
+
+
+def test_a_bell_that_nobody_has_heard_for_a_minute_is_not_heard_any_more(redis_url: str) -> None:
+    broker = make_broker(redis_url)
+    broker.declare_queue(CONVERGE)
+    long_ago = int(time.time() * 1000) - MAX_AGE_MS - 1
+    broker.enqueue(
+        Message(queue_name=CONVERGE, actor_name=CONVERGE, args=("old",), kwargs={}, options={}, message_timestamp=long_ago),
+    )
+    send(broker, CONVERGE, "new")
+    with listening(redis_url) as heard:
+        assert heard.get(timeout=20) == (CONVERGE, "new")
+        assert heard.empty()
+    broker.close()
+
+
+def test_closing_delivers_what_is_waiting(redis_url: str) -> None:
+    with bell_of(make_broker(redis_url)) as bell:
+        for number in range(20):
+            bell.ring(CONVERGE, f"account-{number}")
+    assert waiting(redis_url) == 20
+
+
+# Without Redis
+
+
+def test_without_redis_sending_fails_at_once_and_ringing_does_not_fail() -> None:
+    broker = make_broker(f"redis://127.0.0.1:{free_port()}/0")
+    began = time.monotonic()
+    with pytest.raises(redis.ConnectionError):
+        send(broker, CONVERGE, "some-id")
+    with bell_of(broker) as bell:
+        for number in range(1000):
+            bell.ring(CONVERGE, f"account-{number}")
+        assert time.monotonic() - began < AT_ONCE
+
+
+def test_a_redis_that_does_not_answer_keeps_nobody_waiting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        broker = make_broker(f"redis://127.0.0.1:{mute.getsockname()[1]}/0")
+        began = time.monotonic()
+        with bell_of(broker) as bell:
+            for number in range(WAITING + 100):
+                bell.ring(CONVERGE, f"account-{number}")
+            assert time.monotonic() - began < AT_ONCE, "more bells than may wait are dropped, and not waited for"
+        assert time.monotonic() - began < AT_ONCE + 2, "closing waits for a second at most"
+
+
+def test_bells_are_heard_again_when_redis_is_back() -> None:
+    with (
+        scratch() as directory,
+        Valkey(directory / "valkey") as server,
+        listening(server.url) as heard,
+        bell_of(make_broker(server.url)) as bell,
+    ):
+        bell.ring(CONVERGE, "before")
+        assert heard.get(timeout=20) == (CONVERGE, "before")
+        server.kill()
+        bell.ring(CONVERGE, "while it was away")
+        server.start()
+        bell.ring(CONVERGE, "after")
+        last = ""
+        while last != "after":
+            _, last = heard.get(timeout=30)
+
+
+def test_closing_does_not_wait_for_a_redis_that_is_away() -> None:
+    before = threading.active_count()
+    with bell_of(make_broker(f"redis://127.0.0.1:{free_port()}/0")) as bell:
+        for number in range(100):
+            bell.ring(CONVERGE, f"account-{number}")
+        began = time.monotonic()
+    assert time.monotonic() - began < PAUSE
+    assert threading.active_count() == before, "nobody is left who would go on trying"
+
+
+def test_redis_is_left_in_peace_for_a_while_after_it_could_not_be_reached() -> None:
+    """One try for each pause, and not one for each bell."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        door.settimeout(20)
+        with bell_of(make_broker(f"redis://127.0.0.1:{door.getsockname()[1]}/0")) as bell:
+            for number in range(100):
+                bell.ring(CONVERGE, f"account-{number}")
+            tries = []
+            for _ in range(2):
+                connection, _address = door.accept()
+                tries.append(time.monotonic())
+                connection.close()
+            assert tries[1] - tries[0] >= PAUSE * 0.9
