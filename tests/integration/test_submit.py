@@ -1,0 +1,202 @@
+"""Groups and their Nomad jobs, against the simulator of Nomad over real HTTP."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.nomad.simulator import Simulator as NomadSimulator
+from dev.processes import free_port, wait_for
+from shared import jobs
+from shared.groups import Group
+from shared.nomad import Access, Denied, Nomad, Rejected, Unavailable
+from tests.integration.conftest import World
+from tsg_workers.jobspec import Shape
+from tsg_workers.submit import Submitter
+
+SHAPE = Shape(
+    datacenter="us-east-1", role="automater", driver="raw_exec", command="/bin/true", image="", artifact="", config="", cpu=100, memory=128
+)
+
+
+def statuses(work: "Submitting", job_id: str) -> list[str]:
+    """The states of a job's runs."""
+    return [child["Status"] for child in work.nomad.children(job_id)]
+
+
+@pytest.fixture
+def nomad() -> Iterator[NomadSimulator]:
+    with NomadSimulator() as simulator:
+        yield simulator
+
+
+class Submitting:
+    """A submitter, and what is to be seen of its work."""
+
+    def __init__(self, world: World, address: str, shape: Shape = SHAPE, token: str = "") -> None:
+        self.world = world
+        self.nomad = Nomad(Access(address, token=token))
+        self.submitter = Submitter(world.db, self.nomad, shape, actor="test")
+
+    def job_id(self, group: Group) -> str:
+        return self.world.sql("SELECT job_id FROM tsg_groups WHERE id = :id", id=group.id)[0][0]
+
+    def row(self, group: Group) -> Any:
+        return self.world.sql(
+            "SELECT job_generation, generation, job_failures, job_check_at > now() AS later FROM tsg_groups WHERE id = :id", id=group.id
+        )[0]
+
+    def told(self, group: Group) -> list[tuple[str, str]]:
+        rows = self.world.sql("SELECT kind, description FROM tsg_activities WHERE group_id = :id ORDER BY at", id=group.id)
+        return [(kind, description) for kind, description in rows]
+
+
+def test_a_group_is_submitted_and_run_once_for_each_change(world: World, nomad: NomadSimulator) -> None:
+    work = Submitting(world, nomad.url)
+    group = world.make_group(3)
+    for _ in range(3):
+        work.submitter.submit(group.id)
+    counted = nomad.cluster.counters.to_json()["by_job"][work.job_id(group)]
+    assert (counted["registers"], counted["changes"], counted["forces"]) == (3, 1, 1)
+    world.resize(group, 5)
+    work.submitter.submit(group.id)
+    counted = nomad.cluster.counters.to_json()["by_job"][work.job_id(group)]
+    assert (counted["changes"], counted["forces"]) == (1, 2), "another capacity is no other job"
+    assert tuple(work.row(group)) == (2, 2, 0, True)
+    assert [kind for kind, _ in work.told(group)] == ["TSG_JOB_SUBMIT"] * 2
+
+
+def test_a_job_that_was_removed_or_edited_is_put_right_without_a_run(world: World, nomad: NomadSimulator) -> None:
+    work = Submitting(world, nomad.url)
+    group = world.make_group(1)
+    work.submitter.submit(group.id)
+    job_id = work.job_id(group)
+    work.nomad.deregister(job_id)
+    work.submitter.submit(group.id)
+    right = work.nomad.read(job_id)
+    assert right is not None
+    work.nomad.register({**right, "Meta": {"group_id": "another"}})
+    work.submitter.submit(group.id)
+    assert work.nomad.read(job_id)["Meta"]["group_id"] == group.id
+    assert nomad.cluster.counters.to_json()["by_job"][job_id]["forces"] == 1
+
+
+def test_the_job_of_an_emptied_group_goes_with_its_runs(world: World, nomad: NomadSimulator) -> None:
+    work = Submitting(world, nomad.url)
+    group = world.make_group(0)
+    work.submitter.submit(group.id)
+    job_id = work.job_id(group)
+    assert wait_for(lambda: statuses(work, job_id) == ["dead"], seconds=10)
+    world.delete(group)
+    world.settle()
+    work.submitter.remove(group.id)
+    assert work.nomad.read(job_id) is None
+    assert work.nomad.children(job_id) == []
+    assert work.job_id(group) is None
+    assert work.told(group)[-1] == ("TSG_JOB_REMOVE", f"job {job_id} was removed")
+
+
+def test_a_run_under_way_is_let_finish_before_the_job_is_forgotten(world: World, nomad: NomadSimulator, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    program = tmp_path / "scale"
+    program.write_text(f"#!/bin/sh\nwhile [ ! -e {done} ]; do sleep 0.05; done\n")
+    program.chmod(0o755)
+    work = Submitting(world, nomad.url, SHAPE._replace(command=str(program)))
+    group = world.make_group(0)
+    work.submitter.submit(group.id)
+    job_id = work.job_id(group)
+    assert wait_for(lambda: statuses(work, job_id) == ["running"], seconds=10)
+    world.delete(group)
+    world.settle()
+    work.submitter.remove(group.id)
+    assert work.nomad.read(job_id) is None, "it starts no more runs"
+    assert statuses(work, job_id) == ["running"]
+    assert work.job_id(group) == job_id
+    done.touch()
+    assert wait_for(lambda: statuses(work, job_id) == ["dead"], seconds=10)
+    work.submitter.remove(group.id)
+    assert work.job_id(group) is None
+    assert statuses(work, job_id) == []
+
+
+def test_a_group_of_a_reused_name_has_a_job_of_its_own(world: World, nomad: NomadSimulator) -> None:
+    work = Submitting(world, nomad.url)
+    old = world.make_group(0, name="phoenix")
+    work.submitter.submit(old.id)
+    world.delete(old)
+    new = world.make_group(0, name="phoenix")
+    work.submitter.submit(new.id)
+    assert work.job_id(new) == f"{work.job_id(old)}_{new.id[:8]}"
+    assert work.nomad.read(work.job_id(new))["Meta"]["group_id"] == new.id
+    assert work.nomad.read(work.job_id(old))["Meta"]["group_id"] == old.id
+
+
+def test_a_refused_token_is_told_once_and_tried_again_later(world: World) -> None:
+    with NomadSimulator(token="secret") as nomad:
+        work = Submitting(world, nomad.url, token="wrong")
+        group = world.make_group(1)
+        work.submitter.submit(group.id)
+        work.submitter.submit(group.id)
+        ((kind, description),) = work.told(group)
+        assert kind == "TSG_JOB_SUBMIT_ERROR"
+        assert "403" in description
+        assert "Permission denied" in description
+        assert "wrong" not in description
+        assert tuple(work.row(group)) == (0, 1, 2, True)
+        with pytest.raises(Denied):
+            work.nomad.validate({"ID": "x"})
+        Submitting(world, nomad.url, token="secret").submitter.submit(group.id)
+        assert tuple(work.row(group)) == (1, 1, 0, True)
+
+
+def test_an_invalid_job_is_told_in_nomads_words(world: World, nomad: NomadSimulator) -> None:
+    work = Submitting(world, nomad.url, SHAPE._replace(datacenter=""))
+    group = world.make_group(1)
+    nomad.knobs.turn({"refuse_validate": "Task group scale validation failed"})
+    work.submitter.submit(group.id)
+    assert work.told(group) == [("TSG_JOB_SUBMIT_ERROR", "Task group scale validation failed; Job datacenter must be non-empty string")]
+    assert work.nomad.read(work.job_id(group)) is None
+
+
+def test_a_datacenter_without_a_node_is_told(world: World, nomad: NomadSimulator) -> None:
+    work = Submitting(world, nomad.url, SHAPE._replace(datacenter="mars"))
+    group = world.make_group(1)
+    work.submitter.submit(group.id)
+    assert ("TSG_JOB_SUBMIT_ERROR", "Nomad has no node for the job: no node in datacenter mars") in work.told(group)
+    assert tuple(work.row(group)) == (1, 1, 0, True)
+
+
+def test_a_nomad_that_is_away_or_leaderless_is_waited_for(world: World, nomad: NomadSimulator) -> None:
+    away = Submitting(world, f"http://127.0.0.1:{free_port()}")
+    group = world.make_group(1)
+    away.submitter.submit(group.id)
+    assert tuple(away.row(group)) == (0, 1, 1, True)
+    work = Submitting(world, nomad.url)
+    nomad.knobs.turn({"no_leader": True})
+    with pytest.raises(Unavailable):
+        work.nomad.leader()
+    work.submitter.submit(group.id)
+    assert tuple(work.row(group)) == (0, 1, 2, True)
+    nomad.knobs.turn({"no_leader": False})
+    work.submitter.submit(group.id)
+    assert tuple(work.row(group)) == (1, 1, 0, True)
+
+
+def test_two_at_once_are_one(world: World, nomad: NomadSimulator) -> None:
+    work = Submitting(world, nomad.url)
+    group = world.make_group(1)
+    with world.db.read() as connection:
+        assert jobs.claim(connection, group.id) is not None
+    work.submitter.submit(group.id)
+    assert work.job_id(group) is None, "another has the group's job in hand"
+
+
+def test_unknown_jobs_are_refused_where_they_must_be_and_gone_where_they_may(nomad: NomadSimulator) -> None:
+    client = Nomad(Access(nomad.url))
+    assert client.read("nobody's") is None
+    assert client.children("nobody's") == []
+    client.deregister("nobody's")
+    with pytest.raises(Rejected, match="not found"):
+        client.force("nobody's")
+    client.close()
