@@ -257,6 +257,17 @@ def test_a_change_to_a_template_that_is_not_there_is_422(tsg: Caller, stranger: 
     assert tsg.ok("GET", "/groups") == [group]
 
 
+def test_no_group_changes_to_a_template_that_goes_at_the_same_time(tsg: Caller) -> None:
+    group = tsg.make_group(3)
+    outcomes = []
+    for _ in range(15):
+        template_id = tsg.make_template()
+        body = {"group_name": group["group_name"], "template_id": template_id}
+        requests = [("DELETE", f"/templates/{template_id}", None), ("PUT", f"/groups/{group['id']}", body)]
+        outcomes.append(tuple(together(2, lambda which, requests=requests: tsg(*requests[which]).status_code)))
+    assert set(outcomes) <= {(204, 422), (409, 200)}
+
+
 def test_a_change_by_a_name_that_is_not_there_is_404(tsg: Caller, stranger: Caller) -> None:
     theirs = stranger.make_group(3)
     body = {"group_name": theirs["group_name"], "template_id": tsg.make_template(), "capacity": 8}
@@ -266,8 +277,8 @@ def test_a_change_by_a_name_that_is_not_there_is_404(tsg: Caller, stranger: Call
 
 def test_a_change_by_name_finds_the_living_group(tsg: Caller) -> None:
     old = tsg.make_group(3, group_name="web")
-    tsg.ok("DELETE", f"/groups/{old['id']}")
     body = {"group_name": "web", "template_id": old["template_id"], "capacity": 8}
+    tsg.ok("DELETE", f"/groups/{old['id']}")
     error(tsg("PUT", "/groups", body), 404, "ResourceNotFound")
     new = tsg.ok("POST", "/groups", {**body, "capacity": 1})
     assert tsg.ok("PUT", "/groups", body)["id"] == new["id"]

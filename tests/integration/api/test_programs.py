@@ -1,0 +1,222 @@
+"""`tsg-admin` and `tsg-api` as they are installed: processes with settings, logs and exit statuses."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from sqlalchemy import NullPool, create_engine, text
+
+from dev.cloudapi.simulator import Simulator
+from dev.processes import Child, wait_for
+from dev.services import Postgres, Valkey
+from shared import keys, seed
+from tests.integration.api.service import JSON, PAIR, WHITELIST, error, legacy, now, template_body
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> Iterator[str]:
+    """An empty database."""
+    name = f"programs_{uuid.uuid4().hex}"
+    postgres.create_database(name)
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def sql(url: str) -> Iterator[Callable[..., list[Any]]]:
+    engine = create_engine(url, poolclass=NullPool)
+
+    def run(statement: str, **parameters: Any) -> list[Any]:
+        with engine.begin() as connection:
+            result = connection.execute(text(statement), parameters)
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    yield run
+    engine.dispose()
+
+
+@pytest.fixture
+def environment(url: str, valkey: Valkey, simulator: Simulator) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TSG_", "NOMAD_"))}
+    settings = {"DATABASE_URL": url, "REDIS_URL": valkey.url, "TRITON_URL": simulator.url, "SECRET_KEYS": keys.make_secret_key()}
+    return clean | {f"TSG_{name}": value for name, value in settings.items()}
+
+
+@pytest.fixture
+def admin(environment: dict[str, str]) -> Callable[..., str]:
+    """Runs tsg-admin, which must succeed; what it prints."""
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run([BIN / "tsg-admin", *arguments], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def columns(sql: Callable[..., list[Any]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for table, column in sql("SELECT table_name, column_name FROM information_schema.columns WHERE table_name LIKE 'tsg_%'"):
+        found.setdefault(table, set()).add(column)
+    return found
+
+
+def test_upgrade_makes_the_tables_of_2018_under_their_names(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
+    admin("db", "upgrade")
+    found = columns(sql)
+    of_2018 = {
+        "tsg_keys": "name fingerprint material account_id updated_at",
+        "tsg_accounts": "account_name triton_uuid key_id updated_at",
+        "tsg_users": "username account_id updated_at",
+        "tsg_templates": "template_name account_id package image_id firewall_enabled networks userdata metadata tags",
+        "tsg_groups": "name template_id account_id capacity health_check_interval updated_at",
+    }
+    for table, names in of_2018.items():
+        assert {"id", "created_at", "archived", *names.split()} <= found[table]
+
+
+def test_upgrade_twice_is_once(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
+    admin("db", "upgrade")
+    before = columns(sql)
+    sql(WHITELIST, login="demouser", uuid="d82a1f04-b9f6-4075-998f-af20e3d49de6")
+    admin("db", "upgrade")
+    assert columns(sql) == before
+    assert sql("SELECT account_name FROM tsg_accounts") == [("demouser",)]
+
+
+def test_the_seeds_sql_works_on_our_tables(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
+    admin("db", "upgrade")
+    sql(
+        "INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, updated_at) "
+        "VALUES ('demouser', 'd82a1f04-b9f6-4075-998f-af20e3d49de6', NOW(), NOW());"
+    )
+    assert admin("accounts", "list") == "demouser\td82a1f04-b9f6-4075-998f-af20e3d49de6\tenabled\tno key yet\n"
+
+
+def test_seed_twice_is_once(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
+    admin("db", "upgrade")
+    for _ in range(2):
+        admin("db", "seed")
+        assert sql("SELECT id::text, account_name, triton_uuid FROM tsg_accounts") == [
+            ("6f873d02-172c-418f-8416-4da2b50d5c53", "joyent", "87307a00-ab96-4fec-8df7-1a256e49fbcc")
+        ]
+        assert sql("SELECT name, fingerprint FROM tsg_keys") == [("TSG_Management", "5a:ce:1e:1d:b0:96:78:c6:7a:f2:f8:26:e1:b3:55:79")]
+        assert sql("SELECT template_name FROM tsg_templates ORDER BY 1") == [(f"test-template-{number}",) for number in range(1, 7)]
+        groups = sql("SELECT name, capacity FROM tsg_groups ORDER BY name")
+        assert groups == [(f"test-group-{number}", capacity) for number, capacity in enumerate((3, 3, 6, 1, 3, 12), start=1)]
+
+
+def test_seeding_leaves_what_was_changed(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
+    admin("db", "upgrade")
+    admin("db", "seed")
+    sql("UPDATE tsg_groups SET capacity = 9, archived = true WHERE id = :id", id=seed.GROUPS[0][0])
+    admin("db", "seed")
+    assert sql("SELECT capacity, archived FROM tsg_groups WHERE id = :id", id=seed.GROUPS[0][0]) == [(9, True)]
+
+
+def test_an_account_added_is_whitelisted_once(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
+    admin("db", "upgrade")
+    for _ in range(2):
+        assert "is enabled" in admin("accounts", "add", "demouser", "d82a1f04-b9f6-4075-998f-af20e3d49de6")
+    assert sql("SELECT account_name, archived FROM tsg_accounts") == [("demouser", False)]
+
+
+class Served:
+    """A running `tsg-api`."""
+
+    def __init__(self, environment: dict[str, str], directory: Path, *arguments: str) -> None:
+        command = [BIN / "tsg-api", "--port=0", "--log-format=json", *arguments]
+        self.child = Child(command, log=directory / "api.log", env=environment)
+        found: list[str] = []
+
+        def listens() -> bool:
+            found[:] = re.findall(r'"url": "(http://[^"]+)"', self.child.tail(100))
+            return bool(found)
+
+        self.child.wait_until(listens)
+        self.url = found[0]
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        parsed = [json.loads(line) for line in self.child.tail(10_000).splitlines()]
+        return [line for line in parsed if line.get("event") == event]
+
+
+@pytest.fixture
+def serve(environment: dict[str, str], admin: Callable[..., str], tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    started: list[Served] = []
+
+    def start(*arguments: str, **settings: str) -> Served:
+        admin("db", "upgrade")
+        started.append(Served(environment | settings, tmp_path, *arguments))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.child.stop()
+
+
+def test_a_request_is_followed_by_its_id_through_the_log(
+    serve: Callable[..., Served], simulator: Simulator, sql: Callable[..., list[Any]]
+) -> None:
+    served = serve()
+    account = simulator.cloud.add_account("demo", [PAIR.public_line], uuid=str(uuid.uuid4()))
+    sql(WHITELIST, login="demo", uuid=account.id)
+    signed = legacy(f"/demo/keys/{PAIR.fingerprint}", now())
+    given = {**signed, "X-Request-Id": "my-request.1"}
+    body = template_body(userdata="a secret of the user")
+    assert requests.post(f"{served.url}/v1/tsg/templates", json=body, headers=given, timeout=30).status_code == 201
+    refused = requests.get(f"{served.url}/v1/tsg/templates", timeout=30)
+    assert wait_for(lambda: len(served.lines("request")) == 2, seconds=10)
+    first, second = served.lines("request")
+    assert (first["request_id"], first["method"], first["path"]) == ("my-request.1", "POST", "/v1/tsg/templates")
+    assert (first["status"], first["account"]) == (201, "demo")
+    assert (second["request_id"], second["status"], second["account"]) == (refused.headers["X-Request-Id"], 401, None)
+    told = served.child.tail(10_000)
+    for secret in (signed["Authorization"].rpartition(" ")[2], "PRIVATE KEY", "a secret of the user"):
+        assert secret not in told
+
+
+def test_settings_reach_the_app(serve: Callable[..., Served], admin: Callable[..., str], sql: Callable[..., list[Any]]) -> None:
+    served = serve(TSG_DEV_MODE="1", TSG_MAX_CAPACITY="7", TSG_HTTP_MAX_BODY="1000", TSG_SECRET_KEYS="")
+    admin("db", "seed")
+    found = requests.get(f"{served.url}/v1/tsg/groups", timeout=30)
+    assert found.headers["Content-Type"] == JSON
+    assert sorted((group["group_name"], group["capacity"]) for group in found.json()) == [
+        (f"test-group-{number}", capacity) for number, capacity in enumerate((3, 3, 6, 1, 3, 12), start=1)
+    ]
+    assert all(datetime.fromisoformat(group["created_at"]).tzinfo == UTC for group in found.json())
+    body = {"group_name": "web", "template_id": seed.TEMPLATES[0], "capacity": 8}
+    answer = requests.post(f"{served.url}/v1/tsg/groups", json=body, timeout=30)
+    assert error(answer, 422, "InvalidArgument")["message"] == "group capacity cannot be more than 7 compute instances"
+    error(requests.post(f"{served.url}/v1/tsg/groups", data=b" " * 1001, timeout=30), 413, "PayloadTooLarge")
+    group, *_ = found.json()
+    error(requests.get(f"{served.url}/v1/tsg/groups/{group['id']}/instances", timeout=30), 503, "ServiceUnavailable")
+    assert served.lines("development_mode")
+
+
+def test_the_api_ends_in_good_order_when_it_is_told_to(serve: Callable[..., Served]) -> None:
+    served = serve(TSG_DEV_MODE="1")
+    served.child.stop(signal.SIGTERM)
+    assert served.child.status == 0
+    assert served.lines("stopped")
+
+
+def test_the_api_starts_without_its_database(environment: dict[str, str], tmp_path: Path) -> None:
+    away = environment | {"TSG_DATABASE_URL": f"postgresql://postgres@/tsg?host={tmp_path}"}
+    served = Served(away | {"TSG_DEV_MODE": "1"}, tmp_path)
+    try:
+        error(requests.get(f"{served.url}/v1/tsg/groups", timeout=30), 503, "ServiceUnavailable")
+    finally:
+        served.child.stop()
