@@ -24,7 +24,9 @@ MAX_SKEW = 300
 
 #: The 2018 service's names of accounts and users, and with them the hyphen and account UUIDs.
 _NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.@-]{2,254}"
-_KEY_ID = re.compile(rf"/(?P<account>{_NAME})(?:/users/(?P<user>{_NAME}))?/keys/(?P<key>[^/\"\s]{{1,512}})\Z", re.ASCII)
+#: Half of all SHA-256 fingerprints have a slash in their base64.
+_KEY = r"SHA256:[A-Za-z0-9+/]{43}|[^/\"\s]{1,512}"
+_KEY_ID = re.compile(rf"/(?P<account>{_NAME})(?:/users/(?P<user>{_NAME}))?/keys/(?P<key>{_KEY})\Z", re.ASCII)
 _PARAMETER = re.compile(r'([a-zA-Z]+)="([^"]*)"', re.ASCII)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}\Z", re.ASCII)
 
