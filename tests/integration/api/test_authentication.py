@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -130,10 +131,19 @@ def test_keys_of_other_kinds(newcomer: Caller, algorithm: str) -> None:
         assert get(newcomer.api, {"Date": date, "Authorization": header}).status_code == 200
 
 
-@pytest.mark.parametrize("prefix", ["MD5:", "SHA256:"])
-def test_a_key_of_a_known_account_may_be_named_by_its_kind_of_fingerprint(newcomer: Caller, prefix: str) -> None:
-    key = f"MD5:{PAIR.fingerprint}" if prefix == "MD5:" else keys.sha256_fingerprint(PAIR.public_line)
-    headers = legacy(f"/{newcomer.login}/keys/{key}", now())
+def test_a_key_of_a_known_account_may_be_named_by_its_md5_fingerprint_with_prefix(newcomer: Caller) -> None:
+    headers = legacy(f"/{newcomer.login}/keys/MD5:{PAIR.fingerprint}", now())
+    assert "signs the Date alone" in unauthenticated(get(newcomer.api, headers))
+    newcomer.ok("GET", "/groups")
+    assert get(newcomer.api, headers).status_code == 200
+
+
+@pytest.mark.parametrize("has_slash", [False, True])
+def test_a_key_of_a_known_account_may_be_named_by_its_sha256_fingerprint(newcomer: Caller, *, has_slash: bool) -> None:
+    pairs = iter(keys.generate, None)
+    pair = next(pair for pair in pairs if ("/" in keys.sha256_fingerprint(pair.public_line)) == has_slash)
+    newcomer.triton.keys.add(f"{pair.public_line} second")
+    headers = legacy(f"/{newcomer.login}/keys/{keys.sha256_fingerprint(pair.public_line)}", now(), pair=pair)
     assert "signs the Date alone" in unauthenticated(get(newcomer.api, headers))
     newcomer.ok("GET", "/groups")
     assert get(newcomer.api, headers).status_code == 200
@@ -229,6 +239,7 @@ STRANGE_KEY_IDS = (
         'Signature keyId="/äöü/keys/x",algorithm="rsa-sha256",headers="date" x'.encode("latin-1"),
         b"\xff\xfe Signature \x80",
     ],
+    ids=map(str, itertools.count()),  # some are made anew in each process
 )
 def test_a_malformed_header_is_401_and_never_500(api: Api, header: str | bytes) -> None:
     unauthenticated(get(api, {"Date": now(), "Authorization": header}))
@@ -241,6 +252,7 @@ def test_a_malformed_header_is_401_and_never_500(api: Api, header: str | bytes) 
         *("Mon, 32 Jan 2026 00:00:00 GMT", "Mon, 01 Jan 0000 00:00:00 GMT", "Mon, 01 Jan 99999 00:00:00 GMT"),
         *("Fri, 01 Jan 0001 00:00:00 +1400", "9999-12-31T23:59:59-14:00", "\xe4".encode("latin-1")),
     ],
+    ids=map(str, itertools.count()),
 )
 def test_a_date_that_is_none_is_401_and_never_500(tsg: Caller, date: str | bytes) -> None:
     text = date.decode("latin-1") if isinstance(date, bytes) else date

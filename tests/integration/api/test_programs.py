@@ -14,37 +14,32 @@ from typing import Any
 
 import pytest
 import requests
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import text
 
 from dev.cloudapi.simulator import Simulator
 from dev.processes import Child, wait_for
-from dev.services import Postgres, Valkey
+from dev.services import Valkey
 from shared import keys, seed
+from shared.db import Database
 from tests.integration.api.service import JSON, PAIR, WHITELIST, error, legacy, now, template_body
 
 BIN = Path(sys.executable).parent
+SEEDED_CAPACITIES = (3, 3, 6, 1, 3, 12)
 
 
 @pytest.fixture
-def url(postgres: Postgres) -> Iterator[str]:
-    """An empty database."""
-    name = f"programs_{uuid.uuid4().hex}"
-    postgres.create_database(name)
-    yield postgres.url(name)
-    postgres.drop_database(name)
+def url(database: Database) -> str:
+    return database.engine.url.render_as_string(hide_password=False)
 
 
 @pytest.fixture
-def sql(url: str) -> Iterator[Callable[..., list[Any]]]:
-    engine = create_engine(url, poolclass=NullPool)
-
+def sql(database: Database) -> Callable[..., list[Any]]:
     def run(statement: str, **parameters: Any) -> list[Any]:
-        with engine.begin() as connection:
+        with database.read() as connection:
             result = connection.execute(text(statement), parameters)
             return [tuple(row) for row in result] if result.returns_rows else []
 
-    yield run
-    engine.dispose()
+    return run
 
 
 @pytest.fixture
@@ -66,16 +61,25 @@ def admin(environment: dict[str, str]) -> Callable[..., str]:
     return run
 
 
-def columns(sql: Callable[..., list[Any]]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for table, column in sql("SELECT table_name, column_name FROM information_schema.columns WHERE table_name LIKE 'tsg_%'"):
-        found.setdefault(table, set()).add(column)
-    return found
+DEMOUSER = (
+    "INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, updated_at) "
+    "VALUES ('demouser', 'd82a1f04-b9f6-4075-998f-af20e3d49de6', NOW(), NOW());"
+)
 
 
-def test_upgrade_makes_the_tables_of_2018_under_their_names(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
+def test_upgrade_makes_the_tables_of_2018_and_twice_is_once(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
+    def columns() -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for table, column in sql("SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"):
+            found.setdefault(table, set()).add(column)
+        return found
+
+    migrated = columns()
+    sql("DROP SCHEMA public CASCADE")
+    sql("CREATE SCHEMA public")
+    assert columns() == {}
     admin("db", "upgrade")
-    found = columns(sql)
+    assert columns() == migrated
     of_2018 = {
         "tsg_keys": "name fingerprint material account_id updated_at",
         "tsg_accounts": "account_name triton_uuid key_id updated_at",
@@ -84,53 +88,33 @@ def test_upgrade_makes_the_tables_of_2018_under_their_names(sql: Callable[..., l
         "tsg_groups": "name template_id account_id capacity health_check_interval updated_at",
     }
     for table, names in of_2018.items():
-        assert {"id", "created_at", "archived", *names.split()} <= found[table]
-
-
-def test_upgrade_twice_is_once(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
+        assert {"id", "created_at", "archived", *names.split()} <= migrated[table]
+    sql(DEMOUSER)
     admin("db", "upgrade")
-    before = columns(sql)
-    sql(WHITELIST, login="demouser", uuid="d82a1f04-b9f6-4075-998f-af20e3d49de6")
-    admin("db", "upgrade")
-    assert columns(sql) == before
+    assert columns() == migrated
     assert sql("SELECT account_name FROM tsg_accounts") == [("demouser",)]
 
 
-def test_the_seeds_sql_works_on_our_tables(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
-    admin("db", "upgrade")
-    sql(
-        "INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, updated_at) "
-        "VALUES ('demouser', 'd82a1f04-b9f6-4075-998f-af20e3d49de6', NOW(), NOW());"
-    )
+def test_accounts_are_enabled_by_the_seeds_sql_or_by_the_command_once(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
+    sql(DEMOUSER)
+    assert "is enabled" in admin("accounts", "add", "demouser", "d82a1f04-b9f6-4075-998f-af20e3d49de6")
     assert admin("accounts", "list") == "demouser\td82a1f04-b9f6-4075-998f-af20e3d49de6\tenabled\tno key yet\n"
 
 
-def test_seed_twice_is_once(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
-    admin("db", "upgrade")
-    for _ in range(2):
-        admin("db", "seed")
-        assert sql("SELECT id::text, account_name, triton_uuid FROM tsg_accounts") == [
-            ("6f873d02-172c-418f-8416-4da2b50d5c53", "joyent", "87307a00-ab96-4fec-8df7-1a256e49fbcc")
-        ]
-        assert sql("SELECT name, fingerprint FROM tsg_keys") == [("TSG_Management", "5a:ce:1e:1d:b0:96:78:c6:7a:f2:f8:26:e1:b3:55:79")]
-        assert sql("SELECT template_name FROM tsg_templates ORDER BY 1") == [(f"test-template-{number}",) for number in range(1, 7)]
-        groups = sql("SELECT name, capacity FROM tsg_groups ORDER BY name")
-        assert groups == [(f"test-group-{number}", capacity) for number, capacity in enumerate((3, 3, 6, 1, 3, 12), start=1)]
-
-
-def test_seeding_leaves_what_was_changed(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
-    admin("db", "upgrade")
+def test_seed_twice_is_once_and_leaves_what_was_changed(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
     admin("db", "seed")
-    sql("UPDATE tsg_groups SET capacity = 9, archived = true WHERE id = :id", id=seed.GROUPS[0][0])
+    assert sql("SELECT id::text, account_name, triton_uuid FROM tsg_accounts") == [
+        ("6f873d02-172c-418f-8416-4da2b50d5c53", "joyent", "87307a00-ab96-4fec-8df7-1a256e49fbcc")
+    ]
+    assert sql("SELECT name, fingerprint FROM tsg_keys") == [("TSG_Management", "5a:ce:1e:1d:b0:96:78:c6:7a:f2:f8:26:e1:b3:55:79")]
+    assert sql("SELECT template_name FROM tsg_templates ORDER BY 1") == [(f"test-template-{number}",) for number in range(1, 7)]
+    groups = "SELECT name, capacity FROM tsg_groups ORDER BY name"
+    assert sql(groups) == [(f"test-group-{number}", capacity) for number, capacity in enumerate(SEEDED_CAPACITIES, start=1)]
+    sql("UPDATE tsg_groups SET capacity = 9, archived = true WHERE name = 'test-group-1'")
+    sql("DELETE FROM tsg_groups WHERE name = 'test-group-6'")
     admin("db", "seed")
-    assert sql("SELECT capacity, archived FROM tsg_groups WHERE id = :id", id=seed.GROUPS[0][0]) == [(9, True)]
-
-
-def test_an_account_added_is_whitelisted_once(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
-    admin("db", "upgrade")
-    for _ in range(2):
-        assert "is enabled" in admin("accounts", "add", "demouser", "d82a1f04-b9f6-4075-998f-af20e3d49de6")
-    assert sql("SELECT account_name, archived FROM tsg_accounts") == [("demouser", False)]
+    assert sql(groups) == [("test-group-1", 9), *((f"test-group-{number}", SEEDED_CAPACITIES[number - 1]) for number in range(2, 7))]
+    assert [sql(f"SELECT count(*) FROM tsg_{table}") for table in ("accounts", "keys", "templates")] == [[(1,)], [(1,)], [(6,)]]
 
 
 class Served:
@@ -154,11 +138,10 @@ class Served:
 
 
 @pytest.fixture
-def serve(environment: dict[str, str], admin: Callable[..., str], tmp_path: Path) -> Iterator[Callable[..., Served]]:
+def serve(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Served]]:
     started: list[Served] = []
 
     def start(*arguments: str, **settings: str) -> Served:
-        admin("db", "upgrade")
         started.append(Served(environment | settings, tmp_path, *arguments))
         return started[-1]
 
@@ -188,13 +171,13 @@ def test_a_request_is_followed_by_its_id_through_the_log(
         assert secret not in told
 
 
-def test_settings_reach_the_app(serve: Callable[..., Served], admin: Callable[..., str], sql: Callable[..., list[Any]]) -> None:
+def test_settings_reach_the_app(serve: Callable[..., Served], database: Database) -> None:
     served = serve(TSG_DEV_MODE="1", TSG_MAX_CAPACITY="7", TSG_HTTP_MAX_BODY="1000", TSG_SECRET_KEYS="")
-    admin("db", "seed")
+    database.transact(seed.load)
     found = requests.get(f"{served.url}/v1/tsg/groups", timeout=30)
     assert found.headers["Content-Type"] == JSON
     assert sorted((group["group_name"], group["capacity"]) for group in found.json()) == [
-        (f"test-group-{number}", capacity) for number, capacity in enumerate((3, 3, 6, 1, 3, 12), start=1)
+        (f"test-group-{number}", capacity) for number, capacity in enumerate(SEEDED_CAPACITIES, start=1)
     ]
     assert all(datetime.fromisoformat(group["created_at"]).tzinfo == UTC for group in found.json())
     body = {"group_name": "web", "template_id": seed.TEMPLATES[0], "capacity": 8}
