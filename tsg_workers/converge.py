@@ -395,8 +395,7 @@ class _Pass:
             _log.info("group_emptied", group_id=group.id, request_id=group.request_id)
             return
         came_up = any(sight.instance.state == "running" and sight.instance.state_since == now for sight in sights)
-        trouble = outcome.errors or planned.unhealthy
-        failures = group.failures + 1 if trouble and not came_up else 0 if came_up or (not trouble and planned.settled) else group.failures
+        failures = failures_in_a_row(group.failures, planned, outcome, came_up=came_up)
         after = next_look(planned, outcome, failures, group.interval, now, spread=self._spread)
         error = outcome.errors[-1] if outcome.errors else None
         if not groups.checked(connection, self._lease, group, after=after, failures=failures, error=error):
@@ -412,6 +411,15 @@ class _Pass:
                 errors=len(outcome.errors),
                 next_look=round(after, 1),
             )
+
+
+def failures_in_a_row(before: int, planned: Plan, outcome: Outcome, *, came_up: bool) -> int:
+    """How often it went wrong in a row. Errors beside successes are CloudAPI's bad minute and count as one."""
+    if planned.unhealthy and not came_up:
+        return before + 1
+    if outcome.errors:
+        return 1 if came_up or outcome.launched or outcome.deleted else before + 1
+    return 0 if came_up or planned.settled else before
 
 
 def next_look(planned: Plan, outcome: Outcome, failures: int, interval: int, now: datetime, *, spread: float) -> float:
