@@ -489,6 +489,20 @@ def test_first_requests_to_two_processes_at_once_make_one_key(make_api: Callable
     enrolled_once(one, account)
 
 
+def test_of_ten_keys_given_to_an_account_at_once_one_is_kept(api: Api) -> None:
+    for _ in range(5):
+        account = api.new_triton()
+        api.enable(account)
+        caller_id = Caller(api, account).id
+
+        def give(number: int, caller_id: str = caller_id) -> bool:
+            values = {"key_id": str(uuid.uuid4()), "name": KEY_NAME, "fingerprint": str(number), "material": "sealed"}
+            return api.db.transact(lambda connection: accounts.give_key(connection, caller_id, **values))
+
+        assert together(10, give).count(True) == 1
+        assert len(key_rows(api, account)) == 1
+
+
 def test_the_key_is_sealed_in_the_database(newcomer: Caller) -> None:
     newcomer.ok("GET", "/groups")
     (row,) = key_rows(newcomer.api, newcomer.triton)

@@ -222,6 +222,18 @@ def test_postgresql_away_is_503_and_all_is_well_when_it_is_back(valkey: Valkey, 
             assert tsg.make_group(1)["capacity"] == 1
 
 
+def test_a_restart_of_postgresql_between_two_requests_costs_nobody_an_answer(make_api: Callable[..., Api]) -> None:
+    with scratch() as directory, Postgres(directory / "postgres", durable=False) as server:
+        migrate(server)
+        with new_database(server) as database:
+            tsg = make_api(database=database).new_account()
+            group = tsg.make_group(3)
+            server.restart()
+            assert tsg.ok("GET", "/groups") == [group]
+            server.restart()
+            assert tsg.make_group(4)["capacity"] == 4
+
+
 def test_a_first_request_is_503_while_postgresql_is_away(make_api: Callable[..., Api]) -> None:
     with scratch() as directory, Postgres(directory / "postgres", durable=False) as server:
         migrate(server)
