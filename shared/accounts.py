@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy import Connection, Text, and_, cast, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from shared.errors import NotFound
+from shared.errors import Conflict, NotFound
 from shared.models import accounts, keys
 
 
@@ -38,6 +38,9 @@ _ACCOUNT = select(
     ~accounts.c.archived,
     and_(keys.c.registered_at.is_not(None), ~keys.c.archived),
 ).outerjoin_from(accounts, keys, accounts.c.key_id == keys.c.id)
+#: What a key is named here before it is the account's, and after, until it is gone from CloudAPI. See `shared.rotation`.
+_NEXT, _RETIRED = "next:", "retired:"
+
 _KEY = (keys.c.id, keys.c.name, keys.c.fingerprint, keys.c.material, keys.c.registered_at)
 
 
@@ -72,6 +75,22 @@ def listed(connection: Connection) -> list[Account]:
     return [Account._make(row) for row in rows]
 
 
+def found(connection: Connection, name_or_uuid: str) -> list[Account]:
+    """All accounts of this login, or of this UUID in Triton or here, the disabled ones too."""
+    same = (accounts.c.account_name == name_or_uuid) | (accounts.c.triton_uuid == name_or_uuid)
+    same |= cast(accounts.c.id, Text) == name_or_uuid.lower()
+    return [Account._make(row) for row in connection.execute(_ACCOUNT.where(same).order_by(accounts.c.created_at, accounts.c.id))]
+
+
+def set_enabled(connection: Connection, account: Account, *, enabled: bool) -> None:
+    """Let an account in again, or no longer. `Conflict` when another account of the same UUID in Triton is let in."""
+    if enabled and account.triton_uuid is not None:
+        other = of_triton(connection, account.triton_uuid)
+        if other is not None and other.id != account.id:
+            raise Conflict(f"The account {account.triton_uuid} has another row, {other.id}, which is enabled.")
+    connection.execute(update(accounts).where(accounts.c.id == account.id).values(archived=not enabled, updated_at=func.now()))
+
+
 def add(connection: Connection, name: str, triton_uuid: str) -> Account:
     """The live account of this Triton UUID, made if there is none: two callers at once get the same one."""
     statement = (
@@ -80,10 +99,10 @@ def add(connection: Connection, name: str, triton_uuid: str) -> Account:
         .on_conflict_do_nothing(index_elements=["triton_uuid"], index_where=~accounts.c.archived)
     )
     connection.execute(statement)
-    found = of_triton(connection, triton_uuid)
-    if found is None:
+    added = of_triton(connection, triton_uuid)
+    if added is None:
         raise NotFound(f"The account {name} was disabled while it was being added.")
-    return found
+    return added
 
 
 def rename(connection: Connection, account_id: str, name: str) -> None:
@@ -113,3 +132,67 @@ def mark_registered(connection: Connection, key_id: str, *, registered: bool) ->
     """Note that CloudAPI knows the key, or that it does not know it any more."""
     when = func.now() if registered else None
     connection.execute(update(keys).where(keys.c.id == key_id).values(registered_at=when, updated_at=func.now()))
+
+
+# Keys at rest
+
+
+def materials(connection: Connection) -> list[tuple[str, str]]:
+    """Id and material of every key that has any, old ones too."""
+    rows = connection.execute(
+        select(keys.c.id, keys.c.material).where(keys.c.material.is_not(None), keys.c.material != "").order_by(keys.c.id)
+    )
+    return [(key_id, material) for key_id, material in rows]
+
+
+def replace_material(connection: Connection, key_id: str, old: str, new: str) -> bool:
+    """Put `new` in the place of `old`. False, and nothing done, when something else is there."""
+    statement = update(keys).where(keys.c.id == key_id, keys.c.material == old).values(material=new, updated_at=func.now())
+    return connection.execute(statement.returning(keys.c.id)).one_or_none() is not None
+
+
+# Replacing a key
+
+
+def next_key(connection: Connection, account_id: str, name: str) -> ManagementKey | None:
+    """The key that is to become the account's under this name, if one was written down."""
+    statement = select(*_KEY).where(keys.c.account_id == account_id, keys.c.name == _NEXT + name, ~keys.c.archived)
+    row = connection.execute(statement.order_by(keys.c.created_at).limit(1)).one_or_none()
+    return ManagementKey._make(row)._replace(name=name) if row else None
+
+
+def add_next_key(connection: Connection, account_id: str, *, key_id: str, name: str, fingerprint: str, material: str) -> None:
+    """Write down a key that is to become the account's, unless one is written down already: two callers at once get the same one."""
+    connection.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update())
+    if next_key(connection, account_id, name) is None:
+        values = {"id": key_id, "name": _NEXT + name, "fingerprint": fingerprint, "material": material, "account_id": account_id}
+        connection.execute(insert(keys).values(created_at=func.now(), updated_at=func.now(), **values))
+
+
+def switch_key(connection: Connection, account_id: str, old: ManagementKey, new: ManagementKey) -> bool:
+    """Make `new` the account's key, and `old` a retired one. False, and nothing done, when `old` is not the account's key any more."""
+    switched = update(accounts).where(accounts.c.id == account_id, accounts.c.key_id == old.id)
+    if connection.execute(switched.values(key_id=new.id, updated_at=func.now()).returning(accounts.c.id)).one_or_none() is None:
+        return False
+    stamped = {"updated_at": func.now()}
+    connection.execute(update(keys).where(keys.c.id == new.id).values(name=new.name, registered_at=func.now(), **stamped))
+    retired = {
+        "name": _RETIRED + old.name,
+        "fingerprint": old.fingerprint,
+        "archived": True,
+        "registered_at": None,
+        "account_id": account_id,
+    }
+    connection.execute(update(keys).where(keys.c.id == old.id).values(**retired, **stamped))
+    return True
+
+
+def retired_keys(connection: Connection, account_id: str) -> list[ManagementKey]:
+    """The account's former keys that may be in CloudAPI still."""
+    rows = connection.execute(select(*_KEY).where(keys.c.account_id == account_id, keys.c.name.startswith(_RETIRED), keys.c.archived))
+    return [ManagementKey._make(row)._replace(name=row.name.removeprefix(_RETIRED)) for row in rows]
+
+
+def drop_retired_key(connection: Connection, key_id: str) -> None:
+    """Forget a former key, private half and all."""
+    connection.execute(delete(keys).where(keys.c.id == key_id, keys.c.name.startswith(_RETIRED), keys.c.archived))

@@ -17,6 +17,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, NoReturn
@@ -40,6 +41,8 @@ ACCEPT_VERSION = "~9||~8"
 GATEWAY_SECONDS = 10
 #: Tries of a throttled request: a 429 means that nothing was done.
 THROTTLED_TRIES = 5
+#: Keys tried for one request whose key is being replaced meanwhile: a 401 means that nothing was done.
+REPLACED_KEYS = 4
 #: Connections kept open to CloudAPI by one process.
 CONNECTIONS = 64
 
@@ -194,11 +197,17 @@ class Timeouts:
 
 Sign = Callable[[str, str], Mapping[str, str]]
 Guard = Callable[[], bool]
+#: Asked when CloudAPI refuses a key, with its fingerprint: the key to use instead, or None when there is no other.
+Newer = Callable[[str], Signer | None]
 
 
 def always() -> bool:
     """The guard of those who may always ask."""
     return True
+
+
+def no_newer(_refused: str) -> None:
+    """For those who have one key and no other."""
 
 
 class CloudAPI:
@@ -218,16 +227,19 @@ class CloudAPI:
     def close(self) -> None:
         self._session.close()
 
-    def as_account(self, account: str, signer: Signer, budget: Budget | None = None, guard: Guard = always) -> "Client":
+    def as_account(
+        self, account: str, signer: Signer, budget: Budget | None = None, guard: Guard = always, newer: Newer = no_newer
+    ) -> "Client":
         """Calls signed by the account's management key, within a budget where one is given.
 
-        `guard` is asked in the last moment before each request that changes something.
+        `guard` is asked in the last moment before each request that changes something, and `newer` when the key is refused: it may
+        have been replaced since.
         """
-        return Client(self, account, lambda method, path: signer.headers(method, path, datetime.now(UTC)), budget, guard)
+        return Client(self, account, signer, budget, guard, newer)
 
     def as_caller(self, account: str, date: str, authorization: str) -> "Client":
         """Calls under the very signature that a user sent us. It must cover the date alone."""
-        return Client(self, account, lambda _method, _path: {"Date": date, "Authorization": authorization})
+        return Client(self, account, _PassedOn(date, authorization))
 
     def call(self, method: str, path: str, sign: Sign, body: Mapping[str, Any] | None = None, guard: Guard = always) -> requests.Response:
         """One request, one answer; whatever is not 2xx is raised."""
@@ -252,15 +264,36 @@ class CloudAPI:
         return response
 
 
-class Client:
-    """CloudAPI for one account."""
+class _PassedOn:
+    """Somebody else's signature, as it came."""
 
-    def __init__(self, cloudapi: CloudAPI, account: str, sign: Sign, budget: Budget | None = None, guard: Guard = always) -> None:
+    fingerprint = ""
+
+    def __init__(self, date: str, authorization: str) -> None:
+        self._headers = {"Date": date, "Authorization": authorization}
+
+    def headers(self, _method: str, _path: str, _now: datetime) -> dict[str, str]:
+        return self._headers
+
+
+class Client:
+    """CloudAPI for one account. Thread-safe."""
+
+    def __init__(
+        self,
+        cloudapi: CloudAPI,
+        account: str,
+        signer: Signer | _PassedOn,
+        budget: Budget | None = None,
+        guard: Guard = always,
+        newer: Newer = no_newer,
+    ) -> None:
         self._cloudapi = cloudapi
         self._base = "/" + quote(account, safe="")
-        self._sign = sign
+        self._signer = signer
         self._budget = budget
         self._guard = guard
+        self._newer = newer
 
     def turn(self, *, within: float) -> bool:
         """Wait for the next request's turn within the budget. False when it would not come within so many seconds.
@@ -300,6 +333,11 @@ class Client:
     def add_key(self, name: str, public_line: str) -> None:
         """Add a public key. `Rejected` when one of its name or fingerprint is there already."""
         self._call("POST", f"{self._base}/keys", {"name": name, "key": public_line})
+
+    def delete_key(self, fingerprint: str) -> None:
+        """Remove a public key. One that is gone already is as good."""
+        with suppress(NotFound):
+            self._call("DELETE", f"{self._base}/keys/{quote(fingerprint, safe='')}")
 
     def machines(self, **filters: str) -> list[Machine]:
         """All machines that match, page by page; `Unavailable` when a page is not what CloudAPI says of it.
@@ -370,13 +408,30 @@ class Client:
                 raise
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, paid: bool = False) -> requests.Response:
+        for attempt in range(1, REPLACED_KEYS + 1):
+            signer = self._signer
+            try:
+                return self._paced(signer, method, path, body, paid=paid and attempt == 1)
+            except Unauthorized:
+                newer = self._newer(signer.fingerprint)
+                if newer is None or attempt == REPLACED_KEYS:
+                    raise
+                self._signer = newer
+        raise AssertionError("unreachable")
+
+    def _paced(
+        self, signer: Signer | _PassedOn, method: str, path: str, body: Mapping[str, Any] | None, *, paid: bool
+    ) -> requests.Response:
+        def sign(method: str, path: str) -> Mapping[str, str]:
+            return signer.headers(method, path, datetime.now(UTC))
+
         if self._budget is None:
-            return self._cloudapi.call(method, path, self._sign, body, self._guard)
+            return self._cloudapi.call(method, path, sign, body, self._guard)
         for attempt in range(1, THROTTLED_TRIES + 1):
             if attempt > 1 or not paid:
                 self._budget.take()
             try:
-                return self._cloudapi.call(method, path, self._sign, body, self._guard)
+                return self._cloudapi.call(method, path, sign, body, self._guard)
             except Throttled:
                 self._budget.drain()
                 if attempt == THROTTLED_TRIES:

@@ -215,6 +215,12 @@ def make_due(connection: Connection, group_id: str) -> None:
     connection.execute(statement.values(check_at=func.now()))
 
 
+def make_all_due(connection: Connection, account_id: str) -> None:
+    """Have all groups of an account looked at now that are looked at ever."""
+    statement = update(groups).where(groups.c.account_id == account_id, groups.c.check_at > func.now())
+    connection.execute(statement.values(check_at=func.now()))
+
+
 def progress(connection: Connection, group_id: str) -> Progress | None:
     """How far a group is, deleted ones too; None when there is no such group."""
     unsettled = exists(

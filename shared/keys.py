@@ -24,6 +24,11 @@ _VERSION = "v1"
 _CLEAR = "-----BEGIN "
 
 
+def is_clear(material: str) -> bool:
+    """Is this a private key as the 2018 service stored it?"""
+    return material.startswith(_CLEAR)
+
+
 class SealError(Exception):
     """Material that does not open: no key of ours sealed it, it was changed, or it belongs to another row."""
 
@@ -98,9 +103,17 @@ class Sealer:
         sealed = self._keys[self._first].encrypt(nonce, material.encode(), _bound_to(row))
         return f"{_VERSION}.{self._first}.{base64.b64encode(nonce + sealed).decode()}"
 
+    @property
+    def can_seal(self) -> bool:
+        return self._first is not None
+
+    def is_under_first(self, sealed: str) -> bool:
+        """Was this sealed under the key that seals now? It is not tried whether it opens."""
+        return sealed.startswith(f"{_VERSION}.{self._first}.")
+
     def open(self, sealed: str, *, row: str) -> str:
         """What was sealed for that row; clear text from 2018 as it is. `SealError` when it does not open."""
-        if sealed.startswith(_CLEAR):
+        if is_clear(sealed):
             return sealed
         version, _, rest = sealed.partition(".")
         key_id, _, text = rest.partition(".")

@@ -1,10 +1,13 @@
 """Acting for an account: its management key out of the database, into a client of CloudAPI."""
 
-from shared import accounts, keys
-from shared.accounts import Account
+from shared import accounts, keys, log
+from shared.accounts import Account, ManagementKey
 from shared.cloudapi import Budget, Client, CloudAPI, Guard, always
 from shared.db import Database
+from shared.keys import KeyPair, Sealer, SealError
 from shared.signature import Signer
+
+_log = log.get(__name__)
 
 
 class NoManagementKey(Exception):
@@ -14,18 +17,53 @@ class NoManagementKey(Exception):
 def client_for(
     database: Database,
     clouds: CloudAPI,
-    sealer: keys.Sealer,
+    sealer: Sealer,
     account: Account,
     budget: Budget | None = None,
     guard: Guard = always,
 ) -> Client:
-    """CloudAPI under the account's management key. `NoManagementKey` when it has none that opens."""
+    """CloudAPI under the account's management key. `NoManagementKey` when it has none that opens.
+
+    The client outlives a rotation of the key: when CloudAPI refuses the key, it goes on with the one that is stored by then.
+    """
+
+    def newer(refused: str) -> Signer | None:
+        with database.read() as connection:
+            key = accounts.key_of(connection, account.id)
+        if key is None or key.fingerprint == refused:
+            return None
+        try:
+            found = _signer(database, sealer, account, key)
+        except SealError:
+            return None
+        return found if found.fingerprint != refused else None
+
     with database.read() as connection:
         key = accounts.key_of(connection, account.id)
     if key is None:
         raise NoManagementKey(f"The account {account.name} has no management key yet; its first signed request makes one.")
     try:
-        pair = keys.of_pem(sealer.open(key.material or "", row=key.id))
-    except keys.SealError as error:
+        signer = _signer(database, sealer, account, key)
+    except SealError as error:
         raise NoManagementKey(f"The management key of account {account.name} can't be used: {error}.") from None
-    return clouds.as_account(account.name, Signer(account.name, pair.fingerprint, pair.private_pem), budget, guard)
+    return clouds.as_account(account.name, signer, budget, guard, newer)
+
+
+def open_key(database: Database, sealer: Sealer, key: ManagementKey) -> KeyPair:
+    """The pair of a stored key. One that the 2018 service left in clear text is sealed. `SealError` for what is not the row's own."""
+    material = key.material or ""
+    pair = keys.of_pem(sealer.open(material, row=key.id))
+    # Clear text is bound to its row by nothing but this.
+    if key.fingerprint and key.fingerprint.removeprefix("MD5:") != pair.fingerprint:
+        raise SealError("the private key belongs to another row: its fingerprint is not the one stored beside it")
+    if keys.is_clear(material) and sealer.can_seal:
+        sealed = sealer.seal(material, row=key.id)
+        with database.read() as connection:
+            if accounts.replace_material(connection, key.id, material, sealed):
+                _log.info("key_sealed", key_id=key.id, fingerprint=pair.fingerprint)
+    return pair
+
+
+def _signer(database: Database, sealer: Sealer, account: Account, key: ManagementKey) -> Signer:
+    pair = open_key(database, sealer, key)
+    return Signer(account.name, pair.fingerprint, pair.private_pem)

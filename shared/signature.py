@@ -206,6 +206,7 @@ class Signer:
         if not isinstance(private, rsa.RSAPrivateKey):
             raise SignatureError("the management key is not an RSA key")
         self._private = private
+        self.fingerprint = fingerprint
         self._key_id = f"/{account}/keys/{fingerprint}"
 
     def headers(self, method: str, path: str, now: datetime) -> dict[str, str]:

@@ -7,6 +7,7 @@ from shared.accounts import Account, ManagementKey
 from shared.cloudapi import Client
 from shared.db import Database
 from shared.errors import Conflict
+from shared.management import open_key
 from tsg_api.errors import NotAuthorized, Unavailable
 
 _log = log.get(__name__)
@@ -26,6 +27,8 @@ class Enrolment:
         in_cloud = _ask_key(caller, self._key_name)
         with self._db.read() as connection:
             stored = accounts.key_of(connection, account.id)
+        if stored is not None and stored.name != self._key_name:  # a rotation was broken off, or the prefix was changed
+            in_cloud = _ask_key(caller, stored.name)
         if stored is None:
             if in_cloud is not None:
                 raise Conflict(
@@ -61,7 +64,7 @@ class Enrolment:
     def _register(self, caller: Client, stored: ManagementKey) -> str | None:
         """Send the public half to CloudAPI; the fingerprint that is there then."""
         try:
-            pair = keys.of_pem(self._sealer.open(stored.material, row=stored.id))
+            pair = open_key(self._db, self._sealer, stored)
         except keys.SealError as error:
             raise Unavailable(f"The account's management key can't be read: {error}.") from None
         try:

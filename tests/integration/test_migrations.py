@@ -346,6 +346,7 @@ def use_everything(connection: Connection) -> set[Any]:
     assert use(accounts.called, "renamed")
     assert not use(accounts.is_disabled, "some-uuid")
     assert len(use(accounts.listed)) == 1
+    use_keys(use, account_id)
 
     template = use(templates.create, account_id, Spec("web", "p", "i"))
     spare = templates.create(connection, account_id, Spec("spare", "p", "i"))
@@ -386,11 +387,25 @@ def use_everything(connection: Connection) -> set[Any]:
     use_jobs(use, group.id)
     assert use(groups.checked, lease, work, after=1, failures=0, error=None)
     use(groups.make_due, group.id)
+    use(groups.make_all_due, account_id)
     assert use(groups.progress, group.id) is not None
     use(groups.archive, account_id, group.id, request_id="r")
     use(groups.emptied, work)
     use(leases.release, lease, budget_left=1)
     return used
+
+
+def use_keys(use: Callable[..., Any], account_id: str) -> None:
+    assert use(accounts.materials) == [(KEY, "sealed")]
+    assert use(accounts.replace_material, KEY, "sealed", "sealed anew")
+    (account,) = use(accounts.found, "some-uuid")
+    use(accounts.set_enabled, account, enabled=True)
+    old = use(accounts.key_of, account_id)
+    use(accounts.add_next_key, account_id, key_id=USER, name="k2", fingerprint="cc:dd", material="sealed")
+    assert use(accounts.switch_key, account_id, old, use(accounts.next_key, account_id, "k2"))
+    assert [key.name for key in use(accounts.retired_keys, account_id)] == ["k"]
+    use(accounts.drop_retired_key, KEY)
+    assert use(accounts.materials) == [(USER, "sealed")]
 
 
 def use_jobs(use: Callable[..., Any], group_id: str) -> None:
