@@ -92,8 +92,8 @@ def work(chosen: Settings) -> int:
         signal.signal(number, lambda _number, _frame: stop.set())
     database = db.connect(chosen.database_url, pool_size=POOL)
     broker = actors.connect(chosen.redis_url)
-    nomad = Nomad(chosen.nomad)
-    actors.declare(broker, make_converger(chosen, database), Submitter(database, nomad, shape(chosen), actor=_name()))
+    submitter = Submitter(database, Nomad(chosen.nomad), shape(chosen), actor=_name()) if chosen.scaler == "nomad" else None
+    actors.declare(broker, make_converger(chosen, database), submitter)
     broker.emit_after("process_boot")
     worker = Worker(broker, worker_threads=chosen.worker_threads, worker_timeout=IDLE_MS)
     worker.start()

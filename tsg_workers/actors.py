@@ -23,8 +23,11 @@ def connect(redis_url: str) -> Broker:
     return make_broker(redis_url, [AgeLimit(max_age=MAX_AGE_MS), TimeLimit(time_limit=TIME_LIMIT_MS), ShutdownNotifications()])
 
 
-def declare(broker: Broker, converger: Converger, submitter: Submitter) -> None:
-    """Have bells answered: each actor has a queue of its own, so that a slow Nomad keeps no cloud waiting."""
+def declare(broker: Broker, converger: Converger, submitter: Submitter | None = None) -> None:
+    """Have bells answered: each actor has a queue of its own, so that a slow Nomad keeps no cloud waiting.
+
+    Without a submitter nobody listens for jobs: each queue costs an idle worker 20 questions a second to Redis.
+    """
 
     def converge(account_id: str) -> None:
         if converger.converge(account_id):
@@ -37,5 +40,6 @@ def declare(broker: Broker, converger: Converger, submitter: Submitter) -> None:
         dramatiq.Actor(work, broker=broker, actor_name=name, queue_name=name, priority=0, options={})
 
     actor(CONVERGE, converge)
-    actor(SUBMIT_JOB, submitter.submit)
-    actor(REMOVE_JOB, submitter.remove)
+    if submitter is not None:
+        actor(SUBMIT_JOB, submitter.submit)
+        actor(REMOVE_JOB, submitter.remove)

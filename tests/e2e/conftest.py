@@ -1,8 +1,11 @@
 """The whole service as real processes, for tests that break it."""
 
+import itertools
 import os
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -34,19 +37,25 @@ class Service:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.tsg = Tsg(stack.url, stack.account, stack.key_file, stack.key_id)
-        self._names = iter(range(10_000))
+        self._run = uuid.uuid4().hex[:8]
+        self._names = itertools.count(1)
 
     def client(self) -> Tsg:
         """Another client of the same account, for another thread."""
         return Tsg(self.stack.url, self.stack.account, self.stack.key_file, self.stack.key_id)
 
     def make_template(self, **fields: Any) -> str:
-        body = {"template_name": f"template-{next(self._names)}", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE, **fields}
+        body = {
+            "template_name": f"template-{self._run}-{next(self._names)}",
+            "package": DEFAULT_PACKAGE,
+            "image_id": DEFAULT_IMAGE,
+            **fields,
+        }
         return self.tsg.ok("POST", "/templates", body, status=201)["id"]
 
     def make_group(self, capacity: int, **fields: Any) -> dict[str, Any]:
         template = fields.pop("template_id", None) or self.make_template()
-        body = {"group_name": f"group-{next(self._names)}", "template_id": template, "capacity": capacity, **fields}
+        body = {"group_name": f"group-{self._run}-{next(self._names)}", "template_id": template, "capacity": capacity, **fields}
         return self.tsg.ok("POST", "/groups", body, status=201)
 
     def resize(self, group: dict[str, Any], capacity: int) -> None:
@@ -110,16 +119,47 @@ class Service:
             return list(pool.map(lambda number: request(self.client(), number), range(count)))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, those that share a stack run in one."""
+    for item in items:
+        if "calm" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
+@pytest.fixture(scope="module")
+def calm_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """One stack for the tests of a module that break nothing; the module may say `SCALER = "nomad"`."""
+    with started(getattr(request.module, "SCALER", "worker"), SETTINGS) as stack:
+        yield stack
+
+
+@pytest.fixture
+def calm(calm_stack: Stack) -> Iterator[Service]:
+    """A stack that others have used and will use: groups go with the test that made them."""
+    service = Service(calm_stack)
+    calm_stack.cloud("POST", "/counters/reset")
+    knobs = calm_stack.cloud("GET", "/knobs")
+    yield service
+    service.knobs(**knobs)
+    for group in service.tsg.ok("GET", "/groups"):
+        service.tsg.ok("DELETE", f"/groups/{group['id']}", status=204)
+    service.wait("all groups are gone", lambda: not service.stack.sql("SELECT 1 FROM tsg_groups WHERE emptied_at IS NULL"))
+
+
 @pytest.fixture
 def service(request: pytest.FixtureRequest) -> Iterator[Service]:
     """A stack of its own: these tests break it. The marker `settings` changes its settings."""
     marker = request.node.get_closest_marker("settings")
     settings = {**SETTINGS, **(marker.kwargs if marker else {})}
-    scaler = settings.pop("TSG_SCALER", "worker")
-    if scaler == "nomad" and REAL_NOMAD:
-        settings["NOMAD_ADDR"] = REAL_NOMAD
+    with started(settings.pop("TSG_SCALER", "worker"), settings) as stack:
+        yield Service(stack)
+
+
+@contextmanager
+def started(scaler: str, settings: Mapping[str, str]) -> Iterator[Stack]:
+    nomad = {"NOMAD_ADDR": REAL_NOMAD} if scaler == "nomad" and REAL_NOMAD else {}
     with (
         scratch() as directory,
-        Stack(directory, provision_seconds=1.0, durable=False, scaler=scaler, real_nomad=False, settings=settings) as stack,
+        Stack(directory, provision_seconds=1.0, durable=False, scaler=scaler, real_nomad=False, settings={**settings, **nomad}) as stack,
     ):
-        yield Service(stack)
+        yield stack

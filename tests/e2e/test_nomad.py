@@ -12,6 +12,9 @@ import requests
 from dev.processes import Child, wait_for
 from tests.e2e.conftest import REAL_NOMAD, Service
 
+#: Who scales in the tests that share a stack.
+SCALER = "nomad"
+
 by_nomad = pytest.mark.settings(TSG_SCALER="nomad")
 only_simulated = pytest.mark.skipif(bool(REAL_NOMAD), reason="turns the simulator's knobs, or kills it")
 
@@ -25,38 +28,35 @@ def nomad(service: Service) -> Child:
     return service.stack.processes["nomad"]
 
 
-@by_nomad
-def test_a_group_lives_and_goes_by_its_job(service: Service) -> None:
-    group = service.make_group(5)
-    service.settles(group, 5)
-    assert job_of(service, group).startswith(f"{group['group_name']}_")
-    service.resize(group, 2)
-    service.settles(group, 2)
-    killed = service.stack.cloud("POST", "/machines/kill", {"count": 1, "tag": {"tsg.group": group["id"]}})["killed"]
-    service.wait("the killed machine is replaced", lambda: service.running(group) == 2)
-    assert not set(killed) & {machine["id"] for machine in service.machines(group)}
-    service.tsg.ok("DELETE", f"/groups/{group['id']}", status=204)
-    service.wait("no machine and no job is left", lambda: not service.machines(group) and not service.jobs())
-    kinds = [kind for kind, status, _ in service.activities(group) if status == "success"]
+def test_a_group_lives_and_goes_by_its_job(calm: Service) -> None:
+    group = calm.make_group(5)
+    calm.settles(group, 5)
+    assert job_of(calm, group).startswith(f"{group['group_name']}_")
+    calm.resize(group, 2)
+    calm.settles(group, 2)
+    killed = calm.stack.cloud("POST", "/machines/kill", {"count": 1, "tag": {"tsg.group": group["id"]}})["killed"]
+    calm.wait("the killed machine is replaced", lambda: calm.running(group) == 2)
+    assert not set(killed) & {machine["id"] for machine in calm.machines(group)}
+    calm.tsg.ok("DELETE", f"/groups/{group['id']}", status=204)
+    calm.wait("no machine and no job is left", lambda: not calm.machines(group) and not calm.jobs())
+    kinds = [kind for kind, status, _ in calm.activities(group) if status == "success"]
     assert kinds.count("TSG_INSTANCE_LAUNCH") == 6
     assert kinds.count("TSG_JOB_SUBMIT") == 3, "one for each generation"
     assert kinds[-1] == "TSG_JOB_REMOVE"
-    actors = service.stack.sql("SELECT DISTINCT actor FROM tsg_activities WHERE kind = 'TSG_INSTANCE_LAUNCH'")
-    workers = {str(child.pid) for name, child in service.stack.processes.items() if name.startswith("worker")}
+    actors = calm.stack.sql("SELECT DISTINCT actor FROM tsg_activities WHERE kind = 'TSG_INSTANCE_LAUNCH'")
+    workers = {str(child.pid) for name, child in calm.stack.processes.items() if name.startswith("worker")}
     assert not {actor.rpartition(":")[2] for (actor,) in actors} & workers, "a worker launched in Nomad's place"
 
 
-@by_nomad
-def test_no_job_holds_a_secret(service: Service) -> None:
-    group = service.make_group(1)
-    service.settles(group, 1)
+def test_no_job_holds_a_secret(calm: Service) -> None:
+    group = calm.make_group(1)
+    calm.settles(group, 1)
     stored = "".join(
-        requests.get(f"{service.stack.nomad_url}/v1/job/{requests.utils.quote(stub['ID'], safe='')}", timeout=30).text
-        for stub in service.jobs()
+        requests.get(f"{calm.stack.nomad_url}/v1/job/{requests.utils.quote(stub['ID'], safe='')}", timeout=30).text for stub in calm.jobs()
     )
     assert group["id"] in stored
-    secrets = [service.stack.environment[name] for name in ("TSG_SECRET_KEYS", "TSG_DATABASE_URL", "TSG_REDIS_URL")]
-    secrets += [material for (material,) in service.stack.sql("SELECT material FROM tsg_keys")]
+    secrets = [calm.stack.environment[name] for name in ("TSG_SECRET_KEYS", "TSG_DATABASE_URL", "TSG_REDIS_URL")]
+    secrets += [material for (material,) in calm.stack.sql("SELECT material FROM tsg_keys")]
     for secret in [*secrets, "PRIVATE KEY", "Signature"]:
         assert secret not in stored
         assert json.dumps(secret)[1:-1] not in stored
@@ -66,47 +66,45 @@ def test_no_job_holds_a_secret(service: Service) -> None:
 @only_simulated
 def test_a_burst_of_groups_is_a_job_and_a_run_each_and_leaves_nothing(service: Service) -> None:
     template = service.make_template()
-    groups = [service.make_group(1, template_id=template) for _ in range(20)]
+    groups = [service.make_group(1, template_id=template) for _ in range(8)]
     for group in groups:
         service.settles(group, 1)
     service.wait("every job was submitted", lambda: all(job_of(service, group) for group in groups))
     counters = requests.get(f"{service.stack.nomad_url}/--sim/counters", timeout=30).json()
     forces = {job_id: counted["forces"] for job_id, counted in counters["by_job"].items()}
     assert forces == {job_of(service, group): 1 for group in groups}
-    assert service.counters()["creates_accepted"] == 20
+    assert service.counters()["creates_accepted"] == 8
     for group in groups:
         service.tsg.ok("DELETE", f"/groups/{group['id']}", status=204)
     service.wait("no job is left", lambda: not service.jobs(), seconds=120)
     assert not [machine for group in groups for machine in service.machines(group)]
 
 
-@by_nomad
-def test_a_name_used_again_gets_a_job_of_its_own_while_the_old_one_is_going(service: Service) -> None:
-    service.knobs(delete_seconds=6)
-    template = service.make_template()
-    old = service.make_group(2, template_id=template, group_name="phoenix")
-    service.settles(old, 2)
-    service.tsg.ok("DELETE", f"/groups/{old['id']}", status=204)
-    new = service.make_group(2, template_id=template, group_name="phoenix")
-    service.settles(new, 2)
-    service.wait("the old job is gone", lambda: service.is_emptied(old) and job_of(service, old) is None)
-    assert any(stub["ID"] == job_of(service, new) for stub in service.jobs())
-    assert service.counters()["creates_accepted"] == 4
-    assert len(service.machines(new)) == 2
+def test_a_name_used_again_gets_a_job_of_its_own_while_the_old_one_is_going(calm: Service) -> None:
+    calm.knobs(delete_seconds=6)
+    template = calm.make_template()
+    old = calm.make_group(2, template_id=template, group_name="phoenix")
+    calm.settles(old, 2)
+    calm.tsg.ok("DELETE", f"/groups/{old['id']}", status=204)
+    new = calm.make_group(2, template_id=template, group_name="phoenix")
+    calm.settles(new, 2)
+    calm.wait("the old job is gone", lambda: calm.is_emptied(old) and job_of(calm, old) is None)
+    assert any(stub["ID"] == job_of(calm, new) for stub in calm.jobs())
+    assert calm.counters()["creates_accepted"] == 4
+    assert len(calm.machines(new)) == 2
 
 
-@by_nomad
-def test_a_job_that_somebody_removed_or_edited_is_put_right(service: Service) -> None:
-    group = service.make_group(1)
-    service.settles(group, 1)
-    job_id = job_of(service, group)
-    url = f"{service.stack.nomad_url}/v1/job/{job_id}"
+def test_a_job_that_somebody_removed_or_edited_is_put_right(calm: Service) -> None:
+    group = calm.make_group(1)
+    calm.settles(group, 1)
+    job_id = job_of(calm, group)
+    url = f"{calm.stack.nomad_url}/v1/job/{job_id}"
     spec = requests.get(url, timeout=30).json()
     requests.delete(url, params={"purge": "true"}, timeout=30).raise_for_status()
-    service.wait("the job is there again", lambda: requests.get(url, timeout=30).status_code == 200)
+    calm.wait("the job is there again", lambda: requests.get(url, timeout=30).status_code == 200)
     edited = {**spec, "Meta": {"group_id": "somebody else's"}}
-    requests.put(f"{service.stack.nomad_url}/v1/jobs", json={"Job": edited}, timeout=30).raise_for_status()
-    service.wait("the job is as it was", lambda: requests.get(url, timeout=30).json()["Meta"]["group_id"] == group["id"])
+    requests.put(f"{calm.stack.nomad_url}/v1/jobs", json={"Job": edited}, timeout=30).raise_for_status()
+    calm.wait("the job is as it was", lambda: requests.get(url, timeout=30).json()["Meta"]["group_id"] == group["id"])
 
 
 @by_nomad
