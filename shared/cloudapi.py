@@ -361,9 +361,9 @@ class Client:
             offset += PAGE
 
     def machine(self, machine_id: str) -> Machine | None:
-        """One machine in any state, `deleted` included; None when CloudAPI knows nothing of it."""
+        """One machine in any state but destroyed; None when it is, or when CloudAPI knows nothing of it. Call `turn` first."""
         try:
-            response = self._call("GET", f"{self._base}/machines/{machine_id}")
+            response = self._call("GET", f"{self._base}/machines/{machine_id}", paid=True)
         except NotFound:
             return None
         except Rejected as error:

@@ -195,16 +195,19 @@ class _Pass:
 
     def run(self, due: Sequence[Work]) -> None:
         machines = self._client.machines(**{f"tag.{TAG_NAME}": "*"})
-        now, sights = self._observe(due, machines)
+        outcomes = {group.id: Outcome() for group in due}
+        now, sights = self._observe(due, machines, outcomes)
         plans = {group.id: plan(group, sights[group.id], now, self._limits) for group in due}
-        outcomes = self._act(due, plans)
+        self._act(due, plans, outcomes)
         with self._db.read() as connection:
             for group in due:
                 self._conclude(connection, group, plans[group.id], outcomes[group.id], sights[group.id], now)
 
     # What is
 
-    def _observe(self, due: Sequence[Work], machines: Sequence[Machine]) -> tuple[datetime, dict[str, list[Sight]]]:
+    def _observe(
+        self, due: Sequence[Work], machines: Sequence[Machine], outcomes: Mapping[str, Outcome]
+    ) -> tuple[datetime, dict[str, list[Sight]]]:
         """Lay the list beside the rows: each machine to its group, each row to its machine."""
         ids = {group.id for group in due}
         by_name = {group.name: group.id for group in due if group.by_name}
@@ -219,17 +222,21 @@ class _Pass:
             and instance.machine_id not in owned
             and (now - instance.launched_at).total_seconds() > LISTED_AFTER
         ]
-        looked = self._look(missing)
+        looked = self._look(missing, outcomes)
         return now, self._db.transact(lambda connection: self._record(connection, ids, known, owned, looked, now))
 
-    def _look(self, missing: Sequence[Instance]) -> dict[str, Machine | None]:
-        """Ask for each machine that the list does not have. None: it is gone. Not in the answer: there was no time to ask."""
+    def _look(self, missing: Sequence[Instance], outcomes: Mapping[str, Outcome]) -> dict[str, Machine | None]:
+        """Ask for each machine that the list does not have. None: it is gone. Not in the answer: it could not be asked for now."""
 
         def ask(instance: Instance) -> tuple[str, Machine | None] | None:
-            machine_id = instance.machine_id or ""
-            if not self._keeper.holds or not self._client.turn(within=self._deadline - time.monotonic()):
+            machine_id, outcome = instance.machine_id or "", outcomes[instance.group_id]
+            if not self._may_go_on(outcome):
                 return None
-            return machine_id, self._client.machine(machine_id)
+            try:
+                return machine_id, self._client.machine(machine_id)
+            except CloudAPIError as error:
+                self._failed("look_failed", outcome, error, group_id=instance.group_id, machine_id=machine_id)
+                return None
 
         with ThreadPoolExecutor(PARALLEL) as pool:
             return dict(filter(None, pool.map(ask, missing)))
@@ -280,18 +287,18 @@ class _Pass:
 
     # What to do about it
 
-    def _act(self, due: Sequence[Work], plans: Mapping[str, Plan]) -> dict[str, Outcome]:
+    def _act(self, due: Sequence[Work], plans: Mapping[str, Plan], outcomes: Mapping[str, Outcome]) -> None:
         """Carry the plans out, in parallel, going round the groups: a large one keeps no small one waiting."""
-        outcomes = {group.id: Outcome() for group in due}
         with self._db.read() as connection:
             made_from = templates.by_ids(connection, {group.template_id for group in due if plans[group.id].launches})
-        by_group = [self._actions(group, plans[group.id], outcomes[group.id], made_from) for group in due]
+        # Where a machine's fate could not be learned, nothing is done on the strength of the list.
+        known = [group for group in due if not (outcomes[group.id].errors or outcomes[group.id].unfinished)]
+        by_group = [self._actions(group, plans[group.id], outcomes[group.id], made_from) for group in known]
         in_turn = [action for action in chain.from_iterable(zip_longest(*by_group)) if action is not None]
         if in_turn:
             with ThreadPoolExecutor(min(PARALLEL, len(in_turn))) as pool:
                 for done in [pool.submit(action) for action in in_turn]:
                     done.result()
-        return outcomes
 
     def _actions(self, group: Work, planned: Plan, outcome: Outcome, made_from: Mapping[str, Template]) -> list[Callable[[], None]]:
         def deleting(instance: Instance, why: str) -> Callable[[], None]:

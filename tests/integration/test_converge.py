@@ -414,7 +414,8 @@ def test_while_cloudapi_is_in_trouble_nothing_is_launched_or_deleted(world: Worl
         assert row.failures == failures
         assert row.last_error
         assert 2 ** (failures - 1) - 1 <= row.next_look <= 2**failures
-    assert (world.creates, world.deletes) == (5, 0)
+    # A group of which no machine is in doubt may grow, whatever is said of the others'.
+    assert (world.creates, world.deletes) == (6 if trouble is denying_every_machine else 5, 0)
     assert world.states(group) == ["running"] * 3
     world.sim.knobs.turn({"down": False, "error_share": 0, "bad_json": False, "empty_lists": False})
     world.settle()

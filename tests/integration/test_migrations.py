@@ -329,7 +329,7 @@ def functions() -> Iterator[Any]:
                 yield function
 
 
-def use_everything(connection: Connection) -> set[Any]:
+def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there is as much as there is
     """Call each of them once, on one account; which ones were called."""
     used = set()
 
