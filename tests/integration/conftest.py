@@ -156,9 +156,16 @@ class World:
             return [activity.kind for activity in reversed(activities.of_group(connection, group.id, limit=1000))]
 
     def group_row(self, group: Group) -> Any:
-        """The group's row, and `next_look`: seconds until it is looked at again."""
-        (row,) = self.sql("SELECT *, extract(epoch FROM check_at - now())::float AS next_look FROM tsg_groups WHERE id = :id", id=group.id)
-        return row
+        """The group's row."""
+        return self.sql("SELECT * FROM tsg_groups WHERE id = :id", id=group.id)[0]
+
+    def pause_after_converging(self, group: Group) -> tuple[float, float]:
+        """One turn; seconds from it to the next look, at least and at most: counted from its end, and from its beginning."""
+        began = self.sql("SELECT now()")[0][0]
+        self.converge()
+        ended = self.sql("SELECT now()")[0][0]
+        check_at = self.group_row(group).check_at
+        return (check_at - ended).total_seconds(), (check_at - began).total_seconds()
 
     @property
     def creates(self) -> int:
