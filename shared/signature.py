@@ -236,9 +236,10 @@ def _parameters(text: str) -> tuple[dict[str, str], str | None]:
             break
         at += 1
     rest = text[at:]
-    if not rest:
+    ends_in_comma = text[at - 1 : at] == ","
+    if not rest and not ends_in_comma:
         return parameters, None
-    if not parameters or not rest.startswith(" "):
+    if not parameters or ends_in_comma or not rest.startswith(" "):
         raise SignatureError('the parameters of the Authorization header must read name="value", with commas and no spaces between')
     return parameters, rest[1:]
 

@@ -105,8 +105,8 @@ class Api:
         self._sockets: dict[int, Any] = {}
         self._stopping = threading.Event()
         listener = socket.create_server(("127.0.0.1", 0))
-        app = create_app(service, authenticator)
-        self._server = create_server(app, map=self._sockets, sockets=[listener], threads=8, ident=None)
+        self.app = create_app(service, authenticator)
+        self._server = create_server(self.app, map=self._sockets, sockets=[listener], threads=8, ident=None)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.session = requests.Session()
         self.session.mount("http://", HTTPAdapter(pool_maxsize=64))
