@@ -137,7 +137,6 @@ class Stack:
             "NOMAD_ADDR": self.nomad_url,
             "TSG_NOMAD_DRIVER": "raw_exec",
             "TSG_NOMAD_COMMAND": str(Path(sys.executable).parent / "tsg-scale"),
-            "TSG_NOMAD_GRACE": "20",
         }
 
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, zip_longest
 
+import sqlalchemy.exc
 from sqlalchemy import Connection
 from structlog.contextvars import bound_contextvars
 
@@ -132,6 +133,11 @@ class Converger:
                 self._put_off(lease, keeper, due, str(error))
                 if isinstance(error, cloudapi.Unauthorized):
                     self._forget_registration(account)
+            except sqlalchemy.exc.SQLAlchemyError:
+                raise  # nothing can be noted now: the clock rings again
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not be tried again all the time
+                _log.error("pass_failed", exc_info=error)
+                self._put_off(lease, keeper, due, f"The service failed on this account ({type(error).__name__}); its log says how.")
         return False
 
     def _put_off(self, lease: Lease, keeper: Keeper, due: Sequence[Work], problem: str) -> None:

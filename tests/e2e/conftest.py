@@ -27,7 +27,6 @@ SETTINGS = {
     # What a killed worker was about to ask for is asked for again after this: short, since the simulator answers at once.
     "TSG_LAUNCH_GRACE": "5",
     "TSG_LOG_FORMAT": "json",
-    "TSG_NOMAD_GRACE": "5",
 }
 
 

@@ -107,7 +107,7 @@ def test_a_job_that_somebody_removed_or_edited_is_put_right(calm: Service) -> No
     calm.wait("the job is as it was", lambda: requests.get(url, timeout=30).json()["Meta"]["group_id"] == group["id"])
 
 
-@by_nomad
+@pytest.mark.settings(TSG_SCALER="nomad", TSG_NOMAD_GRACE="5")
 @only_simulated
 def test_without_nomad_posts_are_answered_and_workers_scale(service: Service) -> None:
     nomad(service).kill()
@@ -147,7 +147,7 @@ def test_a_killed_tsg_scale_is_made_good(service: Service) -> None:
     assert service.counters()["creates_accepted"] == 40
 
 
-@pytest.mark.settings(TSG_SCALER="nomad", TSG_TRITON_DC="nowhere")
+@pytest.mark.settings(TSG_SCALER="nomad", TSG_TRITON_DC="nowhere", TSG_NOMAD_GRACE="5")
 @only_simulated
 def test_a_datacenter_without_nodes_is_told_in_the_groups_activities(service: Service) -> None:
     group = service.make_group(1)

@@ -752,3 +752,16 @@ def test_a_group_whose_template_is_missing_costs_itself_only(database: Database,
     world.settle()
     assert world.group_row(bad).emptied_at is not None
     world.close()
+
+
+def test_a_fault_of_ours_is_put_off_and_not_tried_all_the_time(world: World) -> None:
+    group = world.make_group(1)
+    world.sql("UPDATE tsg_templates SET tags = 'not json' WHERE id = :id", id=group.template_id)
+    for failures in (1, 2):
+        world.converge()
+        row = world.group_row(group)
+        assert (row.failures, row.last_error) == (failures, "The service failed on this account (JSONDecodeError); its log says how.")
+        assert row.next_look > 0
+    world.sql("UPDATE tsg_templates SET tags = NULL WHERE id = :id", id=group.template_id)
+    world.settle()
+    assert settled(world, group, 1)
