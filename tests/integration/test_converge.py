@@ -761,7 +761,6 @@ def test_a_fault_of_ours_is_put_off_and_not_tried_all_the_time(world: World) -> 
         world.converge()
         row = world.group_row(group)
         assert (row.failures, row.last_error) == (failures, "The service failed on this account (JSONDecodeError); its log says how.")
-        assert row.next_look > 0
     world.sql("UPDATE tsg_templates SET tags = NULL WHERE id = :id", id=group.template_id)
     world.settle()
     assert settled(world, group, 1)
