@@ -108,6 +108,8 @@ class Signed:
                 known = self._keyring.get(identity)
                 if known is not None:
                     return known
+                if reason := self._keyring.refused(headers["authorization"]):
+                    raise Unauthenticated(reason)
                 # CloudAPI takes a fingerprint without its prefix only, and could be asked with a signature that covers the date alone.
                 if credentials.signs_only_date and not credentials.has_prefixed_key:
                     account, line = self._ask_as_caller(credentials, headers)
@@ -130,7 +132,9 @@ class Signed:
         except cloudapi.Forbidden as error:
             raise NotAuthorized(str(error)) from None
         except (cloudapi.Unauthorized, cloudapi.Rejected) as error:
-            raise Unauthenticated(f"CloudAPI does not accept the signature: {error}") from None
+            reason = f"CloudAPI does not accept the signature: {error}"
+            self._keyring.refuse(headers["authorization"], reason)
+            raise Unauthenticated(reason) from None
         except cloudapi.CloudAPIError as error:
             raise Unavailable(f"The signature can't be verified now: {error}") from None
 

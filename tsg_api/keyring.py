@@ -1,5 +1,6 @@
 """Keys of callers that were seen to be good, for a while: so that CloudAPI is asked once for a key, not once for a request."""
 
+import hashlib
 import threading
 import time
 from collections import OrderedDict
@@ -14,6 +15,8 @@ from shared.signature import PublicKey
 MOST = 10_000
 #: Seconds for which an account's row is taken as read.
 ACCOUNT_SECONDS = 5.0
+#: Seconds for which a header that CloudAPI refused is refused without asking: a key may be added at any time.
+REFUSED_SECONDS = 5.0
 
 #: Account, user and key, as the caller names them.
 Identity = tuple[str, str | None, str]
@@ -35,6 +38,7 @@ class Keyring:
         self._seconds = seconds
         self._now = now
         self._known: OrderedDict[Identity, Known] = OrderedDict()
+        self._refused: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
         self._asking: dict[Identity, tuple[threading.Lock, int]] = {}
         self._lock = threading.Lock()
 
@@ -62,6 +66,23 @@ class Keyring:
     def refresh_account(self, identity: Identity, known: Known, account: Account) -> Known:
         """Remember the account's row anew; the key's own time stays what it was."""
         return self._store(identity, known._replace(account=account, account_until=self._now() + ACCOUNT_SECONDS))
+
+    def refuse(self, header: str, reason: str) -> None:
+        """Remember for `REFUSED_SECONDS` that CloudAPI did not accept this very header."""
+        with self._lock:
+            self._refused[hashlib.sha256(header.encode()).digest()] = (reason, self._now() + REFUSED_SECONDS)
+            while len(self._refused) > MOST:
+                self._refused.popitem(last=False)
+
+    def refused(self, header: str) -> str | None:
+        """Why CloudAPI did not accept this very header a moment ago."""
+        digest = hashlib.sha256(header.encode()).digest()
+        with self._lock:
+            reason, until = self._refused.get(digest, ("", 0.0))
+            if reason and until <= self._now():
+                del self._refused[digest]
+                return None
+        return reason or None
 
     def forget(self, identity: Identity) -> None:
         with self._lock:

@@ -606,3 +606,15 @@ def test_in_development_mode_every_request_is_the_seeded_accounts(make_api: Call
     assert made.status_code == 201
     assert api.sql("SELECT account_id::text FROM tsg_templates") == [("6f873d02-172c-418f-8416-4da2b50d5c53",)]
     assert api.sim.cloud.counters.to_json()["requests"] == 0
+
+
+def test_a_header_that_cloudapi_refused_is_refused_for_a_while_without_asking(newcomer: Caller) -> None:
+    headers = legacy(newcomer.key_id, now()) | {
+        "Authorization": f'Signature keyId="{newcomer.key_id}",algorithm="rsa-sha256" {"A" * 342}=='
+    }
+    asked = newcomer.api.asked("GetAccount")
+    answers = [get(newcomer.api, headers) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [401] * 3
+    assert len({answer.json()["message"] for answer in answers}) == 1
+    assert newcomer.api.asked("GetAccount") == asked + 1
+    assert newcomer("GET", "/groups").status_code == 200, "another signature of the same key is not held back"
