@@ -148,15 +148,15 @@ class Child:
         return f"{self.name} (pid {self.pid}) {what_happened}. The end of {self.log}:\n{self.tail() or '(nothing)'}"
 
 
-def wait_for(condition: Callable[[], bool], *, seconds: float) -> bool:
-    """Asks again and again, at first every 5 ms and later every 50 ms, until the condition or the time is up; says which."""
+def wait_for(condition: Callable[[], bool], *, seconds: float, longest_pause: float = 0.05) -> bool:
+    """Asks again and again, at first every 5 ms and later every `longest_pause`, until the condition or the time is up; says which."""
     deadline = time.monotonic() + seconds
     pause = 0.005
     while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(pause)
-        pause = min(pause * 1.5, 0.05)
+        pause = min(pause * 1.5, longest_pause)
     return True
 
 

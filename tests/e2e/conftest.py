@@ -23,6 +23,9 @@ PATIENCE = 90
 #: A real agent to run the Nomad tests against: `dev/test --nomad ADDR`.
 REAL_NOMAD = os.environ.get("TSG_TEST_NOMAD_ADDR", "")
 
+#: Seconds between looks while waiting: each look costs the simulator and the database as much as a worker's does.
+LOOK = 0.25
+
 SETTINGS = {
     # What a killed worker was about to ask for is asked for again after this: short, since the simulator answers at once.
     "TSG_LAUNCH_GRACE": "5",
@@ -88,15 +91,16 @@ class Service:
         return self.stack.cloud("GET", "/counters")
 
     def wait(self, what: str, condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
-        assert wait_for(condition, seconds=seconds), f"not in {seconds} s: {what}"
+        assert wait_for(condition, seconds=seconds, longest_pause=LOOK), f"not in {seconds} s: {what}"
 
     def settles(self, group: dict[str, Any], capacity: int, seconds: float = PATIENCE) -> None:
         """So many machines run, none else is there, and the service has seen it."""
-        self.wait(
-            f"{capacity} machines running and no other; there are {[m['state'] for m in self.machines(group)]}",
-            lambda: self.running(group) == len(self.machines(group)) == capacity and self.is_settled(group),
-            seconds,
-        )
+
+        def all_run() -> bool:
+            states = [machine["state"] for machine in self.machines(group)]
+            return states == ["running"] * capacity and self.is_settled(group)
+
+        self.wait(f"{capacity} machines run, and no other is there", all_run, seconds)
 
     def is_settled(self, group: dict[str, Any]) -> bool:
         """Has a worker seen the newest state of the group, and left it until its next check?"""
