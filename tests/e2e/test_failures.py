@@ -65,13 +65,13 @@ def test_a_post_is_answered_without_redis_and_carried_out_when_it_is_back(servic
     service.settles(group, 3)
 
 
-def test_redis_flushed_costs_nothing(service: Service) -> None:
-    group = service.make_group(20)
-    service.stack.valkey.flush()
-    service.resize(group, 25)
-    service.stack.valkey.flush()
-    service.settles(group, 25)
-    assert service.counters()["creates_accepted"] == 25
+def test_redis_flushed_costs_nothing(calm: Service) -> None:
+    group = calm.make_group(20)
+    calm.stack.valkey.flush()
+    calm.resize(group, 25)
+    calm.stack.valkey.flush()
+    calm.settles(group, 25)
+    assert calm.counters()["creates_accepted"] == 25
 
 
 def test_postgresql_restarted_under_load(service: Service) -> None:
@@ -107,24 +107,24 @@ def test_postgresql_restarted_under_load(service: Service) -> None:
     assert service.counters()["creates_accepted"] == capacity
 
 
-def test_lost_answers_are_found_again_and_not_repeated(service: Service) -> None:
-    service.knobs(lost_answers_next=8)
-    group = service.make_group(20)
-    service.settles(group, 20)
-    counters = service.counters()
+def test_lost_answers_are_found_again_and_not_repeated(calm: Service) -> None:
+    calm.knobs(lost_answers_next=8)
+    group = calm.make_group(20)
+    calm.settles(group, 20)
+    counters = calm.counters()
     assert (counters["answers_lost"], counters["creates_accepted"]) == (8, 20)
 
 
-def test_cloudapi_failing_half_of_the_time_delays_and_breaks_nothing(service: Service) -> None:
+def test_cloudapi_failing_half_of_the_time_delays_and_breaks_nothing(calm: Service) -> None:
     machines = ["ListMachines", "GetMachine", "CreateMachine", "DeleteMachine"]
-    service.knobs(error_share=0.5, error_status=500, error_endpoints=machines)
-    group = service.make_group(10)
-    service.wait("half of the machines are there all the same", lambda: len(service.machines(group)) >= 5)
-    assert service.counters()["errors_injected"] > 0
-    service.knobs(error_share=0)
-    service.settles(group, 10)
-    service.resize(group, 3)
-    service.settles(group, 3)
+    calm.knobs(error_share=0.5, error_status=500, error_endpoints=machines)
+    group = calm.make_group(10)
+    calm.wait("half of the machines are there all the same", lambda: len(calm.machines(group)) >= 5)
+    assert calm.counters()["errors_injected"] > 0
+    calm.knobs(error_share=0)
+    calm.settles(group, 10)
+    calm.resize(group, 3)
+    calm.settles(group, 3)
 
 
 def test_a_clock_and_an_api_that_were_killed_are_missed_by_nobody_once_back(service: Service) -> None:
@@ -136,11 +136,11 @@ def test_a_clock_and_an_api_that_were_killed_are_missed_by_nobody_once_back(serv
     service.settles(group, 3)
 
 
-def test_killed_machines_are_replaced_within_a_check(service: Service) -> None:
-    group = service.make_group(5)
-    service.settles(group, 5)
-    killed = service.stack.cloud("POST", "/machines/kill", {"count": 2, "tag": {"tsg.group": group["id"]}})["killed"]
+def test_killed_machines_are_replaced_within_a_check(calm: Service) -> None:
+    group = calm.make_group(5)
+    calm.settles(group, 5)
+    killed = calm.stack.cloud("POST", "/machines/kill", {"count": 2, "tag": {"tsg.group": group["id"]}})["killed"]
     # The interval is 10 s here; a replacement takes another second to boot.
-    service.wait("five run again", lambda: service.running(group) == 5, seconds=15)
-    assert not set(killed) & {machine["id"] for machine in service.machines(group)}
-    assert service.counters()["creates_accepted"] == 7
+    calm.wait("five run again", lambda: calm.running(group) == 5, seconds=15)
+    assert not set(killed) & {machine["id"] for machine in calm.machines(group)}
+    assert calm.counters()["creates_accepted"] == 7

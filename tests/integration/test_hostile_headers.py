@@ -4,6 +4,7 @@ import base64
 import io
 import itertools
 import json
+import os
 import random
 import statistics
 import time
@@ -20,7 +21,7 @@ from shared import keys
 from tests.conftest import new_database
 from tests.integration.api.service import NOBODY, PAIR, WHITELIST, Api, Caller, error, legacy, modern, now, sign, template_body, together
 
-FUZZED = 100_000
+FUZZED = int(os.environ.get("TSG_TEST_HEADERS", "20000"))
 PATH = "/v1/tsg/groups"
 
 
@@ -272,7 +273,7 @@ def made_up(chance: random.Random) -> str:
     return "".join(chance.choices(TOKENS, k=chance.randint(0, 12)))
 
 
-def test_a_hundred_thousand_mutated_headers_are_refused_and_harm_nothing(api: Api, tsg: Caller) -> None:
+def test_thousands_of_mutated_headers_are_refused_and_harm_nothing(api: Api, tsg: Caller) -> None:
     chance = random.Random(20180414)
     wire = Wire(api.app)
     tsg.ok("GET", "/groups")
