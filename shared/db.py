@@ -108,11 +108,6 @@ def is_unavailable(error: Exception) -> bool:
     return isinstance(error, sqlalchemy.exc.OperationalError) or error.connection_invalidated or state[:2] in {"08", "40", "53", "57"}
 
 
-def constraint_of(error: sqlalchemy.exc.IntegrityError) -> str:
-    """The name of the constraint or unique index that a statement ran into."""
-    return getattr(getattr(error.orig, "diag", None), "constraint_name", None) or ""
-
-
 def _as_found(url: URL) -> URL:
     """The URL with the dialect of the server that answers there, waiting for as long as it takes it to come up."""
     while True:
