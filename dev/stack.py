@@ -144,16 +144,16 @@ class Stack:
         command = [Path(sys.executable).parent / program, *arguments]
         return subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True, check=False)
 
-    def start_process(self, name: str, program: str, *arguments: str) -> Child:
-        """Start one of the service's programs; its log is `log/<name>.log`."""
+    def start_process(self, name: str, program: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Child:
+        """Start one of the service's programs; its log is `log/<name>.log`. `environment` goes on top of the settings."""
         command = [Path(sys.executable).parent / program, *arguments]
-        environment = {**os.environ, **self.environment}
-        self.processes[name] = Child(command, log=self.directory / "log" / f"{name}.log", env=environment)
+        together = {**os.environ, **self.environment, **(environment or {})}
+        self.processes[name] = Child(command, log=self.directory / "log" / f"{name}.log", env=together)
         return self.processes[name]
 
-    def start_api(self) -> None:
+    def start_api(self, environment: Mapping[str, str] | None = None) -> None:
         """Start the API and wait until it listens."""
-        child = self.start_process("api", "tsg-api", f"--port={self._port}", "--log-format=json")
+        child = self.start_process("api", "tsg-api", f"--port={self._port}", "--log-format=json", environment=environment)
         found = self._wait_for_line("api", child, re.compile(r'"url": "(http://[^"]+)"'))
         self.url = found
         self._port = int(found.rsplit(":", 1)[1])
