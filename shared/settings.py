@@ -10,6 +10,7 @@ import binascii
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,6 +65,8 @@ class Settings:
     http_threads: int
     #: Bytes. CloudAPI itself takes no request over 100,000.
     http_max_body: int
+    #: Whose X-Forwarded-For is believed: an address, * for everybody that reaches the port, or nobody's.
+    http_trusted_proxy: str
 
     #: Requests a second to one process, by account and (before authentication) by address; 0: no limit.
     rate_per_account: float
@@ -177,6 +180,7 @@ def load(
         "http_port": env.int("TSG_HTTP_PORT", 3000, validate=Range(min=0, max=65535, error="must be a port, 0 to 65535")),
         "http_threads": env.int("TSG_HTTP_THREADS", 8, validate=Range(1, 256)),
         "http_max_body": env.int("TSG_HTTP_MAX_BODY", 100_000, validate=Range(1_000, 10_000_000)),
+        "http_trusted_proxy": env.str("TSG_HTTP_TRUSTED_PROXY", "", validate=_proxy),
         "rate_per_account": env.float("TSG_RATE_PER_ACCOUNT", 0.0, validate=Range(0, 1_000_000)),
         "rate_per_address": env.float("TSG_RATE_PER_ADDRESS", 0.0, validate=Range(0, 1_000_000)),
         "auth_cache_seconds": env.int("TSG_AUTH_CACHE_SECONDS", 300, validate=Range(1, 3_600)),
@@ -308,6 +312,15 @@ def _http_url(text: str) -> None:
         sound = False
     if not sound or parts.query or parts.fragment or parts.username:
         raise ValidationError("must be an http:// or https:// address")
+
+
+def _proxy(text: str) -> None:
+    if text in {"", "*"}:
+        return
+    try:
+        ip_address(text)
+    except ValueError:
+        raise ValidationError("must be the IP address of a proxy, or *") from None
 
 
 def _redis_url(text: str) -> None:

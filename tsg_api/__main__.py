@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from waitress.server import create_server
 
@@ -90,6 +91,7 @@ def serve(chosen: Settings) -> int:
             max_request_body_size=TAKEN_IN,
             expose_tracebacks=False,
             clear_untrusted_proxy_headers=True,
+            **_proxied(chosen.http_trusted_proxy),
         )
     except OSError as error:
         print(f"tsg-api: cannot listen on {chosen.http_bind}:{chosen.http_port}: {error.strerror}", file=sys.stderr)
@@ -102,6 +104,11 @@ def serve(chosen: Settings) -> int:
     database.close()
     _log.info("stopped")
     return 0
+
+
+def _proxied(proxy: str) -> dict[str, Any]:
+    """Take a caller's address from the header that this proxy sets; without one, nobody's header is believed."""
+    return {"trusted_proxy": proxy, "trusted_proxy_count": 1, "trusted_proxy_headers": {"x-forwarded-for"}} if proxy else {}
 
 
 def _ringer(bell: Bell, scaler: str) -> Callable[[str, str], None]:

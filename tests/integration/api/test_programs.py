@@ -190,6 +190,16 @@ def test_settings_reach_the_app(serve: Callable[..., Served], database: Database
     assert served.lines("development_mode")
 
 
+@pytest.mark.parametrize(("proxy", "peer"), [("", "127.0.0.1"), ("127.0.0.1", "192.0.2.7"), ("*", "192.0.2.7"), ("192.0.2.1", "127.0.0.1")])
+def test_an_address_behind_a_proxy_is_believed_of_that_proxy_alone(serve: Callable[..., Served], proxy: str, peer: str) -> None:
+    served = serve(TSG_DEV_MODE="1", TSG_HTTP_TRUSTED_PROXY=proxy)
+    # What the caller says comes first, what the proxy adds comes last.
+    headers = {"X-Forwarded-For": "198.51.100.1, 192.0.2.7", "X-Forwarded-Host": "elsewhere", "Forwarded": "for=198.51.100.2"}
+    assert requests.get(f"{served.url}/v1/tsg/groups", headers=headers, timeout=30).status_code == 200
+    assert wait_for(lambda: len(served.lines("request")) == 1, seconds=10)
+    assert [line["peer"] for line in served.lines("request")] == [peer]
+
+
 def test_the_api_ends_in_good_order_when_it_is_told_to(serve: Callable[..., Served]) -> None:
     served = serve(TSG_DEV_MODE="1")
     served.child.stop(signal.SIGTERM)
