@@ -158,6 +158,13 @@ class Stack:
         self.url = found
         self._port = int(found.rsplit(":", 1)[1])
 
+    def add_account(self, name: str) -> str:
+        """Another account, with the same key, in the simulated Triton and enabled for the service; its UUID there."""
+        public = self.key_file.with_suffix(".pub").read_text().strip()
+        made = self.cloud("POST", "/accounts", {"login": name, "keys": [public]})
+        self.sql(WHITELIST, name, made["uuid"])
+        return made["uuid"]
+
     def start_nomad(self) -> None:
         """Start a Nomad, the real one where there is a program of that name, else the simulator; wait until it has a leader."""
         program = shutil.which("nomad") if self._real_nomad else None

@@ -54,6 +54,7 @@ ADMIN = {
     "packages": admin.Packages,
     "images": admin.Images,
     "networks": admin.Networks,
+    "machines": admin.Machines,
     "machines/kill": admin.KillMachines,
     "machines/{machine}/{deed}": admin.MachineDeed,
 }

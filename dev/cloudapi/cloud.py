@@ -275,6 +275,7 @@ class Cloud:
                 delegate_dataset=order.delegate_dataset,
                 brand=order.brand,
             )
+            machine.lived(now, machine.state)
             account.add(machine)
             self._plan_provisioning(account, machine, now, caller)
             self.counters.count("creates_accepted")
@@ -328,6 +329,7 @@ class Cloud:
             if machine.destroying:
                 return
             machine.destroying = "running"
+            machine.lived(now, "destroy")
             machine.turn += 1
             if machine.state != "failed":
                 self._become(account, machine, "stopping", now)
@@ -452,6 +454,7 @@ class Cloud:
 
     def _become(self, account: Account, machine: Machine, state: str, now: float) -> None:
         machine.state = state
+        machine.lived(now, state)
         machine.touch(now)
         if state in GONE:
             account.bury(machine)

@@ -76,11 +76,15 @@ class Machine:
     destroying: str = ""  #: "", then "running" while the destroy job runs, then "done" until the state flips
     turn: int = 0  #: counts commands that change the state, so that a job overtaken by a later one does nothing
     jobs: list[Job] = field(default_factory=list)
+    life: list[tuple[float, str]] = field(default_factory=list)  #: when it came into which state; `destroy`: its owner asked for its end
     _rendered: bytes | None = None
 
     @property
     def type(self) -> str:
         return "virtualmachine" if self.brand in ("kvm", "bhyve") else "smartmachine"
+
+    def lived(self, moment: float, event: str) -> None:
+        self.life.append((round(moment, 3), event))
 
     def touch(self, now: float) -> None:
         """Say that something changed: the shown object is made anew."""

@@ -1241,6 +1241,17 @@ def test_a_harm_that_does_not_exist_is_refused(sim, booted):
     assert (answer.status_code, answer.json()["message"].split()[0]) == (400, "state")
 
 
+def test_every_machine_has_its_life_told(sim, demo, clock):
+    machine, other = demo.created(), demo.created()
+    clock.goes_on(10)
+    demo.delete(f"/my/machines/{machine}")
+    clock.goes_on(10)
+    told = {row["id"]: row["life"] for row in requests.get(f"{sim.url}/--sim/machines", timeout=5).json()}
+    assert [event for _, event in told[machine]] == ["provisioning", "running", "destroy", "stopping", "deleted"]
+    assert told[machine][1][0] == told[machine][0][0] + sim.knobs.provision_seconds
+    assert [row["id"] for row in requests.get(f"{sim.url}/--sim/machines?live=true", timeout=5).json()] == [other]
+
+
 def test_a_broken_boot_does_not_come_to_life_and_a_broken_machine_can_be_deleted(sim, demo, clock):
     machine = demo.created()
     requests.post(f"{sim.url}/--sim/machines/{machine}/break", timeout=5)

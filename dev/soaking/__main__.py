@@ -1,0 +1,302 @@
+"""`dev/soak`: see the package."""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import requests
+
+from dev.processes import ChildError
+from dev.services import ServiceError
+from dev.soaking import ledger
+from dev.soaking.faults import CALM, CLOUDS, NOMADS, OURS, Lane, ended
+from dev.soaking.oracle import Group
+from dev.soaking.users import User
+from dev.soaking.world import METADATA, USERDATA, Told, World
+from dev.stack import Stack
+
+#: Seconds between lines of progress, and between looks while everything settles.
+PROGRESS, LOOK = 10.0, 0.5
+#: Seconds for everything to settle once nothing is broken any more: failures in a row are waited out in growing pauses.
+PATIENCE = 240.0
+
+#: Shorter than what one would run with, so that a fault shorter than a coffee break is one to the service too.
+SETTINGS = {
+    "TSG_LOG_FORMAT": "json",
+    "TSG_LAUNCH_GRACE": "20",
+    "TSG_PROVISION_TIMEOUT": "30",
+    "TSG_CLOUDAPI_READ_TIMEOUT": "5",
+    "TSG_NOMAD_GRACE": "15",
+}
+
+
+class Failed(Exception):
+    """It can't be gone on with."""
+
+
+class Soak:
+    """Rounds of requests and faults, each followed by a pause in which everything has to come right."""
+
+    def __init__(self, world: World, seed: int, out: Any) -> None:
+        self.world = world
+        self.told = world.told
+        self.seed = seed
+        self.rounds = 0
+        #: Seconds from the last disturbance of a round until a group was settled.
+        self.recoveries: list[float] = []
+        self.counters: dict[str, Any] = {}
+        self._began = time.monotonic()
+        self._out = out
+        self._said = 0.0
+        self._phase = ""
+
+    def run(self, minutes: float) -> None:
+        self.world.knobs(**CALM)
+        for name, account in self.world.accounts.items():
+            User(self.world, account, self._dice(name)).furnish()
+        while not self.rounds or time.monotonic() - self._began < minutes * 60:
+            self.rounds += 1
+            self._disturb()
+            self._settle()
+            self._check()
+            if self.told.violations:
+                return
+        self._empty()
+
+    # A round
+
+    def _dice(self, who: str) -> random.Random:
+        return random.Random(f"{self.seed}/{self.rounds}/{who}")
+
+    def _disturb(self) -> None:
+        """Users send requests, and things break, until all have done their share."""
+        world, dice = self.world, self._dice("round")
+        ours = OURS + (NOMADS if world.stack.nomad_url else ())
+        lanes = [Lane(world, ours, self._dice("ours")), Lane(world, CLOUDS, self._dice("cloud"))]
+        with ThreadPoolExecutor(16) as pool:
+            running = [
+                pool.submit(User(world, account, self._dice(name)).send, dice.randint(5, 25)) for name, account in world.accounts.items()
+            ]
+            running += [pool.submit(lane.run, dice.randint(0, 3)) for lane in lanes]
+            while not all(done.done() for done in running):
+                self._progress("disturbed")
+                time.sleep(0.2)
+            for done in running:
+                done.result()
+        world.knobs(**CALM)
+        for death in ended(world.stack.processes):
+            self.told.violated(death)
+        world.stack.restart_the_dead()
+
+    def _settle(self) -> None:
+        """Wait until every group is at its capacity and nothing else is there, and note how long each took."""
+        world = self.world
+        for name, account in world.accounts.items():
+            User(world, account, self._dice(name)).compare()
+        quiet_since, deadline = world.last_disturbed, time.monotonic() + PATIENCE
+        waiting = {group.id: group for account in world.accounts.values() for group in account.all_groups.values()}
+        settled_at: dict[str, float] = {}
+        while True:
+            problems = self._unsettled(list(waiting.values()))
+            now = time.time()
+            for group_id in waiting.keys() - problems.keys():
+                settled_at.setdefault(group_id, now)
+            for group_id in problems:
+                settled_at.pop(group_id, None)
+            if not problems:
+                break
+            if time.monotonic() > deadline:
+                for problem in problems.values():
+                    self.told.violated(f"not settled {PATIENCE:.0f} s after the last disturbance: {problem}")
+                return
+            self._progress(f"settling, {len(problems)} groups to go")
+            time.sleep(LOOK)
+        live = [group for group in waiting.values() if not group.deleted]
+        self.recoveries += [max(0.0, settled_at[group.id] - quiet_since) for group in live]
+
+    def _unsettled(self, groups: list[Group]) -> dict[str, str]:
+        """The groups that are not as they should be, and how."""
+        machines: dict[str, list[dict[str, Any]]] = {}
+        for machine in self.world.machines(live=True):
+            machines.setdefault(machine["tags"].get("tsg.group", ""), []).append(machine)
+        rows = dict(
+            self.world.stack.sql(
+                "SELECT id::text, CASE WHEN archived THEN emptied_at IS NOT NULL ELSE observed_generation = generation"
+                " AND last_error IS NULL AND NOT EXISTS (SELECT 1 FROM tsg_instances i WHERE i.group_id = tsg_groups.id"
+                " AND i.gone_at IS NULL AND i.state <> 'running') END FROM tsg_groups"
+            )
+        )
+        found = {}
+        for group in groups:
+            states = [machine["state"] for machine in machines.get(group.id, [])]
+            if states != ["running"] * group.capacity or not rows.get(group.id):
+                found[group.id] = (
+                    f"{group.account}'s {group.name} ({group.id}{', deleted' if group.deleted else ''}): {group.capacity} wanted, "
+                    f"the machines are {states or 'none'}, and the service {'has' if rows.get(group.id) else 'has not'} settled it"
+                )
+        return found
+
+    def _check(self) -> None:
+        """What must be so whenever all is quiet."""
+        world, told = self.world, self.told
+        groups = {group.id: group for account in world.accounts.values() for group in account.all_groups.values()}
+        for problem in ledger.violations(world.machines(live=False), groups, provision_timeout=float(SETTINGS["TSG_PROVISION_TIMEOUT"])):
+            told.violated(problem)
+        truth = {machine["id"] for machine in world.machines(live=True)}
+        known = {row[0] for row in world.stack.sql("SELECT machine_id::text FROM tsg_instances WHERE gone_at IS NULL")}
+        if truth != known:
+            told.violated(f"the service knows of {sorted(known - truth)} that are not there, and not of {sorted(truth - known)} that are")
+        for account in world.accounts.values():
+            tsg = world.client(account.name)
+            for group in account.groups.values():
+                answer = tsg("GET", f"/groups/{group.id}/instances")
+                if answer.status_code != 200 or len(answer.json()) != group.capacity:
+                    told.violated(f"{account.name}: instances of {group.name} answered {answer.status_code} {answer.text[:300]}")
+        self.counters = world.stack.cloud("GET", "/counters")
+        self._check_logs()
+
+    def _check_logs(self) -> None:
+        """Nothing secret, and no fault of the service's own."""
+        stack = self.world.stack
+        secrets = [stack.environment["TSG_SECRET_KEYS"], "PRIVATE KEY", "Signature keyId", USERDATA, METADATA]
+        for file in sorted((stack.directory / "log").glob("*.log")):
+            if file.stem in {"cloudapi", "nomad"}:
+                continue
+            for line in file.read_text(errors="replace").splitlines():
+                if any(secret in line for secret in secrets):
+                    self.told.violated(f"a secret is in {file.name}: {line[:80]} ...")
+                if '"pass_failed"' in line or '"request_failed"' in line:
+                    self.told.violated(f"a fault of the service's own in {file.name}: {line[:3000]}")
+
+    def _empty(self) -> None:
+        """In the end everything is deleted, and nothing may be left."""
+        self.rounds += 1
+        for name, account in self.world.accounts.items():
+            user = User(self.world, account, self._dice(name))
+            for group in list(account.groups):
+                user.delete_group(group, "", 0, 0)
+        self._settle()
+        self._check()
+        if self.world.stack.nomad_url:
+            deadline = time.monotonic() + PATIENCE
+            while jobs := self.world.nomad("GET", "/v1/jobs").json():
+                if time.monotonic() > deadline:
+                    self.told.violated(f"jobs are left in Nomad: {[job['ID'] for job in jobs]}")
+                    return
+                time.sleep(LOOK)
+
+    def _progress(self, phase: str) -> None:
+        if time.monotonic() - self._said < PROGRESS:
+            return
+        self._said = time.monotonic()
+        groups = [group for account in self.world.accounts.values() for group in list(account.groups.values())]
+        counters = self.world.stack.cloud("GET", "/counters")
+        print(
+            f"{self._said - self._began:6.0f} s  round {self.rounds} {phase}: {sum(self.told.requests.values())} requests, "
+            f"{sum(self.told.faults.values())} faults, {len(groups)} groups that want {sum(group.capacity for group in groups)}, "
+            f"{counters['creates_accepted']} creates, {counters['deletes_accepted']} deletes, {len(self.told.violations)} violations",
+            file=self._out,
+            flush=True,
+        )
+
+    def report(self) -> dict[str, Any]:
+        """What was done, and what came of it."""
+        ordered = sorted(self.recoveries)
+
+        def at(share: float) -> float | None:
+            return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 1) if ordered else None
+
+        return {
+            "seed": self.seed,
+            "seconds": round(time.monotonic() - self._began),
+            "rounds": self.rounds,
+            "requests": dict(self.told.requests),
+            "answers": dict(self.told.answers),
+            "faults": dict(self.told.faults),
+            "recovery_seconds": {"groups": len(ordered), "p50": at(0.5), "p95": at(0.95), "max": at(1.0)},
+            "creates": self.counters.get("creates_accepted"),
+            "deletes": self.counters.get("deletes_accepted"),
+            "answers_lost": self.counters.get("answers_lost"),
+            "errors_injected": self.counters.get("errors_injected"),
+            "violations": self.told.violations,
+        }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="dev/soak",
+        description="Run the whole service under random requests and random faults, and check that it keeps what it promises.",
+        epilog="Exit codes: 0 everything held, 1 something did not. The same seed is the same sequence of requests and faults.",
+    )
+    parser.add_argument("--minutes", type=float, default=5.0, metavar="N", help="begin no new round after so long (default 5)")
+    parser.add_argument("--seed", type=int, default=None, metavar="S", help="what the dice are made of (default: any, and told)")
+    parser.add_argument("--scaler", choices=("worker", "nomad"), default="worker", help="who converges the groups (default worker)")
+    parser.add_argument("--accounts", type=int, default=3, metavar="N", help="accounts, each with up to four groups (default 3)")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (default 2)")
+    parser.add_argument("--json", action="store_true", help="the report as JSON on standard output, the progress on standard error")
+    given = parser.parse_args()
+    seed = given.seed if given.seed is not None else random.randrange(1_000_000)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    out = sys.stderr if given.json else sys.stdout
+    told = Told()
+    print(f"soak: seed {seed}, {given.minutes:g} minutes, {given.accounts} accounts, scaler {given.scaler}", file=out, flush=True)
+    soak: Soak | None = None
+    with _kept_on_failure(told, out) as directory:
+        try:
+            with Stack(directory, workers=given.workers, durable=False, scaler=given.scaler, real_nomad=False, settings=SETTINGS) as stack:
+                names = [f"account-{number}" for number in range(1, given.accounts + 1)]
+                soak = Soak(World(stack, names, told), seed, out)
+                soak.run(given.minutes)
+        except KeyboardInterrupt:
+            print("\nstopped", file=out)
+            return 130
+        except (ServiceError, ChildError, OSError, requests.RequestException, psycopg2.Error) as error:
+            told.violated(f"the soak can't go on: {type(error).__name__}: {error}")
+    report = soak.report() if soak else {"seed": seed, "violations": told.violations}
+    print(json.dumps(report, indent=2) if given.json else _in_words(report), flush=True)
+    return 1 if told.violations else 0
+
+
+def _in_words(report: dict[str, Any]) -> str:
+    lines = [f"{name.replace('_', ' ')}: {_plain(value)}" for name, value in report.items() if name != "violations"]
+    return "\n".join(["", *lines, "everything held" if not report["violations"] else f"{len(report['violations'])} VIOLATIONS"])
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number}" for name, number in sorted(value.items(), key=lambda item: str(item[0])))
+    return str(value)
+
+
+@contextmanager
+def _kept_on_failure(told: Told, out: Any) -> Iterator[Path]:
+    """A directory for data and logs that stays, with the last that was done, when something did not hold."""
+    directory = Path(tempfile.mkdtemp(prefix="tsg-soak-"))
+    if os.geteuid() == 0:
+        directory.chmod(0o711)
+    yield directory
+    if not told.violations:
+        shutil.rmtree(directory, ignore_errors=True)
+        return
+    print("\nthe last that was done:", *told.last, sep="\n  ", file=out)
+    print("\nwhat did not hold:", *told.violations, sep="\n  ", file=out)
+    print(f"\ndata and logs are kept in {directory}", file=out, flush=True)
+
+
+if __name__ == "__main__":
+    threading.current_thread().name = "soak"
+    sys.exit(main())

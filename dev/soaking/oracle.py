@@ -1,0 +1,89 @@
+"""What an account should have. Every answer of the service is predicted; where none came, a look tells what was done."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Change:
+    """A capacity that was asked for: in force at the earliest when it was sent, and certainly when it was answered."""
+
+    capacity: int
+    sent: float
+    answered: float
+
+
+@dataclass
+class Group:
+    """A group, alive or deleted, and every capacity it has had."""
+
+    id: str
+    name: str
+    template: str
+    account: str
+    changes: list[Change] = field(default_factory=list)
+    deleted: bool = False
+
+    @property
+    def capacity(self) -> int:
+        return self.changes[-1].capacity
+
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.id, "group_name": self.name, "template_id": self.template, "capacity": self.capacity}
+
+    def capacities(self, since: float, until: float) -> list[int]:
+        """Every capacity that may have been in force at some time between; 0 for before it was made."""
+        found = []
+        for change, following in zip(self.changes, [*self.changes[1:], None], strict=True):
+            ended = following.answered if following else float("inf")
+            if change.sent <= until and ended >= since:
+                found.append(change.capacity)
+        return found or [0]
+
+
+class Account:
+    """The templates and groups that an account should have."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        #: Live ones, id by name.
+        self.templates: dict[str, str] = {}
+        #: Live ones by name.
+        self.groups: dict[str, Group] = {}
+        #: All there ever were, by id.
+        self.all_groups: dict[str, Group] = {}
+
+    def made(self, told: dict[str, Any], sent: float) -> Group:
+        group = Group(told["id"], told["group_name"], told["template_id"], self.name, [Change(told["capacity"], sent, time.time())])
+        self.groups[group.name] = self.all_groups[group.id] = group
+        return group
+
+    def changed(self, group: Group, capacity: int, sent: float, template: str | None = None) -> None:
+        group.changes.append(Change(capacity, sent, time.time()))
+        group.template = template or group.template
+
+    def deleted(self, group: Group, sent: float) -> None:
+        group.changes.append(Change(0, sent, time.time()))
+        group.deleted = True
+        del self.groups[group.name]
+
+    def uses(self, template_id: str) -> bool:
+        return any(group.template == template_id for group in self.groups.values())
+
+    def differences(self, groups: list[dict[str, Any]], templates: list[dict[str, Any]]) -> list[str]:
+        """What the service tells of the account, against what it should be."""
+        told = {group["group_name"]: {name: group[name] for name in ("id", "group_name", "template_id", "capacity")} for group in groups}
+        wanted = {group.name: group.to_json() for group in self.groups.values()}
+        named = {template["template_name"]: template["id"] for template in templates}
+        found = [f"{self.name}: group {name} is {told.get(name)}, should be {wanted.get(name)}" for name in told.keys() ^ wanted.keys()]
+        found += [
+            f"{self.name}: group {name} is {told[name]}, should be {wanted[name]}"
+            for name in told.keys() & wanted.keys()
+            if told[name] != wanted[name]
+        ]
+        if len(groups) != len(told):
+            found.append(f"{self.name}: two groups of one name among {sorted(group['group_name'] for group in groups)}")
+        if named != self.templates:
+            found.append(f"{self.name}: templates are {named}, should be {self.templates}")
+        return found
