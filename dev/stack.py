@@ -38,7 +38,10 @@ WHITELIST = "INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, up
 
 
 class Stack:
-    """Everything that `TSG_*` names, started in order and stopped in the other one."""
+    """Everything that `TSG_*` names, started in order and stopped in the other one.
+
+    `copy_of` is the data directory of a stopped PostgreSQL with our tables: to begin with a copy of it saves initdb and the migrations.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Stack:
         scaler: str = "worker",
         real_nomad: bool = True,
         settings: Mapping[str, str] | None = None,
+        copy_of: Path | None = None,
     ) -> None:
         self.directory = directory
         self.key_file = directory / "id_rsa"
@@ -62,6 +66,7 @@ class Stack:
         self._provision_seconds = provision_seconds
         self._scaler = scaler
         self._real_nomad = real_nomad
+        self._copy_of = copy_of
         self._settings = dict(settings or {})
         self.processes: dict[str, Child] = {}
         self.url = ""
@@ -82,6 +87,8 @@ class Stack:
         """Start what isn't running, in order, each when what it needs is ready."""
         self.key_id = self._make_key()
         (self.directory / "log").mkdir(exist_ok=True)
+        if self._copy_of and not self.postgres.data_dir.exists():
+            subprocess.run(["cp", "-a", self._copy_of, self.postgres.data_dir], check=True)  # with its owner, which is not us as root
         self.postgres.start()
         self.valkey.start()
         self.cloud_url = self._start_cloud()
@@ -210,6 +217,10 @@ class Stack:
     def restart_the_dead(self) -> list[str]:
         """Start again whatever ended by itself; what was done, in words."""
         told = []
+        for server in (self.postgres, self.valkey):
+            if not server.running:
+                server.start()
+                told.append(f"{server.name} had ended, started again")
         for name, child in list(self.processes.items()):
             status = child.status
             if status is None:
@@ -297,10 +308,11 @@ class Stack:
         return file.read_text()
 
     def _make_database(self) -> None:
-        self.postgres.create_database(DATABASE)
-        done = self.run("tsg-admin", "db", "upgrade")
-        if done.returncode:
-            raise ChildError(f"tsg-admin db upgrade failed with status {done.returncode}:\n{done.stderr}")
+        if not self._copy_of:
+            self.postgres.create_database(DATABASE)
+            done = self.run("tsg-admin", "db", "upgrade")
+            if done.returncode:
+                raise ChildError(f"tsg-admin db upgrade failed with status {done.returncode}:\n{done.stderr}")
         if not self.sql("SELECT 1 FROM tsg_accounts WHERE triton_uuid = %s", TRITON_UUID):
             self.sql(WHITELIST, ACCOUNT, TRITON_UUID)
 

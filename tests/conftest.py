@@ -52,9 +52,9 @@ def simulator() -> Iterator[Simulator]:
         yield cloudapi
 
 
-def migrate(server: Postgres) -> None:
-    server.create_database(TEMPLATE)
-    engine = create_engine(server.url(TEMPLATE), poolclass=NullPool)  # a template can't be copied while somebody is connected to it
+def migrate(server: Postgres, name: str = TEMPLATE) -> None:
+    server.create_database(name)
+    engine = create_engine(server.url(name), poolclass=NullPool)  # a template can't be copied while somebody is connected to it
     with engine.begin() as connection:
         admin.upgrade(connection)
 

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ import requests
 from dev.client import Tsg
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.processes import wait_for
-from dev.services import scratch
-from dev.stack import TRITON_UUID, Stack, machines_of
+from dev.services import Postgres, scratch
+from dev.stack import DATABASE, TRITON_UUID, Stack, machines_of
+from tests.conftest import migrate
 
 #: Seconds that anything may take to come right.
 PATIENCE = 90
@@ -129,20 +131,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 
 
+@pytest.fixture(scope="session")
+def new_cluster() -> Iterator[Path]:
+    """What every stack's PostgreSQL begins with: our tables, and nothing in them."""
+    with scratch() as directory:
+        with Postgres(directory / "postgres", durable=False) as server:
+            migrate(server, DATABASE)
+        yield directory / "postgres"
+
+
 @pytest.fixture(scope="module")
-def calm_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """One stack for the tests of a module that break nothing; the module may say `SCALER = "nomad"`."""
-    with started(getattr(request.module, "SCALER", "worker"), SETTINGS) as stack:
+def common_stack(request: pytest.FixtureRequest, new_cluster: Path) -> Iterator[Stack]:
+    """One stack for the tests of a module; the module may say `SCALER = "nomad"`."""
+    with started(getattr(request.module, "SCALER", "worker"), SETTINGS, new_cluster) as stack:
         yield stack
 
 
 @pytest.fixture
-def calm(calm_stack: Stack) -> Iterator[Service]:
-    """A stack that others have used and will use: groups go with the test that made them."""
-    service = Service(calm_stack)
-    calm_stack.cloud("POST", "/counters/reset")
-    knobs = calm_stack.cloud("GET", "/knobs")
+def calm(common_stack: Stack) -> Iterator[Service]:
+    """A stack that others have used and will use: what a test broke is mended after it, and its groups go."""
+    service = Service(common_stack)
+    common_stack.cloud("POST", "/counters/reset")
+    knobs = common_stack.cloud("GET", "/knobs")
     yield service
+    common_stack.restart_the_dead()
     service.knobs(**knobs)
     for group in service.tsg.ok("GET", "/groups"):
         service.tsg.ok("DELETE", f"/groups/{group['id']}", status=204)
@@ -150,19 +162,27 @@ def calm(calm_stack: Stack) -> Iterator[Service]:
 
 
 @pytest.fixture
-def service(request: pytest.FixtureRequest) -> Iterator[Service]:
-    """A stack of its own: these tests break it. The marker `settings` changes its settings."""
+def service(request: pytest.FixtureRequest, new_cluster: Path) -> Iterator[Service]:
+    """A stack of its own, for settings of its own: the marker `settings` has them."""
     marker = request.node.get_closest_marker("settings")
     settings = {**SETTINGS, **(marker.kwargs if marker else {})}
-    with started(settings.pop("TSG_SCALER", "worker"), settings) as stack:
+    with started(settings.pop("TSG_SCALER", "worker"), settings, new_cluster) as stack:
         yield Service(stack)
 
 
 @contextmanager
-def started(scaler: str, settings: Mapping[str, str]) -> Iterator[Stack]:
+def started(scaler: str, settings: Mapping[str, str], cluster: Path) -> Iterator[Stack]:
     nomad = {"NOMAD_ADDR": REAL_NOMAD} if scaler == "nomad" and REAL_NOMAD else {}
     with (
         scratch() as directory,
-        Stack(directory, provision_seconds=1.0, durable=False, scaler=scaler, real_nomad=False, settings={**settings, **nomad}) as stack,
+        Stack(
+            directory,
+            provision_seconds=1.0,
+            durable=False,
+            scaler=scaler,
+            real_nomad=False,
+            settings={**settings, **nomad},
+            copy_of=cluster,
+        ) as stack,
     ):
         yield stack

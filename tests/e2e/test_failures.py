@@ -13,26 +13,25 @@ def workers(service: Service) -> dict[str, Child]:
     return {name: child for name, child in service.stack.processes.items() if name.startswith("worker")}
 
 
-def test_workers_killed_half_way_are_made_good_by_new_ones(service: Service) -> None:
-    group = service.make_group(60)
-    service.wait("30 machines are there", lambda: len(service.machines(group)) >= 30)
-    for child in workers(service).values():
+def test_workers_killed_half_way_are_made_good_by_new_ones(calm: Service) -> None:
+    group = calm.make_group(60)
+    calm.wait("30 machines are there", lambda: len(calm.machines(group)) >= 30)
+    for child in workers(calm).values():
         child.kill()
-    assert len(service.machines(group)) < 60, "too late: all were there before the workers were killed"
-    for name in workers(service):
-        service.stack.start_process(name, "tsg-worker")
-    service.settles(group, 60)
-    assert service.counters()["creates_accepted"] == 60
+    assert len(calm.machines(group)) < 60, "too late: all were there before the workers were killed"
+    calm.stack.restart_the_dead()
+    calm.settles(group, 60)
+    assert calm.counters()["creates_accepted"] == 60
 
 
-def test_one_worker_takes_over_from_a_killed_one(service: Service) -> None:
-    service.stack.processes.pop("worker-2").stop()
-    group = service.make_group(40)
-    service.wait("some machines are there", lambda: len(service.machines(group)) >= 5)
-    service.stack.start_process("worker-2", "tsg-worker")
-    service.stack.processes.pop("worker-1").kill()
-    service.settles(group, 40)
-    assert service.counters()["creates_accepted"] == 40
+def test_one_worker_takes_over_from_a_killed_one(calm: Service) -> None:
+    calm.stack.processes["worker-2"].stop()
+    group = calm.make_group(40)
+    calm.wait("some machines are there", lambda: len(calm.machines(group)) >= 5)
+    calm.stack.restart_the_dead()
+    calm.stack.processes["worker-1"].kill()
+    calm.settles(group, 40)
+    assert calm.counters()["creates_accepted"] == 40
 
 
 @pytest.mark.settings(TSG_LAUNCH_GRACE="30")
@@ -57,12 +56,12 @@ def test_a_frozen_worker_does_no_harm_when_it_wakes(service: Service) -> None:
     assert frozen.status is None, f"{name} has died"
 
 
-def test_a_post_is_answered_without_redis_and_carried_out_when_it_is_back(service: Service) -> None:
-    service.stack.valkey.stop()
-    group = service.make_group(3)
-    assert not service.machines(group)
-    service.stack.valkey.start()
-    service.settles(group, 3)
+def test_a_post_is_answered_without_redis_and_carried_out_when_it_is_back(calm: Service) -> None:
+    calm.stack.valkey.stop()
+    group = calm.make_group(3)
+    assert not calm.machines(group)
+    calm.stack.valkey.start()
+    calm.settles(group, 3)
 
 
 def test_redis_flushed_costs_nothing(calm: Service) -> None:
@@ -74,14 +73,14 @@ def test_redis_flushed_costs_nothing(calm: Service) -> None:
     assert calm.counters()["creates_accepted"] == 25
 
 
-def test_postgresql_restarted_under_load(service: Service) -> None:
-    group = service.make_group(0)
+def test_postgresql_restarted_under_load(calm: Service) -> None:
+    group = calm.make_group(0)
     stop = threading.Event()
     accepted: list[str] = []
     broken: list[str] = []
 
     def load() -> None:
-        tsg = service.client()
+        tsg = calm.client()
         while not stop.is_set():
             answer = tsg("PUT", f"/groups/{group['id']}/increment", {"instance_count": 1, "max_instance": 100})
             if answer.status_code == 202:
@@ -92,19 +91,19 @@ def test_postgresql_restarted_under_load(service: Service) -> None:
     threads = [threading.Thread(target=load) for _ in range(4)]
     for thread in threads:
         thread.start()
-    service.wait("ten increments are accepted", lambda: len(accepted) >= 10)
-    service.stack.postgres.restart()
+    calm.wait("ten increments are accepted", lambda: len(accepted) >= 10)
+    calm.stack.postgres.restart()
     before = len(accepted)
-    service.wait("increments are accepted again", lambda: len(accepted) >= min(before + 10, 100))
+    calm.wait("increments are accepted again", lambda: len(accepted) >= min(before + 10, 100))
     stop.set()
     for thread in threads:
         thread.join()
-    assert not broken, (broken, service.stack.processes["api"].tail(4000)[-6000:])
-    capacity = service.tsg.ok("GET", f"/groups/{group['id']}")["capacity"]
+    assert not broken, (broken, calm.stack.processes["api"].tail(4000)[-6000:])
+    capacity = calm.tsg.ok("GET", f"/groups/{group['id']}")["capacity"]
     # One whose answer was lost between commit and client may count beside those that were told.
     assert len(accepted) <= capacity <= min(100, len(accepted) + len(threads))
-    service.settles(group, capacity)
-    assert service.counters()["creates_accepted"] == capacity
+    calm.settles(group, capacity)
+    assert calm.counters()["creates_accepted"] == capacity
 
 
 def test_lost_answers_are_found_again_and_not_repeated(calm: Service) -> None:
@@ -127,13 +126,13 @@ def test_cloudapi_failing_half_of_the_time_delays_and_breaks_nothing(calm: Servi
     calm.settles(group, 3)
 
 
-def test_a_clock_and_an_api_that_were_killed_are_missed_by_nobody_once_back(service: Service) -> None:
-    service.stack.processes["clock"].kill()
-    service.stack.processes["api"].kill()
-    told = service.stack.restart_the_dead()
+def test_a_clock_and_an_api_that_were_killed_are_missed_by_nobody_once_back(calm: Service) -> None:
+    calm.stack.processes["clock"].kill()
+    calm.stack.processes["api"].kill()
+    told = calm.stack.restart_the_dead()
     assert len(told) == 2
-    group = service.make_group(3)
-    service.settles(group, 3)
+    group = calm.make_group(3)
+    calm.settles(group, 3)
 
 
 def test_killed_machines_are_replaced_within_a_check(calm: Service) -> None:

@@ -15,7 +15,6 @@ from tests.e2e.conftest import REAL_NOMAD, Service
 #: Who scales in the tests that share a stack.
 SCALER = "nomad"
 
-by_nomad = pytest.mark.settings(TSG_SCALER="nomad")
 only_simulated = pytest.mark.skipif(bool(REAL_NOMAD), reason="turns the simulator's knobs, or kills it")
 
 
@@ -62,22 +61,20 @@ def test_no_job_holds_a_secret(calm: Service) -> None:
         assert json.dumps(secret)[1:-1] not in stored
 
 
-@by_nomad
 @only_simulated
-def test_a_burst_of_groups_is_a_job_and_a_run_each_and_leaves_nothing(service: Service) -> None:
-    template = service.make_template()
-    groups = [service.make_group(1, template_id=template) for _ in range(8)]
+def test_a_burst_of_groups_is_a_job_and_a_run_each_and_leaves_nothing(calm: Service) -> None:
+    template = calm.make_template()
+    groups = [calm.make_group(1, template_id=template) for _ in range(8)]
     for group in groups:
-        service.settles(group, 1)
-    service.wait("every job was submitted", lambda: all(job_of(service, group) for group in groups))
-    counters = requests.get(f"{service.stack.nomad_url}/--sim/counters", timeout=30).json()
-    forces = {job_id: counted["forces"] for job_id, counted in counters["by_job"].items()}
-    assert forces == {job_of(service, group): 1 for group in groups}
-    assert service.counters()["creates_accepted"] == 8
+        calm.settles(group, 1)
+    calm.wait("every job was submitted", lambda: all(job_of(calm, group) for group in groups))
+    counters = requests.get(f"{calm.stack.nomad_url}/--sim/counters", timeout=30).json()
+    assert [counters["by_job"][job_of(calm, group)]["forces"] for group in groups] == [1] * len(groups)
+    assert calm.counters()["creates_accepted"] == 8
     for group in groups:
-        service.tsg.ok("DELETE", f"/groups/{group['id']}", status=204)
-    service.wait("no job is left", lambda: not service.jobs(), seconds=120)
-    assert not [machine for group in groups for machine in service.machines(group)]
+        calm.tsg.ok("DELETE", f"/groups/{group['id']}", status=204)
+    calm.wait("no job is left", lambda: not calm.jobs(), seconds=120)
+    assert not [machine for group in groups for machine in calm.machines(group)]
 
 
 def test_a_name_used_again_gets_a_job_of_its_own_while_the_old_one_is_going(calm: Service) -> None:
@@ -123,28 +120,26 @@ def test_without_nomad_posts_are_answered_and_workers_scale(service: Service) ->
     assert service.counters()["creates_accepted"] == 3
 
 
-@by_nomad
 @only_simulated
-def test_nomad_killed_in_the_middle_and_its_run_with_it(service: Service) -> None:
-    group = service.make_group(40)
-    service.wait("some machines are there", lambda: len(service.machines(group)) >= 5)
-    nomad(service).kill()
-    service.stack.start_nomad()
-    service.settles(group, 40)
-    assert service.counters()["creates_accepted"] == 40
+def test_nomad_killed_in_the_middle_and_its_run_with_it(calm: Service) -> None:
+    group = calm.make_group(40)
+    calm.wait("some machines are there", lambda: len(calm.machines(group)) >= 5)
+    nomad(calm).kill()
+    calm.stack.start_nomad()
+    calm.settles(group, 40)
+    assert calm.counters()["creates_accepted"] == 40
 
 
-@by_nomad
 @only_simulated
-def test_a_killed_tsg_scale_is_made_good(service: Service) -> None:
-    group = service.make_group(40)
-    service.wait("some machines are there", lambda: len(service.machines(group)) >= 5)
-    ((owner,),) = service.stack.sql("SELECT lease_owner FROM tsg_accounts WHERE lease_owner IS NOT NULL")
+def test_a_killed_tsg_scale_is_made_good(calm: Service) -> None:
+    group = calm.make_group(40)
+    calm.wait("some machines are there", lambda: len(calm.machines(group)) >= 5)
+    ((owner,),) = calm.stack.sql("SELECT lease_owner FROM tsg_accounts WHERE lease_owner IS NOT NULL")
     pid = int(owner.rpartition(":")[2])
     assert "tsg-scale" in Path(f"/proc/{pid}/cmdline").read_text(), "the lease is another program's"
     os.kill(pid, signal.SIGKILL)
-    service.settles(group, 40)
-    assert service.counters()["creates_accepted"] == 40
+    calm.settles(group, 40)
+    assert calm.counters()["creates_accepted"] == 40
 
 
 @pytest.mark.settings(TSG_SCALER="nomad", TSG_TRITON_DC="nowhere", TSG_NOMAD_GRACE="5")
@@ -163,12 +158,11 @@ def test_a_datacenter_without_nodes_is_told_in_the_groups_activities(service: Se
     service.settles(group, 1)
 
 
-@pytest.mark.settings(TSG_SCALER="nomad")
 @only_simulated
-def test_a_job_that_nomad_refuses_is_told_in_nomads_words(service: Service) -> None:
-    requests.patch(f"{service.stack.nomad_url}/--sim/knobs", json={"refuse_validate": "no such driver here"}, timeout=30).raise_for_status()
-    group = service.make_group(1)
-    service.wait("the refusal is told", lambda: any("no such driver here" in text for *_, text in service.activities(group)))
-    requests.patch(f"{service.stack.nomad_url}/--sim/knobs", json={"refuse_validate": None}, timeout=30).raise_for_status()
-    service.settles(group, 1)
-    service.wait("the job is submitted once Nomad takes it", lambda: bool(service.jobs()))
+def test_a_job_that_nomad_refuses_is_told_in_nomads_words(calm: Service) -> None:
+    requests.patch(f"{calm.stack.nomad_url}/--sim/knobs", json={"refuse_validate": "no such driver here"}, timeout=30).raise_for_status()
+    group = calm.make_group(1)
+    calm.wait("the refusal is told", lambda: any("no such driver here" in text for *_, text in calm.activities(group)))
+    requests.patch(f"{calm.stack.nomad_url}/--sim/knobs", json={"refuse_validate": None}, timeout=30).raise_for_status()
+    calm.settles(group, 1)
+    calm.wait("the job is submitted once Nomad takes it", lambda: bool(calm.jobs()))
