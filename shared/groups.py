@@ -86,7 +86,8 @@ _WORK = (
     groups.c.archived,
     groups.c.generation,
     groups.c.failures,
-    func.coalesce(groups.c.health_check_interval, 300),
+    # Whoever wrote a smaller number into the row would have the group looked at all the time.
+    func.greatest(func.coalesce(groups.c.health_check_interval, 300), 10),
     groups.c.by_name,
     groups.c.request_id,
 )
@@ -155,9 +156,20 @@ def is_by_name(connection: Connection, group_id: str) -> bool:
 
 
 def change(
-    connection: Connection, account_id: str, group_id: str, *, name: str, template_id: str, capacity: int, request_id: str | None
+    connection: Connection,
+    account_id: str,
+    group_id: str,
+    *,
+    name: str,
+    template_id: str,
+    capacity: int,
+    interval: int | None = None,
+    request_id: str | None,
 ) -> Group:
-    """Give a group another template or capacity. `Refused` when `name` is not the group's: a name can't be changed."""
+    """Give a group another template, capacity or interval; without an interval it keeps the one it has.
+
+    `Refused` when `name` is not the group's: a name can't be changed.
+    """
     current = _one(connection, select(*_GROUP).where(*_live(account_id, group_id)).with_for_update(), group_id)
     if current.name != name:
         raise Refused(f'The group name "{name}" does not match the name on the record.')
@@ -166,7 +178,13 @@ def change(
     statement = (
         update(groups)
         .where(*_live(account_id, group_id))
-        .values(template_id=template_id, capacity=capacity, request_id=request_id, **_TOUCHED)
+        .values(
+            template_id=template_id,
+            capacity=capacity,
+            health_check_interval=groups.c.health_check_interval if interval is None else interval,
+            request_id=request_id,
+            **_TOUCHED,
+        )
         .returning(*_GROUP)
     )
     return Group._make(connection.execute(statement).one())

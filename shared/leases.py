@@ -63,7 +63,9 @@ def is_held(lease: Lease) -> ColumnElement[bool]:
 
 
 def claim_due(connection: Connection, *, limit: int, late: int = 0) -> list[str]:
-    """Accounts with a due group on which nobody works: each is told to one clock, and again only if nobody answers the bell.
+    """Accounts with a due group on which nobody works, the longest due first.
+
+    Each is told to one clock, and again only if nobody answers the bell.
 
     Only groups that have been due for `late` seconds count.
     """
@@ -74,11 +76,16 @@ def claim_due(connection: Connection, *, limit: int, late: int = 0) -> list[str]
         select(account.c.id)
         .join_from(groups, account, groups.c.account_id == account.c.id)
         .where(groups.c.check_at <= since, _free(account), _unrung(account))
-        .distinct()
+        .group_by(account.c.id)
+        .order_by(func.min(groups.c.check_at), account.c.id)
         .limit(limit)
     )
-    statement = update(accounts).where(accounts.c.id.in_(due), _free(), _unrung()).values(rung_at=func.now()).returning(accounts.c.id)
-    return list(connection.execute(statement).scalars())
+    in_order = list(connection.execute(due).scalars())
+    if not in_order:
+        return []
+    statement = update(accounts).where(accounts.c.id.in_(in_order), _free(), _unrung()).values(rung_at=func.now()).returning(accounts.c.id)
+    told = set(connection.execute(statement).scalars())
+    return [account_id for account_id in in_order if account_id in told]
 
 
 def _in(seconds: int) -> ColumnElement[datetime]:

@@ -31,6 +31,8 @@ class Template(NamedTuple):
     id: str
     created_at: datetime
     spec: Spec
+    #: Columns that hold something else than they should, and are left out of `spec`: no instance can be made from it.
+    unreadable: tuple[str, ...] = ()
 
 
 _COLUMNS = (
@@ -130,12 +132,21 @@ def _to_text(mapping: Mapping[str, str] | None) -> str | None:
 
 
 def _to_mapping(text: str | None) -> dict[str, str] | None:
-    """The 2018 service left NULL, nothing or `null` where there was nothing."""
+    """`ValueError` for what is no JSON object. The 2018 service left NULL, nothing or `null` where there was nothing."""
     mapping = json.loads(text) if text else None
-    return mapping if isinstance(mapping, dict) else None
+    if mapping is not None and not isinstance(mapping, dict):
+        raise ValueError
+    return mapping
 
 
 def _template(row: Row[tuple[object, ...]]) -> Template:
+    mappings: dict[str, dict[str, str] | None] = {"metadata": None, "tags": None}
+    unreadable = []
+    for column in mappings:
+        try:
+            mappings[column] = _to_mapping(getattr(row, column))
+        except ValueError:
+            unreadable.append(column)
     spec = Spec(
         name=row.template_name,
         package=row.package,
@@ -143,7 +154,7 @@ def _template(row: Row[tuple[object, ...]]) -> Template:
         firewall_enabled=bool(row.firewall_enabled),
         networks=[network for network in (row.networks or "").split(",") if network],
         userdata=row.userdata or "",
-        metadata=_to_mapping(row.metadata),
-        tags=_to_mapping(row.tags),
+        metadata=mappings["metadata"],
+        tags=mappings["tags"],
     )
-    return Template(row.id, row.created_at, spec)
+    return Template(row.id, row.created_at, spec, tuple(unreadable))

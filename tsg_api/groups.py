@@ -38,6 +38,7 @@ class _Resource:
                 name=body.group_name,
                 template_id=body.template_id.lower(),
                 capacity=body.capacity,
+                interval=body.health_check_interval,
                 request_id=req.context.request_id,
             ),
         )
@@ -62,7 +63,7 @@ class Groups(_Resource):
                 name=body.group_name,
                 template_id=body.template_id.lower(),
                 capacity=body.capacity,
-                interval=self._service.interval,
+                interval=body.health_check_interval or self._service.interval,
                 request_id=req.context.request_id,
             ),
         )

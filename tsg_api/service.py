@@ -26,7 +26,7 @@ class Service(NamedTuple):
     cloud: Callable[[Account], Client]
     max_capacity: int
     max_body: int
-    #: Seconds between checks of a new group.
+    #: Seconds between checks of a new group that does not say.
     interval: int
     #: Requests a second that one account, and one address, may send; 0 for as many as they like.
     rate_per_account: float = 0.0

@@ -312,20 +312,37 @@ class _Pass:
 
         template = made_from.get(group.template_id)
         launches = planned.launches
-        if launches and template is None:
-            # A database of 2018 may lack the reference that keeps it.
-            outcome.errors.append(f"The group's template {group.template_id} is not there.")
+        if launches and (template is None or template.unreadable):
+            # A database of 2018 may lack the reference that keeps it, or hold what a person wrote into it.
+            problem = f"is unreadable: {', '.join(template.unreadable)}" if template else "is not there"
+            outcome.errors.append(f"The group's template {group.template_id} {problem}.")
             launches = 0
 
         def launching() -> None:
             if template is not None:
                 self._launch(group, template, outcome)
 
+        def guarded(action: Callable[[], None]) -> Callable[[], None]:
+            return lambda: self._guarded(group, outcome, action)
+
         return [
-            *(deleting(instance, "unhealthy") for instance in planned.unhealthy),
-            *(deleting(instance, "surplus") for instance in planned.surplus),
-            *[launching] * launches,
+            guarded(action)
+            for action in (
+                *(deleting(instance, "unhealthy") for instance in planned.unhealthy),
+                *(deleting(instance, "surplus") for instance in planned.surplus),
+                *[launching] * launches,
+            )
         ]
+
+    def _guarded(self, group: Work, outcome: Outcome, action: Callable[[], None]) -> None:
+        """A fault of ours with one group costs the others nothing."""
+        try:
+            action()
+        except sqlalchemy.exc.SQLAlchemyError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            _log.error("group_failed", group_id=group.id, exc_info=error)
+            outcome.errors.append(f"The service failed on this group ({type(error).__name__}); its log says how.")
 
     def _may_go_on(self, outcome: Outcome) -> bool:
         """Wait for the budget; False when the pass should begin nothing more for this group."""

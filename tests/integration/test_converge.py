@@ -754,13 +754,31 @@ def test_a_group_whose_template_is_missing_costs_itself_only(database: Database,
     world.close()
 
 
-def test_a_fault_of_ours_is_put_off_and_not_tried_all_the_time(world: World) -> None:
-    group = world.make_group(1)
-    world.sql("UPDATE tsg_templates SET tags = 'not json' WHERE id = :id", id=group.template_id)
+@pytest.mark.parametrize("column", ["tags", "metadata"])
+def test_a_group_whose_template_is_unreadable_costs_itself_only(world: World, column: str) -> None:
+    bad, good = world.make_group(2), world.make_group(2)
+    world.sql(f"UPDATE tsg_templates SET {column} = 'not json' WHERE id = :id", id=bad.template_id)
+    world.settle()
+    assert settled(world, good, 2)
+    assert settled(world, bad, 0)
+    assert f"is unreadable: {column}" in world.group_row(bad).last_error
+    world.sql(f"UPDATE tsg_templates SET {column} = NULL WHERE id = :id", id=bad.template_id)
+    world.settle()
+    assert settled(world, bad, 2)
+
+
+def test_a_fault_of_ours_is_put_off_and_costs_its_own_group_only(database: Database, sim: Simulator, pair: KeyPair) -> None:
+    world = World(database, sim, pair)
+    world.sql("ALTER TABLE tsg_templates ALTER COLUMN package DROP NOT NULL")
+    bad, good = world.make_group(1), world.make_group(2)
+    world.sql("UPDATE tsg_templates SET package = NULL WHERE id = :id", id=bad.template_id)
     for failures in (1, 2):
         world.converge()
-        row = world.group_row(group)
-        assert (row.failures, row.last_error) == (failures, "The service failed on this account (JSONDecodeError); its log says how.")
-    world.sql("UPDATE tsg_templates SET tags = NULL WHERE id = :id", id=group.template_id)
+        row = world.group_row(bad)
+        assert (row.failures, row.last_error) == (failures, "The service failed on this group (AttributeError); its log says how.")
+        world.later(LIMITS.launch_grace + 1)
+    world.sql("UPDATE tsg_templates SET package = :package WHERE id = :id", id=bad.template_id, package=DEFAULT_PACKAGE)
     world.settle()
-    assert settled(world, group, 1)
+    assert settled(world, bad, 1)
+    assert settled(world, good, 2)
+    world.close()

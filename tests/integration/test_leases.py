@@ -328,6 +328,21 @@ def test_accounts_that_cannot_be_told_take_no_place_from_others(database: Databa
         one.close()
 
 
+def test_the_longest_due_is_told_first(database: Database, sim: Simulator, pair: KeyPair) -> None:
+    several = [World(database, sim, pair) for _ in range(4)]
+    for due_for, one in zip((20, 40, 10, 30), several, strict=True):
+        one.make_group(1)
+        one.sql(f"UPDATE tsg_groups SET check_at = now() - interval '{due_for} seconds' WHERE account_id = :id", id=one.account.id)
+        one.make_group(1)
+    told = []
+    for _ in range(2):
+        with database.read() as connection:
+            told += leases.claim_due(connection, limit=2)
+    assert told == [several[number].account.id for number in (1, 3, 0, 2)]
+    for one in several:
+        one.close()
+
+
 def rung(world: World, *, ago: int) -> None:
     world.sql(f"UPDATE tsg_accounts SET rung_at = now() - interval '{ago} seconds' WHERE id = :id", id=world.account.id)
 

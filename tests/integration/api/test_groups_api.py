@@ -55,7 +55,7 @@ def test_a_capacity_left_out_of_a_change_is_0_too(tsg: Caller, fields: dict[str,
 
 
 def test_unknown_fields_are_ignored(tsg: Caller) -> None:
-    made = tsg.make_group(2, id=NOBODY, health_check_interval="x", archived=True)
+    made = tsg.make_group(2, id=NOBODY, check_at="x", archived=True)
     assert made["id"] != NOBODY
     assert set(made) == {"id", "group_name", "template_id", "capacity", "created_at", "updated_at"}
     assert tsg.ok("GET", "/groups") == [made]
@@ -193,6 +193,45 @@ def test_the_upper_bound_is_a_setting(make_api: Callable[..., Api]) -> None:
     assert told == {"capacity": "group capacity cannot be more than 5 compute instances"}
     told = field_errors(tsg("PUT", f"/groups/{group['id']}/increment", {"instance_count": 1, "max_instance": 6}))
     assert set(told) == {"max_instance"}
+
+
+# The interval between checks
+
+
+def interval(tsg: Caller, group: dict[str, Any]) -> int:
+    return int(tsg.api.sql("SELECT health_check_interval FROM tsg_groups WHERE id = :id", id=group["id"])[0][0])
+
+
+@pytest.mark.parametrize(("given", "stored"), [({}, 300), ({"health_check_interval": None}, 300), ({"health_check_interval": 10}, 10)])
+def test_the_interval_between_checks_may_be_given_and_has_a_default(tsg: Caller, given: dict[str, Any], stored: int) -> None:
+    made = tsg.make_group(1, **given)
+    assert interval(tsg, made) == stored
+    assert "health_check_interval" not in made, "clients of 2018 know the fields of a group"
+
+
+def test_a_change_without_an_interval_keeps_it(tsg: Caller) -> None:
+    made = tsg.make_group(1, health_check_interval=60)
+    body = {"group_name": made["group_name"], "template_id": made["template_id"], "capacity": 2}
+    tsg.ok("PUT", f"/groups/{made['id']}", body)
+    assert interval(tsg, made) == 60
+    tsg.ok("PUT", "/groups", {**body, "health_check_interval": 86_400})
+    assert interval(tsg, made) == 86_400
+
+
+BAD_INTERVALS = [
+    *((number, "must be 10 to 86400 seconds") for number in (-1, 0, 9, 86_401)),
+    *((other, "must be an integer") for other in ("60", 60.0, True, [])),
+]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize(("value", "message"), BAD_INTERVALS)
+def test_an_interval_out_of_bounds_or_of_another_type_is_refused(tsg: Caller, method: str, value: object, message: str) -> None:
+    made = tsg.make_group(1, health_check_interval=60)
+    path = "/groups" if method == "POST" else f"/groups/{made['id']}"
+    body = {"group_name": made["group_name"], "template_id": made["template_id"], "capacity": 2, "health_check_interval": value}
+    assert field_errors(tsg(method, path, body)) == {"health_check_interval": f"health_check_interval {message}"}
+    assert (interval(tsg, made), tsg.capacity(made)) == (60, 1)
 
 
 def test_all_that_is_wrong_is_told_at_once(tsg: Caller) -> None:

@@ -286,3 +286,13 @@ def test_a_template_that_the_2018_service_left_is_read(tsg: Caller, left: dict[s
     read = tsg.ok("GET", f"/templates/{template_id}")
     assert (read["networks"], read["metadata"], read["tags"], read["userdata"]) == ([], None, None, "")
     assert read["firewall_enabled"] is False
+
+
+@pytest.mark.parametrize("column", ["tags", "metadata"])
+def test_a_template_with_a_column_that_is_unreadable_is_read_without_it(tsg: Caller, column: str) -> None:
+    template_id = tsg.make_template()
+    for left in ("{not json", "[]", "5"):
+        tsg.api.sql(f"UPDATE tsg_templates SET {column} = :left WHERE id = :id", id=template_id, left=left)
+        read = tsg.ok("GET", f"/templates/{template_id}")
+        assert read[column] is None
+        assert tsg.ok("GET", "/templates") == [read]
