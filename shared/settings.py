@@ -7,6 +7,7 @@ service), then here. What is wrong is gathered and told in one message, by varia
 import argparse
 import base64
 import binascii
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -38,6 +39,9 @@ LEVELS = ("DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
 #: AES-256: bytes in a key of TSG_SECRET_KEYS.
 SECRET_KEY_BYTES = 32
 
+#: Processes of tsg-api where nobody says how many: each has a pool of connections, and PostgreSQL takes 100 where nobody says otherwise.
+MOST_PROCESSES = 4
+
 HOW_TO_MAKE_A_KEY = "make one with: tsg-admin keys generate"
 
 
@@ -62,13 +66,17 @@ class Settings:
 
     http_bind: str
     http_port: int
+    #: That serve one port, each with so many threads and, where `http_pin` says so, on a core of its own.
+    http_processes: int
     http_threads: int
+    http_pin: bool
     #: Bytes. CloudAPI itself takes no request over 100,000.
     http_max_body: int
     #: Whose X-Forwarded-For is believed: an address, * for everybody that reaches the port, or nobody's.
     http_trusted_proxy: str
 
-    #: Requests a second to one process, by account and (before authentication) by address; 0: no limit.
+    #: Requests a second by account and (before authentication) by address, 0 for no limit: to one tsg-api, each of whose processes
+    #: allows its share.
     rate_per_account: float
     rate_per_address: float
     #: A caller's key is believed for so long after CloudAPI vouched for it.
@@ -178,6 +186,8 @@ def load(
         "redis_url": env.str("TSG_REDIS_URL", "redis://127.0.0.1:6379/0", validate=_redis_url),
         "http_bind": env.str("TSG_HTTP_BIND", "127.0.0.1", validate=Length(min=1)),
         "http_port": env.int("TSG_HTTP_PORT", 3000, validate=Range(min=0, max=65535, error="must be a port, 0 to 65535")),
+        "http_processes": env.int("TSG_HTTP_PROCESSES", _cores(), validate=Range(1, 256)),
+        "http_pin": env.bool("TSG_HTTP_PIN", True),
         "http_threads": env.int("TSG_HTTP_THREADS", 8, validate=Range(1, 256)),
         "http_max_body": env.int("TSG_HTTP_MAX_BODY", 100_000, validate=Range(1_000, 10_000_000)),
         "http_trusted_proxy": env.str("TSG_HTTP_TRUSTED_PROXY", "", validate=_proxy),
@@ -237,6 +247,12 @@ def variables() -> list[str]:
     own = {f"TSG_{name.name.upper()}" for name in fields(Settings)} - {"TSG_NOMAD"}
     crdb = {f"TSG_CRDB_{part}" for part in ("DATABASE", "HOST", "PORT", "USER", "PASSWORD")}
     return sorted(own | crdb | {"TSG_NOMAD_URL", "TSG_NOMAD_PORT"} | NOMAD_VARIABLES)
+
+
+def _cores() -> int:
+    """The cores that this process may use, but no more than `MOST_PROCESSES`."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, MOST_PROCESSES)
 
 
 def _read_file(path: Path, problems: dict[str, str]) -> dict[str, str]:

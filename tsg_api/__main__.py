@@ -1,8 +1,9 @@
-"""tsg-api: settings -> database, CloudAPI, queue -> app -> waitress. The environment is read here only."""
+"""tsg-api: settings -> a port, and processes: database, CloudAPI, queue -> app -> waitress. The environment is read here only."""
 
 import argparse
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,8 +17,9 @@ from shared.keys import Sealer
 from shared.management import NoManagementKey, client_for
 from shared.queue import CONVERGE, SUBMIT_JOB, Bell, make_broker
 from shared.settings import Settings
+from tsg_api import processes
 from tsg_api.app import create_app
-from tsg_api.auth import Authenticator, DevelopmentMode, Signed
+from tsg_api.auth import LOOKUPS_AN_ADDRESS, Authenticator, DevelopmentMode, Signed
 from tsg_api.enrol import Enrolment
 from tsg_api.errors import Unavailable
 from tsg_api.keyring import Keyring
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings.add_arguments(parser)
     parser.add_argument("--bind", metavar="ADDRESS", dest="TSG_HTTP_BIND", help="address to listen on (TSG_HTTP_BIND)")
     parser.add_argument("--port", metavar="PORT", dest="TSG_HTTP_PORT", help="port to listen on, 0 for a free one (TSG_HTTP_PORT)")
+    parser.add_argument("--processes", metavar="N", dest="TSG_HTTP_PROCESSES", help="processes that serve the port (TSG_HTTP_PROCESSES)")
     try:
         chosen = settings.load_arguments(parser.parse_args(arguments), os.environ)
     except settings.SettingsError as error:
@@ -44,7 +47,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def serve(chosen: Settings) -> int:
-    """Serve until a signal comes."""
+    """Serve until a signal comes, in as many processes as the settings say."""
+    try:
+        listeners = processes.listen(chosen.http_bind, chosen.http_port)
+    except OSError as error:
+        print(f"tsg-api: cannot listen on {chosen.http_bind}:{chosen.http_port}: {error.strerror}", file=sys.stderr)
+        return 1
+    if chosen.dev_mode:
+        _log.warning("development_mode", meaning="every request is the seeded account's, whoever sends it")
+
+    def started() -> None:
+        url = f"http://{chosen.http_bind}:{listeners[0].getsockname()[1]}"
+        _log.info("listening", url=url, processes=chosen.http_processes, threads=chosen.http_threads)
+
+    on_cores = processes.cores(chosen.http_processes, pin=chosen.http_pin)
+    if len(on_cores) > 1:
+        return processes.Crew(lambda: work(chosen, listeners, _process_started), on_cores).keep(started)
+    processes.settle(on_cores[0])
+    return work(chosen, listeners, started)
+
+
+def _process_started() -> None:
+    _log.info("process_started", process=os.getpid())
+
+
+def work(chosen: Settings, listeners: Sequence[socket.socket], started: Callable[[], None]) -> int:
+    """Serve what comes to the sockets until a signal comes: one process's work. Limits hold for all processes together."""
+    share = 1 / chosen.http_processes
     database = db.connect(chosen.database_url, pool_size=chosen.http_threads)
     timeouts = Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout)
     clouds = CloudAPI(chosen.triton_url, timeouts)
@@ -58,8 +87,8 @@ def serve(chosen: Settings) -> int:
         max_capacity=chosen.max_capacity,
         max_body=chosen.http_max_body,
         interval=chosen.health_check_interval,
-        rate_per_account=chosen.rate_per_account,
-        rate_per_address=chosen.rate_per_address,
+        rate_per_account=chosen.rate_per_account * share,
+        rate_per_address=chosen.rate_per_address * share,
     )
     authenticator: Authenticator = (
         DevelopmentMode(database)
@@ -72,38 +101,45 @@ def serve(chosen: Settings) -> int:
             manage=service.cloud,
             whitelist=chosen.triton_whitelist,
             max_body=chosen.http_max_body,
+            lookups=LOOKUPS_AN_ADDRESS * share,
         )
     )
-    if chosen.dev_mode:
-        _log.warning("development_mode", meaning="every request is the seeded account's, whoever sends it")
-    try:
-        server = create_server(
-            create_app(service, authenticator),
-            host=chosen.http_bind,
-            port=chosen.http_port,
-            threads=chosen.http_threads,
-            ident=None,
-            connection_limit=1000,
-            channel_timeout=30,
-            cleanup_interval=5,
-            asyncore_use_poll=True,
-            max_request_header_size=16_384,
-            max_request_body_size=TAKEN_IN,
-            expose_tracebacks=False,
-            clear_untrusted_proxy_headers=True,
-            **_proxied(chosen.http_trusted_proxy),
-        )
-    except OSError as error:
-        print(f"tsg-api: cannot listen on {chosen.http_bind}:{chosen.http_port}: {error.strerror}", file=sys.stderr)
-        return 1
-    signal.signal(signal.SIGTERM, _stop)
-    _log.info("listening", url=f"http://{chosen.http_bind}:{server.effective_port}", threads=chosen.http_threads)
-    server.run()  # until _stop, or Ctrl-C; lets the requests under way finish
-    server.close()
+    app = create_app(service, authenticator)
+    run(app, listeners, threads=chosen.http_threads, proxy=chosen.http_trusted_proxy, started=started)
     bell.close()
     database.close()
     _log.info("stopped")
     return 0
+
+
+def run(
+    app: Callable[..., Any],
+    listeners: Sequence[socket.socket],
+    *,
+    threads: int,
+    proxy: str = "",
+    started: Callable[[], None],
+) -> None:
+    """Have waitress serve an app until SIGTERM or Ctrl-C, and let the requests under way finish."""
+    server = create_server(
+        app,
+        sockets=list(listeners),
+        threads=threads,
+        ident=None,
+        connection_limit=1000,
+        channel_timeout=30,
+        cleanup_interval=5,
+        asyncore_use_poll=True,
+        max_request_header_size=16_384,
+        max_request_body_size=TAKEN_IN,
+        expose_tracebacks=False,
+        clear_untrusted_proxy_headers=True,
+        **_proxied(proxy),
+    )
+    signal.signal(signal.SIGTERM, processes.stop)
+    started()
+    server.run()
+    server.close()
 
 
 def _proxied(proxy: str) -> dict[str, Any]:
@@ -126,10 +162,6 @@ def _cloud(database: db.Database, clouds: CloudAPI, sealer: Sealer) -> Callable[
             raise Unavailable(str(error)) from None
 
     return cloud
-
-
-def _stop(_number: int, _frame: object) -> None:
-    raise SystemExit
 
 
 if __name__ == "__main__":

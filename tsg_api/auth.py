@@ -73,6 +73,7 @@ class Signed:
         manage: Callable[[Account], Client],
         whitelist: bool,
         max_body: int,
+        lookups: float = LOOKUPS_AN_ADDRESS,
     ) -> None:
         self._db = db
         self._cloudapi = api
@@ -81,7 +82,7 @@ class Signed:
         self._manage = manage
         self._whitelist = whitelist
         self._max_body = max_body
-        self._lookups = Buckets(LOOKUPS_AN_ADDRESS)
+        self._lookups = Buckets(lookups)
         self._first_sights = threading.BoundedSemaphore(FIRST_SIGHTS)
 
     def __call__(self, req: falcon.Request) -> Account:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -201,10 +202,74 @@ def test_an_address_behind_a_proxy_is_believed_of_that_proxy_alone(serve: Callab
 
 
 def test_the_api_ends_in_good_order_when_it_is_told_to(serve: Callable[..., Served]) -> None:
-    served = serve(TSG_DEV_MODE="1")
+    served = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="1")
     served.child.stop(signal.SIGTERM)
     assert served.child.status == 0
     assert served.lines("stopped")
+
+
+def test_a_process_that_dies_is_replaced(serve: Callable[..., Served]) -> None:
+    served = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="2")
+    assert wait_for(lambda: len(served.lines("process_started")) == 2, seconds=30)
+    first, second = (line["process"] for line in served.lines("process_started"))
+    os.kill(first, signal.SIGKILL)
+    assert wait_for(lambda: len(served.lines("process_started")) == 3, seconds=30)
+    (ended,) = served.lines("process_ended")
+    assert (ended["process"], ended["status"]) == (first, -signal.SIGKILL)
+    third = served.lines("process_started")[-1]["process"]
+    assert len({first, second, third}) == 3
+    served.child.stop(signal.SIGTERM)
+    assert served.child.status == 0
+    assert len(served.lines("stopped")) == 2
+
+
+def test_processes_end_with_their_parent_even_if_it_is_killed(serve: Callable[..., Served]) -> None:
+    served = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="2")
+    assert wait_for(lambda: len(served.lines("process_started")) == 2, seconds=30)
+    served.child.send(signal.SIGKILL)
+    assert wait_for(lambda: len(served.lines("stopped")) == 2, seconds=10)
+
+
+def test_a_request_under_way_is_answered_when_the_api_is_told_to_stop(serve: Callable[..., Served], database: Database) -> None:
+    served = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="2")
+    assert wait_for(lambda: len(served.lines("process_started")) == 2, seconds=30)
+    database.transact(seed.load)
+    (group, *_) = requests.get(f"{served.url}/v1/tsg/groups", timeout=30).json()
+    url, step = f"{served.url}/v1/tsg/groups/{group['id']}/increment", {"instance_count": 1, "max_instance": 50}
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    def is_waiting() -> bool:
+        with database.read() as connection:
+            return bool(connection.execute(text(waiting)).scalar_one())
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.engine.begin() as connection:
+            connection.execute(text("SELECT id FROM tsg_groups FOR UPDATE"))
+            answer = pool.submit(requests.put, url, json=step, timeout=30)
+            assert wait_for(is_waiting, seconds=10)
+            served.child.send(signal.SIGTERM)
+            assert wait_for(lambda: len(served.lines("stopped")) == 1, seconds=10)
+        assert answer.result().status_code == 202
+    served.child.stop()
+    assert served.child.status == 0
+
+
+def test_an_api_whose_processes_keep_dying_gives_up() -> None:
+    program = (
+        "import sys; from tsg_api import processes as p; p.FIRST_PAUSE = 0.001; sys.exit(p.Crew(lambda: 3, [None] * 2).keep(lambda: None))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "processes_keep_dying" in done.stdout
+
+
+def test_a_port_that_is_taken_is_told(serve: Callable[..., Served], environment: dict[str, str]) -> None:
+    port = serve(TSG_DEV_MODE="1").url.rpartition(":")[2]
+    done = subprocess.run(
+        [BIN / "tsg-api", "--port", port], env=environment | {"TSG_DEV_MODE": "1"}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"tsg-api: cannot listen on 127.0.0.1:{port}: Address already in use"
 
 
 def test_the_api_starts_without_its_database(environment: dict[str, str], tmp_path: Path) -> None:
