@@ -176,6 +176,7 @@ def load(
     values = from_file | {name: value for name, value in environ.items() if name.startswith(("TSG_", "NOMAD_"))} | dict(flags or {})
     env = _Source(values)
     port = Range(min=1, max=65535, error="must be a port, 1 to 65535")
+    port_or_free = Range(min=0, max=65535, error="must be a port, 0 to 65535 (0: a free one)")
     level = env.str("TSG_LOG_LEVEL", "INFO").upper()
     if level not in LEVELS:
         problems["TSG_LOG_LEVEL"] = "must be one of: " + ", ".join(LEVELS)
@@ -185,7 +186,7 @@ def load(
         "database_url": _database_url(env, problems),
         "redis_url": env.str("TSG_REDIS_URL", "redis://127.0.0.1:6379/0", validate=_redis_url),
         "http_bind": env.str("TSG_HTTP_BIND", "127.0.0.1", validate=Length(min=1)),
-        "http_port": env.int("TSG_HTTP_PORT", 3000, validate=Range(min=0, max=65535, error="must be a port, 0 to 65535")),
+        "http_port": env.int("TSG_HTTP_PORT", 3000, validate=port_or_free),
         "http_processes": env.int("TSG_HTTP_PROCESSES", _cores(), validate=Range(1, 256)),
         "http_pin": env.bool("TSG_HTTP_PIN", True),
         "http_threads": env.int("TSG_HTTP_THREADS", 8, validate=Range(1, 256)),
@@ -221,11 +222,11 @@ def load(
         "lease_seconds": env.int("TSG_LEASE_SECONDS", 10, validate=Range(3, 300)),
         "worker_threads": env.int("TSG_WORKER_THREADS", 8, validate=Range(1, 64)),
         "gops_enable": env.bool("TSG_GOPS_ENABLE", False),
-        "gops_bind": env.str("TSG_GOPS_BIND", "127.0.0.1"),
-        "gops_port": env.int("TSG_GOPS_PORT", 9090, validate=port),
+        "gops_bind": env.str("TSG_GOPS_BIND", "127.0.0.1", validate=Length(min=1)),
+        "gops_port": env.int("TSG_GOPS_PORT", 9090, validate=port_or_free),
         "pprof_enable": env.bool("TSG_PPROF_ENABLE", False),
-        "pprof_bind": env.str("TSG_PPROF_BIND", "127.0.0.1"),
-        "pprof_port": env.int("TSG_PPROF_PORT", 9191, validate=port),
+        "pprof_bind": env.str("TSG_PPROF_BIND", "127.0.0.1", validate=Length(min=1)),
+        "pprof_port": env.int("TSG_PPROF_PORT", 9191, validate=port_or_free),
         "dev_mode": env.bool("TSG_DEV_MODE", False),
         "secret_keys": _secret_keys(env.str("TSG_SECRET_KEYS", ""), problems),
     }

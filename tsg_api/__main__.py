@@ -10,7 +10,7 @@ from typing import Any
 
 from waitress.server import create_server
 
-from shared import db, log, settings
+from shared import db, diagnostics, log, settings
 from shared.accounts import Account
 from shared.cloudapi import Client, CloudAPI, Timeouts
 from shared.keys import Sealer
@@ -105,7 +105,9 @@ def work(chosen: Settings, listeners: Sequence[socket.socket], started: Callable
         )
     )
     app = create_app(service, authenticator)
+    doors = diagnostics.start(chosen, "tsg-api")
     run(app, listeners, threads=chosen.http_threads, proxy=chosen.http_trusted_proxy, started=started)
+    doors.stop()
     bell.close()
     database.close()
     _log.info("stopped")

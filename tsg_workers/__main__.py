@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from dramatiq import Worker
 
-from shared import db, log, settings
+from shared import db, diagnostics, log, settings
 from shared.cloudapi import CloudAPI, Timeouts
 from shared.keys import Sealer
 from shared.nomad import Nomad
@@ -97,10 +97,12 @@ def work(chosen: Settings) -> int:
     broker.emit_after("process_boot")
     worker = Worker(broker, worker_threads=chosen.worker_threads, worker_timeout=IDLE_MS)
     worker.start()
+    doors = diagnostics.start(chosen, "tsg-worker")
     _log.info("working", threads=chosen.worker_threads)
     stop.wait()
     _log.info("stopping")
     worker.stop(timeout=STOP_MS)
+    doors.stop()
     broker.close()
     database.close()
     _log.info("stopped")

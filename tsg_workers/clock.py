@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import redis
 import sqlalchemy.exc
 
-from shared import db, instances, jobs, leases, log, settings
+from shared import db, diagnostics, instances, jobs, leases, log, settings
 from shared.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, make_broker, send
 from shared.settings import Settings
 
@@ -47,6 +47,7 @@ def tick(chosen: Settings) -> int:
     by_nomad = chosen.scaler == "nomad"
     # Where Nomad runs the scaling, a worker's turn comes when Nomad is late.
     late = chosen.nomad_grace if by_nomad else 0
+    doors = diagnostics.start(chosen, "tsg-clock")
     _log.info("ticking")
     pruned_at = 0.0
     while not stop.is_set():
@@ -66,6 +67,7 @@ def tick(chosen: Settings) -> int:
         except redis.RedisError as error:
             _log.warning("bell_not_heard", bells=len(bells), error=str(error))
         stop.wait(TICK)
+    doors.stop()
     broker.close()
     database.close()
     _log.info("stopped")
