@@ -11,7 +11,7 @@ import psycopg2
 import sqlalchemy.exc
 from sqlalchemy import Connection
 
-from shared import accounts, db, groups, keys, log, seed, settings
+from shared import accounts, db, flags, groups, keys, log, seed, settings
 from shared.accounts import Account
 from shared.cloudapi import CloudAPI, CloudAPIError, Timeouts
 from shared.errors import Conflict, NotFound, ServiceError
@@ -48,7 +48,7 @@ def upgrade(connection: Connection) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tsg-admin", description="Look after a Triton Service Groups installation.")
-    settings.add_arguments(parser)
+    flags.add(parser)
     parser.set_defaults(run=None, help=parser.print_help)
     nouns = parser.add_subparsers(metavar="NOUN")
 

@@ -147,15 +147,8 @@ class _Source(Env):
         return self._mapping.get(env_key, default)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that every program has. Their values go to `load(flags=...)`."""
-    parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file with the sections of the 2018 service")
-    parser.add_argument("--log-level", metavar="LEVEL", dest="TSG_LOG_LEVEL", help="DEBUG, INFO, WARN or ERROR (TSG_LOG_LEVEL)")
-    parser.add_argument("--log-format", metavar="FORMAT", dest="TSG_LOG_FORMAT", help="auto, json or human (TSG_LOG_FORMAT)")
-
-
 def load_arguments(arguments: argparse.Namespace, environ: Mapping[str, str], **keywords: Any) -> Settings:
-    """`load` with the flags of a parser that went through `add_arguments`."""
+    """`load` with the flags of a parser that went through `flags.add`."""
     flags = {name: str(value) for name, value in vars(arguments).items() if name.startswith("TSG_") and value is not None}
     return load(environ, flags=flags, file=arguments.config, **keywords)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from waitress.server import create_server
 
-from shared import db, diagnostics, log, settings
+from shared import db, diagnostics, flags, log, settings
 from shared.accounts import Account
 from shared.cloudapi import Client, CloudAPI, Timeouts
 from shared.keys import Sealer
@@ -33,7 +33,7 @@ TAKEN_IN = 16 * 1024 * 1024
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tsg-api", description="Serve the HTTP API of Triton Service Groups.")
-    settings.add_arguments(parser)
+    flags.add(parser)
     parser.add_argument("--bind", metavar="ADDRESS", dest="TSG_HTTP_BIND", help="address to listen on (TSG_HTTP_BIND)")
     parser.add_argument("--port", metavar="PORT", dest="TSG_HTTP_PORT", help="port to listen on, 0 for a free one (TSG_HTTP_PORT)")
     parser.add_argument("--processes", metavar="N", dest="TSG_HTTP_PROCESSES", help="processes that serve the port (TSG_HTTP_PROCESSES)")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from dramatiq import Worker
 
-from shared import db, diagnostics, log, settings
+from shared import db, diagnostics, flags, log, settings
 from shared.cloudapi import CloudAPI, Timeouts
 from shared.keys import Sealer
 from shared.nomad import Nomad
@@ -33,7 +33,7 @@ POOL = 16
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tsg-worker", description="Bring groups to their capacity, as bells ring.")
-    settings.add_arguments(parser)
+    flags.add(parser)
     parser.add_argument("--threads", metavar="N", dest="TSG_WORKER_THREADS", help="accounts worked on at once (TSG_WORKER_THREADS)")
     try:
         chosen = settings.load_arguments(parser.parse_args(arguments), os.environ)

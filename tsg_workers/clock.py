@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import redis
 import sqlalchemy.exc
 
-from shared import db, diagnostics, instances, jobs, leases, log, settings
+from shared import db, diagnostics, flags, instances, jobs, leases, log, settings
 from shared.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, make_broker, send
 from shared.settings import Settings
 
@@ -27,7 +27,7 @@ PRUNE = 600.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tsg-clock", description="Ring for the groups that are due to be looked at.")
-    settings.add_arguments(parser)
+    flags.add(parser)
     try:
         chosen = settings.load_arguments(parser.parse_args(arguments), os.environ, needs_keys=False)
     except settings.SettingsError as error:

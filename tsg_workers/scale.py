@@ -4,29 +4,10 @@ Audit lines go to standard output, one JSON object for each launch and deletion 
 """
 
 import argparse
-import json
-import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
-import sqlalchemy.exc
-
-from shared import activities, db, groups, log, settings
-from shared.groups import Progress
-from shared.settings import Settings
-
-_log = log.get(__name__)
-
-SETTLED, FAILED, USAGE, TRY_AGAIN = 0, 1, 2, 75
-
-#: Connections to the database.
-POOL = 8
-#: Seconds between looks at whether another holder of the lease is done.
-LOOK = 1.0
+from shared import flags
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,82 +16,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Bring one group to its capacity.",
         epilog="Exit codes: 0 settled, 1 failed, 2 wrong usage or settings, 75 not there yet, try again.",
     )
-    settings.add_arguments(parser)
+    flags.add(parser)
     parser.add_argument("group_id", metavar="GROUP_ID", help="the group's UUID")
     parser.add_argument("--wait", action="store_true", help="go on until the group is settled, instead of for one pass")
     parser.add_argument("--timeout", type=float, default=600.0, metavar="S", help="with --wait: seconds before giving up (default 600)")
     given = parser.parse_args(arguments)
-    try:
-        chosen = settings.load_arguments(given, os.environ)
-    except settings.SettingsError as error:
-        print(f"tsg-scale: {error}", file=sys.stderr)
-        return USAGE
-    log.configure(chosen.log_level, chosen.log_format)
-    try:
-        return scale(chosen, given.group_id, wait=given.timeout if given.wait else 0.0)
-    except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
-        if not db.is_unavailable(error):
-            print(f"tsg-scale: there is no group {given.group_id}", file=sys.stderr)
-            return FAILED
-        _log.warning("database_unavailable", error=str(error))
-        return TRY_AGAIN
+    # Imported here: whoever asks for help should not wait for what help does not need.
+    from tsg_workers import foreground  # noqa: PLC0415
 
-
-def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
-    """Converge until the group is settled, for one pass or at most `wait` seconds; the exit code."""
-    # Imported here: the help text should not wait for what it does not need.
-    from tsg_workers.__main__ import make_converger  # noqa: PLC0415
-
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    database = db.connect(chosen.database_url, pool_size=POOL)
-    acted = threading.Event()
-
-    def audit(kind: str, account_name: str, group_name: str, status: str, description: str) -> None:
-        acted.set()
-        _audit(kind, account_name, group_name, status, description)
-
-    converger = make_converger(chosen, database, audit)
-    deadline = time.monotonic() + wait
-    found = _progress(database, group_id)
-    if found is None:
-        print(f"tsg-scale: there is no group {group_id}", file=sys.stderr)
-        return FAILED
-    with database.read() as connection:
-        groups.make_due(connection, group_id)
-    while True:
-        converger.converge(found.account_id)
-        found = _progress(database, group_id) or found
-        if found.is_settled or found.is_emptied:
-            break
-        pause = max(LOOK, found.next_look)
-        if stop.is_set() or time.monotonic() + pause > deadline:
-            break
-        stop.wait(pause)
-    if not acted.is_set():
-        _audit(activities.NO_OP, found.account_name, found.name, activities.DONE, found.last_error or "nothing was to be done")
-    database.close()
-    if found.is_settled or found.is_emptied:
-        return SETTLED
-    return FAILED if found.last_error else TRY_AGAIN
-
-
-def _progress(database: db.Database, group_id: str) -> Progress | None:
-    with database.read() as connection:
-        return groups.progress(connection, group_id)
-
-
-def _audit(kind: str, account_name: str, group_name: str, status: str, description: str) -> None:
-    line = {
-        "time": datetime.now(UTC).isoformat(),
-        "event": kind,
-        "account_name": account_name,
-        "tsg_name": group_name,
-        "status": status,
-        "description": description,
-    }
-    print(json.dumps(line), flush=True)
+    return foreground.run(given)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from shared import settings
+from shared import flags
 from shared.settings import Settings, SettingsError, load, load_arguments, variables
 
 KEY = bytes(range(32))
@@ -205,7 +205,7 @@ def problems_of(environ: dict[str, str], **keywords: Any) -> dict[str, str]:
 
 def parsed(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    settings.add_arguments(parser)
+    flags.add(parser)
     return parser.parse_args(arguments)
 
 

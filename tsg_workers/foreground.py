@@ -1,0 +1,98 @@
+"""What tsg-scale does, once its arguments are read: the same converge as a worker's, in the foreground, under the same lease."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+
+import sqlalchemy.exc
+
+from shared import activities, db, groups, log, settings
+from shared.groups import Progress
+from shared.settings import Settings
+from tsg_workers.__main__ import make_converger
+
+_log = log.get(__name__)
+
+SETTLED, FAILED, USAGE, TRY_AGAIN = 0, 1, 2, 75
+
+#: Connections to the database.
+POOL = 8
+#: Seconds between looks at whether another holder of the lease is done.
+LOOK = 1.0
+
+
+def run(given: argparse.Namespace) -> int:
+    """Do what the command line says; the exit code."""
+    try:
+        chosen = settings.load_arguments(given, os.environ)
+    except settings.SettingsError as error:
+        print(f"tsg-scale: {error}", file=sys.stderr)
+        return USAGE
+    log.configure(chosen.log_level, chosen.log_format)
+    try:
+        return scale(chosen, given.group_id, wait=given.timeout if given.wait else 0.0)
+    except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
+        if not db.is_unavailable(error):
+            print(f"tsg-scale: there is no group {given.group_id}", file=sys.stderr)
+            return FAILED
+        _log.warning("database_unavailable", error=str(error))
+        return TRY_AGAIN
+
+
+def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
+    """Converge until the group is settled, for one pass or at most `wait` seconds; the exit code."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    database = db.connect(chosen.database_url, pool_size=POOL)
+    acted = threading.Event()
+
+    def audit(kind: str, account_name: str, group_name: str, status: str, description: str) -> None:
+        acted.set()
+        _audit(kind, account_name, group_name, status, description)
+
+    converger = make_converger(chosen, database, audit)
+    deadline = time.monotonic() + wait
+    found = _progress(database, group_id)
+    if found is None:
+        print(f"tsg-scale: there is no group {group_id}", file=sys.stderr)
+        return FAILED
+    with database.read() as connection:
+        groups.make_due(connection, group_id)
+    while True:
+        converger.converge(found.account_id)
+        found = _progress(database, group_id) or found
+        if found.is_settled or found.is_emptied:
+            break
+        pause = max(LOOK, found.next_look)
+        if stop.is_set() or time.monotonic() + pause > deadline:
+            break
+        stop.wait(pause)
+    if not acted.is_set():
+        _audit(activities.NO_OP, found.account_name, found.name, activities.DONE, found.last_error or "nothing was to be done")
+    database.close()
+    if found.is_settled or found.is_emptied:
+        return SETTLED
+    return FAILED if found.last_error else TRY_AGAIN
+
+
+def _progress(database: db.Database, group_id: str) -> Progress | None:
+    with database.read() as connection:
+        return groups.progress(connection, group_id)
+
+
+def _audit(kind: str, account_name: str, group_name: str, status: str, description: str) -> None:
+    line = {
+        "time": datetime.now(UTC).isoformat(),
+        "event": kind,
+        "account_name": account_name,
+        "tsg_name": group_name,
+        "status": status,
+        "description": description,
+    }
+    print(json.dumps(line), flush=True)
