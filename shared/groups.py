@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from shared import templates
+from shared import pages, templates
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
 from shared.leases import Lease, is_held
 from shared.models import accounts, groups, instances
@@ -41,6 +41,8 @@ class Group(NamedTuple):
     capacity: int
     created_at: datetime
     updated_at: datetime
+    #: One more with every change that was asked for.
+    generation: int
 
 
 class Work(NamedTuple):
@@ -77,7 +79,15 @@ class Progress(NamedTuple):
     next_look: float
 
 
-_GROUP = (groups.c.id, groups.c.name, groups.c.template_id, groups.c.capacity, groups.c.created_at, groups.c.updated_at)
+_GROUP = (
+    groups.c.id,
+    groups.c.name,
+    groups.c.template_id,
+    groups.c.capacity,
+    groups.c.created_at,
+    groups.c.updated_at,
+    groups.c.generation,
+)
 _WORK = (
     groups.c.id,
     groups.c.name,
@@ -136,18 +146,25 @@ def get(connection: Connection, account_id: str, group_id: str) -> Group:
     return _one(connection, select(*_GROUP).where(*_live(account_id, group_id)), group_id)
 
 
+def lock(connection: Connection, account_id: str, group_id: str) -> Group:
+    """The same, and nobody else changes it until the transaction ends."""
+    return _one(connection, select(*_GROUP).where(*_live(account_id, group_id)).with_for_update(), group_id)
+
+
 def named(connection: Connection, account_id: str, name: str) -> Group:
     """The account's live group of this name, or `NotFound`."""
     statement = select(*_GROUP).where(groups.c.account_id == account_id, groups.c.name == name, ~groups.c.archived)
     return _one(connection, statement, f'named "{name}"')
 
 
-def listed(connection: Connection, account_id: str, *, limit: int) -> list[Group]:
-    """The account's live groups, oldest first."""
-    statement = (
-        select(*_GROUP).where(groups.c.account_id == account_id, ~groups.c.archived).order_by(groups.c.created_at, groups.c.id).limit(limit)
-    )
-    return [Group._make(row) for row in connection.execute(statement)]
+def listed(connection: Connection, account_id: str, *, limit: int, marker: str | None = None) -> list[Group]:
+    """The account's live groups, oldest first; those behind the one with the id `marker`. `Invalid` for a marker that never was."""
+    return [Group._make(row) for row in pages.page(connection, groups, _GROUP, account_id, limit=limit, marker=marker)]
+
+
+def count(connection: Connection, account_id: str) -> int:
+    """How many live groups the account has."""
+    return pages.count(connection, groups, account_id)
 
 
 def is_by_name(connection: Connection, group_id: str) -> bool:
@@ -170,7 +187,7 @@ def change(
 
     `Refused` when `name` is not the group's: a name can't be changed.
     """
-    current = _one(connection, select(*_GROUP).where(*_live(account_id, group_id)).with_for_update(), group_id)
+    current = lock(connection, account_id, group_id)
     if current.name != name:
         raise Refused(f'The group name "{name}" does not match the name on the record.')
     if current.template_id != template_id:
@@ -207,13 +224,15 @@ def decrement(connection: Connection, account_id: str, group_id: str, *, by: int
     return _step(connection, account_id, group_id, lowered, groups.c.capacity > minimum, problem, request_id)
 
 
-def archive(connection: Connection, account_id: str, group_id: str, *, request_id: str | None) -> None:
+def archive(connection: Connection, account_id: str, group_id: str, *, request_id: str | None) -> Group:
     """Delete a group: its name is free at once, its instances go in the background. `NotFound` the second time."""
     statement = (
-        update(groups).where(*_live(account_id, group_id)).values(archived=True, request_id=request_id, **_TOUCHED).returning(groups.c.id)
+        update(groups).where(*_live(account_id, group_id)).values(archived=True, request_id=request_id, **_TOUCHED).returning(*_GROUP)
     )
-    if connection.execute(statement).one_or_none() is None:
+    row = connection.execute(statement).one_or_none()
+    if row is None:
         raise _not_found(group_id)
+    return Group._make(row)
 
 
 def due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:

@@ -109,6 +109,7 @@ templates = Table(
     Column("tags", Text),
     _time("created_at"),
     _archived(),
+    Index("tsg_templates_listed", "account_id", "created_at", "id", postgresql_where=text("NOT archived")),
     Index("tsg_templates_live_name", "account_id", "template_name", unique=True, postgresql_where=text("NOT archived")),
 )
 
@@ -145,6 +146,7 @@ groups = Table(
     Column("job_failures", Integer, nullable=False, server_default=text("0")),
     Index("tsg_groups_job", "job_id", unique=True, postgresql_where=text("job_id IS NOT NULL")),
     Index("tsg_groups_job_due", "job_check_at", postgresql_where=text("job_check_at IS NOT NULL")),
+    Index("tsg_groups_listed", "account_id", "created_at", "id", postgresql_where=text("NOT archived")),
     Index("tsg_groups_live_name", "account_id", "name", unique=True, postgresql_where=text("NOT archived")),
     Index("tsg_groups_due", "check_at", "account_id", postgresql_where=text("check_at IS NOT NULL")),
     Index("tsg_groups_template", "template_id"),
@@ -186,4 +188,19 @@ activities = Table(
     _time("at", now=True),
     Index("tsg_activities_of_group", "group_id", "at"),
     Index("tsg_activities_by_age", "at"),
+)
+
+idempotency_keys = Table(
+    "tsg_idempotency_keys",
+    metadata,
+    Column("account_id", Uuid(as_uuid=False), ForeignKey("tsg_accounts.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    # A fingerprint of the request, and what it was answered.
+    Column("request", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", Text),
+    Column("location", Text),
+    Column("etag", Text),
+    _time("created_at", now=True),
+    Index("tsg_idempotency_keys_by_age", "created_at"),
 )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Connection, Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from shared import pages
 from shared.errors import Conflict, NotFound
 from shared.models import groups, templates
 
@@ -83,15 +84,14 @@ def get(connection: Connection, account_id: str, template_id: str) -> Template:
     return _template(row)
 
 
-def listed(connection: Connection, account_id: str, *, limit: int) -> list[Template]:
-    """The account's live templates, oldest first."""
-    statement = (
-        select(*_COLUMNS)
-        .where(templates.c.account_id == account_id, ~templates.c.archived)
-        .order_by(templates.c.created_at, templates.c.id)
-        .limit(limit)
-    )
-    return [_template(row) for row in connection.execute(statement)]
+def listed(connection: Connection, account_id: str, *, limit: int, marker: str | None = None) -> list[Template]:
+    """The account's live templates, oldest first; those behind the one with the id `marker`. `Invalid` for a marker that never was."""
+    return [_template(row) for row in pages.page(connection, templates, _COLUMNS, account_id, limit=limit, marker=marker)]
+
+
+def count(connection: Connection, account_id: str) -> int:
+    """How many live templates the account has."""
+    return pages.count(connection, templates, account_id)
 
 
 def archive(connection: Connection, account_id: str, template_id: str) -> None:

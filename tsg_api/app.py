@@ -1,21 +1,34 @@
 """The app: routes, the order of middleware, error handlers. Any WSGI server may serve it."""
 
+from typing import Any
+
 import falcon
 
 from tsg_api import errors, groups, templates
 from tsg_api.auth import Authenticate, Authenticator
 from tsg_api.limits import Buckets, LimitAccounts, LimitAddresses
 from tsg_api.observe import Observe
+from tsg_api.once import Once
 from tsg_api.service import Service
+
+
+class App(falcon.App[falcon.Request, falcon.Response]):
+    """Falcon, and HEAD wherever there is a GET (RFC 9110, section 9.1): Falcon leaves the body away."""
+
+    def add_route(self, uri_template: str, resource: Any, **options: Any) -> None:
+        if hasattr(resource, "on_get"):
+            resource.on_head = resource.on_get
+        super().add_route(uri_template, resource, **options)
 
 
 def create_app(service: Service, authenticator: Authenticator) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application."""
-    app = falcon.App()
+    app = App()
     app.add_middleware(Observe())
     app.add_middleware(LimitAddresses(Buckets(service.rate_per_address)))
     app.add_middleware(Authenticate(authenticator))
     app.add_middleware(LimitAccounts(Buckets(service.rate_per_account)))
+    app.add_middleware(Once(service.db, service.max_body))
     app.req_options.strip_url_path_trailing_slash = True
     # Every body says what it is (tsg_api.render): an answer without one has no type.
     app.resp_options.default_media_type = None  # type: ignore[assignment] # Falcon reads it as "none", and types it as a str
@@ -24,7 +37,7 @@ def create_app(service: Service, authenticator: Authenticator) -> falcon.App[fal
     app.add_route(templates.BASE + "/{template_id}", templates.Template(service))
     app.add_route(groups.BASE, groups.Groups(service))
     app.add_route(groups.BASE + "/{group_id}", groups.Group(service))
-    app.add_route(groups.BASE + "/{group_id}/increment", groups.Increment(service))
-    app.add_route(groups.BASE + "/{group_id}/decrement", groups.Decrement(service))
+    app.add_route(groups.BASE + "/{group_id}/increment", groups.increment(service))
+    app.add_route(groups.BASE + "/{group_id}/decrement", groups.decrement(service))
     app.add_route(groups.BASE + "/{group_id}/instances", groups.Instances(service))
     return app

@@ -39,6 +39,10 @@ class TooMany(Exception):
         self.after = after
 
 
+class PreconditionFailed(Exception):
+    """412: the object is not the one that the caller means."""
+
+
 class TooLarge(Exception):
     """413: the body is over the limit."""
 
@@ -71,6 +75,7 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
         Conflict: falcon.HTTP_409,
         Refused: falcon.HTTP_400,
         NotAuthorized: falcon.HTTP_403,
+        PreconditionFailed: falcon.HTTP_412,
         TooLarge: falcon.HTTP_413,
     }.items():
         app.add_error_handler(kind, _plain(status))

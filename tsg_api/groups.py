@@ -8,8 +8,9 @@ from sqlalchemy import Connection
 from shared import groups
 from shared.cloudapi import TAG_NAME
 from shared.groups import Group as StoredGroup
-from tsg_api import parse, render
-from tsg_api.service import LIST_MOST, Service, found_id, read_body
+from shared.idempotency import Answer
+from tsg_api import once, paging, parse, preconditions, render
+from tsg_api.service import Service, found_id, read_body
 
 BASE = "/v1/tsg/groups"
 
@@ -23,15 +24,34 @@ class _Resource:
         with self._service.db.read() as connection:
             return groups.get(connection, req.context.account.id, found_id("group", group_id))
 
-    def _changed(self, req: falcon.Request, work: Callable[[Connection], StoredGroup]) -> StoredGroup:
-        made = self._service.db.transact(work)
-        self._service.ring(req.context.account.id, made.id)
-        return made
+    def _make(
+        self, req: falcon.Request, resp: falcon.Response, work: Callable[[Connection], StoredGroup], answer: Callable[[StoredGroup], Answer]
+    ) -> None:
+        made = once.change(self._service.db, req, resp, work, answer)
+        if made:
+            self._service.ring(req.context.account.id, made.id)
+
+    def _change(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        group_id: str,
+        work: Callable[[Connection], StoredGroup],
+        answer: Callable[[StoredGroup], Answer],
+    ) -> None:
+        """Change a group that is there, if it is the one that the request means."""
+        expected = preconditions.asked(req)
+
+        def checked(connection: Connection) -> StoredGroup:
+            if expected:
+                expected.check(preconditions.of_group(groups.lock(connection, req.context.account.id, group_id)))
+            return work(connection)
+
+        self._make(req, resp, checked, answer)
 
     def _put(self, req: falcon.Request, resp: falcon.Response, group_id: str, body: parse.GroupBody) -> None:
-        made = self._changed(
-            req,
-            lambda connection: groups.change(
+        def work(connection: Connection) -> StoredGroup:
+            return groups.change(
                 connection,
                 req.context.account.id,
                 group_id,
@@ -40,24 +60,25 @@ class _Resource:
                 capacity=body.capacity,
                 interval=body.health_check_interval,
                 request_id=req.context.request_id,
-            ),
-        )
-        render.answer(resp, render.group(made))
+            )
+
+        self._change(req, resp, group_id, work, lambda made: _shown(made, 200))
 
 
 class Groups(_Resource):
     """`/v1/tsg/groups`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        page, account = paging.asked(req), req.context.account.id
         with self._service.db.read() as connection:
-            found = groups.listed(connection, req.context.account.id, limit=LIST_MOST)
-        render.answer(resp, [render.group(group) for group in found])
+            found = groups.listed(connection, account, limit=(page.limit or paging.MOST) + 1, marker=page.marker)
+            paging.answer(req, resp, page, found, render.group, lambda: groups.count(connection, account))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = read_body(req, parse.GroupBody, self._service)
-        made = self._changed(
-            req,
-            lambda connection: groups.create(
+
+        def work(connection: Connection) -> StoredGroup:
+            return groups.create(
                 connection,
                 req.context.account.id,
                 name=body.group_name,
@@ -65,9 +86,9 @@ class Groups(_Resource):
                 capacity=body.capacity,
                 interval=body.health_check_interval or self._service.interval,
                 request_id=req.context.request_id,
-            ),
-        )
-        render.answer(resp, render.group(made), status=falcon.HTTP_201, location=f"{BASE}/{made.id}")
+            )
+
+        self._make(req, resp, work, lambda made: _shown(made, 201)._replace(location=f"{BASE}/{made.id}"))
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         """An update without an id, as the released Terraform provider sends it: the name says which group."""
@@ -81,7 +102,13 @@ class Group(_Resource):
     """`/v1/tsg/groups/<id>`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
-        render.answer(resp, render.group(self._existing(req, group_id)))
+        found = self._existing(req, group_id)
+        etag = preconditions.of_group(found)
+        resp.set_header("ETag", etag)
+        if preconditions.is_fresh(req, etag):
+            resp.status = falcon.HTTP_304
+        else:
+            render.answer(resp, render.group(found))
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         found = self._existing(req, group_id)
@@ -89,50 +116,57 @@ class Group(_Resource):
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         wanted, account = found_id("group", group_id), req.context.account.id
-        self._service.db.transact(lambda connection: groups.archive(connection, account, wanted, request_id=req.context.request_id))
-        self._service.ring(account, wanted)
-        render.nothing(resp, falcon.HTTP_204)
+
+        def work(connection: Connection) -> StoredGroup:
+            return groups.archive(connection, account, wanted, request_id=req.context.request_id)
+
+        self._change(req, resp, wanted, work, lambda _made: Answer(204))
 
 
-class Increment(_Resource):
-    """`/v1/tsg/groups/<id>/increment`"""
+class Step(_Resource):
+    """`/v1/tsg/groups/<id>/increment` and `/decrement`"""
 
-    def on_put(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
-        found = self._existing(req, group_id)
-        body = read_body(req, parse.IncrementBody, self._service)
-        by, maximum = body.instance_count or 0, body.max_instance or 0
-        self._changed(
-            req,
-            lambda connection: groups.increment(
-                connection, req.context.account.id, found.id, by=by, maximum=maximum, request_id=req.context.request_id
-            ),
-        )
-        render.nothing(resp, falcon.HTTP_202)
-
-
-class Decrement(_Resource):
-    """`/v1/tsg/groups/<id>/decrement`"""
+    def __init__(
+        self, service: Service, model: type[parse.IncrementBody | parse.DecrementBody], stepping: Callable[..., StoredGroup]
+    ) -> None:
+        super().__init__(service)
+        self._model = model
+        self._stepping = stepping
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         found = self._existing(req, group_id)
-        body = read_body(req, parse.DecrementBody, self._service)
-        by, minimum = body.instance_count or 0, body.min_instance or 0
-        self._changed(
-            req,
-            lambda connection: groups.decrement(
-                connection, req.context.account.id, found.id, by=by, minimum=minimum, request_id=req.context.request_id
-            ),
-        )
-        render.nothing(resp, falcon.HTTP_202)
+        step = read_body(req, self._model, self._service).step()
+
+        def work(connection: Connection) -> StoredGroup:
+            return self._stepping(connection, req.context.account.id, found.id, request_id=req.context.request_id, **step)
+
+        self._change(req, resp, found.id, work, lambda _made: Answer(202))
+
+
+def increment(service: Service) -> Step:
+    return Step(service, parse.IncrementBody, groups.increment)
+
+
+def decrement(service: Service) -> Step:
+    return Step(service, parse.DecrementBody, groups.decrement)
 
 
 class Instances(_Resource):
     """`/v1/tsg/groups/<id>/instances`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
-        found = self._existing(req, group_id)
+        page, found = paging.asked(req), self._existing(req, group_id)
         with self._service.db.read() as connection:
             by_name = groups.is_by_name(connection, found.id)
         machines = self._service.cloud(req.context.account).machines(**{f"tag.{TAG_NAME}": found.name})
         names = {found.name: found.id} if by_name else {}
-        render.answer(resp, [machine.body for machine in machines if machine.owner({found.id}, names)])
+        owned = [machine for machine in machines if machine.owner({found.id}, names)]
+        total = len(owned)
+        if page.limit or page.marker:
+            # A machine that is gone says nothing of its age any more: pages go by id.
+            owned = sorted((machine for machine in owned if machine.id > (page.marker or "")), key=lambda machine: machine.id)
+        paging.answer(req, resp, page, owned, lambda machine: machine.body, lambda: total)
+
+
+def _shown(group: StoredGroup, status: int) -> Answer:
+    return Answer(status, render.to_json(render.group(group)), etag=preconditions.of_group(group))

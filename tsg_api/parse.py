@@ -2,10 +2,11 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from shared.errors import FieldError, Invalid
 from shared.templates import Spec
@@ -13,6 +14,8 @@ from shared.templates import Spec
 #: Characters. CloudAPI and Nomad name things after a group; 182 leaves room for their suffixes.
 MAX_GROUP_NAME = 182
 MAX_TEMPLATE_NAME = 255
+#: Objects that may be asked for by `limit`.
+MAX_PAGE = 1000
 
 #: Seconds between checks of a group that is as it should be.
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 10, 86_400
@@ -21,6 +24,7 @@ SHORTEST_INTERVAL, LONGEST_INTERVAL = 10, 86_400
 RESERVED_TAGS = "tsg."
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+_LIMIT = re.compile(r"0*[1-9][0-9]{0,8}\Z")
 _GROUP_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 
 _COUNTS = "only positive integers are allowed for instance count & max and min range"
@@ -132,6 +136,18 @@ def _metadata(value: dict[str, str] | None) -> dict[str, str] | None:
     return value
 
 
+def _limit(value: object) -> object:
+    if not isinstance(value, str) or not _LIMIT.match(value) or int(value) > MAX_PAGE:
+        raise _refuse(f"limit must be an integer from 1 to {MAX_PAGE}")
+    return int(value)
+
+
+def _marker(value: object) -> object:
+    if not isinstance(value, str) or not is_uuid(value):
+        raise _refuse("marker must be the id of the last object of the page before")
+    return value.lower()
+
+
 class Body(BaseModel):
     """JSON types are taken as they are (no "5" for 5, no 10.0 for 10); fields we don't know are ignored."""
 
@@ -188,12 +204,25 @@ class IncrementBody(Body):
     instance_count: Annotated[int | None, AfterValidator(_count)] = None
     max_instance: Annotated[int | None, AfterValidator(_count), AfterValidator(_maximum)] = None
 
+    def step(self) -> dict[str, int]:
+        return {"by": self.instance_count or 0, "maximum": self.max_instance or 0}
+
 
 class DecrementBody(Body):
     """`PUT /v1/tsg/groups/<id>/decrement`."""
 
     instance_count: Annotated[int | None, AfterValidator(_count)] = None
     min_instance: Annotated[int | None, AfterValidator(_count)] = None
+
+    def step(self) -> dict[str, int]:
+        return {"by": self.instance_count or 0, "minimum": self.min_instance or 0}
+
+
+class Page(BaseModel):
+    """Which part of a list: the query of every GET that answers with one."""
+
+    limit: Annotated[int | None, BeforeValidator(_limit)] = None
+    marker: Annotated[str | None, BeforeValidator(_marker)] = None
 
 
 B = TypeVar("B", bound=Body)
@@ -212,7 +241,19 @@ def body(model: type[B], data: bytes, *, max_capacity: int) -> B:
             raise Unreadable(f"the body is not JSON: {detail['msg'].removeprefix('Invalid JSON: ')}")
         if not detail["loc"]:
             raise Unreadable("the body must be a JSON object")
-    raise Invalid([_field_error(detail["type"], detail["loc"], detail["msg"]) for detail in details])
+    raise _invalid(details)
+
+
+def page(query: Mapping[str, object]) -> Page:
+    """The page that a query asks for, or `Invalid` with every parameter that is wrong."""
+    try:
+        return Page.model_validate(query)
+    except ValidationError as error:
+        raise _invalid(error.errors(include_url=False, include_input=False)) from None
+
+
+def _invalid(details: Sequence[ErrorDetails]) -> Invalid:
+    return Invalid([_field_error(detail["type"], detail["loc"], detail["msg"]) for detail in details])
 
 
 def _field_error(kind: str, location: tuple[int | str, ...], message: str) -> FieldError:

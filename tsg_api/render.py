@@ -9,6 +9,7 @@ import falcon
 
 from shared.errors import FieldError
 from shared.groups import Group
+from shared.idempotency import Answer
 from shared.templates import Template
 
 JSON = "application/json; charset=utf-8"
@@ -48,18 +49,28 @@ def group(made: Group) -> dict[str, Any]:
     }
 
 
-def answer(response: falcon.Response, body: object, *, status: str = falcon.HTTP_200, location: str | None = None) -> None:
+def answer(response: falcon.Response, body: object, *, status: str = falcon.HTTP_200) -> None:
     """Answer with a JSON body."""
     response.status = status
     response.content_type = JSON
-    response.text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    if location:
-        response.location = location
+    response.text = to_json(body)
 
 
-def nothing(response: falcon.Response, status: str) -> None:
-    """Answer without a body: 202 and 204."""
-    response.status = status
+def to_json(body: object) -> str:
+    """The text of a JSON body."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
+def send(response: falcon.Response, given: Answer) -> None:
+    """Answer to a change."""
+    response.status = falcon.code_to_http_status(given.status)
+    if given.body is not None:
+        response.content_type = JSON
+        response.text = given.body
+    if given.location is not None:
+        response.location = given.location
+    if given.etag is not None:
+        response.set_header("ETag", given.etag)
 
 
 def error(response: falcon.Response, status: str, code: str, message: str, fields: Sequence[FieldError] = ()) -> None:

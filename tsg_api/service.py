@@ -12,9 +12,6 @@ from shared.errors import NotFound
 from tsg_api import parse
 from tsg_api.body import read_raw
 
-#: Objects in a list without paging.
-LIST_MOST = 10_000
-
 
 class Service(NamedTuple):
     """What the resources of one app share."""

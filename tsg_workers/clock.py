@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import redis
 import sqlalchemy.exc
 
-from shared import db, diagnostics, flags, instances, jobs, leases, log, settings
+from shared import db, diagnostics, flags, idempotency, instances, jobs, leases, log, settings
 from shared.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, make_broker, send
 from shared.settings import Settings
 
@@ -23,6 +23,8 @@ TICK = 1.0
 MOST = 1000
 #: Seconds between clearances of what is long gone.
 PRUNE = 600.0
+#: Rows cleared at one look.
+BATCH = 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +61,9 @@ def tick(chosen: Settings) -> int:
                     bells += [(REMOVE_JOB if job.is_over else SUBMIT_JOB, job.group_id) for job in due]
                 if time.monotonic() - pruned_at > PRUNE:
                     instances.prune(connection)
-                    pruned_at = time.monotonic()
+                    # What is left is for the next look: bells must not wait for it.
+                    if idempotency.prune(connection, limit=BATCH) < BATCH:
+                        pruned_at = time.monotonic()
             for actor, subject in bells:
                 send(broker, actor, subject)
         except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:

@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy_cockroachdb.psycopg2 import CockroachDBDialect_psycopg2
 
 from dev.services import Postgres
-from shared import accounts, activities, admin, db, groups, instances, jobs, leases, models, seed, templates
+from shared import accounts, activities, admin, db, groups, idempotency, instances, jobs, leases, models, seed, templates
 from shared.db import Database
 from shared.templates import Spec
 
@@ -60,7 +60,7 @@ ROWS_OF_2018 = f"""
         ('{BARE_GROUP}', 'bare', '{TEMPLATE}', '{ACCOUNT}', 0, NULL, '{MADE}', '{MADE}', false);
 """
 
-STATE_MODULES = [accounts, activities, groups, instances, jobs, leases, templates]
+STATE_MODULES = [accounts, activities, groups, idempotency, instances, jobs, leases, templates]
 
 
 @pytest.fixture
@@ -353,6 +353,8 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     use(templates.archive, account_id, spare.id)
     assert use(templates.get, account_id, template.id) == template
     assert use(templates.listed, account_id, limit=10) == [template]
+    assert use(templates.listed, account_id, limit=10, marker=template.id) == []
+    assert use(templates.count, account_id) == use(groups.count, account_id) + 1 == 1
     assert use(templates.by_ids, {template.id, spare.id}).keys() == {template.id, spare.id}
     assert use(templates.is_live, account_id, template.id)
 
@@ -385,6 +387,11 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert [activity.at for activity in use(activities.of_group, group.id, limit=10)] == [now]
 
     use_jobs(use, group.id)
+    assert use(idempotency.claim, account_id, "key", "request")
+    use(idempotency.keep, account_id, "key", idempotency.Answer(202))
+    assert use(idempotency.find, account_id, "key") == ("request", (202, None, None, None))
+    assert use(idempotency.prune, limit=10) == 0
+    assert use(groups.lock, account_id, group.id).generation == 4
     assert use(groups.checked, lease, work, after=1, failures=0, error=None)
     use(groups.make_due, group.id)
     use(groups.make_all_due, account_id)

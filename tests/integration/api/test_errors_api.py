@@ -16,13 +16,13 @@ from tests.integration.api.service import JSON, NOBODY, Api, Caller, error, fiel
 
 GROUP, TEMPLATE = f"/groups/{NOBODY}", f"/templates/{NOBODY}"
 METHODS = {
-    "/templates": {"GET", "POST"},
-    TEMPLATE: {"GET", "DELETE"},
-    "/groups": {"GET", "POST", "PUT"},
-    GROUP: {"GET", "PUT", "DELETE"},
+    "/templates": {"GET", "HEAD", "POST"},
+    TEMPLATE: {"GET", "HEAD", "DELETE"},
+    "/groups": {"GET", "HEAD", "POST", "PUT"},
+    GROUP: {"GET", "HEAD", "PUT", "DELETE"},
     f"{GROUP}/increment": {"PUT"},
     f"{GROUP}/decrement": {"PUT"},
-    f"{GROUP}/instances": {"GET"},
+    f"{GROUP}/instances": {"GET", "HEAD"},
 }
 
 

@@ -18,6 +18,7 @@ import requests
 from sqlalchemy import text
 
 from dev.cloudapi.simulator import Simulator
+from dev.faults import killed
 from dev.processes import Child, wait_for
 from dev.services import Valkey
 from shared import keys, seed
@@ -279,3 +280,52 @@ def test_the_api_starts_without_its_database(environment: dict[str, str], tmp_pa
         error(requests.get(f"{served.url}/v1/tsg/groups", timeout=30), 503, "ServiceUnavailable")
     finally:
         served.child.stop()
+
+
+def test_a_write_whose_answer_died_with_the_api_is_asked_for_again_and_done_once(
+    serve: Callable[..., Served], sql: Callable[..., list[Any]], database: Database
+) -> None:
+    """Killed when the change is committed and nobody has been told. Another process answers for the dead one."""
+    database.transact(seed.load)
+    alive = serve(TSG_DEV_MODE="1")
+    group, *_ = requests.get(f"{alive.url}/v1/tsg/groups", timeout=30).json()
+    path = f"/v1/tsg/groups/{group['id']}"
+    state = "SELECT name, capacity, generation, archived FROM tsg_groups ORDER BY name"
+    for method, where, body in (
+        ("POST", "/v1/tsg/groups", {"group_name": "new", "template_id": group["template_id"], "capacity": 2}),
+        ("PUT", f"{path}/increment", {"instance_count": 2, "max_instance": 90}),
+        ("DELETE", path, None),
+    ):
+        key = {"Idempotency-Key": f"{method} {where}"}
+        doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="1", **killed("after", "shared.db:Database.transact"))
+        before = sql(state)
+        with pytest.raises(requests.ConnectionError):
+            requests.request(method, doomed.url + where, json=body, headers=key, timeout=30)
+        assert wait_for(lambda served=doomed: served.child.status == -signal.SIGKILL, seconds=10)
+        after = sql(state)
+        assert len(set(after) - set(before)) == 1, "it was done"
+        told = [requests.request(method, alive.url + where, json=body, headers=key, timeout=30) for _ in range(2)]
+        assert sql(state) == after, "and is not done again"
+        assert {answer.headers["Idempotency-Replayed"] for answer in told} == {"true"}
+        assert told[0].status_code == {"POST": 201, "PUT": 202, "DELETE": 204}[method]
+        assert told[0].content == told[1].content
+        if method == "POST":
+            made = told[0].json()
+            assert (made["group_name"], made["capacity"]) == ("new", 2)
+            assert requests.get(f"{alive.url}{told[0].headers['Location']}", timeout=30).json() == made
+
+
+def test_a_write_that_died_uncommitted_is_done_when_it_is_asked_for_again(
+    serve: Callable[..., Served], sql: Callable[..., list[Any]], database: Database
+) -> None:
+    """Killed when all is written down and nothing is committed: the key is free again."""
+    database.transact(seed.load)
+    doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="1", **killed("after", "shared.idempotency:keep"))
+    alive = serve(TSG_DEV_MODE="1")
+    body = {"group_name": "new", "template_id": seed.TEMPLATES[0], "capacity": 2}
+    key = {"Idempotency-Key": "a key"}
+    with pytest.raises(requests.ConnectionError):
+        requests.post(f"{doomed.url}/v1/tsg/groups", json=body, headers=key, timeout=30)
+    answer = requests.post(f"{alive.url}/v1/tsg/groups", json=body, headers=key, timeout=30)
+    assert (answer.status_code, answer.headers.get("Idempotency-Replayed")) == (201, None)
+    assert sql("SELECT count(*) FROM tsg_groups WHERE name = 'new'") == [(1,)]

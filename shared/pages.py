@@ -1,0 +1,33 @@
+"""Lists that are read in pages: an account's live objects, the oldest first, from behind one of them on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table, func, literal, select, tuple_
+
+from shared.errors import FieldError, Invalid
+
+
+def page(
+    connection: Connection, table: Table, columns: Sequence[Any], account_id: str, *, limit: int, marker: str | None
+) -> Sequence[Row[Any]]:
+    """At most `limit` rows behind the one whose id is `marker`, from the first on without. The marker may be deleted meanwhile.
+
+    `Invalid` when the account never had an object of that id.
+    """
+    place = (table.c.created_at, table.c.id)
+    statement = select(*columns).where(table.c.account_id == account_id, ~table.c.archived).order_by(*place).limit(limit)
+    if marker is not None:
+        at = connection.execute(select(*place).where(table.c.id == marker, table.c.account_id == account_id)).one_or_none()
+        if at is None:
+            raise Invalid([FieldError("marker", f"marker: there is nothing with the id {marker} in this list")])
+        statement = statement.where(
+            tuple_(*place) > tuple_(*(literal(value, column.type) for value, column in zip(at, place, strict=True)))
+        )
+    return connection.execute(statement).all()
+
+
+def count(connection: Connection, table: Table, account_id: str) -> int:
+    """How many live objects of a kind the account has."""
+    statement = select(func.count()).select_from(table).where(table.c.account_id == account_id, ~table.c.archived)
+    return int(connection.execute(statement).scalar_one())

@@ -1,0 +1,74 @@
+"""`ETag`, `If-Match` and `If-None-Match` (RFC 9110, section 13): a change of what the caller has seen, and of nothing newer."""
+
+import re
+from typing import NamedTuple
+
+import falcon
+
+from shared.errors import FieldError, Invalid
+from shared.groups import Group
+from shared.templates import Template
+from tsg_api.errors import PreconditionFailed
+
+_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_LIST = re.compile(rf"\s*(?:,\s*)*{_TAG}(?:\s*,\s*(?:{_TAG})?)*\s*\Z")
+_TAGS = re.compile(_TAG)
+
+#: Entity tags of one header; None for `*`, which is any.
+Tags = frozenset[str] | None
+
+
+class Preconditions(NamedTuple):
+    """What a request says must be so. A header that is not there is an empty string."""
+
+    match: str
+    none_match: str
+
+    def check(self, etag: str) -> None:
+        """`PreconditionFailed` when the object with this tag is not the one that the caller means."""
+        if self.match and not _holds(self.match, etag, weakly=False):
+            raise PreconditionFailed(f"If-Match is {self.match[:100]}, and the ETag is {etag}: the object was changed since it was read.")
+        if self.none_match and _holds(self.none_match, etag, weakly=True):
+            raise PreconditionFailed(f"If-None-Match is {self.none_match[:100]}, and the ETag is {etag}.")
+
+
+def asked(req: falcon.Request) -> Preconditions | None:
+    """The request's preconditions, None when it has none. `Invalid` when they can't be read."""
+    given = Preconditions(req.get_header("If-Match") or "", req.get_header("If-None-Match") or "")
+    if not any(given):
+        return None
+    wrong = [name for name, value in zip(("If-Match", "If-None-Match"), given, strict=True) if value and _tags(value) == set()]
+    if wrong:
+        raise Invalid([FieldError(name, f'{name} must be * or entity tags: "one", "another"') for name in wrong])
+    return given
+
+
+def is_fresh(req: falcon.Request, etag: str) -> bool:
+    """Does the caller of a GET have what it would get? `PreconditionFailed` when it asks for another."""
+    given = asked(req)
+    if given is None:
+        return False
+    given._replace(none_match="").check(etag)
+    return bool(given.none_match) and _holds(given.none_match, etag, weakly=True)
+
+
+def of_group(group: Group) -> str:
+    """The entity tag of a group: every change that was asked for makes a new one."""
+    return f'"{group.id}.{group.generation}"'
+
+
+def of_template(template: Template) -> str:
+    """The entity tag of a template, which never changes."""
+    return f'"{template.id}"'
+
+
+def _tags(header: str) -> set[str] | None:
+    """The tags of a header, none when it can't be read; None for `*`."""
+    if header.strip() == "*":
+        return None
+    return set(_TAGS.findall(header)) if _LIST.match(header) else set()
+
+
+def _holds(header: str, etag: str, *, weakly: bool) -> bool:
+    tags = _tags(header)
+    return tags is None or etag in tags or (weakly and f"W/{etag}" in tags)
