@@ -8,6 +8,7 @@ import argparse
 import base64
 import binascii
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -291,10 +292,10 @@ def _as_variable(value: str | float) -> str:
 
 def _nomad(env: _Source, port: Range) -> Access:
     """`TSG_NOMAD_URL` (a host, or a whole address) and `TSG_NOMAD_PORT`, or else the conventional `NOMAD_ADDR`."""
-    host = env.str("TSG_NOMAD_URL", "")
+    host = env.str("TSG_NOMAD_URL", "", validate=_host_or_http_url) or ""
     number = env.int("TSG_NOMAD_PORT", 4646, validate=port)
     conventional = _url(env, "NOMAD_ADDR", "")
-    whole = host if "://" in host else f"http://{host or '127.0.0.1'}:{number}"
+    whole = host.rstrip("/") if "://" in host else f"http://{_bracketed(host or '127.0.0.1')}:{number}"
     return Access(
         address=whole if host or not conventional else conventional,
         token=env.str("NOMAD_TOKEN", ""),
@@ -331,6 +332,21 @@ def _proxy(text: str) -> None:
         ip_address(text)
     except ValueError:
         raise ValidationError("must be the IP address of a proxy, or *") from None
+
+
+def _host_or_http_url(text: str) -> None:
+    if "://" in text:
+        _http_url(text)
+    elif text and not re.fullmatch(r"[A-Za-z0-9_.-]+", text):
+        try:
+            ip_address(text.strip("[]"))
+        except ValueError:
+            raise ValidationError("must be a host (its port is TSG_NOMAD_PORT's), or a whole http:// or https:// address") from None
+
+
+def _bracketed(host: str) -> str:
+    """An IPv6 address as a URL has it; any other host as it is."""
+    return f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
 
 
 def _redis_url(text: str) -> None:

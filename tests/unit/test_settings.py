@@ -246,6 +246,18 @@ def test_the_address_of_nomad_may_be_told_in_one_or_in_the_parts_of_2018(tmp_pat
     assert load(NEEDED | {"TSG_NOMAD_URL": "https://nomad.example.com:4700"}).nomad.address == "https://nomad.example.com:4700"
     file = written(tmp_path, '[nomad]\nurl = "10.0.0.5"\nport = 4648\n')
     assert load(NEEDED, file=file).nomad.address == "http://10.0.0.5:4648"
+    for spelt in ("fd00::5", "[fd00::5]"):
+        assert load(NEEDED | {"TSG_NOMAD_URL": spelt}).nomad.address == "http://[fd00::5]:4646"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["nomad.example.com:4646", "nomad/v1", "no mad", "ftp://nomad", "https://", "https://nomad:port", "http://a:b@nomad", "http://h/?x=y"],
+)
+def test_an_address_of_nomad_that_is_none_is_told_before_anything_starts(address: str) -> None:
+    (problem,) = problems_of(NEEDED | {"TSG_NOMAD_URL": address}).items()
+    assert problem[0] == "TSG_NOMAD_URL"
+    assert "http:// or https:// address" in problem[1]
 
 
 def test_variables_of_other_programs_mean_nothing() -> None:
