@@ -11,7 +11,7 @@ import psycopg2
 import sqlalchemy.exc
 from sqlalchemy import Connection
 
-from shared import accounts, db, flags, groups, keys, log, seed, settings
+from shared import accounts, db, flags, groups, keys, log, seed, settings, takeover
 from shared.accounts import Account
 from shared.cloudapi import CloudAPI, CloudAPIError, Timeouts
 from shared.errors import Conflict, NotFound, ServiceError
@@ -41,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring the tables to the newest revision."""
-    alembic.command.upgrade(_alembic(connection), "head")
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Bring the tables to a revision, the newest unless another is named."""
+    alembic.command.upgrade(_alembic(connection), revision)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         return verb
 
     of_db = noun("db", "the database")
-    of_db("upgrade", "make the tables, or bring them to the newest revision", _db_upgrade)
+    to = of_db("upgrade", "make the tables, or bring them to the newest revision", _db_upgrade)
+    to.add_argument("--revision", default="head", help="stop at this one; 0001 makes the tables of 2018, for its rows to be loaded into")
     of_db("seed", "load the development data: one account, six templates, six groups", _db_seed)
     of_accounts = noun("accounts", "the accounts that may use the service")
     add = of_accounts("add", "enable an account of Triton", _accounts_add)
@@ -88,11 +89,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _db_upgrade(_given: argparse.Namespace, chosen: Settings) -> int:
-    with _connected(chosen).engine.connect() as connection:
-        upgrade(connection)
+def _db_upgrade(given: argparse.Namespace, chosen: Settings) -> int:
+    database = _connected(chosen)
+    with database.read() as connection:
+        if in_the_way := takeover.obstacles(connection):
+            raise Conflict(
+                "the database cannot be upgraded yet, nothing was changed\n\n" + "\n\n".join(in_the_way) + "\n\nThen repeat the command."
+            )
+    with database.engine.connect() as connection:
+        upgrade(connection, given.revision)
         connection.commit()
-    print("the database is up to date")
+    print("the database is up to date" if given.revision == "head" else f"the database is at revision {given.revision}")
     return 0
 
 

@@ -59,76 +59,107 @@ class SettingsError(Exception):
 class Settings:
     """What a process was told. Durations are seconds unless a name says otherwise."""
 
+    #: Events below this level are not logged.
     log_level: str
+    #: auto: columns on a terminal, else JSON lines (zerolog, of 2018, is JSON too).
     log_format: str
 
+    #: postgresql://USER:PASSWORD@HOST:PORT/NAME or cockroachdb://...; without it, one is made of the TSG_CRDB variables.
     database_url: URL = field(repr=False)
+    #: A Redis or Valkey that keeps its data: redis://, rediss:// or unix://.
     redis_url: str = field(repr=False)
 
+    #: The address, or a name of one, that tsg-api listens on.
     http_bind: str
+    #: The port that tsg-api listens on; 0: a free one, told in the log.
     http_port: int
-    #: That serve one port, each with so many threads and, where `http_pin` says so, on a core of its own.
+    #: Processes of one tsg-api, which share its port and divide its limits among them.
     http_processes: int
+    #: Requests that one process answers at once, and its connections to the database.
     http_threads: int
+    #: Whether each process stays on one core, where the system can do that.
     http_pin: bool
-    #: Bytes. CloudAPI itself takes no request over 100,000.
+    #: Bytes of a request's body. CloudAPI itself takes no request over 100,000.
     http_max_body: int
     #: Whose X-Forwarded-For is believed: an address, * for everybody that reaches the port, or nobody's.
     http_trusted_proxy: str
 
-    #: Requests a second by account and (before authentication) by address, 0 for no limit: to one tsg-api, each of whose processes
-    #: allows its share.
+    #: Requests a second of one account, 0 for no limit: to one tsg-api, each of whose processes allows its share.
     rate_per_account: float
+    #: Requests a second from one address before it is known whose they are, 0 for no limit; shared out in the same way.
     rate_per_address: float
-    #: A caller's key is believed for so long after CloudAPI vouched for it.
+    #: Seconds for which a caller's key is believed after CloudAPI vouched for it.
     auth_cache_seconds: int
 
+    #: The name of the datacenter: Nomad's for the jobs, and the end of the management keys' name.
     triton_dc: str
+    #: The CloudAPI in which instances are launched.
     triton_url: str
     #: Where callers are authenticated; the CloudAPI above unless another is given.
     triton_auth_url: str
+    #: The management key of an account is called PREFIX_DATACENTER in CloudAPI.
     triton_key_prefix: str
+    #: Whether only the accounts of `tsg_accounts` may call (`tsg-admin accounts add`), or all that CloudAPI knows.
     triton_whitelist: bool
-    #: CloudAPI's throttle: requests a second and in one burst, per account.
+    #: CloudAPI's throttle: requests a second, per account.
     cloudapi_rate: float
+    #: CloudAPI's throttle: requests in one burst, per account.
     cloudapi_burst: int
+    #: Seconds to wait for a connection to CloudAPI.
     cloudapi_connect_timeout: float
+    #: Seconds to wait for CloudAPI to go on with an answer.
     cloudapi_read_timeout: float
 
     #: worker: workers converge. nomad: Nomad's jobs do, and workers where Nomad does not come to it in time.
     scaler: str
     nomad: Access
-    #: Of the node that runs the jobs, and what they run there.
+    #: The `meta.role` of the nodes that run the jobs.
     nomad_role: str
+    #: Nomad's driver for the jobs.
     nomad_driver: str
+    #: What the jobs run on a node.
     nomad_command: str
+    #: The image that the driver docker runs it in.
     nomad_image: str
+    #: An archive that the jobs fetch first, as Nomad's `artifact` takes it; none when empty.
     nomad_artifact: str
+    #: A file on the nodes that the jobs hand to `--config`; none when empty.
     nomad_config: str
-    #: MHz and MiB.
+    #: MHz that a job asks for.
     nomad_cpu: int
+    #: MiB that a job asks for.
     nomad_memory: int
-    #: A group that Nomad has not looked at for so long after it was due is a worker's.
+    #: Seconds after it was due at which a group that Nomad has not looked at is a worker's.
     nomad_grace: int
+    #: The most instances that a group may ask for.
     max_capacity: int
+    #: Seconds between looks at a group that is as it should be, unless it has an interval of its own.
     health_check_interval: int
-    #: A machine that has not come up in this time is replaced.
+    #: Seconds after which a machine that has not come up is replaced.
     provision_timeout: int
-    #: How long a create whose answer was lost may still turn up in CloudAPI's list.
+    #: Seconds for which a create whose answer was lost may still turn up in CloudAPI's list.
     launch_grace: int
-    #: An account's lease ends this long after its holder was last heard of.
+    #: Seconds after its holder was last heard of at which an account's lease ends.
     lease_seconds: int
+    #: Accounts that one tsg-worker works on at once.
     worker_threads: int
 
+    #: Whether each process runs the agent that `gops` talks to.
     gops_enable: bool
+    #: The address that the agent listens on. It asks for no password: leave it on loopback.
     gops_bind: str
+    #: The agent's port; 0: a free one. Where it is taken a free one is used. The log tells it.
     gops_port: int
+    #: Whether each process serves /debug/pprof/ for `go tool pprof` and browsers.
     pprof_enable: bool
+    #: The address that these pages are served on. They ask for no password: leave it on loopback.
     pprof_bind: str
+    #: The port of these pages; 0: a free one. Where it is taken a free one is used. The log tells it.
     pprof_port: int
 
+    #: Whether every request is the seeded account's, whoever sends it. For development alone.
     dev_mode: bool
-    #: AES-256 keys for what is sealed at rest: the first seals, all open.
+    #: AES-256 keys for what is sealed at rest, base64 with commas between: the first seals, all open. `tsg-admin keys generate`.
     secret_keys: tuple[bytes, ...] = field(repr=False)
 
     @property
@@ -169,12 +200,28 @@ def load(
     from_file: dict[str, str] = _read_file(file, problems) if file else {}
     values = from_file | {name: value for name, value in environ.items() if name.startswith(("TSG_", "NOMAD_"))} | dict(flags or {})
     env = _Source(values)
+    got = _values(env, problems)
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        told = error.error_messages if isinstance(error.error_messages, Mapping) else {"TSG": error.error_messages}
+        problems.update({name: "; ".join(messages) for name, messages in told.items()})
+    if needs_keys and not got["secret_keys"] and not got["dev_mode"] and "TSG_SECRET_KEYS" not in problems:
+        problems["TSG_SECRET_KEYS"] = f"is needed, since private keys are sealed at rest; {HOW_TO_MAKE_A_KEY}"
+    if problems:
+        raise SettingsError(problems)
+    got["triton_auth_url"] = got["triton_auth_url"] or got["triton_url"]
+    return Settings(**got)
+
+
+def _values(env: _Source, problems: dict[str, str]) -> dict[str, Any]:
+    """Each field of `Settings` with its variable, default and range. `docs/configuration.md` is made of what is declared here."""
     port = Range(min=1, max=65535, error="must be a port, 1 to 65535")
     port_or_free = Range(min=0, max=65535, error="must be a port, 0 to 65535 (0: a free one)")
     level = env.str("TSG_LOG_LEVEL", "INFO").upper()
     if level not in LEVELS:
         problems["TSG_LOG_LEVEL"] = "must be one of: " + ", ".join(LEVELS)
-    got: dict[str, Any] = {
+    return {
         "log_level": level,
         "log_format": env.str("TSG_LOG_FORMAT", "auto", validate=OneOf(("auto", "json", "human", "zerolog"))),
         "database_url": _database_url(env, problems),
@@ -224,17 +271,6 @@ def load(
         "dev_mode": env.bool("TSG_DEV_MODE", False),
         "secret_keys": _secret_keys(env.str("TSG_SECRET_KEYS", ""), problems),
     }
-    try:
-        env.seal()
-    except EnvValidationError as error:
-        told = error.error_messages if isinstance(error.error_messages, Mapping) else {"TSG": error.error_messages}
-        problems.update({name: "; ".join(messages) for name, messages in told.items()})
-    if needs_keys and not got["secret_keys"] and not got["dev_mode"] and "TSG_SECRET_KEYS" not in problems:
-        problems["TSG_SECRET_KEYS"] = f"is needed, since private keys are sealed at rest; {HOW_TO_MAKE_A_KEY}"
-    if problems:
-        raise SettingsError(problems)
-    got["triton_auth_url"] = got["triton_auth_url"] or got["triton_url"]
-    return Settings(**got)
 
 
 def variables() -> list[str]:

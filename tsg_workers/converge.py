@@ -216,7 +216,8 @@ class _Pass:
     ) -> tuple[datetime, dict[str, list[Sight]]]:
         """Lay the list beside the rows: each machine to its group, each row to its machine."""
         ids = {group.id for group in due}
-        by_name = {group.name: group.id for group in due if group.by_name}
+        # Of two groups of one name, the machines are the living one's.
+        by_name = {group.name: group.id for group in sorted(due, key=lambda group: not group.archived) if group.by_name}
         owned = {machine.id: (machine, owner) for machine in machines if (owner := machine.owner(ids, by_name)) is not None}
         with self._db.read() as connection:
             now, known = instances.of_groups(connection, ids)

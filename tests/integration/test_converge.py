@@ -610,6 +610,17 @@ def test_a_group_of_2018_takes_its_machines_over_by_their_name(world: World) -> 
     assert world.creates == 4
 
 
+def test_the_machines_of_a_name_are_the_living_groups_and_not_those_of_its_archived_namesakes(world: World) -> None:
+    """As where rows of 2018 were loaded into tables that were up to date already."""
+    machine = legacy_machine(world, "web")
+    for _ in range(4):
+        world.delete(world.make_group(1, name="web", by_name=True))
+    world.make_group(1, name="web", by_name=True)
+    world.settle()
+    assert machine_of(world, machine).state == "running"
+    assert world.creates == 1
+
+
 def test_a_group_of_ours_does_not_take_machines_by_their_name(world: World) -> None:
     old = legacy_machine(world, "web")
     group = world.make_group(1, name="web")

@@ -1,0 +1,100 @@
+"""The documents: made ones are up to date, links lead somewhere, and the commands that are named exist."""
+
+import argparse
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from dev import reference
+from shared import admin
+
+TOP = Path(__file__).parents[2]
+PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("**/*.md"))]
+PROGRAMS = set(tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["scripts"])
+
+#: A word of a command that is not spelt out: a placeholder, an option, the end of it.
+NO_WORD = re.compile(r"[^a-z-]|^-")
+
+
+def ids(pages: list[Path]) -> list[str]:
+    return [str(page.relative_to(TOP)) for page in pages]
+
+
+def anchors(page: Path) -> set[str]:
+    """As code hosts make them of headings."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+
+
+def commands(page: Path) -> set[str]:
+    """Lines of shell blocks, and what stands in code with an argument: what a reader would type."""
+    text = page.read_text()
+    blocks = re.findall(r"```(?:sh|shell|bash|console)\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return {*lines, *(span for span in spans if " " in span or span.startswith("dev/"))}
+
+
+def verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
+def test_the_page_of_settings_is_the_one_that_the_settings_make() -> None:
+    assert reference.PAGE.read_text() == reference.page(), "run dev/docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    dead = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        to = (page.parent / path).resolve() if path else page
+        if not to.exists() or (anchor and to.suffix == ".md" and anchor not in anchors(to)):
+            dead.append(target)
+    assert dead == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_every_command_that_is_named_exists(page: Path) -> None:
+    unknown = []
+    for command in commands(page):
+        words = command.split()
+        while words and re.fullmatch(r"[A-Z_]+=\S*|sudo|exec|\.venv/bin/", words[0]):
+            words.pop(0)
+        if not words:
+            continue
+        program, rest = words[0].removeprefix(".venv/bin/"), words[1:]
+        if re.fullmatch(r"dev/[a-z/-]+", program):
+            unknown += [] if (TOP / program).exists() else [command]
+        elif re.fullmatch(r"tsg-[a-z]+", program):
+            unknown += [] if program in PROGRAMS and not (program == "tsg-admin" and stray_verb(rest)) else [command]
+    assert unknown == []
+
+
+def stray_verb(words: list[str]) -> bool:
+    """Is there a noun or a verb among these that tsg-admin does not have?"""
+    parser = admin._parser()
+    for word in words:
+        choices = verbs(parser)
+        if not choices or NO_WORD.search(word):
+            return False
+        if word not in choices:
+            return True
+        parser = choices[word]
+    return False
+
+
+def test_a_command_that_does_not_exist_would_be_seen() -> None:
+    assert stray_verb(["accounts", "remove", "joe"])
+    assert stray_verb(["tables"])
+    assert not stray_verb(["accounts", "disable", "joe"])
+    assert not stray_verb(["--json", "accounts"])
+    assert not stray_verb(["keys", "VERB"])
