@@ -43,6 +43,8 @@ GATEWAY_SECONDS = 10
 THROTTLED_TRIES = 5
 #: Keys tried for one request whose key is being replaced meanwhile: a 401 means that nothing was done.
 REPLACED_KEYS = 4
+#: Codes of a 409 that says nothing against the request: there is no room now.
+NO_CAPACITY = ("NoAllocatableServers", "VolumeServerNoResources")
 #: Connections kept open to CloudAPI by one process.
 CONNECTIONS = 64
 
@@ -453,7 +455,7 @@ def _fail(response: requests.Response, *, makes: bool, took: float) -> NoReturn:
     if status == 404:
         raise NotFound(text, **told)
     if 400 <= status < 500:
-        raise (NoCapacity if code.startswith("NoAllocatableServers") else Rejected)(text, **told)
+        raise (NoCapacity if code.startswith(NO_CAPACITY) else Rejected)(text, **told)
     by_gateway = status in {502, 504} or (status != 500 and took > GATEWAY_SECONDS)
     raise (AnswerLost if makes and by_gateway else Unavailable)(text, **told)
 

@@ -30,6 +30,7 @@ from shared import pages, templates
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
 from shared.leases import Lease, is_held
 from shared.models import accounts, groups, instances
+from shared.reasons import Reason
 
 
 class Group(NamedTuple):
@@ -284,8 +285,10 @@ def progress(connection: Connection, group_id: str) -> Progress | None:
     return Progress._make(row) if row else None
 
 
-def checked(connection: Connection, lease: Lease, group: Work, *, after: float, failures: int, error: str | None) -> bool:
+def checked(connection: Connection, lease: Lease, group: Work, *, after: float, failures: int, error: str | None, reason: Reason) -> bool:
     """Note a look at a group: the next one comes `after` seconds, or at once if the group was changed meanwhile.
+
+    `reason` is what it waits for now; `reason_since` stays while that is the same.
 
     False, and nothing noted, when the lease is not held any more: whoever holds it now knows better.
     """
@@ -300,6 +303,9 @@ def checked(connection: Connection, lease: Lease, group: Work, *, after: float, 
             observed_generation=group.generation,
             failures=failures,
             last_error=error,
+            reason=reason,
+            reason_since=case((groups.c.reason == reason, groups.c.reason_since), else_=func.now()),
+            checked_at=func.now(),
         )
         .returning(groups.c.id)
     )
@@ -317,6 +323,9 @@ def emptied(connection: Connection, group: Work) -> None:
             observed_generation=group.generation,
             failures=0,
             last_error=None,
+            reason=Reason.DELETED,
+            reason_since=func.now(),
+            checked_at=func.now(),
             # Its job is over, if it has one.
             job_check_at=case((groups.c.job_id.is_(None), None), else_=func.now()),
         )

@@ -134,6 +134,12 @@ groups = Table(
     # Checks in a row that ran into trouble.
     Column("failures", Integer, nullable=False, server_default=text("0")),
     Column("last_error", Text),
+    # What it waits for (shared.reasons), since when, and when a worker last looked at it.
+    Column("reason", Text),
+    _time("reason_since", nullable=True),
+    _time("checked_at", nullable=True),
+    # The last change of what should be, in words: the first link of every later activity's cause.
+    Column("cause", Text),
     # The request that changed the group last: the thread from a POST to its instances in the logs.
     Column("request_id", Text),
     # Made by the 2018 service, which tagged machines with the group's name alone.
@@ -185,6 +191,10 @@ activities = Table(
     Column("cloudapi_request_id", Text),
     Column("request_id", Text),
     Column("actor", Text, nullable=False),
+    # What led to it, the first cause first.
+    Column("cause", Text),
+    _time("started_at", nullable=True),
+    # When it was done.
     _time("at", now=True),
     Index("tsg_activities_of_group", "group_id", "at"),
     Index("tsg_activities_by_age", "at"),

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, zip_longest
 
@@ -25,9 +25,11 @@ from shared.instances import DELETING, GONE, LAUNCHING, Instance
 from shared.keys import Sealer
 from shared.leases import Lease
 from shared.management import NoManagementKey, client_for
+from shared.reasons import Reason
 from shared.templates import Template
 from tsg_workers.backoff import backoff
 from tsg_workers.lease import Keeper
+from tsg_workers.outcome import Outcome, reason_of
 from tsg_workers.plan import Limits, Plan, Sight, is_lost, plan
 
 _log = log.get(__name__)
@@ -65,17 +67,6 @@ class Pace:
     limits: Limits
     #: By this share of its interval a group may be looked at early, so that groups made together are not checked together for ever.
     spread: float = 0.1
-
-
-@dataclass
-class Outcome:
-    """What a pass did for one group."""
-
-    launched: int = 0
-    deleted: int = 0
-    errors: list[str] = field(default_factory=list)
-    #: Something was left for the next pass: no time, no budget, or the group was changed meanwhile.
-    unfinished: bool = False
 
 
 class Converger:
@@ -121,32 +112,33 @@ class Converger:
             if time.monotonic() > until:
                 return True
             if account is None:
-                self._put_off(lease, keeper, due, "The account is disabled.")
+                self._put_off(lease, keeper, due, "The account is disabled.", Reason.ACCOUNT_REJECTED)
                 return False
             try:
                 client = client_for(self._db, self._clouds, self._sealer, account, budget, lambda: keeper.holds)
                 scribe = _Scribe(self._db, account, self._owner, self._audit)
                 _Pass(self._db, client, lease, keeper, self._pace, scribe).run(due)
             except NoManagementKey as error:
-                self._put_off(lease, keeper, due, str(error))
+                self._put_off(lease, keeper, due, str(error), Reason.ACCOUNT_REJECTED)
             except CloudAPIError as error:
-                self._put_off(lease, keeper, due, str(error))
+                self._put_off(lease, keeper, due, str(error), reason_of(error))
                 if isinstance(error, cloudapi.Unauthorized):
                     self._forget_registration(account)
             except sqlalchemy.exc.SQLAlchemyError:
                 raise  # nothing can be noted now: the clock rings again
             except Exception as error:  # noqa: BLE001 - a fault of ours must not be tried again all the time
                 _log.error("pass_failed", exc_info=error)
-                self._put_off(lease, keeper, due, f"The service failed on this account ({type(error).__name__}); its log says how.")
+                problem = f"The service failed on this account ({type(error).__name__}); its log says how."
+                self._put_off(lease, keeper, due, problem, Reason.SERVICE_FAILED)
         return False
 
-    def _put_off(self, lease: Lease, keeper: Keeper, due: Sequence[Work], problem: str) -> None:
+    def _put_off(self, lease: Lease, keeper: Keeper, due: Sequence[Work], problem: str, reason: Reason) -> None:
         """Nothing can be done for any of these groups now."""
-        _log.warning("groups_put_off", groups=len(due), error=problem)
+        _log.warning("groups_put_off", groups=len(due), error=problem, reason=reason)
         with self._db.read() as connection:
             for group in due:
-                after = backoff(group.failures + 1)
-                if not groups.checked(connection, lease, group, after=after, failures=group.failures + 1, error=problem):
+                failures = group.failures + 1
+                if not groups.checked(connection, lease, group, after=backoff(failures), failures=failures, error=problem, reason=reason):
                     keeper.lost()
 
     def _forget_registration(self, account: Account) -> None:
@@ -242,7 +234,7 @@ class _Pass:
             try:
                 return machine_id, self._client.machine(machine_id)
             except CloudAPIError as error:
-                self._failed("look_failed", outcome, error, group_id=instance.group_id, machine_id=machine_id)
+                self._failed("look_failed", outcome, error, Reason.CLOUDAPI_UNAVAILABLE, group_id=instance.group_id, machine_id=machine_id)
                 return None
 
         with ThreadPoolExecutor(PARALLEL) as pool:
@@ -316,7 +308,7 @@ class _Pass:
         if launches and (template is None or template.unreadable):
             # A database of 2018 may lack the reference that keeps it, or hold what a person wrote into it.
             problem = f"is unreadable: {', '.join(template.unreadable)}" if template else "is not there"
-            outcome.errors.append(f"The group's template {group.template_id} {problem}.")
+            outcome.failed(f"The group's template {group.template_id} {problem}.", Reason.TEMPLATE_REJECTED)
             launches = 0
 
         def launching() -> None:
@@ -343,7 +335,8 @@ class _Pass:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is
             _log.error("group_failed", group_id=group.id, exc_info=error)
-            outcome.errors.append(f"The service failed on this group ({type(error).__name__}); its log says how.")
+            problem = f"The service failed on this group ({type(error).__name__}); its log says how."
+            outcome.failed(problem, Reason.SERVICE_FAILED)
 
     def _may_go_on(self, outcome: Outcome) -> bool:
         """Wait for the budget; False when the pass should begin nothing more for this group."""
@@ -370,13 +363,13 @@ class _Pass:
                 machine = self._client.create_machine(template.spec, name=name, tags=tags)
             except cloudapi.AnswerLost as error:
                 # It may have been made: the launch goes on counting until a list shows it, or time shows that it was not.
-                outcome.errors.append(str(error))
+                outcome.failed(str(error), Reason.CLOUDAPI_UNAVAILABLE)
                 _log.warning("launch_answer_lost", launch_id=launch_id, error=str(error))
                 self._scribe.note(group, activities.LAUNCH_ERROR, "a launch was not answered, and is looked for", error=error)
             except CloudAPIError as error:
                 with self._db.read() as connection:
                     instances.refused(connection, launch_id)
-                self._failed("launch_failed", outcome, error, launch_id=launch_id)
+                self._failed("launch_failed", outcome, error, Reason.TEMPLATE_REJECTED, launch_id=launch_id)
                 if outcome.errors:
                     self._scribe.note(group, activities.LAUNCH_ERROR, "a launch failed", error=error)
             else:
@@ -400,7 +393,7 @@ class _Pass:
             except CloudAPIError as error:
                 with self._db.read() as connection:
                     instances.spared(connection, instance)
-                self._failed("deletion_failed", outcome, error)
+                self._failed("deletion_failed", outcome, error, Reason.DELETION_REJECTED)
                 if outcome.errors:
                     told = f"deleting {machine_id} failed"
                     self._scribe.note(group, activities.TERMINATE_ERROR, told, machine_id=machine_id, error=error)
@@ -409,11 +402,14 @@ class _Pass:
                 _log.info("instance_deleted", why=why, was=instance.state)
                 self._scribe.note(group, activities.TERMINATE, f"deleted {machine_id}, {why}, {instance.state}", machine_id=machine_id)
 
-    def _failed(self, event: str, outcome: Outcome, error: CloudAPIError, **fields: object) -> None:
-        if isinstance(error, cloudapi.Throttled | cloudapi.Withheld):
+    def _failed(self, event: str, outcome: Outcome, error: CloudAPIError, refusal: Reason, **fields: object) -> None:
+        """`refusal` is what it means when CloudAPI says that the request will not do."""
+        if isinstance(error, cloudapi.Withheld):
             outcome.unfinished = True
+        elif isinstance(error, cloudapi.Throttled):
+            outcome.left(Reason.THROTTLED)
         else:
-            outcome.errors.append(str(error))
+            outcome.failed(str(error), reason_of(error, refusal=refusal))
         _log.warning(event, error=str(error), status=error.status, code=error.code, cloudapi_request_id=error.request_id, **fields)
 
     # When to look again
@@ -429,7 +425,8 @@ class _Pass:
         failures = failures_in_a_row(group.failures, planned, outcome, came_up=came_up)
         after = next_look(planned, outcome, failures, group.interval, now, spread=self._spread)
         error = outcome.errors[-1] if outcome.errors else None
-        if not groups.checked(connection, self._lease, group, after=after, failures=failures, error=error):
+        reason = outcome.reason_after(planned, archived=group.archived, failures=failures)
+        if not groups.checked(connection, self._lease, group, after=after, failures=failures, error=error, reason=reason):
             self._keeper.lost()
         if outcome.launched or outcome.deleted or outcome.errors:
             _log.info(
@@ -458,7 +455,8 @@ def next_look(planned: Plan, outcome: Outcome, failures: int, interval: int, now
     if failures and (outcome.errors or planned.unhealthy):
         return backoff(failures)
     if outcome.unfinished:
-        return 0.0
+        # CloudAPI says no to more than we count: it is given time.
+        return SOONEST if outcome.reason == Reason.THROTTLED else 0.0
     if outcome.launched or outcome.deleted:
         return SOONEST
     if planned.moving and planned.moved_at is not None:

@@ -17,6 +17,7 @@ from shared.cloudapi import CloudAPI, Timeouts
 from shared.db import Database
 from shared.groups import Group
 from shared.keys import KeyPair, Sealer
+from shared.reasons import Reason
 from shared.signature import Signer
 from shared.templates import Spec
 from tests.integration.conftest import DELETE_SECONDS, LIMITS, PROVISION_SECONDS, World
@@ -793,3 +794,60 @@ def test_a_fault_of_ours_is_put_off_and_costs_its_own_group_only(database: Datab
     assert settled(world, bad, 1)
     assert settled(world, good, 2)
     world.close()
+
+
+# Why
+
+
+def reason(world: World, group: Group) -> str:
+    return str(world.group_row(group).reason)
+
+
+def test_the_reason_goes_with_the_group(world: World) -> None:
+    group = world.make_group(2)
+    assert world.group_row(group).reason is None
+    world.converge()
+    assert reason(world, group) == Reason.PROVISIONING
+    world.settle()
+    assert reason(world, group) == Reason.SETTLED
+    world.resize(group, 1)
+    world.converge()
+    assert reason(world, group) == Reason.DELETING
+    world.settle()
+    since = world.group_row(group).reason_since
+    world.converge()
+    row = world.group_row(group)
+    assert (row.reason, row.reason_since) == (Reason.SETTLED, since), "it is the same reason still"
+    assert row.checked_at > since
+    world.delete(group)
+    world.converge()
+    assert reason(world, group) == Reason.DELETING
+    world.settle()
+    assert reason(world, group) == Reason.DELETED
+
+
+REFUSALS = [
+    (409, "InvalidArgument", "package is not there", Reason.TEMPLATE_REJECTED),
+    (409, "ValidationFailed", "Invalid VM parameters", Reason.TEMPLATE_REJECTED),
+    (404, "ResourceNotFound", "no such image", Reason.TEMPLATE_REJECTED),
+    (409, "NoAllocatableServersError", "No compute resources available", Reason.NO_CAPACITY),
+    (409, "VolumeServerNoResourcesError", "No storage", Reason.NO_CAPACITY),
+    (409, "KeyRequired", "At least one SSH key is required to provision", Reason.ACCOUNT_REJECTED),
+    (403, "NotAuthorized", "Quota exceeded; to have your limits raised please ask", Reason.QUOTA_EXCEEDED),
+    (403, "NotAuthorized", "Account or user is disabled", Reason.ACCOUNT_REJECTED),
+    (429, "TooManyRequestsError", "You have exceeded your request rate", Reason.THROTTLED),
+    (500, "InternalError", "something broke", Reason.CLOUDAPI_UNAVAILABLE),
+    (503, "ServiceUnavailableError", "This data center is being upgraded", Reason.CLOUDAPI_UNAVAILABLE),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "message", "expected"), REFUSALS)
+def test_what_cloudapi_says_gives_the_reason(world: World, status: int, code: str, message: str, expected: Reason) -> None:
+    group = world.make_group(1)
+    # As often as a throttled request is tried.
+    world.sim.knobs.turn({"refuse_next_creates": 5, "refuse_status": status, "refuse_code": code, "refuse_message": message})
+    world.converge()
+    assert reason(world, group) == expected
+    world.sim.knobs.turn({"refuse_next_creates": 0})
+    world.settle()
+    assert reason(world, group) == Reason.SETTLED

@@ -17,6 +17,7 @@ from shared.groups import Group, Work
 from shared.keys import KeyPair
 from shared.leases import RING_AGAIN, Lease, is_held
 from shared.models import accounts
+from shared.reasons import Reason
 from tests.integration.conftest import World
 from tsg_workers.lease import Keeper
 
@@ -195,7 +196,7 @@ def test_nothing_is_written_under_a_lease_that_is_over(world: World, how: str) -
         assert instances.launch(connection, lease, work) is None
         assert not instances.deleting(connection, lease, work, seen.id)
         instances.seen(connection, lease, seen.id, "failed")
-        assert not groups.checked(connection, lease, work, after=300, failures=5, error="stale")
+        assert not groups.checked(connection, lease, work, after=300, failures=5, error="stale", reason=Reason.BACKOFF)
     assert world.rows(group) == [seen]
     after = world.group_row(group)
     assert (after.check_at, after.failures, after.last_error) == (before.check_at, 0, None)
@@ -211,7 +212,7 @@ def test_the_same_writes_are_done_while_the_lease_is_held(world: World) -> None:
         instances.seen(connection, lease, seen.id, "stopped")
         assert world.states(group) == ["launching", "stopped"]
         assert instances.deleting(connection, lease, work, seen.id)
-        assert groups.checked(connection, lease, work, after=300, failures=5, error="why")
+        assert groups.checked(connection, lease, work, after=300, failures=5, error="why", reason=Reason.BACKOFF)
     assert world.states(group) == ["deleting", "launching"]
     assert (world.group_row(group).failures, world.group_row(group).last_error) == (5, "why")
 

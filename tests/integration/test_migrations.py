@@ -18,6 +18,7 @@ from sqlalchemy_cockroachdb.psycopg2 import CockroachDBDialect_psycopg2
 from dev.services import Postgres
 from shared import accounts, activities, admin, db, groups, idempotency, instances, jobs, leases, models, seed, templates
 from shared.db import Database
+from shared.reasons import Reason
 from shared.templates import Spec
 
 #: As the 2018 service made them in CockroachDB, with PostgreSQL's names of its types.
@@ -392,7 +393,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(idempotency.find, account_id, "key") == ("request", (202, None, None, None))
     assert use(idempotency.prune, limit=10) == 0
     assert use(groups.lock, account_id, group.id).generation == 4
-    assert use(groups.checked, lease, work, after=1, failures=0, error=None)
+    assert use(groups.checked, lease, work, after=1, failures=0, error=None, reason=Reason.SETTLED)
     use(groups.make_due, group.id)
     use(groups.make_all_due, account_id)
     assert use(groups.progress, group.id) is not None

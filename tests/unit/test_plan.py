@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from shared.groups import Work
 from shared.instances import DELETING, GONE, LAUNCHING, Instance
 from tsg_workers.backoff import LONGEST, backoff
-from tsg_workers.converge import LATEST, SOONEST, Outcome, next_look
+from tsg_workers.converge import LATEST, SOONEST, next_look
+from tsg_workers.outcome import Outcome
 from tsg_workers.plan import DELETE_AGAIN, Limits, Plan, Sight, is_lost, plan
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

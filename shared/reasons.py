@@ -1,0 +1,48 @@
+"""Why a group is not, or not yet, what it should be: one word for programs, and a sentence for people."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """What a group waits for."""
+
+    SETTLED = "Settled"
+    PROVISIONING = "Provisioning"
+    DELETING = "Deleting"
+    DELETED = "Deleted"
+    THROTTLED = "Throttled"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    NO_CAPACITY = "NoCapacity"
+    TEMPLATE_REJECTED = "TemplateRejected"
+    DELETION_REJECTED = "DeletionRejected"
+    ACCOUNT_REJECTED = "AccountRejected"
+    CLOUDAPI_UNAVAILABLE = "CloudAPIUnavailable"
+    NOMAD_UNAVAILABLE = "NomadUnavailable"
+    BACKOFF = "Backoff"
+    CIRCUIT_OPEN = "CircuitOpen"
+    SERVICE_FAILED = "ServiceFailed"
+
+
+#: What time alone will not mend: somebody has to change the group, its template, or the account.
+NEEDS_A_CHANGE = frozenset(
+    {Reason.QUOTA_EXCEEDED, Reason.TEMPLATE_REJECTED, Reason.DELETION_REJECTED, Reason.ACCOUNT_REJECTED, Reason.CIRCUIT_OPEN}
+)
+
+#: Each in a sentence.
+MEANING = {
+    Reason.SETTLED: "All instances that were asked for run.",
+    Reason.PROVISIONING: "Instances are being launched, or have yet to come up.",
+    Reason.DELETING: "Instances are being deleted.",
+    Reason.DELETED: "The group is deleted, and nothing of it is left.",
+    Reason.THROTTLED: "CloudAPI took no more requests of this account for now.",
+    Reason.QUOTA_EXCEEDED: "The account may not have more instances: have its limits raised, or lower the capacity.",
+    Reason.NO_CAPACITY: "No server of the data center has room for the instance now.",
+    Reason.TEMPLATE_REJECTED: "CloudAPI refuses to make an instance from the template: give the group another one.",
+    Reason.DELETION_REJECTED: "CloudAPI refuses to delete an instance: see whether it is protected against deletion.",
+    Reason.ACCOUNT_REJECTED: "The service may not act for the account: see that it is enabled, and has the service's key.",
+    Reason.CLOUDAPI_UNAVAILABLE: "CloudAPI can't be reached, or failed.",
+    Reason.NOMAD_UNAVAILABLE: "Nomad did not take the group's job.",
+    Reason.BACKOFF: "Instances did not come up: the next try is put off.",
+    Reason.CIRCUIT_OPEN: "Launches failed too often in a row: one at a time is tried until one comes up.",
+    Reason.SERVICE_FAILED: "The service failed on this group; its log says how.",
+}

@@ -1,0 +1,60 @@
+"""What came of a look at a group, and why the group is not yet what it should be."""
+
+from dataclasses import dataclass, field
+
+from shared import cloudapi
+from shared.cloudapi import CloudAPIError
+from shared.reasons import Reason
+from tsg_workers.plan import Plan
+
+#: The first that fits. What a request was about tells a refusal of a launch from one of a deletion.
+_REASONS: tuple[tuple[type[CloudAPIError], Reason], ...] = (
+    (cloudapi.Throttled, Reason.THROTTLED),
+    (cloudapi.Unauthorized, Reason.ACCOUNT_REJECTED),
+    (cloudapi.QuotaExceeded, Reason.QUOTA_EXCEEDED),
+    (cloudapi.Forbidden, Reason.ACCOUNT_REJECTED),
+    (cloudapi.NoCapacity, Reason.NO_CAPACITY),
+)
+
+
+def reason_of(error: CloudAPIError, *, refusal: Reason = Reason.CLOUDAPI_UNAVAILABLE) -> Reason:
+    """Why CloudAPI did not do it. `refusal` is what it means when the request itself will not do (4xx)."""
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return reason
+    if isinstance(error, cloudapi.Rejected):
+        return Reason.ACCOUNT_REJECTED if error.code == "KeyRequired" else refusal
+    return Reason.CLOUDAPI_UNAVAILABLE
+
+
+@dataclass
+class Outcome:
+    """What a pass did for one group."""
+
+    launched: int = 0
+    deleted: int = 0
+    errors: list[str] = field(default_factory=list)
+    #: Something was left for the next pass: no time, no budget, or the group was changed meanwhile.
+    unfinished: bool = False
+    #: Why: of the newest error, or of what was left.
+    reason: Reason | None = None
+
+    def failed(self, problem: str, reason: Reason) -> None:
+        self.errors.append(problem)
+        self.reason = reason
+
+    def left(self, reason: Reason) -> None:
+        self.unfinished = True
+        self.reason = self.reason or reason
+
+    def reason_after(self, planned: Plan, *, archived: bool, failures: int) -> Reason:
+        """What the group waits for now."""
+        if self.errors:
+            return self.reason or Reason.SERVICE_FAILED
+        if planned.unhealthy and failures:
+            return Reason.BACKOFF
+        if self.unfinished and self.reason is not None:
+            return self.reason
+        if archived or (planned.surplus and not planned.launches):
+            return Reason.DELETING
+        return Reason.SETTLED if planned.settled and not self.unfinished else Reason.PROVISIONING
