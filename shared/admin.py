@@ -5,13 +5,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-import alembic.command
-import alembic.config
 import psycopg2
 import sqlalchemy.exc
 from sqlalchemy import Connection
 
-from shared import accounts, db, flags, groups, keys, log, seed, settings, takeover
+from shared import accounts, db, flags, groups, keys, log, schema, seed, settings, takeover
 from shared.accounts import Account
 from shared.cloudapi import CloudAPI, CloudAPIError, Timeouts
 from shared.errors import Conflict, NotFound, ServiceError
@@ -39,11 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (sqlalchemy.exc.DBAPIError, psycopg2.Error) as error:
         print(f"tsg-admin: the database: {str(getattr(error, 'orig', None) or error).strip()}", file=sys.stderr)
         return 1
-
-
-def upgrade(connection: Connection, revision: str = "head") -> None:
-    """Bring the tables to a revision, the newest unless another is named."""
-    alembic.command.upgrade(_alembic(connection), revision)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,7 +90,7 @@ def _db_upgrade(given: argparse.Namespace, chosen: Settings) -> int:
                 "the database cannot be upgraded yet, nothing was changed\n\n" + "\n\n".join(in_the_way) + "\n\nThen repeat the command."
             )
     with database.engine.connect() as connection:
-        upgrade(connection, given.revision)
+        schema.upgrade(connection, given.revision)
         connection.commit()
     print("the database is up to date" if given.revision == "head" else f"the database is at revision {given.revision}")
     return 0
@@ -220,13 +213,6 @@ def _number(count: int, noun: str) -> str:
 
 def _connected(chosen: Settings) -> db.Database:
     return db.connect(chosen.database_url, pool_size=1)
-
-
-def _alembic(connection: Connection) -> alembic.config.Config:
-    config = alembic.config.Config()
-    config.set_main_option("script_location", "shared:migrations")
-    config.attributes["connection"] = connection
-    return config
 
 
 if __name__ == "__main__":

@@ -144,6 +144,18 @@ class Settings:
     #: Accounts that one tsg-worker works on at once.
     worker_threads: int
 
+    #: Whether each process has a port for those who look after it: /metrics, /healthz and /readyz.
+    metrics_enable: bool
+    #: The address of that port. It asks for no password: leave it on loopback, or on a network of your own.
+    metrics_bind: str
+    #: The port; 0: a free one, which the log tells.
+    metrics_port: int
+
+    #: Seconds after SIGTERM for which the API goes on taking requests while /readyz says that it is going, for a load balancer to see.
+    drain_seconds: float
+    #: Seconds that requests and passes under way at SIGTERM have to finish. Whoever kills what does not stop should wait longer.
+    stop_seconds: float
+
     #: Whether each process runs the agent that `gops` talks to.
     gops_enable: bool
     #: The address that the agent listens on. It asks for no password: leave it on loopback.
@@ -262,6 +274,11 @@ def _values(env: _Source, problems: dict[str, str]) -> dict[str, Any]:
         "launch_grace": env.int("TSG_LAUNCH_GRACE", 60, validate=Range(5, 600)),
         "lease_seconds": env.int("TSG_LEASE_SECONDS", 10, validate=Range(3, 300)),
         "worker_threads": env.int("TSG_WORKER_THREADS", 8, validate=Range(1, 64)),
+        "metrics_enable": env.bool("TSG_METRICS_ENABLE", True),
+        "metrics_bind": env.str("TSG_METRICS_BIND", "127.0.0.1", validate=Length(min=1)),
+        "metrics_port": env.int("TSG_METRICS_PORT", 0, validate=Range(min=0, max=65535, error="must be a port, 0 to 65535")),
+        "drain_seconds": env.float("TSG_DRAIN_SECONDS", 0.0, validate=Range(0, 300)),
+        "stop_seconds": env.float("TSG_STOP_SECONDS", 20.0, validate=Range(1, 300)),
         "gops_enable": env.bool("TSG_GOPS_ENABLE", False),
         "gops_bind": env.str("TSG_GOPS_BIND", "127.0.0.1", validate=Length(min=1)),
         "gops_port": env.int("TSG_GOPS_PORT", 9090, validate=port_or_free),

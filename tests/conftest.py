@@ -9,7 +9,7 @@ from sqlalchemy import NullPool, create_engine, make_url
 
 from dev.cloudapi.simulator import Simulator
 from dev.services import Postgres, Valkey, scratch
-from shared import admin, db, log
+from shared import db, log, schema
 from shared.db import Database
 
 #: The database with our tables that every other one is a copy of.
@@ -56,7 +56,7 @@ def migrate(server: Postgres, name: str = TEMPLATE) -> None:
     server.create_database(name)
     engine = create_engine(server.url(name), poolclass=NullPool)  # a template can't be copied while somebody is connected to it
     with engine.begin() as connection:
-        admin.upgrade(connection)
+        schema.upgrade(connection)
 
 
 @contextmanager

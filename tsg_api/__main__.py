@@ -2,22 +2,23 @@
 
 import argparse
 import os
-import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from waitress.server import create_server
 
-from shared import db, diagnostics, flags, log, settings
+from shared import db, diagnostics, flags, health, log, monitor, settings
 from shared.accounts import Account
 from shared.cloudapi import Client, CloudAPI, Timeouts
 from shared.keys import Sealer
 from shared.management import NoManagementKey, client_for
 from shared.queue import CONVERGE, SUBMIT_JOB, Bell, make_broker
 from shared.settings import Settings
-from tsg_api import processes
+from shared.stop import on_signal
+from tsg_api import drain, processes
 from tsg_api.app import create_app
 from tsg_api.auth import LOOKUPS_AN_ADDRESS, Authenticator, DevelopmentMode, Signed
 from tsg_api.enrol import Enrolment
@@ -29,6 +30,8 @@ _log = log.get(__name__)
 
 #: Bytes that waitress takes in before the app refuses what is over its own limit, with a proper answer.
 TAKEN_IN = 16 * 1024 * 1024
+#: Seconds that a process may take to end once its requests are answered.
+LAST_SECONDS = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +56,12 @@ def serve(chosen: Settings) -> int:
     except OSError as error:
         print(f"tsg-api: cannot listen on {chosen.http_bind}:{chosen.http_port}: {error.strerror}", file=sys.stderr)
         return 1
+    try:
+        # One port, whichever process answers.
+        monitored = monitor.listen(chosen)
+    except monitor.PortTaken as error:
+        print(f"tsg-api: {error}", file=sys.stderr)
+        return 1
     if chosen.dev_mode:
         _log.warning("development_mode", meaning="every request is the seeded account's, whoever sends it")
 
@@ -62,19 +71,28 @@ def serve(chosen: Settings) -> int:
 
     on_cores = processes.cores(chosen.http_processes, pin=chosen.http_pin)
     if len(on_cores) > 1:
-        return processes.Crew(lambda: work(chosen, listeners, _process_started), on_cores).keep(started)
+        crew = processes.Crew(
+            lambda: work(chosen, listeners, monitored, _process_started),
+            on_cores,
+            shared=[*listeners, *([monitored] if monitored else [])],
+            stop_within=chosen.drain_seconds + chosen.stop_seconds + LAST_SECONDS,
+        )
+        return crew.keep(started)
     processes.settle(on_cores[0])
-    return work(chosen, listeners, started)
+    return work(chosen, listeners, monitored, started)
 
 
 def _process_started() -> None:
     _log.info("process_started", process=os.getpid())
 
 
-def work(chosen: Settings, listeners: Sequence[socket.socket], started: Callable[[], None]) -> int:
+def work(chosen: Settings, listeners: Sequence[socket.socket], monitored: socket.socket | None, started: Callable[[], None]) -> int:
     """Serve what comes to the sockets until a signal comes: one process's work. Limits hold for all processes together."""
     share = 1 / chosen.http_processes
     database = db.connect(chosen.database_url, pool_size=chosen.http_threads)
+    healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS})
+    stop = threading.Event()
+    on_signal(healthy.drain, stop.set)
     timeouts = Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout)
     clouds = CloudAPI(chosen.triton_url, timeouts)
     door = clouds if chosen.triton_auth_url == chosen.triton_url else CloudAPI(chosen.triton_auth_url, timeouts)
@@ -104,9 +122,10 @@ def work(chosen: Settings, listeners: Sequence[socket.socket], started: Callable
             lookups=LOOKUPS_AN_ADDRESS * share,
         )
     )
-    app = create_app(service, authenticator)
+    app = create_app(service, authenticator, healthy)
     doors = diagnostics.start(chosen, "tsg-api")
-    run(app, listeners, threads=chosen.http_threads, proxy=chosen.http_trusted_proxy, started=started)
+    with monitor.serving(monitored, healthy):
+        run(app, listeners, chosen, stop, started)
     doors.stop()
     bell.close()
     database.close()
@@ -115,18 +134,15 @@ def work(chosen: Settings, listeners: Sequence[socket.socket], started: Callable
 
 
 def run(
-    app: Callable[..., Any],
-    listeners: Sequence[socket.socket],
-    *,
-    threads: int,
-    proxy: str = "",
-    started: Callable[[], None],
+    app: Callable[..., Any], listeners: Sequence[socket.socket], chosen: Settings, stop: threading.Event, started: Callable[[], None]
 ) -> None:
-    """Have waitress serve an app until SIGTERM or Ctrl-C, and let the requests under way finish."""
+    """Have waitress serve an app until `stop`, and let the requests under way finish."""
+    sockets: dict[int, Any] = {}
     server = create_server(
         app,
+        map=sockets,
         sockets=list(listeners),
-        threads=threads,
+        threads=chosen.http_threads,
         ident=None,
         connection_limit=1000,
         channel_timeout=30,
@@ -136,12 +152,11 @@ def run(
         max_request_body_size=TAKEN_IN,
         expose_tracebacks=False,
         clear_untrusted_proxy_headers=True,
-        **_proxied(proxy),
+        **_proxied(chosen.http_trusted_proxy),
     )
-    signal.signal(signal.SIGTERM, processes.stop)
     started()
-    server.run()
-    server.close()
+    if not drain.run(server, sockets, stop, drain_seconds=chosen.drain_seconds, stop_seconds=chosen.stop_seconds):
+        _log.warning("requests_cut_off", after=chosen.stop_seconds)
 
 
 def _proxied(proxy: str) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from typing import Any
 
 import falcon
 
-from tsg_api import errors, groups, templates
+from shared.health import Health
+from tsg_api import errors, groups, health, templates
 from tsg_api.auth import Authenticate, Authenticator
 from tsg_api.limits import Buckets, LimitAccounts, LimitAddresses
 from tsg_api.observe import Observe
@@ -21,7 +22,7 @@ class App(falcon.App[falcon.Request, falcon.Response]):
         super().add_route(uri_template, resource, **options)
 
 
-def create_app(service: Service, authenticator: Authenticator) -> falcon.App[falcon.Request, falcon.Response]:
+def create_app(service: Service, authenticator: Authenticator, healthy: Health) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application."""
     app = App()
     app.add_middleware(Observe())
@@ -33,6 +34,7 @@ def create_app(service: Service, authenticator: Authenticator) -> falcon.App[fal
     # Every body says what it is (tsg_api.render): an answer without one has no type.
     app.resp_options.default_media_type = None  # type: ignore[assignment] # Falcon reads it as "none", and types it as a str
     errors.install(app)
+    health.install(app, healthy)
     app.add_route(templates.BASE, templates.Templates(service))
     app.add_route(templates.BASE + "/{template_id}", templates.Template(service))
     app.add_route(groups.BASE, groups.Groups(service))

@@ -42,6 +42,10 @@ class Buckets:
             raise TooMany(f"You have exceeded your request rate of {self._rate:g} r/s.", after=(1 - left) / self._rate)
 
 
+#: A load balancer may ask as often as it likes how the service is: the answer costs next to nothing.
+UNLIMITED = {"/healthz", "/readyz"}
+
+
 class LimitAddresses:
     """Middleware, before authentication: what one address may ask, whoever it is."""
 
@@ -49,7 +53,8 @@ class LimitAddresses:
         self._buckets = buckets
 
     def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
-        self._buckets.take(req.remote_addr)
+        if req.path not in UNLIMITED:
+            self._buckets.take(req.remote_addr)
 
 
 class LimitAccounts:

@@ -26,9 +26,10 @@ class Observe:
         clear_contextvars()
         bind_contextvars(request_id=request_id)
 
-    def process_response(self, req: falcon.Request, resp: falcon.Response, _resource: object, _succeeded: bool) -> None:
+    def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, _succeeded: bool) -> None:
         account = req.context.get("account")
-        _log.info(
+        tell = _log.debug if getattr(resource, "quiet", False) else _log.info
+        tell(
             "request",
             method=req.method,
             path=req.path,

@@ -29,8 +29,6 @@ SOUND = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 #: Deaths in a row, each soon after its start, after which the parent gives up.
 GIVE_UP = 8
-#: Seconds that processes told to stop may take before they are killed.
-STOP_SECONDS = 30.0
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -69,15 +67,22 @@ def cores(count: int, *, pin: bool) -> list[int | None]:
     return [allowed[(first + number) % len(allowed)] for number in range(count)]
 
 
-def stop(_number: int, _frame: object) -> NoReturn:
-    """What SIGTERM means to a process that serves."""
-    raise SystemExit(0)
-
-
 class Crew:
-    """The parent of processes that all do the same `work`, which returns an exit status."""
+    """The parent of processes that all do the same `work`, which returns an exit status.
 
-    def __init__(self, work: Callable[[], int], on_cores: Sequence[int | None]) -> None:
+    `shared` are sockets that they inherit. Those that are told to stop and do not in `stop_within` seconds are killed.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[], int],
+        on_cores: Sequence[int | None],
+        *,
+        shared: Sequence[socket.socket] = (),
+        stop_within: float = 30.0,
+    ) -> None:
+        self._shared = shared
+        self._stop_within = stop_within
         self._work = work
         self._cores = on_cores
         #: Process id -> its place among the cores, and when it was started.
@@ -90,7 +95,7 @@ class Crew:
     def keep(self, started: Callable[[], None]) -> int:
         """Keep them up until SIGTERM or SIGINT, then have them finish what is under way: 0, or 1 when they can't be kept up.
 
-        `started` is called when all have been started for the first time. The work's own SIGTERM is a SystemExit.
+        `started` is called when all have been started for the first time.
         """
         # A process whose parent is gone sees the end of this pipe, and stops.
         self._orphaned, alive = os.pipe()
@@ -113,6 +118,9 @@ class Crew:
                 _log.error("processes_keep_dying", deaths=self._deaths, meaning="what they logged before says why")
                 self._stop()
             if self._stopping:
+                # A socket that one process has open goes on taking connections in, for nobody.
+                for one in self._shared:
+                    one.close()
                 self._kill_the_late()
             else:
                 self._start_due()
@@ -129,16 +137,16 @@ class Crew:
 
     def _stop(self, *_signal: object) -> None:
         self._stopping = True
-        self._stop_by = time.monotonic() + STOP_SECONDS
+        self._stop_by = time.monotonic() + self._stop_within
         for process in self._running:
             os.kill(process, signal.SIGTERM)
 
     def _kill_the_late(self) -> None:
         if time.monotonic() >= self._stop_by:
             for process in self._running:
-                _log.error("process_killed", process=process, meaning=f"it had not stopped in {STOP_SECONDS:g} s")
+                _log.error("process_killed", process=process, meaning=f"it had not stopped in {self._stop_within:g} s")
                 os.kill(process, signal.SIGKILL)
-            self._stop_by += STOP_SECONDS
+            self._stop_by += self._stop_within
 
     def _bury(self) -> None:
         """Take note of those that have ended."""
@@ -165,10 +173,11 @@ class Crew:
         # No signal may come to the child before it has handlers of its own, nor to us before the child is in the book.
         signals = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        process = os.fork()
-        if not process:
-            self._become(place, signals)
-        self._running[process] = (place, time.monotonic())
+        if not self._stopping:
+            process = os.fork()
+            if not process:
+                self._become(place, signals)
+            self._running[process] = (place, time.monotonic())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
     def _become(self, place: int, signals: set[signal.Signals]) -> NoReturn:
@@ -177,8 +186,9 @@ class Crew:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, stop)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            # A terminal sends Ctrl-C to parent and children: the parent tells its children, once.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             os.close(self._alive)
             threading.Thread(target=self._stop_when_orphaned, name="parent", daemon=True).start()
             settle(self._cores[place])

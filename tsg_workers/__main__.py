@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import socket
 import sys
 import threading
@@ -10,11 +9,12 @@ from collections.abc import Sequence
 
 from dramatiq import Worker
 
-from shared import db, diagnostics, flags, log, settings
+from shared import db, diagnostics, flags, health, log, monitor, settings
 from shared.cloudapi import CloudAPI, Timeouts
 from shared.keys import Sealer
 from shared.nomad import Nomad
 from shared.settings import Settings
+from shared.stop import on_signal
 from tsg_workers import actors
 from tsg_workers.converge import Audit, Converger, Pace, unheard
 from tsg_workers.jobspec import Shape
@@ -88,9 +88,22 @@ def _name() -> str:
 def work(chosen: Settings) -> int:
     """Answer bells until a signal comes."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
     database = db.connect(chosen.database_url, pool_size=POOL)
+    healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS, health.QUEUE})
+    on_signal(healthy.drain, stop.set)
+    try:
+        with monitor.serving(monitor.listen(chosen), healthy):
+            _work(chosen, database, stop)
+    except monitor.PortTaken as error:
+        print(f"tsg-worker: {error}", file=sys.stderr)
+        return 1
+    finally:
+        database.close()
+    _log.info("stopped")
+    return 0
+
+
+def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> None:
     broker = actors.connect(chosen.redis_url)
     submitter = Submitter(database, Nomad(chosen.nomad), shape(chosen), actor=_name()) if chosen.scaler == "nomad" else None
     actors.declare(broker, make_converger(chosen, database), submitter)
@@ -104,9 +117,6 @@ def work(chosen: Settings) -> int:
     worker.stop(timeout=STOP_MS)
     doors.stop()
     broker.close()
-    database.close()
-    _log.info("stopped")
-    return 0
 
 
 if __name__ == "__main__":

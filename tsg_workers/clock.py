@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import sys
 import threading
 import time
@@ -11,9 +10,10 @@ from collections.abc import Sequence
 import redis
 import sqlalchemy.exc
 
-from shared import db, diagnostics, flags, idempotency, instances, jobs, leases, log, settings
+from shared import db, diagnostics, flags, health, idempotency, instances, jobs, leases, log, monitor, settings
 from shared.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, make_broker, send
 from shared.settings import Settings
+from shared.stop import on_signal
 
 _log = log.get(__name__)
 
@@ -42,9 +42,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def tick(chosen: Settings) -> int:
     """Ring until a signal comes. A database or a Redis that is away is waited for."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
     database = db.connect(chosen.database_url, pool_size=2)
+    healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS, health.QUEUE})
+    on_signal(healthy.drain, stop.set)
+    try:
+        with monitor.serving(monitor.listen(chosen), healthy):
+            _tick(chosen, database, stop)
+    except monitor.PortTaken as error:
+        print(f"tsg-clock: {error}", file=sys.stderr)
+        return 1
+    finally:
+        database.close()
+    _log.info("stopped")
+    return 0
+
+
+def _tick(chosen: Settings, database: db.Database, stop: threading.Event) -> None:
     broker = make_broker(chosen.redis_url)
     by_nomad = chosen.scaler == "nomad"
     # Where Nomad runs the scaling, a worker's turn comes when Nomad is late.
@@ -73,9 +86,6 @@ def tick(chosen: Settings) -> int:
         stop.wait(TICK)
     doors.stop()
     broker.close()
-    database.close()
-    _log.info("stopped")
-    return 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, make_url, text
 
 from dev.processes import wait_for
 from dev.services import Postgres, scratch
-from shared import admin, db, groups, seed
+from shared import db, groups, schema, seed
 from shared.db import Database
 
 GROUP = seed.GROUPS[0][0]
@@ -46,7 +46,7 @@ def test_a_server_that_is_killed_under_load_is_unavailable_and_nothing_else() ->
     with scratch() as directory, Postgres(directory / "postgres", durable=False) as server:
         database = db.connect(make_url(server.url()), pool_size=4)
         with database.engine.begin() as connection:
-            admin.upgrade(connection)
+            schema.upgrade(connection)
         database.transact(seed.load)
         stop = threading.Event()
         done: list[None] = []

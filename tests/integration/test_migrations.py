@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy_cockroachdb.psycopg2 import CockroachDBDialect_psycopg2
 
 from dev.services import Postgres
-from shared import accounts, activities, admin, db, groups, idempotency, instances, jobs, leases, models, seed, templates
+from shared import accounts, activities, db, groups, idempotency, instances, jobs, leases, models, schema, seed, templates
 from shared.db import Database
 from shared.reasons import Reason
 from shared.templates import Spec
@@ -85,7 +85,7 @@ def of_2018(empty: Engine) -> Engine:
 
 def upgrade(engine: Engine) -> None:
     with engine.connect() as connection:
-        admin.upgrade(connection)
+        schema.upgrade(connection)
         connection.commit()
 
 
@@ -159,7 +159,7 @@ def test_an_upgrade_that_was_broken_off_is_gone_on_with(empty: Engine) -> None:
 def test_every_revision_but_the_first_can_be_taken_back(of_2018: Engine) -> None:
     upgrade(of_2018)
     with of_2018.connect() as connection:
-        alembic.command.downgrade(admin._alembic(connection), "0001")
+        alembic.command.downgrade(schema.config(connection), "0001")
         connection.commit()
     with of_2018.begin() as connection:
         assert connection.scalar(text("SELECT count(*) FROM tsg_groups")) == 3

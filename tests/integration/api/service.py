@@ -28,6 +28,7 @@ from dev.cloudapi.simulator import Simulator
 from shared import accounts, keys
 from shared.cloudapi import CloudAPI, Timeouts
 from shared.db import Database
+from shared.health import Health
 from shared.keys import KeyPair, Sealer
 from shared.queue import Bell, make_broker
 from tsg_api.__main__ import _cloud, _ringer
@@ -78,6 +79,7 @@ class Api:
         max_body: int = 100_000,
         rate_per_account: float = 0.0,
         rate_per_address: float = 0.0,
+        health: Health | None = None,
     ) -> None:
         self.db = database
         self.sim = simulator
@@ -105,7 +107,7 @@ class Api:
         self._sockets: dict[int, Any] = {}
         self._stopping = threading.Event()
         listener = socket.create_server(("127.0.0.1", 0))
-        self.app = create_app(service, authenticator)
+        self.app = create_app(service, authenticator, health or Health({}, needed=()))
         self._server = create_server(self.app, map=self._sockets, sockets=[listener], threads=8, ident=None)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.session = requests.Session()
