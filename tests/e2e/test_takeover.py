@@ -1,0 +1,129 @@
+"""A database of 2018 taken over: its dump loaded, the tables upgraded, the service started, and what already runs left running."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
+from dev.services import scratch
+from dev.stack import ACCOUNT, DATABASE, DATACENTER, TRITON_UUID, Stack
+from shared import keys
+from shared.cloudapi import CloudAPI, Timeouts
+from shared.keys import KeyPair
+from shared.signature import Signer
+from shared.templates import Spec
+from tests.e2e.conftest import SETTINGS, Service
+
+KEY_NAME = f"TSG_Management_{DATACENTER}"
+KEY_ID, ACCOUNT_ID, USER_ID = (f"1d32f239-81e2-4e35-a258-a5649dc4e6f{digit}" for digit in (3, 4, 5))
+TEMPLATE_ID, BARE_TEMPLATE_ID = "ad74301e-ad62-404a-be44-3b2f24d082ac", "f1ead2a9-92fc-4435-9eb8-9e520bc3e4f9"
+WEB, API, GONE = "9e075e5d-60d5-4cff-968e-b70db0badc12", "77135218-9e49-4ef7-81da-09de9ec580ff", "95fb339f-8f8d-4184-ac5f-2c57e838136e"
+
+#: What runs in the cloud under each name when the service of 2018 is stopped.
+RUNNING = {"web": 2, "api": 1, "somebody-else": 1}
+
+AT = "'2018-04-14 15:24:20.205784+00:00'"
+
+
+def escaped(text: str) -> str:
+    lines = text.replace("'", "\\'").replace("\n", "\\n")
+    return f"e'{lines}'"
+
+
+def dump(pair: KeyPair) -> str:
+    """The rows as `cockroach dump --dump-mode=data` writes them. The private key is in clear text, as it was."""
+    return f"""
+INSERT INTO tsg_keys (id, name, fingerprint, material, account_id, created_at, updated_at, archived) VALUES
+\t('{KEY_ID}', '{KEY_NAME}', '{pair.fingerprint}', {escaped(pair.private_pem)}, NULL, {AT}, {AT}, false);
+
+INSERT INTO tsg_accounts (id, account_name, triton_uuid, key_id, created_at, updated_at, archived) VALUES
+\t('{ACCOUNT_ID}', '{ACCOUNT}', '{TRITON_UUID}', '{KEY_ID}', {AT}, {AT}, false);
+
+INSERT INTO tsg_users (id, username, account_id, created_at, updated_at, archived) VALUES
+\t('{USER_ID}', 'bob', '{ACCOUNT_ID}', {AT}, {AT}, false);
+
+INSERT INTO tsg_templates (id, template_name, account_id, package, image_id, firewall_enabled, networks, userdata, metadata, tags,
+    created_at, archived) VALUES
+\t('{TEMPLATE_ID}', 'web-1', '{ACCOUNT_ID}', '{DEFAULT_PACKAGE}', '{DEFAULT_IMAGE}', false, '', e'#!/bin/sh\\necho it\\'s up\\n',
+    '{{"color":"blue"}}', '{{"role":"web"}}', {AT}, false),
+\t('{BARE_TEMPLATE_ID}', 'bare', '{ACCOUNT_ID}', '{DEFAULT_PACKAGE}', '{DEFAULT_IMAGE}', NULL, NULL, NULL, 'null', NULL, {AT}, false);
+
+INSERT INTO tsg_groups (id, name, template_id, account_id, capacity, health_check_interval, created_at, updated_at, archived) VALUES
+\t('{WEB}', 'web', '{TEMPLATE_ID}', '{ACCOUNT_ID}', 3, 300, {AT}, {AT}, false),
+\t('{API}', 'api', '{BARE_TEMPLATE_ID}', '{ACCOUNT_ID}', 1, NULL, {AT}, {AT}, false),
+\t('{GONE}', 'web', '{TEMPLATE_ID}', '{ACCOUNT_ID}', 9, 300, {AT}, {AT}, true);
+"""
+
+
+class StackOf2018(Stack):
+    """A stack whose database and cloud are as the 2018 service left them."""
+
+    def _make_database(self) -> None:
+        pair = keys.generate()
+        user = CloudAPI(self.cloud_url, Timeouts(5, 30)).as_account(ACCOUNT, Signer(ACCOUNT, self.key_id, self.key_file.read_text()))
+        user.add_key(KEY_NAME, pair.public_line)
+        spec = Spec("old", DEFAULT_PACKAGE, DEFAULT_IMAGE)
+        for name, count in RUNNING.items():
+            for number in range(count):
+                user.create_machine(spec, name=f"{name}-{number}", tags={"tsg.name": name, "tsg.template": TEMPLATE_ID})
+        self.postgres.drop_database(DATABASE)
+        self.postgres.create_database(DATABASE)
+        # As docs/moving-from-2018.md has it.
+        self._admin("db", "upgrade", "--revision", "0001")
+        self.sql(dump(pair))
+        self._admin("db", "upgrade")
+
+    def _admin(self, *arguments: str) -> None:
+        done = self.run("tsg-admin", *arguments)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def service(new_cluster: Path) -> Iterator[Service]:
+    with scratch() as directory:
+        options: dict[str, Any] = {"workers": 2, "provision_seconds": 1.0, "durable": False, "settings": SETTINGS, "copy_of": new_cluster}
+        with StackOf2018(directory, **options) as stack:
+            yield Service(stack)
+
+
+def named(service: Service, name: str) -> dict[str, str]:
+    """Machines of a group's name that exist, and their states: those of 2018 say no more of whose they are."""
+    machines = service.stack.cloud("GET", "/state")["machines"]
+    return {
+        machine["id"]: machine["state"] for machine in machines if machine["tags"].get("tsg.name") == name and machine["state"] != "deleted"
+    }
+
+
+def test_a_dump_of_2018_is_taken_over_and_nothing_is_launched_twice_or_deleted(service: Service) -> None:
+    tsg = service.tsg
+    listed = {group["id"]: (group["group_name"], group["capacity"], group["created_at"]) for group in tsg.ok("GET", "/groups")}
+    made = "2018-04-14T15:24:20.205784Z"
+    assert listed == {WEB: ("web", 3, made), API: ("api", 1, made)}
+    templates = {template["id"]: template for template in tsg.ok("GET", "/templates")}
+    assert templates.keys() == {TEMPLATE_ID, BARE_TEMPLATE_ID}
+    assert templates[TEMPLATE_ID]["userdata"] == "#!/bin/sh\necho it's up\n"
+    assert (templates[BARE_TEMPLATE_ID]["metadata"], templates[BARE_TEMPLATE_ID]["networks"]) == (None, [])
+
+    service.wait("three run", lambda: list(named(service, "web").values()) == ["running"] * 3)
+    service.wait("both groups are settled", lambda: service.is_settled({"id": WEB}) and service.is_settled({"id": API}))
+    assert service.counters()["creates_accepted"] == sum(RUNNING.values()) + 1, "one was missing"
+    assert len(tsg.ok("GET", f"/groups/{WEB}/instances")) == 3
+
+    tsg.ok("PUT", f"/groups/{WEB}/increment", {"instance_count": 2, "max_instance": 10}, status=202)
+    service.wait("five run", lambda: list(named(service, "web").values()) == ["running"] * 5)
+    service.wait("the group is settled", lambda: service.is_settled({"id": WEB}))
+    counters = service.counters()
+    assert (counters["creates_accepted"], counters["deletes_accepted"]) == (sum(RUNNING.values()) + 3, 0)
+    assert len(named(service, "api")) == 1
+    assert len(named(service, "somebody-else")) == 1
+
+    # The key of 2018 was used, and is sealed now.
+    ((key_id, material),) = service.stack.sql("SELECT k.id::text, k.material FROM tsg_accounts a JOIN tsg_keys k ON k.id = a.key_id")
+    assert key_id == KEY_ID
+    assert "PRIVATE KEY" not in material
+
+    tsg.ok("DELETE", f"/groups/{WEB}", status=204)
+    service.wait("all of the group is gone, those of 2018 too", lambda: named(service, "web") == {})
+    assert len(named(service, "somebody-else")) == 1
