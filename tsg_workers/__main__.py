@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
+import sqlalchemy.exc
 from dramatiq import Worker
 
 from shared import db, diagnostics, flags, health, log, monitor, settings
@@ -25,8 +26,6 @@ _log = log.get(__name__)
 
 #: Milliseconds between looks into an idle queue: how late a bell may be heard.
 IDLE_MS = 50
-#: Milliseconds that a pass under way is given to finish when the worker is told to stop.
-STOP_MS = 25_000
 #: Connections to the database: each pass writes from several threads, for a moment each.
 POOL = 16
 
@@ -44,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return work(chosen)
 
 
-def make_converger(chosen: Settings, database: db.Database, audit: Audit = unheard) -> Converger:
-    """A converger with this process's name on its leases."""
+def make_converger(chosen: Settings, database: db.Database, audit: Audit = unheard, *, stop: threading.Event) -> Converger:
+    """A converger with this process's name on its leases, until `stop` is set."""
     return Converger(
         database,
         CloudAPI(chosen.triton_url, Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout)),
@@ -60,6 +59,7 @@ def make_converger(chosen: Settings, database: db.Database, audit: Audit = unhea
         ),
         owner=_name(),
         audit=audit,
+        stop=stop,
     )
 
 
@@ -93,20 +93,25 @@ def work(chosen: Settings) -> int:
     on_signal(healthy.drain, stop.set)
     try:
         with monitor.serving(monitor.listen(chosen), healthy):
-            _work(chosen, database, stop)
+            finished = _work(chosen, database, stop)
     except monitor.PortTaken as error:
         print(f"tsg-worker: {error}", file=sys.stderr)
         return 1
-    finally:
-        database.close()
+    database.close()
     _log.info("stopped")
+    if not finished:
+        # The threads of what was cut off would keep the process for as long as CloudAPI keeps them.
+        sys.stderr.flush()
+        os._exit(0)
     return 0
 
 
-def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> None:
+def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> bool:
+    """False when something was under way still, after all the time it was given."""
     broker = actors.connect(chosen.redis_url)
     submitter = Submitter(database, Nomad(chosen.nomad), shape(chosen), actor=_name()) if chosen.scaler == "nomad" else None
-    actors.declare(broker, make_converger(chosen, database), submitter)
+    converger = make_converger(chosen, database, stop=stop)
+    actors.declare(broker, converger, submitter)
     broker.emit_after("process_boot")
     worker = Worker(broker, worker_threads=chosen.worker_threads, worker_timeout=IDLE_MS)
     worker.start()
@@ -114,9 +119,22 @@ def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> Non
     _log.info("working", threads=chosen.worker_threads)
     stop.wait()
     _log.info("stopping")
-    worker.stop(timeout=STOP_MS)
+    worker.stop(timeout=round(chosen.stop_seconds * 1000))
+    cut_off = _hand_back(converger)
     doors.stop()
     broker.close()
+    return not cut_off
+
+
+def _hand_back(converger: Converger) -> int:
+    try:
+        cut_off = converger.hand_back()
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        _log.warning("leases_not_handed_back", error=str(error), meaning="they end by themselves")
+        return 1
+    if cut_off:
+        _log.warning("passes_cut_off", passes=cut_off)
+    return cut_off
 
 
 if __name__ == "__main__":

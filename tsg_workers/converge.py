@@ -5,6 +5,7 @@ anywhere: what it was about is in the rows, and the next one goes on.
 """
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,21 +71,35 @@ class Pace:
 
 
 class Converger:
-    """Converges accounts. One for a process; thread-safe."""
+    """Converges accounts. One for a process; thread-safe. Once `stop` is set, passes begin nothing more and hand back what is left."""
 
-    def __init__(self, database: Database, clouds: CloudAPI, sealer: Sealer, pace: Pace, *, owner: str, audit: Audit = unheard) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clouds: CloudAPI,
+        sealer: Sealer,
+        pace: Pace,
+        *,
+        owner: str,
+        audit: Audit = unheard,
+        stop: threading.Event | None = None,
+    ) -> None:
         self._db = database
         self._clouds = clouds
         self._sealer = sealer
         self._pace = pace
         self._owner = owner
         self._audit = audit
+        self._stop = stop or threading.Event()
+        self._held: dict[str, tuple[Lease, Budget]] = {}
 
     def converge(self, account_id: str) -> bool:
         """Work on the account's due groups until none is due, or for `TURN_SECONDS`. True when some are due still.
 
         Returns at once when another worker holds the account's lease.
         """
+        if self._stop.is_set():
+            return False
         taken_at = time.monotonic()
         with self._db.read() as connection:
             lease = leases.take(connection, account_id, self._owner, seconds=self._pace.lease_seconds)
@@ -94,13 +109,23 @@ class Converger:
         budget = Budget(self._pace.rate, self._pace.burst, left=lease.budget_left, age=lease.budget_age)
         with (
             bound_contextvars(account_id=account_id),
-            Keeper(self._db, lease, seconds=self._pace.lease_seconds, taken_at=taken_at) as keeper,
+            Keeper(self._db, lease, seconds=self._pace.lease_seconds, taken_at=taken_at, stop=self._stop) as keeper,
         ):
+            self._held[account_id] = (lease, budget)
             try:
                 return self._turn(lease, keeper, budget, until=taken_at + TURN_SECONDS)
             finally:
                 with self._db.read() as connection:
                     leases.release(connection, lease, budget_left=budget.left)
+                del self._held[account_id]
+
+    def hand_back(self) -> int:
+        """Give back the leases of passes that have not come to their end in time; how many. Their launches are in the rows."""
+        held = list(self._held.values())
+        with self._db.read() as connection:
+            for lease, budget in held:
+                leases.release(connection, lease, budget_left=budget.left)
+        return len(held)
 
     def _turn(self, lease: Lease, keeper: Keeper, budget: Budget, *, until: float) -> bool:
         while keeper.holds:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ import sqlalchemy.exc
 from shared import activities, db, groups, log, settings
 from shared.groups import Progress
 from shared.settings import Settings
+from shared.stop import on_signal
 from tsg_workers.__main__ import make_converger
 
 _log = log.get(__name__)
@@ -47,8 +47,7 @@ def run(given: argparse.Namespace) -> int:
 def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
     """Converge until the group is settled, for one pass or at most `wait` seconds; the exit code."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
+    on_signal(stop.set)
     database = db.connect(chosen.database_url, pool_size=POOL)
     acted = threading.Event()
 
@@ -56,7 +55,7 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
         acted.set()
         _audit(kind, account_name, group_name, status, description)
 
-    converger = make_converger(chosen, database, audit)
+    converger = make_converger(chosen, database, audit, stop=stop)
     deadline = time.monotonic() + wait
     found = _progress(database, group_id)
     if found is None:

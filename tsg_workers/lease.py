@@ -15,20 +15,21 @@ _log = log.get(__name__)
 
 
 class Keeper:
-    """A context in which a lease is renewed, three times in its term."""
+    """A context in which a lease is renewed, three times in its term. Once `stop` is set, nothing is begun under it any more."""
 
-    def __init__(self, database: Database, lease: Lease, *, seconds: int, taken_at: float) -> None:
+    def __init__(self, database: Database, lease: Lease, *, seconds: int, taken_at: float, stop: threading.Event | None = None) -> None:
         self._database = database
         self._lease = lease
         self._seconds = seconds
         self._until = taken_at + seconds
+        self._stop = stop or threading.Event()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease-{lease.account_id[:8]}", daemon=True)
 
     @property
     def holds(self) -> bool:
-        """Is the lease certainly ours? Told by this machine's steady clock, counted from before it was last renewed."""
-        return time.monotonic() < self._until
+        """Is the lease certainly ours, and are we to go on? By this machine's steady clock, counted from before it was last renewed."""
+        return time.monotonic() < self._until and not self._stop.is_set()
 
     def lost(self) -> None:
         """The database says that the lease is another's: it is over at once, and not when it was to be renewed."""

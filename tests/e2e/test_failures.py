@@ -143,3 +143,26 @@ def test_killed_machines_are_replaced_within_a_check(calm: Service) -> None:
     calm.wait("five run again", lambda: calm.running(group) == 5, seconds=15)
     assert not set(killed) & {machine["id"] for machine in calm.machines(group)}
     assert calm.counters()["creates_accepted"] == 7
+
+
+@pytest.mark.parametrize(
+    ("stop_seconds", "slow"),
+    [("60", {"latency_by_endpoint": {"CreateMachine": 1.0}}), ("1", {"hang_seconds": 30.0, "hang_endpoints": ["CreateMachine"]})],
+    ids=["what is under way ends in time", "what is under way is cut off"],
+)
+def test_a_worker_that_is_told_to_stop_hands_back_its_account_and_goes(calm: Service, stop_seconds: str, slow: dict[str, object]) -> None:
+    for child in workers(calm).values():
+        child.stop()
+    calm.knobs(**slow)
+    going = calm.stack.start_process("worker-1", "tsg-worker", environment={"TSG_STOP_SECONDS": stop_seconds})
+    group = calm.make_group(50)
+    calm.wait("creates are under way", lambda: calm.counters()["creates_accepted"] >= 1)
+    going.send(signal.SIGTERM)
+    calm.wait("the worker has ended", lambda: going.status is not None)
+    assert going.status == 0
+    assert calm.stack.sql("SELECT lease_owner FROM tsg_accounts WHERE lease_until IS NOT NULL") == []
+    assert calm.counters()["creates_accepted"] < 50, "too late: nothing was left to hand back"
+    calm.knobs(latency_by_endpoint={}, hang_seconds=0.0)
+    calm.stack.restart_the_dead()
+    calm.settles(group, 50)
+    assert calm.counters()["creates_accepted"] == 50
