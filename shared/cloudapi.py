@@ -363,11 +363,9 @@ class Client:
             offset += PAGE
 
     def machine(self, machine_id: str) -> Machine | None:
-        """One machine in any state but destroyed; None when it is, or when CloudAPI knows nothing of it. Call `turn` first."""
+        """One machine in any state but destroyed; None when it is. `NotFound` when CloudAPI does not know it. Call `turn` first."""
         try:
             response = self._call("GET", f"{self._base}/machines/{machine_id}", paid=True)
-        except NotFound:
-            return None
         except Rejected as error:
             if error.status == 410:  # Destroyed: the body is the machine, or a mere id
                 return None

@@ -3,6 +3,7 @@
 Session first, never commits, no network.
 """
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from sqlalchemy import (
     extract,
     func,
     literal,
+    or_,
     select,
     update,
 )
@@ -62,6 +64,26 @@ class Work(NamedTuple):
     #: Made by the 2018 service: machines with its name and no group's id are its own.
     by_name: bool
     request_id: str | None
+    reason: str | None = None
+    last_error: str | None = None
+    #: Launches: attempts in a row that failed, how many may be under way at once (None: as many as are missing), and not before when.
+    launch_failures: int = 0
+    launch_window: int | None = None
+    launch_at: datetime | None = None
+    #: Machines that ran, whose replacement did not run yet at the last look.
+    replacing: int = 0
+    #: Seconds since a deleted group was found empty.
+    emptied_for: float | None = None
+
+
+class Owner(NamedTuple):
+    """A group that machines may belong to, as far as whoever finds one needs to know it."""
+
+    id: str
+    name: str
+    by_name: bool
+    #: Deleted, and nothing of it was left.
+    is_emptied: bool
 
 
 class Progress(NamedTuple):
@@ -101,9 +123,22 @@ _WORK = (
     func.greatest(func.coalesce(groups.c.health_check_interval, 300), 10),
     groups.c.by_name,
     groups.c.request_id,
+    groups.c.reason,
+    groups.c.last_error,
+    groups.c.launch_failures,
+    groups.c.launch_window,
+    groups.c.launch_at,
+    groups.c.replacing,
+    cast(extract("epoch", func.now() - groups.c.emptied_at), Float),
 )
-#: What every change of what should be does besides.
-_TOUCHED = {"generation": groups.c.generation + 1, "updated_at": func.now(), "check_at": func.now(), "job_check_at": func.now()}
+#: What every change of what should be does besides. Launches that failed before may go better now: there is no waiting for the next.
+_TOUCHED = {
+    "generation": groups.c.generation + 1,
+    "updated_at": func.now(),
+    "check_at": func.now(),
+    "job_check_at": func.now(),
+    "launch_at": None,
+}
 
 
 def create(
@@ -312,19 +347,46 @@ def checked(connection: Connection, lease: Lease, group: Work, *, after: float, 
     return connection.execute(statement).one_or_none() is not None
 
 
-def emptied(connection: Connection, group: Work) -> None:
-    """A deleted group has no instance left: it is never looked at again."""
+def paced(connection: Connection, lease: Lease, group: Work) -> None:
+    """Note where the group stands with its launches, as `group` has it. One that was changed meanwhile waits for none."""
+    statement = update(groups).where(groups.c.id == group.id, is_held(lease))
+    connection.execute(
+        statement.values(
+            launch_failures=group.launch_failures,
+            launch_window=group.launch_window,
+            launch_at=case((groups.c.generation == group.generation, cast(group.launch_at, groups.c.launch_at.type)), else_=None),
+            replacing=group.replacing,
+        )
+    )
+
+
+def owners(connection: Connection, account_id: str, *, ids: Collection[str], names: Collection[str]) -> list[Owner]:
+    """The account's groups of these ids, and those of the 2018 service of these names; the deleted ones too."""
+    by_name = and_(groups.c.by_name, groups.c.name.in_(names))
+    statement = select(groups.c.id, groups.c.name, groups.c.by_name, groups.c.emptied_at.is_not(None))
+    rows = connection.execute(statement.where(groups.c.account_id == account_id, or_(groups.c.id.in_(ids), by_name)))
+    return [Owner._make(row) for row in rows]
+
+
+def reopen(connection: Connection, lease: Lease, group_ids: Collection[str]) -> None:
+    """Machines of these deleted groups turned up after all: they are due, until nothing is left of them again."""
+    statement = update(groups).where(groups.c.id.in_(group_ids), groups.c.archived, groups.c.emptied_at.is_not(None), is_held(lease))
+    connection.execute(statement.values(emptied_at=None, check_at=func.now()))
+
+
+def emptied(connection: Connection, group: Work, *, after: float | None) -> None:
+    """A deleted group has no instance left: it is looked at once more `after` seconds, for what may turn up late, or never again."""
     statement = (
         update(groups)
         .where(groups.c.id == group.id, groups.c.archived)
         .values(
-            check_at=None,
-            emptied_at=func.now(),
+            check_at=None if after is None else func.now() + literal(timedelta(seconds=after), Interval()),
+            emptied_at=func.coalesce(groups.c.emptied_at, func.now()),
             observed_generation=group.generation,
             failures=0,
             last_error=None,
             reason=Reason.DELETED,
-            reason_since=func.now(),
+            reason_since=case((groups.c.reason == Reason.DELETED, groups.c.reason_since), else_=func.now()),
             checked_at=func.now(),
             # Its job is over, if it has one.
             job_check_at=case((groups.c.job_id.is_(None), None), else_=func.now()),

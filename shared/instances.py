@@ -22,7 +22,12 @@ from shared.models import groups, instances
 #: States of ours, beside those of CloudAPI (provisioning, ready, running, stopping, stopped, offline, failed, unknown).
 LAUNCHING = "launching"  # CloudAPI was asked, or is about to be; no answer is known
 DELETING = "deleting"  # CloudAPI was told to delete it, or is about to be
+MISSING = "missing"  # CloudAPI does not know it any more: it says so of what never was, and not of what was destroyed
 GONE = "gone"
+#: CloudAPI's own, of a machine that will never run. It leaves those out of its list.
+FAILED = "failed"
+PROVISIONING = "provisioning"
+RUNNING = "running"
 
 #: A machine that CloudAPI still lists so long after it was seen to be gone is taken for living again.
 FORGET_AFTER = timedelta(minutes=10)
@@ -40,6 +45,8 @@ class Instance(NamedTuple):
     state_since: datetime
     launched_at: datetime
     gone_at: datetime | None
+    #: When it was first seen running.
+    ran_at: datetime | None = None
 
 
 _INSTANCE = (
@@ -50,6 +57,7 @@ _INSTANCE = (
     instances.c.state_since,
     instances.c.launched_at,
     instances.c.gone_at,
+    instances.c.ran_at,
 )
 
 
@@ -74,7 +82,7 @@ def acknowledged(connection: Connection, launch_id: str, machine_id: str, state:
     statement = (
         update(instances)
         .where(instances.c.id == launch_id, instances.c.machine_id.is_(None))
-        .values(machine_id=machine_id, state=state, state_since=func.now(), gone_at=None)
+        .values(machine_id=machine_id, state=state, state_since=func.now(), gone_at=None, ran_at=_ran_at(state))
     )
     connection.execute(statement)
 
@@ -85,13 +93,14 @@ def refused(connection: Connection, launch_id: str) -> None:
 
 
 def found(connection: Connection, lease: Lease, group_id: str, machine_id: str, state: str) -> Instance:
-    """Write down a machine of the group that this service did not know, or took for gone."""
+    """Write down a machine of the group that this service did not know, or took for gone. One that is not coming up has run before."""
+    ran_at = None if state == PROVISIONING else func.now()
     statement = (
         upsert(instances)
-        .values(account_id=lease.account_id, group_id=group_id, machine_id=machine_id, state=state)
+        .values(account_id=lease.account_id, group_id=group_id, machine_id=machine_id, state=state, ran_at=ran_at)
         .on_conflict_do_update(
             index_elements=["account_id", "machine_id"],
-            set_={"group_id": group_id, "state": state, "state_since": func.now(), "gone_at": None},
+            set_={"group_id": group_id, "state": state, "state_since": func.now(), "gone_at": None, "ran_at": ran_at},
         )
         .returning(*_INSTANCE)
     )
@@ -104,7 +113,7 @@ def seen(connection: Connection, lease: Lease, instance_id: str, state: str) -> 
     statement = update(instances).where(instances.c.id == instance_id, instances.c.state != state, is_held(lease))
     if state != GONE:
         statement = statement.where(instances.c.state != DELETING)
-    connection.execute(statement.values(state=state, state_since=func.now(), gone_at=gone_at))
+    connection.execute(statement.values(state=state, state_since=func.now(), gone_at=gone_at, ran_at=_ran_at(state)))
 
 
 def deleting(connection: Connection, lease: Lease, group: Work, instance_id: str) -> bool:
@@ -128,6 +137,10 @@ def prune(connection: Connection) -> int:
     """Forget what has been gone for `KEEP_GONE`; how many."""
     old = instances.c.gone_at < func.now() - literal(KEEP_GONE, Interval())
     return connection.execute(delete(instances).where(old)).rowcount
+
+
+def _ran_at(state: str) -> ColumnElement[datetime]:
+    return func.coalesce(instances.c.ran_at, func.now()) if state == RUNNING else instances.c.ran_at
 
 
 def _inserted(connection: Connection, values: Select[tuple[str, str, str]]) -> str | None:

@@ -128,7 +128,7 @@ groups = Table(
     # One more with every change of what should be; the one that a worker last brought about. Ours, as is all that follows.
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
     Column("observed_generation", BigInteger, nullable=False, server_default=text("0")),
-    # When to look at the group again; null once it is deleted and empty.
+    # When to look at the group again; null once it is deleted and has long been empty.
     _time("check_at", nullable=True, now=True),
     _time("emptied_at", nullable=True),
     # Checks in a row that ran into trouble.
@@ -140,6 +140,12 @@ groups = Table(
     _time("checked_at", nullable=True),
     # The last change of what should be, in words: the first link of every later activity's cause.
     Column("cause", Text),
+    # Where the group stands with its launches: attempts in a row that failed, launches that may be under way at once (null: as many as
+    # are missing), nothing before then. And machines that ran and whose replacement does not run yet.
+    Column("launch_failures", Integer, nullable=False, server_default=text("0")),
+    Column("launch_window", BigInteger),
+    _time("launch_at", nullable=True),
+    Column("replacing", BigInteger, nullable=False, server_default=text("0")),
     # The request that changed the group last: the thread from a POST to its instances in the logs.
     Column("request_id", Text),
     # Made by the 2018 service, which tagged machines with the group's name alone.
@@ -170,6 +176,8 @@ instances = Table(
     Column("state", Text, nullable=False),
     _time("state_since", now=True),
     _time("launched_at", now=True),
+    # When it was first seen running.
+    _time("ran_at", nullable=True),
     _time("gone_at", nullable=True),
     Index("tsg_instances_machine", "account_id", "machine_id", unique=True),
     Index("tsg_instances_group", "group_id", "gone_at"),

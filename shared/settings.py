@@ -139,6 +139,10 @@ class Settings:
     provision_timeout: int
     #: Seconds for which a create whose answer was lost may still turn up in CloudAPI's list.
     launch_grace: int
+    #: Per cent of a group's capacity that may be replaced at once of the machines that ran and look unhealthy now; at least one machine.
+    replace_percent: int
+    #: Attempts to launch that fail in a row before a group's launches are tried one at a time, once a minute at most.
+    breaker_failures: int
     #: Seconds after its holder was last heard of at which an account's lease ends.
     lease_seconds: int
     #: Accounts that one tsg-worker works on at once.
@@ -272,6 +276,8 @@ def _values(env: _Source, problems: dict[str, str]) -> dict[str, Any]:
         "health_check_interval": env.int("TSG_HEALTH_CHECK_INTERVAL", 300, validate=Range(10, 86_400)),
         "provision_timeout": env.int("TSG_PROVISION_TIMEOUT", 300, validate=Range(10, 7_200)),
         "launch_grace": env.int("TSG_LAUNCH_GRACE", 60, validate=Range(5, 600)),
+        "replace_percent": env.int("TSG_REPLACE_PERCENT", 20, validate=Range(1, 100)),
+        "breaker_failures": env.int("TSG_BREAKER_FAILURES", 5, validate=Range(1, 100)),
         "lease_seconds": env.int("TSG_LEASE_SECONDS", 10, validate=Range(3, 300)),
         "worker_threads": env.int("TSG_WORKER_THREADS", 8, validate=Range(1, 64)),
         "metrics_enable": env.bool("TSG_METRICS_ENABLE", True),

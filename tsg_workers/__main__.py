@@ -53,7 +53,7 @@ def make_converger(chosen: Settings, database: db.Database, audit: Audit = unhea
             rate=chosen.cloudapi_rate,
             burst=chosen.cloudapi_burst,
             lease_seconds=chosen.lease_seconds,
-            limits=Limits(chosen.provision_timeout, chosen.launch_grace),
+            limits=Limits(chosen.provision_timeout, chosen.launch_grace, chosen.replace_percent, chosen.breaker_failures),
             # Nomad's cron decides when, where Nomad runs the scaling: an early check would only be late.
             spread=0.0 if chosen.scaler == "nomad" else 0.1,
         ),

@@ -7,10 +7,10 @@ anywhere: what it was about is in the rows, and the next one goes on.
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain, zip_longest
 
 import sqlalchemy.exc
@@ -19,10 +19,10 @@ from structlog.contextvars import bound_contextvars
 
 from shared import accounts, activities, cloudapi, groups, instances, leases, log, templates
 from shared.accounts import Account
-from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, TAG_TEMPLATE, Budget, Client, CloudAPI, CloudAPIError, Machine
+from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, TAG_TEMPLATE, Budget, Client, CloudAPI, CloudAPIError
 from shared.db import Database
 from shared.groups import Work
-from shared.instances import DELETING, GONE, LAUNCHING, Instance
+from shared.instances import Instance
 from shared.keys import Sealer
 from shared.leases import Lease
 from shared.management import NoManagementKey, client_for
@@ -30,24 +30,26 @@ from shared.reasons import Reason
 from shared.templates import Template
 from tsg_workers.backoff import backoff
 from tsg_workers.lease import Keeper
+from tsg_workers.observe import PARALLEL, Observer
 from tsg_workers.outcome import Outcome, reason_of
-from tsg_workers.plan import Limits, Plan, Sight, is_lost, plan
+from tsg_workers.pacing import Pacing
+from tsg_workers.plan import Limits, Plan, pacing_of, plan
 
 _log = log.get(__name__)
 
-#: Requests under way at once for one account. Creates take seconds in CloudAPI, and the budget is per second.
-PARALLEL = 32
 #: Groups that one pass takes up; the rest are due still, and come next.
 GROUPS_A_PASS = 200
 #: Seconds after which a pass begins nothing new.
 PASS_SECONDS = 10.0
 #: Seconds for which one call of `converge` goes on making passes before it lets other accounts have the thread.
 TURN_SECONDS = 20.0
-#: Seconds for which a machine that CloudAPI acknowledged may be missing from its list without being asked for.
-LISTED_AFTER = 5.0
 
 #: Seconds between looks while something is moving: a quarter of the time it has been moving for, within these bounds.
 SOONEST, LATEST = 1.0, 15.0
+#: A deleted group that is empty is looked at this many seconds later, then after four times as long, until it has been empty for that long.
+LATE_LOOK, LATE_LOOKS_END = 300.0, 43_200.0
+#: Why an instance goes that never came to run.
+STILLBORN = "stillborn"
 
 
 #: Told of each launch and each deletion: kind (of `shared.activities`), account's name, group's name, status, description.
@@ -92,6 +94,8 @@ class Converger:
         self._audit = audit
         self._stop = stop or threading.Event()
         self._held: dict[str, tuple[Lease, Budget]] = {}
+        #: Of each account, the machines of no group of ours that the log has told of.
+        self._reported: dict[str, set[str]] = {}
 
     def converge(self, account_id: str) -> bool:
         """Work on the account's due groups until none is due, or for `TURN_SECONDS`. True when some are due still.
@@ -142,7 +146,8 @@ class Converger:
             try:
                 client = client_for(self._db, self._clouds, self._sealer, account, budget, lambda: keeper.holds)
                 scribe = _Scribe(self._db, account, self._owner, self._audit)
-                _Pass(self._db, client, lease, keeper, self._pace, scribe).run(due)
+                strangers = _Pass(self._db, client, lease, keeper, self._pace, scribe).run(due)
+                self._report(account.id, strangers)
             except NoManagementKey as error:
                 self._put_off(lease, keeper, due, str(error), Reason.ACCOUNT_REJECTED)
             except CloudAPIError as error:
@@ -165,6 +170,13 @@ class Converger:
                 failures = group.failures + 1
                 if not groups.checked(connection, lease, group, after=backoff(failures), failures=failures, error=problem, reason=reason):
                     keeper.lost()
+
+    def _report(self, account_id: str, strangers: Collection[str]) -> None:
+        """Say once of each machine with our tags that it is of no group we know: another installation's, or nobody's. It is left alone."""
+        new = set(strangers) - self._reported.get(account_id, set())
+        self._reported[account_id] = set(strangers)
+        if new:
+            _log.warning("machines_of_no_group_of_ours", account_id=account_id, machines=len(new), machine_ids=sorted(new)[:10])
 
     def _forget_registration(self, account: Account) -> None:
         """CloudAPI does not know the management key any more: the account's next request puts it there again."""
@@ -216,98 +228,28 @@ class _Pass:
         self._scribe = scribe
         self._deadline = time.monotonic() + PASS_SECONDS
 
-    def run(self, due: Sequence[Work]) -> None:
-        machines = self._client.machines(**{f"tag.{TAG_NAME}": "*"})
+    def run(self, due: Sequence[Work]) -> Collection[str]:
+        """Do it; the machines that carry this service's tags and are nobody's."""
+        began = time.monotonic()
         outcomes = {group.id: Outcome() for group in due}
-        now, sights = self._observe(due, machines, outcomes)
-        plans = {group.id: plan(group, sights[group.id], now, self._limits) for group in due}
+
+        def failed(instance: Instance, error: CloudAPIError) -> None:
+            about = {"group_id": instance.group_id, "machine_id": instance.machine_id}
+            self._failed("look_failed", outcomes[instance.group_id], error, Reason.CLOUDAPI_UNAVAILABLE, **about)
+
+        observer = Observer(self._db, self._client, self._lease, self._limits, may_ask=self._may_ask, failed=failed)
+        seen = observer.look(due)
+        for group_id in seen.misled:
+            problem = "CloudAPI's list lacks machines that it has, and not all could be asked for one by one."
+            outcomes[group_id].failed(problem, Reason.CLOUDAPI_UNAVAILABLE)
+        plans = {group.id: plan(group, seen.sights[group.id], seen.now, self._limits) for group in due}
         self._act(due, plans, outcomes)
+        # The database's time, whatever this machine's clock says.
+        now = seen.now + timedelta(seconds=time.monotonic() - began)
         with self._db.read() as connection:
             for group in due:
-                self._conclude(connection, group, plans[group.id], outcomes[group.id], sights[group.id], now)
-
-    # What is
-
-    def _observe(
-        self, due: Sequence[Work], machines: Sequence[Machine], outcomes: Mapping[str, Outcome]
-    ) -> tuple[datetime, dict[str, list[Sight]]]:
-        """Lay the list beside the rows: each machine to its group, each row to its machine."""
-        ids = {group.id for group in due}
-        # Of two groups of one name, the machines are the living one's.
-        by_name = {group.name: group.id for group in sorted(due, key=lambda group: not group.archived) if group.by_name}
-        owned = {machine.id: (machine, owner) for machine in machines if (owner := machine.owner(ids, by_name)) is not None}
-        with self._db.read() as connection:
-            now, known = instances.of_groups(connection, ids)
-        missing = [
-            instance
-            for instance in known
-            if instance.machine_id is not None
-            and instance.state != GONE
-            and instance.machine_id not in owned
-            and (now - instance.launched_at).total_seconds() > LISTED_AFTER
-        ]
-        looked = self._look(missing, outcomes)
-        return now, self._db.transact(lambda connection: self._record(connection, ids, known, owned, looked, now))
-
-    def _look(self, missing: Sequence[Instance], outcomes: Mapping[str, Outcome]) -> dict[str, Machine | None]:
-        """Ask for each machine that the list does not have. None: it is gone. Not in the answer: it could not be asked for now."""
-
-        def ask(instance: Instance) -> tuple[str, Machine | None] | None:
-            machine_id, outcome = instance.machine_id or "", outcomes[instance.group_id]
-            if not self._may_go_on(outcome):
-                return None
-            try:
-                return machine_id, self._client.machine(machine_id)
-            except CloudAPIError as error:
-                self._failed("look_failed", outcome, error, Reason.CLOUDAPI_UNAVAILABLE, group_id=instance.group_id, machine_id=machine_id)
-                return None
-
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            return dict(filter(None, pool.map(ask, missing)))
-
-    def _record(
-        self,
-        connection: Connection,
-        ids: Iterable[str],
-        known: Sequence[Instance],
-        owned: Mapping[str, tuple[Machine, str]],
-        looked: Mapping[str, Machine | None],
-        now: datetime,
-    ) -> dict[str, list[Sight]]:
-        """Write down what was seen, and give it back group by group."""
-        sights: dict[str, list[Sight]] = {group_id: [] for group_id in ids}
-        by_machine = {instance.machine_id: instance for instance in known if instance.machine_id}
-        launches = {instance.id: instance for instance in known if instance.state == LAUNCHING}
-        for machine, group_id in owned.values():
-            instance = by_machine.get(machine.id)
-            launch = launches.pop(str(machine.tags.get(TAG_LAUNCH)), None)
-            if instance is None and launch is not None:
-                instances.acknowledged(connection, launch.id, machine.id, machine.state)
-                instance = launch._replace(machine_id=machine.id, state=machine.state, state_since=now)
-            elif instance is None:
-                instance = instances.found(connection, self._lease, group_id, machine.id, machine.state)
-                _log.info("instance_found", group_id=group_id, machine_id=machine.id, state=machine.state)
-            elif instance.state != GONE:
-                instance = self._seen(connection, instance, machine.state, now)
-            sights[group_id].append(Sight(instance, machine.created, machine.protected))
-        for machine_id, told in looked.items():
-            instance = self._seen(connection, by_machine[machine_id], told.state if told and told.state != "deleted" else GONE, now)
-            sights[instance.group_id].append(Sight(instance, told.created if told else "", told.protected if told else False))
-        unseen = [instance for machine_id, instance in by_machine.items() if machine_id not in owned and machine_id not in looked]
-        for instance in [*unseen, *launches.values()]:
-            if is_lost(instance, now, self._limits):
-                instances.refused(connection, instance.id)
-                _log.warning("launch_lost", group_id=instance.group_id, launch_id=instance.id)
-            else:
-                sights[instance.group_id].append(Sight(instance))
-        return sights
-
-    def _seen(self, connection: Connection, instance: Instance, state: str, now: datetime) -> Instance:
-        if instance.state == state or (instance.state == DELETING and state != GONE):
-            return instance
-        instances.seen(connection, self._lease, instance.id, state)
-        _log.info("instance_seen", group_id=instance.group_id, machine_id=instance.machine_id, state=state, was=instance.state)
-        return instance._replace(state=state, state_since=now)
+                self._conclude(connection, group, plans[group.id], outcomes[group.id], now)
+        return seen.strangers
 
     # What to do about it
 
@@ -315,9 +257,7 @@ class _Pass:
         """Carry the plans out, in parallel, going round the groups: a large one keeps no small one waiting."""
         with self._db.read() as connection:
             made_from = templates.by_ids(connection, {group.template_id for group in due if plans[group.id].launches})
-        # Where a machine's fate could not be learned, nothing is done on the strength of the list.
-        known = [group for group in due if not (outcomes[group.id].errors or outcomes[group.id].unfinished)]
-        by_group = [self._actions(group, plans[group.id], outcomes[group.id], made_from) for group in known]
+        by_group = [self._actions(group, plans[group.id], outcomes[group.id], made_from) for group in due]
         in_turn = [action for action in chain.from_iterable(zip_longest(*by_group)) if action is not None]
         if in_turn:
             with ThreadPoolExecutor(min(PARALLEL, len(in_turn))) as pool:
@@ -346,6 +286,7 @@ class _Pass:
         return [
             guarded(action)
             for action in (
+                *(deleting(instance, STILLBORN) for instance in planned.stillborn),
                 *(deleting(instance, "unhealthy") for instance in planned.unhealthy),
                 *(deleting(instance, "surplus") for instance in planned.surplus),
                 *[launching] * launches,
@@ -363,18 +304,19 @@ class _Pass:
             problem = f"The service failed on this group ({type(error).__name__}); its log says how."
             outcome.failed(problem, Reason.SERVICE_FAILED)
 
+    def _may_ask(self) -> bool:
+        """Wait for the budget; False when the pass should begin nothing more."""
+        return self._keeper.holds and self._client.turn(within=self._deadline - time.monotonic())
+
     def _may_go_on(self, outcome: Outcome) -> bool:
-        """Wait for the budget; False when the pass should begin nothing more for this group."""
-        if outcome.unfinished:
-            return False
-        if not self._keeper.holds or not self._client.turn(within=self._deadline - time.monotonic()):
+        """`_may_ask` on behalf of one group."""
+        if not outcome.unfinished and not self._may_ask():
             outcome.unfinished = True
-            return False
-        return True
+        return not outcome.unfinished
 
     def _launch(self, group: Work, template: Template, outcome: Outcome) -> None:
         with bound_contextvars(group_id=group.id, request_id=group.request_id):
-            if not self._may_go_on(outcome):
+            if outcome.refused or not self._may_go_on(outcome):
                 return
             with self._db.read() as connection:
                 launch_id = instances.launch(connection, self._lease, group)
@@ -389,13 +331,16 @@ class _Pass:
             except cloudapi.AnswerLost as error:
                 # It may have been made: the launch goes on counting until a list shows it, or time shows that it was not.
                 outcome.failed(str(error), Reason.CLOUDAPI_UNAVAILABLE)
+                outcome.failed_launches += 1
                 _log.warning("launch_answer_lost", launch_id=launch_id, error=str(error))
                 self._scribe.note(group, activities.LAUNCH_ERROR, "a launch was not answered, and is looked for", error=error)
             except CloudAPIError as error:
                 with self._db.read() as connection:
                     instances.refused(connection, launch_id)
+                outcome.refused |= isinstance(error, cloudapi.Rejected)
                 self._failed("launch_failed", outcome, error, Reason.TEMPLATE_REJECTED, launch_id=launch_id)
                 if outcome.errors:
+                    outcome.failed_launches += 1
                     self._scribe.note(group, activities.LAUNCH_ERROR, "a launch failed", error=error)
             else:
                 with self._db.read() as connection:
@@ -424,6 +369,7 @@ class _Pass:
                     self._scribe.note(group, activities.TERMINATE_ERROR, told, machine_id=machine_id, error=error)
             else:
                 outcome.deleted += 1
+                outcome.failed_launches += why == STILLBORN
                 _log.info("instance_deleted", why=why, was=instance.state)
                 self._scribe.note(group, activities.TERMINATE, f"deleted {machine_id}, {why}, {instance.state}", machine_id=machine_id)
 
@@ -439,18 +385,17 @@ class _Pass:
 
     # When to look again
 
-    def _conclude(
-        self, connection: Connection, group: Work, planned: Plan, outcome: Outcome, sights: Sequence[Sight], now: datetime
-    ) -> None:
+    def _conclude(self, connection: Connection, group: Work, planned: Plan, outcome: Outcome, now: datetime) -> None:
         if group.archived and planned.empty:
-            groups.emptied(connection, group)
-            _log.info("group_emptied", group_id=group.id, request_id=group.request_id)
+            groups.emptied(connection, group, after=late_look(group.emptied_for))
+            if group.emptied_for is None:
+                _log.info("group_emptied", group_id=group.id, request_id=group.request_id)
             return
-        came_up = any(sight.instance.state == "running" and sight.instance.state_since == now for sight in sights)
-        failures = failures_in_a_row(group.failures, planned, outcome, came_up=came_up)
-        after = next_look(planned, outcome, failures, group.interval, now, spread=self._spread)
-        error = outcome.errors[-1] if outcome.errors else None
-        reason = outcome.reason_after(planned, archived=group.archived, failures=failures)
+        pacing = self._paced(connection, group, planned, outcome, now)
+        failures = failures_in_a_row(group.failures, planned, outcome)
+        after = next_look(planned, outcome, failures, group.interval, now, spread=self._spread, resume_at=pacing.resume_at)
+        error = outcome.errors[-1] if outcome.errors else (group.last_error if planned.held else None)
+        reason = outcome.reason_after(planned, group, is_open=pacing.is_open(self._limits.breaker))
         if not groups.checked(connection, self._lease, group, after=after, failures=failures, error=error, reason=reason):
             self._keeper.lost()
         if outcome.launched or outcome.deleted or outcome.errors:
@@ -465,25 +410,49 @@ class _Pass:
                 next_look=round(after, 1),
             )
 
+    def _paced(self, connection: Connection, group: Work, planned: Plan, outcome: Outcome, now: datetime) -> Pacing:
+        """Note how the group's launches went."""
+        before, breaker = pacing_of(group), self._limits.breaker
+        failed = outcome.failed_launches + planned.lost
+        after = Pacing() if planned.settled else before.after(succeeded=planned.came_up, failed=failed, now=now, breaker=breaker)
+        if (before, group.replacing) != (after, planned.replacing):
+            stands = group._replace(launch_failures=after.failures, launch_window=after.window, launch_at=after.resume_at)
+            groups.paced(connection, self._lease, stands._replace(replacing=planned.replacing))
+        if after.is_open(breaker) != before.is_open(breaker):
+            _log.warning("circuit_opened" if after.is_open(breaker) else "circuit_closed", group_id=group.id, failures=after.failures)
+        return after
 
-def failures_in_a_row(before: int, planned: Plan, outcome: Outcome, *, came_up: bool) -> int:
+
+def failures_in_a_row(before: int, planned: Plan, outcome: Outcome) -> int:
     """How often it went wrong in a row. Errors beside successes are CloudAPI's bad minute and count as one."""
-    if planned.unhealthy and not came_up:
+    if planned.stillborn and not planned.came_up:
         return before + 1
     if outcome.errors:
-        return 1 if came_up or outcome.launched or outcome.deleted else before + 1
-    return 0 if came_up or planned.settled else before
+        return 1 if planned.came_up or outcome.launched or outcome.deleted else before + 1
+    return 0 if planned.came_up or planned.settled else before
 
 
-def next_look(planned: Plan, outcome: Outcome, failures: int, interval: int, now: datetime, *, spread: float) -> float:
-    """Seconds until the group is to be looked at again."""
-    if failures and (outcome.errors or planned.unhealthy):
-        return backoff(failures)
-    if outcome.unfinished:
+def next_look(
+    planned: Plan, outcome: Outcome, failures: int, interval: int, now: datetime, *, spread: float, resume_at: datetime | None
+) -> float:
+    """Seconds until the group is to be looked at again: never more than its interval."""
+    usual = interval * random.uniform(1.0 - spread, 1.0)
+    if outcome.errors:
+        return min(usual, backoff(failures))
+    if outcome.unfinished or planned.unsure:
         # CloudAPI says no to more than we count: it is given time.
         return SOONEST if outcome.reason == Reason.THROTTLED else 0.0
     if outcome.launched or outcome.deleted:
         return SOONEST
+    looks = [usual]
     if planned.moving and planned.moved_at is not None:
-        return min(LATEST, float(interval), max(SOONEST, (now - planned.moved_at).total_seconds() / 4))
-    return interval * random.uniform(1.0 - spread, 1.0)
+        looks.append(min(LATEST, max(SOONEST, (now - planned.moved_at).total_seconds() / 4)))
+    if planned.held and resume_at is not None:
+        looks.append(max(0.0, (resume_at - now).total_seconds()))
+    return min(looks)
+
+
+def late_look(emptied_for: float | None) -> float | None:
+    """Seconds until a deleted group that is empty is looked at for machines that turned up late; None when it has been empty for long."""
+    age = emptied_for or 0.0
+    return None if age > LATE_LOOKS_END else max(LATE_LOOK, 3 * age)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from shared import cloudapi
 from shared.cloudapi import CloudAPIError
+from shared.groups import Work
 from shared.reasons import Reason
 from tsg_workers.plan import Plan
 
@@ -32,6 +33,10 @@ class Outcome:
     """What a pass did for one group."""
 
     launched: int = 0
+    #: Launches that CloudAPI refused or did not answer, and machines that never came to run.
+    failed_launches: int = 0
+    #: CloudAPI refused a launch: it would refuse the next one too.
+    refused: bool = False
     deleted: int = 0
     errors: list[str] = field(default_factory=list)
     #: Something was left for the next pass: no time, no budget, or the group was changed meanwhile.
@@ -47,14 +52,17 @@ class Outcome:
         self.unfinished = True
         self.reason = self.reason or reason
 
-    def reason_after(self, planned: Plan, *, archived: bool, failures: int) -> Reason:
+    def reason_after(self, planned: Plan, group: Work, *, is_open: bool) -> Reason:
         """What the group waits for now."""
+        if is_open and (planned.held or self.failed_launches):
+            return Reason.CIRCUIT_OPEN
         if self.errors:
             return self.reason or Reason.SERVICE_FAILED
-        if planned.unhealthy and failures:
-            return Reason.BACKOFF
         if self.unfinished and self.reason is not None:
             return self.reason
-        if archived or (planned.surplus and not planned.launches):
+        if planned.held or self.failed_launches:
+            # Of what was refused before, the reason is still why.
+            return Reason(group.reason) if group.reason and group.last_error else Reason.BACKOFF
+        if group.archived or (planned.surplus and not planned.launches):
             return Reason.DELETING
         return Reason.SETTLED if planned.settled and not self.unfinished else Reason.PROVISIONING

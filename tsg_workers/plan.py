@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from shared.groups import Work
 from shared.instances import DELETING, GONE, LAUNCHING, Instance
+from tsg_workers.pacing import Pacing
 
 #: CloudAPI's states of a machine that is not what it was asked to be yet, or may come back by itself.
 ON_THE_WAY = frozenset({LAUNCHING, "provisioning", "ready", "stopping", "offline", "unknown"})
@@ -21,13 +22,22 @@ class Sight(NamedTuple):
     #: CloudAPI's time of creation, for the order of age.
     created: str = ""
     protected: bool = False
+    #: False: CloudAPI's list does not have the machine, and it could not be asked for. It is what it was, until somebody knows better.
+    sure: bool = True
+    #: A launch that came to nothing: no list had its machine for as long as it might have taken.
+    lost: bool = False
 
 
 class Limits(NamedTuple):
-    """Seconds that a machine may be on its way, and that a lost launch may still turn up."""
+    """What converging keeps to."""
 
+    #: Seconds that a machine may be on its way, and that a lost launch may still turn up.
     provision_timeout: int
     launch_grace: int
+    #: Of a group's capacity, at most so many machines that ran are replaced at the same time; at least 1.
+    replace_percent: int = 20
+    #: Attempts to launch that fail in a row before launches are only tried one at a time.
+    breaker: int = 5
 
 
 @dataclass(frozen=True)
@@ -35,20 +45,34 @@ class Plan:
     """How to bring a group to its capacity."""
 
     launches: int
-    #: To be deleted because they failed, stopped, or never came up.
+    #: Missing too, but launches failed a short while ago.
+    held: int
+    #: To be deleted because they never came to run: they failed, or were on their way for too long.
+    stillborn: tuple[Instance, ...]
+    #: To be deleted because they ran and do not any more, or were not deleted when they should have been.
     unhealthy: tuple[Instance, ...]
+    #: Just as unhealthy, but as many as may be are being replaced.
+    waiting: tuple[Instance, ...]
     #: To be deleted because they are too many, the oldest first.
     surplus: tuple[Instance, ...]
+    #: Machines of which nobody could say now whether they are there.
+    unsure: int
     #: Something is on its way up or down: look again soon.
     moving: bool
     #: Since when nothing has moved, among what is moving.
     moved_at: datetime | None
     #: Nothing of the group is left, not even a launch that may turn up.
     empty: bool
+    #: Launches whose machines run now, and launches that came to nothing, since the last look.
+    came_up: int
+    lost: int
+    #: Machines that ran, whose replacement does not run yet; once this is carried out.
+    replacing: int
 
     @property
     def settled(self) -> bool:
-        return not (self.launches or self.unhealthy or self.surplus or self.moving)
+        open_ends = self.launches or self.held or self.stillborn or self.unhealthy or self.waiting or self.surplus or self.unsure
+        return not (open_ends or self.moving)
 
 
 def is_lost(instance: Instance, now: datetime, limits: Limits) -> bool:
@@ -60,23 +84,55 @@ def plan(group: Work, sights: Sequence[Sight], now: datetime, limits: Limits) ->
     """Count what is there and what is coming, and close the difference.
 
     Counted as capacity: machines that run or are on their way there, and launches whose answer is not known. Not counted: failed,
-    stopped, or on the way for longer than `provision_timeout`; those are replaced.
+    stopped, or on the way for longer than `provision_timeout`; those are replaced, of those that ever ran only a share at a time.
+    What nobody is sure of counts as there before anything is launched, and as gone before anything is deleted.
     """
-    there = [sight for sight in sights if sight.instance.state != GONE]
+    there = [sight for sight in sights if sight.instance.state != GONE and not sight.lost]
     going = [sight.instance for sight in there if sight.instance.state == DELETING]
-    unhealthy = [sight.instance for sight in there if sight.instance.state != DELETING and not _is_healthy(sight.instance, now, limits)]
-    counted = [sight for sight in there if sight.instance.state != DELETING and _is_healthy(sight.instance, now, limits)]
-    difference = group.wanted - len(counted)
+    standing = [sight for sight in there if sight.instance.state != DELETING]
+    unsure = [sight for sight in standing if not sight.sure]
+    counted = [sight for sight in standing if sight.sure and _is_healthy(sight.instance, now, limits)]
+    failing = [sight.instance for sight in standing if sight.sure and not _is_healthy(sight.instance, now, limits)]
+    stillborn = [instance for instance in failing if instance.ran_at is None]
+    ailing = sorted((instance for instance in failing if instance.ran_at is not None), key=lambda one: (one.state_since, one.id))
+
+    healthy = len(counted) + len(unsure)
+    running = sum(sight.instance.state == "running" for sight in (*counted, *unsure))
+    replacing = min(group.replacing, max(0, group.wanted - running - len(ailing)))
+    needless = max(0, len(counted) + len(ailing) - group.wanted)
+    share = max(1, group.wanted * limits.replace_percent // 100)
+    room = needless + max(0, share - replacing)
+    replaced, waiting = ailing[:room], ailing[room:]
+
+    on_the_way = [sight.instance for sight in (*counted, *unsure) if sight.instance.state in ON_THE_WAY]
+    missing = max(0, group.wanted - healthy - len(waiting))
+    came_up = sum(sight.instance.ran_at == now for sight in there)
+    lost = sum(sight.lost for sight in sights)
+    pacing = pacing_of(group)
+    if stillborn or lost:
+        pacing = pacing._replace(window=max(1, came_up))
+    launches = pacing.allowed(missing, sum(instance.ran_at is None for instance in on_the_way), now)
     stubborn = [instance for instance in going if now - instance.state_since > DELETE_AGAIN]
-    on_the_way = [sight.instance for sight in counted if sight.instance.state in ON_THE_WAY]
     return Plan(
-        launches=max(0, difference),
-        unhealthy=(*unhealthy, *stubborn),
-        surplus=_oldest(counted, -difference) if difference < 0 else (),
+        launches=launches,
+        held=missing - launches,
+        stillborn=tuple(stillborn),
+        unhealthy=(*replaced, *stubborn),
+        waiting=tuple(waiting),
+        surplus=_oldest(counted, len(counted) - group.wanted),
+        unsure=len(unsure),
         moving=bool(going or on_the_way),
         moved_at=max((instance.state_since for instance in (*going, *on_the_way)), default=None),
         empty=not there,
+        came_up=came_up,
+        lost=lost,
+        replacing=replacing + max(0, len(replaced) - needless),
     )
+
+
+def pacing_of(group: Work) -> Pacing:
+    """Where the group stands with its launches, as its row has it."""
+    return Pacing(group.launch_failures, group.launch_window, group.launch_at)
 
 
 def _is_healthy(instance: Instance, now: datetime, limits: Limits) -> bool:
@@ -89,4 +145,4 @@ def _oldest(counted: Sequence[Sight], count: int) -> tuple[Instance, ...]:
     """The oldest of those that can be deleted: what is protected, or not known to be there, is left for last or left alone."""
     deletable = [sight for sight in counted if sight.instance.machine_id is not None]
     deletable.sort(key=lambda sight: (sight.protected, sight.created or sight.instance.launched_at.isoformat(), sight.instance.id))
-    return tuple(sight.instance for sight in deletable[:count])
+    return tuple(sight.instance for sight in deletable[: max(0, count)])

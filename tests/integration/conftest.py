@@ -111,7 +111,8 @@ class World:
         self.sim.cloud.advance(seconds)
         columns = ", ".join(f"{column} = {column} - interval '{seconds} seconds'" for column in ("state_since", "launched_at", "gone_at"))
         self.sql(f"UPDATE tsg_instances SET {columns} WHERE account_id = :id", id=self.account.id)
-        self.sql(f"UPDATE tsg_groups SET check_at = check_at - interval '{seconds} seconds' WHERE account_id = :id", id=self.account.id)
+        columns = ", ".join(f"{column} = {column} - interval '{seconds} seconds'" for column in ("check_at", "launch_at", "emptied_at"))
+        self.sql(f"UPDATE tsg_groups SET {columns} WHERE account_id = :id", id=self.account.id)
 
     def converge(self, worker: Converger | None = None) -> bool:
         """One turn of a worker for whatever is not finished, whether its time has come or not."""

@@ -140,7 +140,7 @@ def test_a_list_has_what_matches_and_a_single_machine_is_had_in_any_state(demo: 
     demo.delete_machine(web.id)
     sim.cloud.advance(DELETE_SECONDS)
     assert demo.machine(web.id) is None
-    assert demo.machine(NOBODY) is None
+    assert type(refusal(lambda: demo.machine(NOBODY))) is NotFound
 
 
 def test_a_list_of_more_machines_than_fit_on_two_pages_is_whole(demo: Client, sim: Simulator) -> None:

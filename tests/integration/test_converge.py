@@ -546,7 +546,6 @@ def test_a_deleted_group_is_emptied_when_the_last_machine_is_gone_and_no_sooner(
     world.converge()
     row = world.group_row(group)
     assert row.emptied_at is not None
-    assert row.check_at is None
     assert world.machines(group) == []
 
 

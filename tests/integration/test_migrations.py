@@ -394,11 +394,14 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(idempotency.prune, limit=10) == 0
     assert use(groups.lock, account_id, group.id).generation == 4
     assert use(groups.checked, lease, work, after=1, failures=0, error=None, reason=Reason.SETTLED)
+    use(groups.paced, lease, work)
+    assert [owner.id for owner in use(groups.owners, account_id, ids={group.id}, names={"web"})] == [group.id]
     use(groups.make_due, group.id)
     use(groups.make_all_due, account_id)
     assert use(groups.progress, group.id) is not None
     use(groups.archive, account_id, group.id, request_id="r")
-    use(groups.emptied, work)
+    use(groups.emptied, work, after=300)
+    use(groups.reopen, lease, [group.id])
     use(leases.release, lease, budget_left=1)
     return used
 

@@ -15,7 +15,8 @@ from tsg_workers.outcome import Outcome
 from tsg_workers.plan import DELETE_AGAIN, Limits, Plan, Sight, is_lost, plan
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
-LIMITS = Limits(provision_timeout=300, launch_grace=60)
+#: All that is unhealthy may be replaced at once.
+LIMITS = Limits(provision_timeout=300, launch_grace=60, replace_percent=100)
 
 #: What CloudAPI says of a machine that may come to run by itself.
 COMING = ["provisioning", "ready", "stopping", "offline", "unknown"]
@@ -26,7 +27,7 @@ _numbers = itertools.count(1)
 
 
 def group(wanted: int, *, archived: bool = False) -> Work:
-    return Work("g1", "web", "t1", wanted, archived, 1, 0, 300, False, None)
+    return Work("g1", "web", "t1", wanted, archived, 1, 0, 300, False, None)  # how fast it may go is asked below
 
 
 def sight(state: str, age: float = 0, *, since: float | None = None, protected: bool = False, created: str | None = None) -> Sight:
@@ -35,7 +36,7 @@ def sight(state: str, age: float = 0, *, since: float | None = None, protected: 
     made = NOW - timedelta(seconds=age)
     machine_id = None if state == LAUNCHING else f"m{number:06}"
     state_since = NOW - timedelta(seconds=age if since is None else since)
-    instance = Instance(f"i{number:06}", "g1", machine_id, state, state_since, made, None)
+    instance = Instance(f"i{number:06}", "g1", machine_id, state, state_since, made, None, made)
     told = "" if machine_id is None else made.isoformat()
     return Sight(instance, told if created is None else created, protected)
 
@@ -280,7 +281,8 @@ def test_once_carried_out_a_plan_leaves_nothing_to_do(wanted: int, sights: list[
 
 
 def look(planned: Plan, *, failures: int = 0, launched: int = 0, errors: tuple[str, ...] = (), unfinished: bool = False) -> float:
-    return next_look(planned, Outcome(launched, 0, list(errors), unfinished), failures, 300, NOW, spread=0.1)
+    outcome = Outcome(launched=launched, errors=list(errors), unfinished=unfinished)
+    return next_look(planned, outcome, failures, 300, NOW, spread=0.1, resume_at=None)
 
 
 def test_a_settled_group_is_left_until_its_interval_is_nearly_over() -> None:

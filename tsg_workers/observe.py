@@ -1,0 +1,221 @@
+"""What is: CloudAPI's list of an account's machines, laid beside the rows.
+
+A list is not believed when it lacks machines: it is asked for a second time, and whatever both lack is asked for one by one, so many in a
+pass. A machine is gone when CloudAPI says so of that machine; until then it is what it was.
+"""
+
+import random
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from itertools import chain, zip_longest
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from shared import groups, instances, log
+from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, Client, CloudAPIError, Machine, NotFound
+from shared.db import Database
+from shared.groups import Work
+from shared.instances import DELETING, FAILED, GONE, LAUNCHING, MISSING, RUNNING, Instance
+from shared.leases import Lease
+from tsg_workers.plan import Limits, Sight, is_lost
+
+_log = log.get(__name__)
+
+#: Seconds for which a machine that CloudAPI acknowledged may be missing from its list without being asked for.
+LISTED_AFTER = 5.0
+#: Machines that one pass asks for one by one: half of what the budget gives it.
+LOOKS_A_PASS = 60
+#: Requests under way at once.
+PARALLEL = 32
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+
+
+class Seen(NamedTuple):
+    """What a look gave."""
+
+    #: The database's time of it.
+    now: datetime
+    #: Of each due group, its instances.
+    sights: Mapping[str, list[Sight]]
+    #: Groups whose machines CloudAPI leaves out of its list although it has them, and of which not all could be asked for.
+    misled: Collection[str]
+    #: Machines that carry this service's tags and belong to no group of the account that it knows.
+    strangers: Collection[str]
+
+
+class _Told(NamedTuple):
+    """What CloudAPI said of one machine that its list does not have."""
+
+    state: str
+    created: str = ""
+    protected: bool = False
+
+
+#: Told of a machine that could not be asked for: its instance, and why.
+Failed = Callable[[Instance, CloudAPIError], None]
+
+
+class Observer:
+    """Looks at an account's cloud once. `may_ask` waits for a turn within the budget, and is False when there is none in time."""
+
+    def __init__(
+        self, database: Database, client: Client, lease: Lease, limits: Limits, *, may_ask: Callable[[], bool], failed: Failed
+    ) -> None:
+        self._db = database
+        self._client = client
+        self._lease = lease
+        self._limits = limits
+        self._may_ask = may_ask
+        self._failed = failed
+
+    def look(self, due: Sequence[Work]) -> Seen:
+        """Each machine to its group, each row to its machine. `CloudAPIError` when there is no list to be had."""
+        ids = {group.id for group in due}
+        # Of two groups of one name, the machines are the living one's.
+        by_name = {group.name: group.id for group in sorted(due, key=lambda group: not group.archived) if group.by_name}
+        machines = self._list()
+        with self._db.read() as connection:
+            now, known = instances.of_groups(connection, ids)
+        if self._is_doubtful(machines, known, due, now):
+            again = self._list()
+            _log.warning("list_asked_for_again", machines=len(machines), then=len(again))
+            machines |= again
+        owned = {machine.id: (machine, owner) for machine in machines.values() if (owner := machine.owner(ids, by_name)) is not None}
+        # What failed, or is not known to CloudAPI, is not expected in its list.
+        missing = [instance for instance in self._missing(known, owned, now) if instance.state not in {FAILED, MISSING}]
+        looked, misled = self._look(missing)
+        emptied = {group.id for group in due if group.emptied_for is not None}
+        strays = [machine for machine in machines.values() if machine.id not in owned or owned[machine.id][1] in emptied]
+        sights = self._db.transact(lambda connection: self._record(connection, ids, known, owned, looked, {one.id for one in missing}, now))
+        with self._db.read() as connection:
+            strangers = self._strangers(connection, strays)
+        return Seen(now, sights, misled, strangers)
+
+    def _list(self) -> dict[str, Machine]:
+        return {machine.id: machine for machine in self._client.machines(**{f"tag.{TAG_NAME}": "*"})}
+
+    def _missing(self, known: Iterable[Instance], listed: Collection[str], now: datetime) -> list[Instance]:
+        return [
+            instance
+            for instance in known
+            if instance.machine_id is not None
+            and instance.state != GONE
+            and instance.machine_id not in listed
+            and (now - instance.launched_at).total_seconds() > LISTED_AFTER
+        ]
+
+    def _is_doubtful(self, machines: Mapping[str, Machine], known: Sequence[Instance], due: Sequence[Work], now: datetime) -> bool:
+        """Is the list worth a second one? Where just one machine is missing, asking for that one costs as much."""
+        unexpected = [one for one in self._missing(known, machines, now) if one.state not in {DELETING, FAILED, MISSING}]
+        if len(unexpected) > 1 or any(is_lost(instance, now, self._limits) for instance in known):
+            return True
+        # Groups of 2018 that were never looked at: what they have is in the list, or nowhere.
+        return not machines and not known and any(group.by_name and group.wanted for group in due)
+
+    def _look(self, missing: Sequence[Instance]) -> tuple[dict[str, _Told], set[str]]:
+        """Ask for machines one by one, going round the groups: what CloudAPI says of them, and the groups that its list misleads about."""
+        by_group: dict[str, list[Instance]] = {}
+        # In no order: where not all can be asked for, it is others every time. What is being deleted can wait.
+        for instance in sorted(random.sample(missing, len(missing)), key=lambda one: one.state == DELETING):
+            by_group.setdefault(instance.group_id, []).append(instance)
+        in_turn = [instance for instance in chain.from_iterable(zip_longest(*by_group.values())) if instance is not None]
+        asked, left = in_turn[:LOOKS_A_PASS], in_turn[LOOKS_A_PASS:]
+        if not asked:
+            return {}, set()
+        with ThreadPoolExecutor(min(PARALLEL, len(asked))) as pool:
+            looked = dict(filter(None, pool.map(self._ask, asked)))
+        wrong = [told for told in looked.values() if told.state not in {GONE, MISSING, FAILED}]
+        if left:
+            _log.warning("machines_not_listed", missing=len(missing), asked=len(asked), there=len(wrong))
+        return looked, {instance.group_id for instance in left} if wrong else set()
+
+    def _ask(self, instance: Instance) -> tuple[str, _Told] | None:
+        machine_id = instance.machine_id or ""
+        if not self._may_ask():
+            return None
+        try:
+            machine = self._client.machine(machine_id)
+        except NotFound:
+            # It was there once. One that we had deleted is gone; of any other this is no more than a sign of trouble.
+            return machine_id, _Told(GONE if instance.state == DELETING else MISSING)
+        except CloudAPIError as error:
+            self._failed(instance, error)
+            return None
+        if machine is None or machine.state == "deleted":
+            return machine_id, _Told(GONE)
+        return machine_id, _Told(machine.state, machine.created, machine.protected)
+
+    def _record(
+        self,
+        connection: Connection,
+        ids: Iterable[str],
+        known: Sequence[Instance],
+        owned: Mapping[str, tuple[Machine, str]],
+        looked: Mapping[str, _Told],
+        missing: Collection[str],
+        now: datetime,
+    ) -> dict[str, list[Sight]]:
+        """Write down what was seen, and give it back group by group."""
+        sights: dict[str, list[Sight]] = {group_id: [] for group_id in ids}
+        by_machine = {instance.machine_id: instance for instance in known if instance.machine_id}
+        launches = {instance.id: instance for instance in known if instance.state == LAUNCHING}
+        for machine, group_id in owned.values():
+            instance = by_machine.get(machine.id)
+            launch = launches.pop(str(machine.tags.get(TAG_LAUNCH)), None)
+            if instance is None and launch is not None:
+                instances.acknowledged(connection, launch.id, machine.id, machine.state)
+                instance = _in_state(launch._replace(machine_id=machine.id), machine.state, now)
+            elif instance is None:
+                instance = instances.found(connection, self._lease, group_id, machine.id, machine.state)
+                _log.info("instance_found", group_id=group_id, machine_id=machine.id, state=machine.state)
+            elif instance.state != GONE:
+                instance = self._seen(connection, instance, machine.state, now)
+            sights[group_id].append(Sight(instance, machine.created, machine.protected))
+        for machine_id, told in looked.items():
+            instance = self._seen(connection, by_machine[machine_id], told.state, now)
+            sights[instance.group_id].append(Sight(instance, told.created, told.protected))
+        unseen = [instance for machine_id, instance in by_machine.items() if machine_id not in owned and machine_id not in looked]
+        for instance in [*unseen, *launches.values()]:
+            lost = is_lost(instance, now, self._limits)
+            if lost:
+                instances.refused(connection, instance.id)
+                _log.warning("launch_lost", group_id=instance.group_id, launch_id=instance.id)
+            sights[instance.group_id].append(Sight(instance, sure=instance.id not in missing, lost=lost))
+        return sights
+
+    def _seen(self, connection: Connection, instance: Instance, state: str, now: datetime) -> Instance:
+        if instance.state == state or (instance.state == DELETING and state != GONE):
+            return instance
+        instances.seen(connection, self._lease, instance.id, state)
+        _log.info("instance_seen", group_id=instance.group_id, machine_id=instance.machine_id, state=state, was=instance.state)
+        return _in_state(instance, state, now)
+
+    def _strangers(self, connection: Connection, machines: Sequence[Machine]) -> list[str]:
+        """Machines that belong to no group of the account. Those of groups that were empty already make them due again."""
+        ids = {machine.id: str(told) for machine in machines if (told := machine.tags.get(TAG_GROUP)) is not None}
+        names = {machine.id: str(machine.tags.get(TAG_NAME)) for machine in machines if machine.id not in ids}
+        sound = {group_id for group_id in ids.values() if _UUID.match(group_id)}
+        if not machines:
+            return []
+        owners = groups.owners(connection, self._lease.account_id, ids=sound, names=set(names.values()))
+        known = {owner.id for owner in owners}
+        known_names = {owner.name for owner in owners if owner.by_name and not owner.is_emptied}
+        emptied = {owner.id for owner in owners if owner.is_emptied}
+        if emptied:
+            _, rows = instances.of_groups(connection, emptied)
+            # CloudAPI may go on listing for a moment what it said was gone.
+            gone = {instance.machine_id for instance in rows if instance.state == GONE}
+            late = {group_id for machine_id, group_id in ids.items() if group_id in emptied and machine_id not in gone}
+            if late:
+                _log.warning("machines_turned_up_late", groups=sorted(late))
+                groups.reopen(connection, self._lease, late)
+        return [one for one, group_id in ids.items() if group_id not in known] + [one for one in names if names[one] not in known_names]
+
+
+def _in_state(instance: Instance, state: str, now: datetime) -> Instance:
+    ran_at = instance.ran_at or (now if state == RUNNING else None)
+    return instance._replace(state=state, state_since=now, ran_at=ran_at)
