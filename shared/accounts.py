@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Text, and_, cast, delete, func, insert, select, update
+from sqlalchemy import Connection, Text, and_, bindparam, cast, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared.errors import Conflict, NotFound
@@ -38,6 +38,7 @@ _ACCOUNT = select(
     ~accounts.c.archived,
     and_(keys.c.registered_at.is_not(None), ~keys.c.archived),
 ).outerjoin_from(accounts, keys, accounts.c.key_id == keys.c.id)
+_GET = _ACCOUNT.where(accounts.c.id == bindparam("its_id"), ~accounts.c.archived)
 #: What a key is named here before it is the account's, and after, until it is gone from CloudAPI. See `shared.rotation`.
 _NEXT, _RETIRED = "next:", "retired:"
 
@@ -46,7 +47,7 @@ _KEY = (keys.c.id, keys.c.name, keys.c.fingerprint, keys.c.material, keys.c.regi
 
 def get(connection: Connection, account_id: str) -> Account | None:
     """The live account of this id."""
-    row = connection.execute(_ACCOUNT.where(accounts.c.id == account_id, ~accounts.c.archived)).one_or_none()
+    row = connection.execute(_GET, {"its_id": account_id}).one_or_none()
     return Account._make(row) if row else None
 
 

@@ -1,16 +1,18 @@
 """The engine, and `transact`: begin, run, commit; and once more from the start when the database says so."""
 
 import random
+import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg2
+import psycopg2.extensions
 import sqlalchemy.exc
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.engine.interfaces import IsolationLevel
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from shared import log
 
@@ -79,22 +81,44 @@ def connect(url: URL, *, pool_size: int) -> Database:
     if url.get_backend_name() == "cockroachdb":
         url = _as_found(url)
 
-    def engine(size: int, isolation: IsolationLevel | None) -> Engine:
-        return create_engine(
+    def engine(size: int, **more: Any) -> Engine:
+        made = create_engine(
             url,
             pool_size=size,
             max_overflow=0,
             pool_timeout=30,
             pool_recycle=1800,
-            # A restarted database must cost nobody an answer: a dead connection is noticed before it is used.
-            pool_pre_ping=True,
             hide_parameters=True,
             connect_args=options,
-            **({"isolation_level": isolation} if isolation else {}),
+            **more,
         )
+        event.listen(made, "connect", _leave_uuids_as_text)
+        event.listen(made, "checkout", _refuse_the_dead)
+        return made
 
-    # Transactions are short, and wait for one another anyway.
-    return Database(engine((pool_size + 1) // 2, None), engine(pool_size, "AUTOCOMMIT"))
+    # Transactions are short, and wait for one another anyway. What commits by itself leaves nothing to roll back.
+    return Database(engine((pool_size + 1) // 2), engine(pool_size, isolation_level="AUTOCOMMIT", pool_reset_on_return=None))
+
+
+#: OID of `uuid` in PostgreSQL and CockroachDB.
+_UUID = psycopg2.extensions.new_type((2950,), "UUID", lambda value, _cursor: value)
+
+
+def _leave_uuids_as_text(connection: Any, _record: ConnectionPoolEntry) -> None:
+    """Ids are text here. SQLAlchemy has psycopg2 make UUIDs of them, only to make text of those."""
+    psycopg2.extensions.register_type(_UUID, connection)
+
+
+def _refuse_the_dead(connection: Any, _record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+    """A restarted database must cost nobody an answer: a dead connection is noticed before it is used, and another one opened.
+
+    A server that is gone has closed its end, and an idle connection has nothing else to be read: to look costs a microsecond, to ask
+    the server (`pool_pre_ping`) a round trip.
+    """
+    look = select.poll()
+    look.register(connection.fileno(), select.POLLIN)
+    if look.poll(0):
+        raise sqlalchemy.exc.DisconnectionError("the server has closed the connection")
 
 
 def is_unavailable(error: Exception) -> bool:

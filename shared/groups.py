@@ -5,7 +5,7 @@ Session first, never commits, no network.
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -13,9 +13,9 @@ from sqlalchemy import (
     Connection,
     Float,
     Interval,
-    Row,
     Select,
     and_,
+    bindparam,
     case,
     cast,
     exists,
@@ -141,6 +141,25 @@ _TOUCHED = {
 }
 
 
+# Statements of the requests, built once: to build one takes longer than to have it answered.
+_MINE = (groups.c.id == bindparam("its_id"), groups.c.account_id == bindparam("owner"), ~groups.c.archived)
+_GET = select(*_GROUP).where(*_MINE)
+_LOCK = _GET.with_for_update()
+_NAMED = select(*_GROUP).where(groups.c.account_id == bindparam("owner"), groups.c.name == bindparam("its_name"), ~groups.c.archived)
+_CREATE = (
+    upsert(groups)
+    .values(created_at=func.now(), updated_at=func.now(), archived=False, check_at=func.now(), by_name=False)
+    .on_conflict_do_nothing(index_elements=["account_id", "name"], index_where=~groups.c.archived)
+    .returning(*_GROUP)
+)
+_CHANGE = (
+    update(groups)
+    .where(*_MINE)
+    .values(health_check_interval=func.coalesce(bindparam("interval", type_=BigInteger), groups.c.health_check_interval), **_TOUCHED)
+    .returning(*_GROUP)
+)
+
+
 def create(
     connection: Connection,
     account_id: str,
@@ -153,25 +172,15 @@ def create(
 ) -> Group:
     """Store a group, due at once. `Invalid` for a template that the account does not have, `Conflict` for a name that is taken."""
     _require_template(connection, account_id, template_id)
-    statement = (
-        upsert(groups)
-        .values(
-            name=name,
-            template_id=template_id,
-            account_id=account_id,
-            capacity=capacity,
-            health_check_interval=interval,
-            created_at=func.now(),
-            updated_at=func.now(),
-            archived=False,
-            check_at=func.now(),
-            request_id=request_id,
-            by_name=False,
-        )
-        .on_conflict_do_nothing(index_elements=["account_id", "name"], index_where=~groups.c.archived)
-        .returning(*_GROUP)
-    )
-    row = connection.execute(statement).one_or_none()
+    values = {
+        "name": name,
+        "template_id": template_id,
+        "account_id": account_id,
+        "capacity": capacity,
+        "health_check_interval": interval,
+        "request_id": request_id,
+    }
+    row = connection.execute(_CREATE, values).one_or_none()
     if row is None:
         raise Conflict(f'Cannot create group "{name}", group name conflicts with existing group.')
     return Group._make(row)
@@ -179,18 +188,17 @@ def create(
 
 def get(connection: Connection, account_id: str, group_id: str) -> Group:
     """The account's live group of this id, or `NotFound`."""
-    return _one(connection, select(*_GROUP).where(*_live(account_id, group_id)), group_id)
+    return _one(connection, _GET, group_id, owner=account_id, its_id=group_id)
 
 
 def lock(connection: Connection, account_id: str, group_id: str) -> Group:
     """The same, and nobody else changes it until the transaction ends."""
-    return _one(connection, select(*_GROUP).where(*_live(account_id, group_id)).with_for_update(), group_id)
+    return _one(connection, _LOCK, group_id, owner=account_id, its_id=group_id)
 
 
 def named(connection: Connection, account_id: str, name: str) -> Group:
     """The account's live group of this name, or `NotFound`."""
-    statement = select(*_GROUP).where(groups.c.account_id == account_id, groups.c.name == name, ~groups.c.archived)
-    return _one(connection, statement, f'named "{name}"')
+    return _one(connection, _NAMED, f'named "{name}"', owner=account_id, its_name=name)
 
 
 def listed(connection: Connection, account_id: str, *, limit: int, marker: str | None = None) -> list[Group]:
@@ -228,19 +236,8 @@ def change(
         raise Refused(f'The group name "{name}" does not match the name on the record.')
     if current.template_id != template_id:
         _require_template(connection, account_id, template_id)
-    statement = (
-        update(groups)
-        .where(*_live(account_id, group_id))
-        .values(
-            template_id=template_id,
-            capacity=capacity,
-            health_check_interval=groups.c.health_check_interval if interval is None else interval,
-            request_id=request_id,
-            **_TOUCHED,
-        )
-        .returning(*_GROUP)
-    )
-    return Group._make(connection.execute(statement).one())
+    values = {"template_id": template_id, "capacity": capacity, "request_id": request_id, "interval": interval}
+    return Group._make(connection.execute(_CHANGE, {**values, "its_id": group_id, "owner": account_id}).one())
 
 
 def increment(connection: Connection, account_id: str, group_id: str, *, by: int, maximum: int, request_id: str | None) -> Group:
@@ -426,8 +423,8 @@ def _live(account_id: str, group_id: str) -> tuple[ColumnElement[bool], ...]:
     return (groups.c.id == group_id, groups.c.account_id == account_id, ~groups.c.archived)
 
 
-def _one(connection: Connection, statement: Select[tuple[object, ...]], what: str) -> Group:
-    row: Row[tuple[object, ...]] | None = connection.execute(statement).one_or_none()
+def _one(connection: Connection, statement: Select[Any], what: str, **parameters: str) -> Group:
+    row = connection.execute(statement, parameters).one_or_none()
     if row is None:
         raise _not_found(what)
     return Group._make(row)

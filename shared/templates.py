@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared import pages
@@ -50,6 +50,12 @@ _COLUMNS = (
 )
 
 
+# Built once: to build a statement takes longer than to have it answered.
+_MINE = (templates.c.id == bindparam("its_id"), templates.c.account_id == bindparam("owner"), ~templates.c.archived)
+_GET = select(*_COLUMNS).where(*_MINE)
+_SHARE = select(templates.c.id).where(*_MINE).with_for_update(read=True)
+
+
 def create(connection: Connection, account_id: str, spec: Spec) -> Template:
     """Store a template. `Conflict` when a live one of the account has its name."""
     statement = (
@@ -78,7 +84,7 @@ def create(connection: Connection, account_id: str, spec: Spec) -> Template:
 
 def get(connection: Connection, account_id: str, template_id: str) -> Template:
     """The account's live template of this id, or `NotFound`."""
-    row = connection.execute(select(*_COLUMNS).where(*_live(account_id, template_id))).one_or_none()
+    row = connection.execute(_GET, {"its_id": template_id, "owner": account_id}).one_or_none()
     if row is None:
         raise NotFound(f"There is no template {template_id}.")
     return _template(row)
@@ -100,8 +106,8 @@ def archive(connection: Connection, account_id: str, template_id: str) -> None:
     The row is locked first and the groups are looked at afterwards: `groups.create` and `groups.update` lock it too, so that no group
     can come to use a template that is going.
     """
-    locked = select(templates.c.id).where(*_live(account_id, template_id)).with_for_update()
-    if connection.execute(locked).one_or_none() is None:
+    locked = select(templates.c.id).where(*_MINE).with_for_update()
+    if connection.execute(locked, {"its_id": template_id, "owner": account_id}).one_or_none() is None:
         raise NotFound(f"There is no template {template_id}.")
     used = select(groups.c.id).where(groups.c.template_id == template_id, ~groups.c.archived).limit(1)
     if connection.execute(used).one_or_none() is not None:
@@ -111,8 +117,7 @@ def archive(connection: Connection, account_id: str, template_id: str) -> None:
 
 def is_live(connection: Connection, account_id: str, template_id: str) -> bool:
     """Does the account have this template? Until the transaction ends it goes on having it."""
-    row = connection.execute(select(templates.c.id).where(*_live(account_id, template_id)).with_for_update(read=True))
-    return row.one_or_none() is not None
+    return connection.execute(_SHARE, {"its_id": template_id, "owner": account_id}).one_or_none() is not None
 
 
 def by_ids(connection: Connection, template_ids: set[str]) -> dict[str, Template]:
@@ -121,10 +126,6 @@ def by_ids(connection: Connection, template_ids: set[str]) -> dict[str, Template
         return {}
     rows = connection.execute(select(*_COLUMNS).where(templates.c.id.in_(template_ids)))
     return {row.id: _template(row) for row in rows}
-
-
-def _live(account_id: str, template_id: str) -> tuple[ColumnElement[bool], ...]:
-    return (templates.c.id == template_id, templates.c.account_id == account_id, ~templates.c.archived)
 
 
 def _to_text(mapping: Mapping[str, str] | None) -> str | None:

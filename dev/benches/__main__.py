@@ -1,0 +1,47 @@
+"""`dev/bench`: what the service can do on this machine, beside the limits measured in the same run."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dev.benches import api
+from dev.benches.report import Figure, table
+
+BENCHES: dict[str, tuple[Callable[..., list[Figure]], str]] = {
+    "api": (api.bench, "requests a second: the API beside the bare route, and the bare route with one SELECT"),
+}
+
+
+def main() -> int:
+    told = "\n".join(f"  {name:<10}{what}" for name, (_bench, what) in BENCHES.items())
+    parser = argparse.ArgumentParser(
+        prog="dev/bench",
+        description="Measure the service on this machine. docs/performance.md says what the figures mean.",
+        epilog=f"benches:\n{told}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("bench", choices=(*BENCHES, "all"), help="which one, or all of them")
+    parser.add_argument("--quick", action="store_true", help="less than a minute each, and less sure")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    given = parser.parse_args()
+    chosen = BENCHES if given.bench == "all" else {given.bench: BENCHES[given.bench]}
+    found = {}
+    for name, (bench, what) in chosen.items():
+        print(f"{name}: {what}", flush=True)
+        began = time.monotonic()
+        figures = bench(quick=given.quick)
+        print(f"{table(figures)}\n({time.monotonic() - began:.0f} s)\n", flush=True)
+        found[name] = [figure.to_json() for figure in figures]
+    if given.json:
+        machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform(), "load": os.getloadavg()}
+        given.json.write_text(json.dumps({"machine": machine, "quick": given.quick, "benches": found}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,301 @@
+"""The API under load, beside the bare Falcon route and the bare route with one SELECT, served alike."""
+
+import json
+import os
+import re
+import sys
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
+
+from dev.benches.load import Answers, Load, Senders
+from dev.benches.report import Figure
+from dev.client import Tsg
+from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
+from dev.processes import Child
+from dev.services import scratch
+from dev.stack import DATABASE, Stack
+from shared import seed
+
+#: Threads of each process, of the service and of the limit alike.
+THREADS = 8
+#: Groups and templates that the lists show.
+GROUPS, TEMPLATES = 100, 10
+#: Signatures made beforehand, each of another second.
+SIGNATURES = 50
+
+Make = Callable[[int], bytes]
+
+
+class Target(NamedTuple):
+    """Something to send to: a server, and what is sent."""
+
+    what: str
+    url: str
+    server: Child
+    requests: Sequence[bytes]
+    once: bool = False
+
+
+class Run(NamedTuple):
+    """One target in one round."""
+
+    answers: Answers
+    #: Microseconds of the server's processes for each request.
+    cpu: float
+
+
+def bench(*, quick: bool) -> list[Figure]:
+    """All of it; some two minutes, or half a minute when `quick`."""
+    rounds, seconds = (3, 0.5) if quick else (5, 2.0)
+    with scratch() as directory, _Service(directory) as service:
+        senders = Senders()
+        try:
+            measured = _Bench(senders, rounds, seconds, service)
+            figures = measured.get_one()
+            figures += measured.with_a_slow_cloudapi()
+            figures += measured.lists()
+            figures += measured.writes()
+        finally:
+            senders.close()
+    return figures
+
+
+class _Service:
+    """A stack with the API twice, signed and in development mode, and the limit beside it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        settings = {"TSG_HTTP_PROCESSES": str(self.processes), "TSG_HTTP_THREADS": str(THREADS), "TSG_LOG_FORMAT": "json"}
+        # The writes of this bench are the API's alone: no worker takes its share of the cores.
+        self.stack = Stack(directory, workers=0, settings=settings)
+
+    def __enter__(self) -> Self:
+        self.stack.start()
+        try:
+            self._fill()
+            self.signed = self.stack.processes["api"]
+            self.dev, self.dev_url = self._start("api-dev", [_program("tsg-api"), "--port=0"], {"TSG_DEV_MODE": "1"})
+            answer = self._directory / "answer"
+            answer.write_bytes(self.tsg("GET", f"/groups/{self.group}").content)
+            bare = [sys.executable, "-m", "dev.benches.bare", "--dsn", self._dsn, "--account-id", self.account_id, "--answer", str(answer)]
+            sizes = ["--processes", str(self.processes), "--threads", str(THREADS)]
+            self.bare, self.bare_url = self._start("bare", [*bare, *sizes], {})
+        except BaseException:
+            self.stack.stop()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stack.stop()
+
+    def _fill(self) -> None:
+        stack = self.stack
+        stack.run("tsg-admin", "db", "seed")
+        self.tsg = Tsg(stack.url, stack.account, stack.key_file, stack.key_id)
+        spec = {"package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE}
+        made = [self.tsg.ok("POST", "/templates", {"template_name": f"t-{n}", **spec}, status=201)["id"] for n in range(TEMPLATES)]
+        self.template = made[0]
+        ((self.account_id,),) = stack.sql("SELECT id::text FROM tsg_accounts WHERE account_name = %s", stack.account)
+        for account, template in ((self.account_id, self.template), (seed.ACCOUNT_ID, seed.TEMPLATES[0])):
+            # Settled, as far as the clock is concerned: nobody works on them.
+            stack.sql(
+                "INSERT INTO tsg_groups (name, template_id, account_id, capacity, created_at, updated_at, check_at, by_name)"
+                " SELECT 'group-' || n, %s, %s, 3, now(), now(), now() + interval '1 day', false FROM generate_series(1, %s) n",
+                template,
+                account,
+                GROUPS,
+            )
+        stack.sql("UPDATE tsg_groups SET check_at = now() + interval '1 day'")
+        stack.sql("ANALYZE")
+        ((self.group,),) = stack.sql("SELECT id::text FROM tsg_groups WHERE account_id = %s AND name = 'group-50'", self.account_id)
+        ((self.dev_group,),) = stack.sql("SELECT id::text FROM tsg_groups WHERE account_id = %s AND name = 'group-50'", seed.ACCOUNT_ID)
+
+    @property
+    def _dsn(self) -> str:
+        return self.stack.postgres.url(DATABASE).replace("postgresql+psycopg2", "postgresql")
+
+    def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> tuple[Child, str]:
+        together = {**os.environ, **self.stack.environment, **environment}
+        child = Child(command, log=self._directory / "log" / f"{name}.log", env=together, cwd=Path(__file__).parent.parent.parent)
+        self.stack.processes[name] = child
+        found: list[str] = []
+
+        def told() -> bool:
+            found[:] = re.findall(r'"url": ?"(http://[^"]+)"', child.tail(1000))
+            return bool(found)
+
+        child.wait_until(told)
+        return child, found[0]
+
+    def signatures(self) -> list[dict[str, str]]:
+        """Headers of requests sent in the last seconds: no two alike."""
+        now = datetime.now(UTC)
+        return [self.tsg.headers(now - timedelta(seconds=number)) for number in range(SIGNATURES)]
+
+
+class _Bench:
+    def __init__(self, senders: Senders, rounds: int, seconds: float, service: _Service) -> None:
+        self._senders = senders
+        self._rounds = rounds
+        self._seconds = seconds
+        self._service = service
+        self._names = 0
+
+    def get_one(self) -> list[Figure]:
+        service = self._service
+        figures = []
+        for connections in (32, 8, 1):
+            targets = [
+                self._bare("bare route", "/bytes"),
+                self._bare("bare route with one SELECT", f"/select/{service.group}"),
+                self._dev("dev-mode GET one", f"/groups/{service.dev_group}"),
+                self._signed("signed GET one", f"/groups/{service.group}"),
+            ]
+            bare, select, dev, signed = (self._median(runs) for runs in self._alternate(targets, connections))
+            told = f", {connections} connections"
+            figures += [
+                _figure("bare route" + told, bare),
+                _figure("bare route with one SELECT" + told, select, bare),
+                _figure("dev-mode GET one / SELECT" + told, dev, select),
+                _figure("signed GET one / dev mode" + told, signed, dev),
+            ]
+        return figures
+
+    def with_a_slow_cloudapi(self) -> list[Figure]:
+        service = self._service
+        figures = []
+        for latency in (0.0, 0.02, 0.1):
+            service.stack.cloud("PATCH", "/knobs", {"latency_seconds": latency})
+            targets = [
+                self._dev("", f"/groups/{service.dev_group}"),
+                self._signed("", f"/groups/{service.group}"),
+            ]
+            dev, signed = (self._median(runs) for runs in self._alternate(targets, 32))
+            figures.append(_figure(f"signed GET one / dev mode, CloudAPI takes {latency * 1000:.0f} ms", signed, dev))
+        return figures
+
+    def lists(self) -> list[Figure]:
+        figures = []
+        for what, path in ((f"list of {TEMPLATES}", "/templates"), (f"list of {GROUPS}", "/groups")):
+            dev, signed = (self._median(runs) for runs in self._alternate([self._dev("", path), self._signed("", path)], 32))
+            figures += [_figure(f"dev-mode GET {what}", dev), _figure(f"signed GET {what} / dev mode", signed, dev)]
+        return figures
+
+    def writes(self) -> list[Figure]:
+        self._service.stack.cloud("PATCH", "/knobs", {"latency_seconds": 0.0})
+        figures = []
+        for connections in (32, 8, 1):
+            runs = [self._run(self._posts(), connections) for _ in range(self._rounds)]
+            figures.append(_figure(f"signed POST group, {connections} connections", self._median(runs)))
+        for connections in (32, 8):
+            runs = [self._run(self._puts(), connections) for _ in range(self._rounds)]
+            figures.append(_figure(f"signed PUT capacity of {GROUPS} groups, {connections} connections", self._median(runs)))
+        self._service.stack.cloud("PATCH", "/knobs", {"down": True})
+        runs = [self._run(self._posts(), 32) for _ in range(self._rounds)]
+        figures.append(_figure("signed POST group, 32 connections, CloudAPI down", self._median(runs)))
+        self._service.stack.cloud("PATCH", "/knobs", {"down": False})
+        return figures
+
+    # Targets
+
+    def _bare(self, what: str, path: str) -> Target:
+        return Target(what, self._service.bare_url, self._service.bare, [_request("GET", path)])
+
+    def _dev(self, what: str, path: str) -> Target:
+        return Target(what, self._service.dev_url, self._service.dev, [_request("GET", f"/v1/tsg{path}")])
+
+    def _signed(self, what: str, path: str) -> Target:
+        requests = [_request("GET", f"/v1/tsg{path}", headers) for headers in self._service.signatures()]
+        return Target(what, self._service.stack.url, self._service.signed, requests)
+
+    def _posts(self) -> Target:
+        """Groups of no capacity, each of another name."""
+        signatures = self._service.signatures()
+        run = uuid.uuid4().hex[:12]
+        bodies = (
+            {"group_name": f"web-{run}-{number:06}", "template_id": self._service.template, "capacity": 0}
+            for number in range(int(3_000 * self._seconds))
+        )
+        requests = [_request("POST", "/v1/tsg/groups", signatures[n % SIGNATURES], body) for n, body in enumerate(bodies)]
+        return Target("", self._service.stack.url, self._service.signed, requests, once=True)
+
+    def _puts(self) -> Target:
+        signatures = self._service.signatures()
+        rows = self._service.stack.sql(
+            "SELECT id::text, name, template_id::text FROM tsg_groups WHERE account_id = %s AND name LIKE 'group-%%'",
+            self._service.account_id,
+        )
+        requests = [
+            _request(
+                "PUT",
+                f"/v1/tsg/groups/{group_id}",
+                signatures[number % SIGNATURES],
+                {"group_name": name, "template_id": template, "capacity": number % 7},
+            )
+            for number, (group_id, name, template) in enumerate(rows)
+        ]
+        return Target("", self._service.stack.url, self._service.signed, requests)
+
+    # Measuring
+
+    def _alternate(self, targets: Sequence[Target], connections: int) -> list[list[Run]]:
+        """Each target in each round, so that what else the machine does is shared by all; the first round warms up."""
+        found: list[list[Run]] = [[] for _ in targets]
+        for target in targets:
+            self._run(target, connections, seconds=0.3)
+        for _ in range(self._rounds):
+            for number, target in enumerate(targets):
+                found[number].append(self._run(target, connections))
+        return found
+
+    def _run(self, target: Target, connections: int, seconds: float | None = None) -> Run:
+        parts = urlsplit(target.url)
+        load = Load(parts.hostname or "", parts.port or 80, target.requests, connections, seconds or self._seconds, target.once)
+        before = cpu_seconds(target.server.pid)
+        answers = self._senders.send(load)
+        after = cpu_seconds(target.server.pid)
+        if answers.wrong:
+            raise RuntimeError(f"{target.what or target.url}: {answers.wrong} of {len(answers.latencies)} answers were no success")
+        return Run(answers, (after - before) / len(answers.latencies) * 1e6)
+
+    def _median(self, runs: Sequence[Run]) -> Run:
+        """The run in the middle by its rate."""
+        return sorted(runs, key=lambda run: run.answers.rate)[len(runs) // 2]
+
+
+def cpu_seconds(process: int) -> float:
+    """What a process and its children have used so far; 0 where the system does not tell."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if process in {int(stat.parent.name), int(fields[1])}:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _figure(what: str, run: Run, limit: Run | None = None) -> Figure:
+    answers = run.answers
+    more = {"p50 ms": answers.percentile(0.5), "p99 ms": answers.percentile(0.99), "CPU us": run.cpu}
+    if limit is not None:
+        more["limit's CPU us"] = limit.cpu
+    return Figure(what, answers.rate, "/s", limit.answers.rate if limit else None, more)
+
+
+def _request(method: str, path: str, headers: Mapping[str, str] | None = None, body: object = None) -> bytes:
+    data = b"" if body is None else json.dumps(body).encode()
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *(f"{name}: {value}" for name, value in (headers or {}).items())]
+    if data:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(data)}"]
+    return "\r\n".join([*lines, "", ""]).encode() + data
+
+
+def _program(name: str) -> str:
+    return str(Path(sys.executable).parent / name)

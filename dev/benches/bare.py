@@ -1,0 +1,83 @@
+"""The limit of the API: the least that Falcon and waitress do, served as tsg-api is. `/bytes`, and `/select/<id>` with one SELECT."""
+
+import argparse
+import json
+import os
+import sys
+import threading
+from datetime import UTC
+from pathlib import Path
+
+import falcon
+import psycopg2
+
+from shared import log
+from tsg_api import processes
+from tsg_api.__main__ import run
+
+SELECT = (
+    "SELECT id::text, name, template_id::text, capacity, created_at, updated_at FROM tsg_groups"
+    " WHERE id = %s AND account_id = %s AND NOT archived"
+)
+JSON = "application/json; charset=utf-8"
+
+
+class Bytes:
+    """The same bytes to everybody."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        resp.content_type = JSON
+        resp.data = self._data
+
+
+class Select:
+    """A row by its id, over a connection to each thread that commits by itself."""
+
+    def __init__(self, dsn: str, account_id: str) -> None:
+        self._dsn = dsn
+        self._account_id = account_id
+        self._local = threading.local()
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = psycopg2.connect(self._dsn)
+            connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(SELECT, (group_id, self._account_id))
+            found, name, template_id, capacity, *times = cursor.fetchone()
+        created_at, updated_at = (when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") for when in times)
+        body = {"id": found, "group_name": name, "template_id": template_id, "capacity": capacity}
+        resp.content_type = JSON
+        resp.text = json.dumps({**body, "created_at": created_at, "updated_at": updated_at}, separators=(",", ":"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dsn", required=True)
+    parser.add_argument("--account-id", required=True)
+    parser.add_argument("--answer", type=Path, required=True, help="the file whose bytes /bytes answers")
+    parser.add_argument("--processes", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    given = parser.parse_args()
+    log.configure("INFO", "json")
+    app = falcon.App()
+    app.add_route("/bytes", Bytes(given.answer.read_bytes()))
+    app.add_route("/select/{group_id}", Select(given.dsn, given.account_id))
+    listeners = processes.listen("127.0.0.1", 0)
+
+    def started() -> None:
+        log.get("bare").info("listening", url=f"http://127.0.0.1:{listeners[0].getsockname()[1]}", process=os.getpid())
+
+    def work() -> int:
+        run(app, listeners, threads=given.threads, started=lambda: None)
+        return 0
+
+    return processes.Crew(work, processes.cores(given.processes, pin=True)).keep(started)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
