@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
     of_db = noun("db", "the database")
     to = of_db("upgrade", "make the tables, or bring them to the newest revision", _db_upgrade)
-    to.add_argument("--revision", default="head", help="stop at this one; 0001 makes the tables of 2018, for its rows to be loaded into")
+    to.add_argument("--revision", choices=("0001", "head"), default="head", help="0001: the tables of 2018, for its rows to be loaded into")
     of_db("seed", "load the development data: one account, six templates, six groups", _db_seed)
     of_accounts = noun("accounts", "the accounts that may use the service")
     add = of_accounts("add", "enable an account of Triton", _accounts_add)

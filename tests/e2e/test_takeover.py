@@ -17,7 +17,7 @@ from shared.templates import Spec
 from tests.e2e.conftest import SETTINGS, Service
 
 KEY_NAME = f"TSG_Management_{DATACENTER}"
-KEY_ID, ACCOUNT_ID, USER_ID = (f"1d32f239-81e2-4e35-a258-a5649dc4e6f{digit}" for digit in (3, 4, 5))
+KEY_ID, ACCOUNT_ID, USER_ID = (f"1d32f239-81e2-4e35-a258-a5649dc4e7f{digit}" for digit in (3, 4, 5))
 TEMPLATE_ID, BARE_TEMPLATE_ID = "ad74301e-ad62-404a-be44-3b2f24d082ac", "f1ead2a9-92fc-4435-9eb8-9e520bc3e4f9"
 WEB, API, GONE = "9e075e5d-60d5-4cff-968e-b70db0badc12", "77135218-9e49-4ef7-81da-09de9ec580ff", "95fb339f-8f8d-4184-ac5f-2c57e838136e"
 
