@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from shared.errors import FieldError, Invalid
@@ -14,6 +14,8 @@ from shared.templates import Spec
 #: Characters. CloudAPI and Nomad name things after a group; 182 leaves room for their suffixes.
 MAX_GROUP_NAME = 182
 MAX_TEMPLATE_NAME = 255
+#: Stands for the bound of a capacity, which is a setting.
+MAX_CAPACITY = "TSG_MAX_CAPACITY"
 #: Objects that may be asked for by `limit`.
 MAX_PAGE = 1000
 
@@ -23,9 +25,16 @@ SHORTEST_INTERVAL, LONGEST_INTERVAL = 10, 86_400
 #: Tags that begin so are how this service knows its machines.
 RESERVED_TAGS = "tsg."
 
+#: The end of a text in Python's patterns; in JSON Schema's it is a dollar sign, which means something else here.
+END = r"\Z"
+
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _LIMIT = re.compile(r"0*[1-9][0-9]{0,8}\Z")
 _GROUP_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
+
+#: What no text may hold, and no name: neither PostgreSQL nor CloudAPI takes it.
+_NOT_NUL = "[^\\u0000]*"
+_NOT_CONTROL = "[^\\u0000-\\u001f\\u007f-\\u009f]*"
 
 _COUNTS = "only positive integers are allowed for instance count & max and min range"
 
@@ -51,6 +60,11 @@ class Unreadable(Invalid):
 def is_uuid(text: str) -> bool:
     """A UUID in its plain form: no braces, no `urn:`."""
     return _UUID.match(text) is not None
+
+
+def _documented(pattern: str | None = None, **schema: Any) -> Any:
+    """What a validator in Python asks for, in the words of JSON Schema: for the API's own description."""
+    return Field(json_schema_extra=schema if pattern is None else {**schema, "pattern": f"^{pattern.removesuffix(END)}$"})
 
 
 def _refuse(message: str) -> PydanticCustomError:
@@ -160,21 +174,29 @@ class Body(BaseModel):
         return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
-Text = Annotated[str, AfterValidator(_no_nul)]
+Uuid = _documented(_UUID.pattern, format="uuid")
+Text = Annotated[str, AfterValidator(_no_nul), _documented(_NOT_NUL)]
 Pairs = dict[Text, Text] | None
+Count = Annotated[int | None, AfterValidator(_count), _documented(minimum=0)]
 
 
 class TemplateBody(Body):
-    """`POST /v1/tsg/templates`."""
+    """What instances are made from. A template never changes."""
 
-    template_name: Annotated[str, AfterValidator(_template_name)] = ""
-    package: Annotated[str, _uuid("package")] = ""
-    image_id: Annotated[str, _uuid("imageID")] = ""
+    template_name: Annotated[
+        str, AfterValidator(_template_name), _documented(_NOT_CONTROL, minLength=1, maxLength=MAX_TEMPLATE_NAME, examples=["web-1"])
+    ] = ""
+    package: Annotated[str, _uuid("package"), Uuid] = ""
+    image_id: Annotated[str, _uuid("imageID"), Uuid] = ""
     firewall_enabled: bool = False
-    networks: list[Annotated[str, _uuid("each network")]] = []
+    networks: list[Annotated[str, _uuid("each network"), Uuid]] = []
     userdata: Text = ""
-    metadata: Annotated[Pairs, AfterValidator(_metadata)] = None
-    tags: Annotated[Pairs, AfterValidator(_tags)] = None
+    metadata: Annotated[Pairs, AfterValidator(_metadata), _documented(propertyNames={"minLength": 1, "pattern": f"^{_NOT_NUL}$"})] = None
+    tags: Annotated[
+        Pairs,
+        AfterValidator(_tags),
+        _documented(propertyNames={"minLength": 1, "pattern": f"^{_NOT_NUL}$", "not": {"pattern": f"^{re.escape(RESERVED_TAGS)}"}}),
+    ] = None
 
     def spec(self) -> Spec:
         return Spec(
@@ -190,29 +212,33 @@ class TemplateBody(Body):
 
 
 class GroupBody(Body):
-    """`POST` and `PUT /v1/tsg/groups`. The Go SDK leaves out a capacity of 0, and no client of 2018 knows of an interval."""
+    """So many instances of one template. The Go SDK leaves out a capacity of 0, and no client of 2018 knows of an interval."""
 
-    group_name: Annotated[str, AfterValidator(_group_name)] = ""
-    template_id: Annotated[str, _uuid("template ID")] = ""
-    capacity: Annotated[int, AfterValidator(_capacity)] = 0
-    health_check_interval: Annotated[int | None, AfterValidator(_interval)] = None
+    group_name: Annotated[
+        str, AfterValidator(_group_name), _documented(_GROUP_NAME.pattern, minLength=1, maxLength=MAX_GROUP_NAME, examples=["web"])
+    ] = ""
+    template_id: Annotated[str, _uuid("template ID"), Uuid] = ""
+    capacity: Annotated[int, AfterValidator(_capacity), _documented(minimum=0, maximum=MAX_CAPACITY)] = 0
+    health_check_interval: Annotated[
+        int | None, AfterValidator(_interval), _documented(minimum=SHORTEST_INTERVAL, maximum=LONGEST_INTERVAL)
+    ] = None
 
 
 class IncrementBody(Body):
-    """`PUT /v1/tsg/groups/<id>/increment`."""
+    """So many instances more, up to a maximum."""
 
-    instance_count: Annotated[int | None, AfterValidator(_count)] = None
-    max_instance: Annotated[int | None, AfterValidator(_count), AfterValidator(_maximum)] = None
+    instance_count: Count = None
+    max_instance: Annotated[Count, AfterValidator(_maximum), _documented(minimum=0, maximum=MAX_CAPACITY)] = None
 
     def step(self) -> dict[str, int]:
         return {"by": self.instance_count or 0, "maximum": self.max_instance or 0}
 
 
 class DecrementBody(Body):
-    """`PUT /v1/tsg/groups/<id>/decrement`."""
+    """So many instances fewer, down to a minimum."""
 
-    instance_count: Annotated[int | None, AfterValidator(_count)] = None
-    min_instance: Annotated[int | None, AfterValidator(_count)] = None
+    instance_count: Count = None
+    min_instance: Count = None
 
     def step(self) -> dict[str, int]:
         return {"by": self.instance_count or 0, "minimum": self.min_instance or 0}
@@ -221,8 +247,8 @@ class DecrementBody(Body):
 class Page(BaseModel):
     """Which part of a list: the query of every GET that answers with one."""
 
-    limit: Annotated[int | None, BeforeValidator(_limit)] = None
-    marker: Annotated[str | None, BeforeValidator(_marker)] = None
+    limit: Annotated[int | None, BeforeValidator(_limit), _documented(minimum=1, maximum=MAX_PAGE)] = None
+    marker: Annotated[str | None, BeforeValidator(_marker), Uuid] = None
 
 
 B = TypeVar("B", bound=Body)
@@ -242,6 +268,38 @@ def body(model: type[B], data: bytes, *, max_capacity: int) -> B:
         if not detail["loc"]:
             raise Unreadable("the body must be a JSON object")
     raise _invalid(details)
+
+
+def schema(model: type[Body], *, max_capacity: int) -> dict[str, Any]:
+    """A body as JSON Schema: a field that an empty body is refused for is required, and any other may be null."""
+    try:
+        body(model, b"{}", max_capacity=max_capacity)
+        required: list[str] = []
+    except Invalid as error:
+        required = [field.field for field in error.fields]
+    drawn = model.model_json_schema()
+    properties = {name: _field_schema(field, max_capacity) for name, field in drawn["properties"].items()}
+    for name, field in properties.items():
+        default = field.pop("default", None)
+        if name not in required:
+            field |= {"type": [field["type"], "null"], "default": default}
+    return {"type": "object", "description": drawn["description"], "required": required, "properties": properties}
+
+
+def page_schema() -> dict[str, Any]:
+    """The parameters of a list as JSON Schema, by their names."""
+    return {name: _field_schema(field, 0) for name, field in Page.model_json_schema()["properties"].items()}
+
+
+def _field_schema(told: Mapping[str, Any], max_capacity: int) -> dict[str, Any]:
+    # An optional field of pydantic is "this or null": what is not null says what it is.
+    (kind,) = [kind for kind in told.get("anyOf", [told]) if kind.get("type") != "null"]
+    field = {key: value for key, value in {**kind, **told}.items() if key not in {"anyOf", "title"}}
+    if field.get("maximum") == MAX_CAPACITY:
+        field["maximum"] = max_capacity
+    if "patternProperties" in field:  # what the names must be is said by propertyNames
+        (field["additionalProperties"],) = field.pop("patternProperties").values()
+    return field
 
 
 def page(query: Mapping[str, object]) -> Page:

@@ -137,6 +137,11 @@ def test_a_key_on_a_get_means_nothing(tsg: Caller) -> None:
     assert [tsg("GET", path, headers=KEY).status_code for path in ("/groups", "/templates")] == [200, 200]
 
 
+def test_a_key_makes_no_method_of_what_is_none(tsg: Caller) -> None:
+    tsg("POST", "/templates", template_body(), headers=KEY)
+    error(tsg("PUT", "/templates", template_body(), headers=KEY), 405, "MethodNotAllowed")
+
+
 def test_a_key_is_remembered_for_24_hours(tsg: Caller) -> None:
     first = tsg("POST", "/templates", template_body(), headers=KEY)
     age = "UPDATE tsg_idempotency_keys SET created_at = now() - CAST(:age AS interval) WHERE account_id = :id"

@@ -1,0 +1,286 @@
+"""The API's description of itself: OpenAPI 3.1, with the bodies and limits of `tsg_api.parse`, and a page that shows it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import falcon
+
+from tsg_api import docs, groups, parse, render, templates
+from tsg_api.once import HEADER as KEY
+from tsg_api.once import REPLAYED
+
+BASE = "/v1/tsg"
+
+Json = dict[str, Any]
+
+_UUID: Json = {"type": "string", "format": "uuid"}
+_TIME: Json = {"type": "string", "format": "date-time"}
+_WORDS: Json = {"type": "string"}
+_PAIRS: Json = {"type": ["object", "null"], "additionalProperties": _WORDS}
+
+_SHOWN: dict[str, Json] = {
+    "Template": {
+        "id": _UUID,
+        "template_name": _WORDS,
+        "package": _WORDS,
+        "image_id": _WORDS,
+        "firewall_enabled": {"type": "boolean"},
+        "networks": {"type": "array", "items": _WORDS},
+        "userdata": _WORDS,
+        "metadata": _PAIRS,
+        "tags": _PAIRS,
+        "created_at": _TIME,
+    },
+    "Group": {
+        "id": _UUID,
+        "group_name": _WORDS,
+        "template_id": _UUID,
+        "capacity": {"type": "integer", "minimum": 0},
+        "created_at": _TIME,
+        "updated_at": _TIME,
+    },
+    "Error": {"code": _WORDS, "message": _WORDS},
+}
+_FIELD_ERRORS: Json = {
+    "type": "array",
+    "items": {"type": "object", "required": ["field", "message"], "properties": {"field": _WORDS, "message": _WORDS}},
+}
+_MACHINE: Json = {"type": "object", "description": "A machine, as CloudAPI shows it."}
+
+_BODIES: dict[str, type[parse.Body]] = {
+    "NewTemplate": parse.TemplateBody,
+    "NewGroup": parse.GroupBody,
+    "Increment": parse.IncrementBody,
+    "Decrement": parse.DecrementBody,
+}
+
+_HEADERS: dict[str, tuple[str, Json]] = {
+    "X-Request-Id": ("The request's id: yours, if it had 1 to 128 of A-Z a-z 0-9 . _ -", _WORDS),
+    "ETag": ("Changes with every change of the object", _WORDS),
+    "Location": ("The path of the new object", _WORDS),
+    "X-Resource-Count": ("How many objects the whole list has", {"type": "integer", "minimum": 0}),
+    "Link": ("The next page, if there is one: <PATH>; rel=next", _WORDS),
+    REPLAYED: (f"true, if this is the answer that was given to the first request with this {KEY}", _WORDS),
+    "Retry-After": ("Seconds", {"type": "integer", "minimum": 1}),
+    "WWW-Authenticate": ("Signature", _WORDS),
+}
+#: Not on every answer that may have them.
+_SOMETIMES = {"Link", REPLAYED}
+
+_PARAMETERS: dict[str, tuple[str, str, Json]] = {
+    "If-Match": ("header", "Entity tags, one of which the object must have, or *: otherwise 412", _WORDS),
+    "If-None-Match": ("header", "Entity tags, none of which the object may have: otherwise 304 to a GET, and 412 to a write", _WORDS),
+    KEY: (
+        "header",
+        "Names this write: the same write with the same key within 24 hours is answered as before, and not done again",
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
+    ),
+    "limit": ("query", "Objects to answer with", parse.page_schema()["limit"]),
+    "marker": ("query", "The id of the last object of the page before; it may be gone by now", parse.page_schema()["marker"]),
+}
+
+_ERRORS = {
+    400: "What is stored contradicts the request",
+    401: "The request does not prove who sent it",
+    403: "The account is not enabled for this service",
+    404: "The account has no such object",
+    409: "Another object is in the way",
+    412: "The object is not the one that the request means",
+    413: "The body is too large",
+    422: "The request is wrong: `errors` says which fields, all at once",
+    429: "Too many requests",
+    500: "A fault of the service; its log has the X-Request-Id",
+    503: "Something that the request needs is away",
+}
+_WITH_HEADERS = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
+
+
+class Operation(NamedTuple):
+    """One thing that can be asked for. `answers` are its successes: a status, what is shown, and the headers with it."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    answers: Mapping[int, tuple[Json | None, list[str]]]
+    errors: tuple[int, ...] = ()
+    body: str | None = None
+    parameters: tuple[str, ...] = ()
+    public: bool = False
+
+
+def _ref(kind: str, name: str) -> Json:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _list(item: Json) -> dict[int, tuple[Json | None, list[str]]]:
+    return {200: ({"type": "array", "items": item}, ["X-Resource-Count", "Link"])}
+
+
+_STATE: Json = {"type": "object", "required": ["status"], "properties": {"status": _WORDS}}
+_READY: Json = {
+    "type": "object",
+    "required": ["status", "checks"],
+    "properties": {"status": _WORDS, "checks": {"type": "object", "additionalProperties": _WORDS}},
+}
+_TEMPLATE, _GROUP = _ref("schemas", "Template"), _ref("schemas", "Group")
+_ONE_TEMPLATE, _ONE_GROUP = f"{templates.BASE}/{{template_id}}", f"{groups.BASE}/{{group_id}}"
+_PAGE = ("limit", "marker")
+_SEEN = ("If-Match", "If-None-Match")
+_READ = {304: (None, ["ETag"])}
+_CREATED = ["ETag", "Location", REPLAYED]
+_DONE = [REPLAYED]
+
+OPERATIONS = (
+    Operation("GET", templates.BASE, "listTemplates", "The account's templates, the oldest first", _list(_TEMPLATE), (422,), None, _PAGE),
+    Operation(
+        "POST", templates.BASE, "createTemplate", "Make a template", {201: (_TEMPLATE, _CREATED)}, (409, 413, 422), "NewTemplate", (KEY,)
+    ),
+    Operation("GET", _ONE_TEMPLATE, "getTemplate", "One template", {200: (_TEMPLATE, ["ETag"]), **_READ}, (404, 412, 422), None, _SEEN),
+    Operation(
+        *("DELETE", _ONE_TEMPLATE, "deleteTemplate", "Delete a template that no group uses", {204: (None, _DONE)}),
+        *((404, 409, 412, 413, 422), None, (*_SEEN, KEY)),
+    ),
+    Operation("GET", groups.BASE, "listGroups", "The account's groups, the oldest first", _list(_GROUP), (422,), None, _PAGE),
+    Operation("POST", groups.BASE, "createGroup", "Make a group", {201: (_GROUP, _CREATED)}, (409, 413, 422), "NewGroup", (KEY,)),
+    Operation(
+        *("PUT", groups.BASE, "updateGroupByName", "Change the group of this name", {200: (_GROUP, ["ETag", REPLAYED])}),
+        *((400, 404, 412, 413, 422), "NewGroup", (*_SEEN, KEY)),
+    ),
+    Operation("GET", _ONE_GROUP, "getGroup", "One group", {200: (_GROUP, ["ETag"]), **_READ}, (404, 412, 422), None, _SEEN),
+    Operation(
+        *("PUT", _ONE_GROUP, "updateGroup", "Change a group's template or capacity; its name stays", {200: (_GROUP, ["ETag", REPLAYED])}),
+        *((400, 404, 412, 413, 422), "NewGroup", (*_SEEN, KEY)),
+    ),
+    Operation(
+        *("DELETE", _ONE_GROUP, "deleteGroup", "Delete a group, and in the background its instances", {204: (None, _DONE)}),
+        *((404, 412, 413, 422), None, (*_SEEN, KEY)),
+    ),
+    Operation(
+        *("PUT", f"{_ONE_GROUP}/increment", "incrementGroup", "Raise the capacity, at most to max_instance", {202: (None, _DONE)}),
+        *((400, 404, 412, 413, 422), "Increment", (*_SEEN, KEY)),
+    ),
+    Operation(
+        *("PUT", f"{_ONE_GROUP}/decrement", "decrementGroup", "Lower the capacity, at most to min_instance", {202: (None, _DONE)}),
+        *((400, 404, 412, 413, 422), "Decrement", (*_SEEN, KEY)),
+    ),
+    Operation(
+        *("GET", f"{_ONE_GROUP}/instances", "listInstances", "The group's machines; in pages, by their ids", _list(_MACHINE)),
+        *((404, 422), None, _PAGE),
+    ),
+    Operation("GET", "/healthz", "isAlive", "Does the process answer?", {200: (_STATE, [])}, public=True),
+    Operation(
+        *("GET", "/readyz", "isReady", "Is all there that requests need? 503: send them elsewhere", {200: (_READY, []), 503: (_READY, [])}),
+        public=True,
+    ),
+    Operation("GET", f"{BASE}/openapi.json", "getDescription", "This description", {200: ({"type": "object"}, [])}, public=True),
+    Operation("GET", f"{BASE}/docs", "getPage", "This description as a page", {200: ("text/html", [])}, public=True),  # type: ignore[dict-item]
+)
+
+
+def document(*, max_capacity: int, signed: bool) -> Json:
+    """The whole description. `signed`: requests must be, which they need not in development mode."""
+    schemas = {name: {"type": "object", "required": list(fields), "properties": fields} for name, fields in _SHOWN.items()}
+    schemas["Error"] = {**schemas["Error"], "properties": {**_SHOWN["Error"], "errors": _FIELD_ERRORS}}
+    schemas |= {name: parse.schema(model, max_capacity=max_capacity) for name, model in _BODIES.items()}
+    paths: dict[str, Json] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, _path(operation.path))[operation.method.lower()] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Triton Service Groups",
+            "version": "1",
+            "license": {"name": "MPL-2.0", "identifier": "MPL-2.0"},
+            "description": "Keeps groups of Triton instances at the size their owner asked for. Fields that are not known are ignored;"
+            " numbers are integers without a decimal point. HEAD is answered wherever GET is.",
+        },
+        "security": [{"signature": []}] if signed else [],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "parameters": {
+                name: {"name": name, "in": where, "description": text, "schema": schema}
+                for name, (where, text, schema) in _PARAMETERS.items()
+            },
+            "headers": {
+                name: {"description": text, "schema": schema, "required": name not in _SOMETIMES}
+                for name, (text, schema) in _HEADERS.items()
+            },
+            "responses": {str(status): _error(status, text) for status, text in _ERRORS.items()},
+            "securitySchemes": {
+                "signature": {
+                    "type": "http",
+                    "scheme": "signature",
+                    "description": 'Authorization: Signature keyId="/ACCOUNT/keys/FINGERPRINT",algorithm="rsa-sha256",headers="date"'
+                    " BASE64, where BASE64 is the signature of the Date header's value by a key of the account; or draft-cavage's form"
+                    ' of it, with signature="BASE64" over lines of NAME: VALUE. The Date may be 300 seconds off.',
+                }
+            },
+        },
+    }
+
+
+def _path(path: str) -> Json:
+    name = path.partition("{")[2].partition("}")[0]
+    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": _UUID}]} if name else {}
+
+
+def _operation(operation: Operation) -> Json:
+    errors = (429, 500) if operation.public else (*operation.errors, 401, 403, 429, 500, 503)
+    told: Json = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "responses": {
+            **{str(status): _answer(shown, headers) for status, (shown, headers) in operation.answers.items()},
+            **{str(status): _ref("responses", str(status)) for status in sorted(errors)},
+        },
+    }
+    if operation.public:
+        told["security"] = []
+    if operation.parameters:
+        told["parameters"] = [_ref("parameters", name) for name in operation.parameters]
+    if operation.body:
+        told["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref("schemas", operation.body)}}}
+    return told
+
+
+def _answer(shown: Json | str | None, headers: list[str]) -> Json:
+    told: Json = {"description": "Done", "headers": {name: _ref("headers", name) for name in ["X-Request-Id", *headers]}}
+    if isinstance(shown, str):
+        told["content"] = {shown: {"schema": {"type": "string"}}}
+    elif shown is not None:
+        told["content"] = {render.JSON: {"schema": shown}}
+    return told
+
+
+def _error(status: int, text: str) -> Json:
+    headers = {name: _ref("headers", name) for name in ["X-Request-Id", *_WITH_HEADERS.get(status, [])]}
+    return {"description": text, "headers": headers, "content": {render.JSON: {"schema": _ref("schemas", "Error")}}}
+
+
+class Description:
+    """`/v1/tsg/openapi.json`"""
+
+    public = True
+
+    def __init__(self, described: Json) -> None:
+        self._described = described
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        render.answer(resp, self._described)
+
+
+class Page:
+    """`/v1/tsg/docs`: nothing in it comes from anywhere else, and nothing in it runs."""
+
+    public = True
+
+    def __init__(self, described: Json) -> None:
+        self._page = docs.page(described)
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        resp.content_type = "text/html; charset=utf-8"
+        resp.set_header("Content-Security-Policy", docs.POLICY)
+        resp.set_header("X-Content-Type-Options", "nosniff")
+        resp.text = self._page
