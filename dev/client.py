@@ -1,6 +1,8 @@
-"""A client of the service's API: signs the Date as the curl function does, and speaks JSON."""
+"""A client of the service's API: signs the Date as the curl function does, and speaks JSON. Its key, and the curl function itself."""
 
 import base64
+import os
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -11,11 +13,14 @@ import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from shared import keys
+
 
 class Tsg:
     """Requests of one account. Thread-safe enough for tests: a session to each client."""
 
-    def __init__(self, url: str, account: str, key_file: Path, key_id: str) -> None:
+    def __init__(self, url: str, account: str, key_file: Path, key_id: str, *, verify: bool | Path = True) -> None:
+        """`verify` is the certificate that vouches for the service, or whether any of the machine's must."""
         private = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
         assert isinstance(private, rsa.RSAPrivateKey)
         self._private = private
@@ -23,6 +28,7 @@ class Tsg:
         self.url = url.rstrip("/")
         self._session = requests.Session()
         self._session.trust_env = False
+        self._session.verify = str(verify) if isinstance(verify, Path) else verify
 
     def headers(self, now: datetime | None = None) -> dict[str, str]:
         """Date and Authorization, in the legacy form: the signature follows the parameters after a space."""
@@ -45,3 +51,47 @@ class Tsg:
 
 class UnexpectedAnswer(Exception):
     """The service answered something else than it should."""
+
+
+def make_key(file: Path, account: str) -> str:
+    """The MD5 fingerprint of an account's own RSA key, as OpenSSL and ssh have it. Made, if need be, with its public line beside it."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pair = keys.of_private_key(rsa.generate_private_key(public_exponent=65537, key_size=2048))
+        write_private(file, pair.private_pem)
+        file.with_suffix(".pub").write_text(f"{pair.public_line} {account}\n")
+    private = serialization.load_pem_private_key(file.read_bytes(), password=None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    return keys.of_private_key(private).fingerprint
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write what nobody else may read."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text)
+
+
+def shell(url: str, account: str, key_id: str, key_file: Path) -> str:
+    """The curl function with what it needs, ready to paste."""
+    names = {"TSG_URL": url, "TRITON_ACCOUNT": account, "TRITON_KEY_ID": key_id}
+    exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in names.items())
+    return f"{exports}\n{CURL_FUNCTION.replace('~/.ssh/id_rsa', shlex.quote(str(key_file)))}"
+
+
+#: The seed's own; its longest line stays as it is.
+CURL_FUNCTION = r"""function tsg() {
+    local now=$(date -u '+%a, %d %h %Y %H:%M:%S GMT')
+    local signature=$(echo -n "$now" | openssl dgst -sha256 -sign ~/.ssh/id_rsa | openssl enc -e -a | tr -d '\n')
+    local url="${TSG_URL}$1"
+    shift
+
+    curl -s -k -i \
+        -H 'Accept: application/json' \
+        -H 'Accept-Version: ~8' \
+        -H "Date: $now" \
+        -H 'Content-Type: application/json' \
+        -H "Authorization: Signature keyId=\"/${TRITON_ACCOUNT}/keys/${TRITON_KEY_ID}\",algorithm=\"rsa-sha256\",headers=\"date\" $signature" \
+        "$@" "$url"
+    echo
+}"""  # noqa: E501

@@ -20,9 +20,8 @@ from typing import Any, Self
 
 import psycopg2
 import requests
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
+from dev.client import make_key, shell, write_private
 from dev.processes import Child, ChildError, free_port
 from dev.services import Postgres, Valkey
 from shared import keys
@@ -85,7 +84,7 @@ class Stack:
 
     def start(self) -> Self:
         """Start what isn't running, in order, each when what it needs is ready."""
-        self.key_id = self._make_key()
+        self.key_id = make_key(self.key_file, self.account)
         (self.directory / "log").mkdir(exist_ok=True)
         if self._copy_of and not self.postgres.data_dir.exists():
             subprocess.run(["cp", "-a", self._copy_of, self.postgres.data_dir], check=True)  # with its owner, which is not us as root
@@ -135,7 +134,7 @@ class Stack:
         tables = "".join(
             f"{name[4:].lower().replace('_', '-')} = {json.dumps(value)}\n" for name, value in self._node_environment().items()
         )
-        _write_private(self.directory / "settings.toml", tables)
+        write_private(self.directory / "settings.toml", tables)
         self._settings["TSG_NOMAD_CONFIG"] = str(self.directory / "settings.toml")
 
     def _nomad_settings(self) -> dict[str, str]:
@@ -183,7 +182,7 @@ class Stack:
             command: list[str | Path] = [program, "agent", f"-config={configuration}"]
         else:
             node = directory / "node.env"
-            _write_private(node, "".join(f"{name}={value}\n" for name, value in self._node_environment().items()))
+            write_private(node, "".join(f"{name}={value}\n" for name, value in self._node_environment().items()))
             options = ["--port", str(self._nomad_port), "--datacenter", DATACENTER, "--role", "automater", "--node-env", node]
             command = [sys.executable, "-m", "dev.nomad", *options, "--state", directory / "state.json"]
         child = Child(
@@ -254,9 +253,7 @@ class Stack:
 
     def shell(self) -> str:
         """The seed's curl function for this stack, ready to paste."""
-        names = {"TSG_URL": self.url, "TRITON_ACCOUNT": self.account, "TRITON_KEY_ID": self.key_id}
-        exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in names.items())
-        return f"{exports}\n{CURL_FUNCTION.replace('~/.ssh/id_rsa', shlex.quote(str(self.key_file)))}"
+        return shell(self.url, self.account, self.key_id, self.key_file)
 
     def exports(self) -> str:
         """The settings as shell commands. They hold secrets."""
@@ -289,22 +286,10 @@ class Stack:
             raise ChildError(f"{name}: {error}") from None
         return found[-1]
 
-    def _make_key(self) -> str:
-        """The account's own RSA key, as OpenSSL and ssh have them; its MD5 fingerprint."""
-        public = self.key_file.with_suffix(".pub")
-        if not self.key_file.exists():
-            self.directory.mkdir(parents=True, exist_ok=True)
-            pair = keys.of_private_key(rsa.generate_private_key(public_exponent=65537, key_size=2048))
-            _write_private(self.key_file, pair.private_pem)
-            public.write_text(f"{pair.public_line} {ACCOUNT}\n")
-        private = serialization.load_pem_private_key(self.key_file.read_bytes(), password=None)
-        assert isinstance(private, rsa.RSAPrivateKey)
-        return keys.of_private_key(private).fingerprint
-
     def _secret_key(self) -> str:
         file = self.directory / "secret_key"
         if not file.exists():
-            _write_private(file, keys.make_secret_key())
+            write_private(file, keys.make_secret_key())
         return file.read_text()
 
     def _make_database(self) -> None:
@@ -327,27 +312,3 @@ def _has_leader(nomad_url: str) -> bool:
         return requests.get(f"{nomad_url}/v1/status/leader", timeout=5).status_code == 200
     except requests.RequestException:
         return False
-
-
-def _write_private(file: Path, text: str) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
-
-
-#: The seed's own; its longest line stays as it is.
-CURL_FUNCTION = r"""function tsg() {
-    local now=$(date -u '+%a, %d %h %Y %H:%M:%S GMT')
-    local signature=$(echo -n "$now" | openssl dgst -sha256 -sign ~/.ssh/id_rsa | openssl enc -e -a | tr -d '\n')
-    local url="${TSG_URL}$1"
-    shift
-
-    curl -s -k -i \
-        -H 'Accept: application/json' \
-        -H 'Accept-Version: ~8' \
-        -H "Date: $now" \
-        -H 'Content-Type: application/json' \
-        -H "Authorization: Signature keyId=\"/${TRITON_ACCOUNT}/keys/${TRITON_KEY_ID}\",algorithm=\"rsa-sha256\",headers=\"date\" $signature" \
-        "$@" "$url"
-    echo
-}"""  # noqa: E501

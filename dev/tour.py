@@ -1,12 +1,21 @@
-"""The main job, where one can watch it: a group comes up, grows, loses machines, shrinks and goes. Each step is checked."""
+"""The main job, where one can watch it: a group comes up, grows, loses machines, shrinks and goes. Each step is checked.
 
+`dev/tour URL` takes it with a service that runs already, whose CloudAPI is the simulator.
+"""
+
+import argparse
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from dev.client import Tsg
+import requests
+from urllib3.exceptions import InsecureRequestWarning
+
+from dev.client import Tsg, UnexpectedAnswer, make_key, shell
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
 
 #: Seconds that a step may take before the tour fails.
@@ -14,11 +23,103 @@ PATIENCE = 120.0
 #: Seconds between looks while waiting.
 LOOK = 0.5
 
+#: Of the account that docker-compose.yml lets in.
+ACCOUNT, TRITON_UUID = "demo", "d82a1f04-b9f6-4075-998f-af20e3d49de6"
+#: Where the tour's key stays, out of git.
+KEY = Path(__file__).resolve().parent.parent / ".data" / "tour" / "id_rsa"
+
 Machines = list[dict[str, Any]]
 
 
 class TourFailed(Exception):
     """A step did not end as it should."""
+
+
+def main() -> int:
+    given = _parser().parse_args()
+    if given.insecure:
+        warnings.simplefilter("ignore", InsecureRequestWarning)
+    try:
+        key_id = _enrol(given.cloudapi.rstrip("/"), given.account, given.key)
+        tsg = Tsg(given.url, given.account, given.key, key_id, verify=given.ca or not given.insecure)
+        _knock(tsg, given.account)
+        tour(tsg, _simulator(given.cloudapi.rstrip("/")))
+    except (TourFailed, UnexpectedAnswer, OSError) as error:  # those of requests among them
+        print(f"dev/tour: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if given.key == KEY:
+        file = KEY.with_name("tsg.sh")
+        file.write_text(shell(tsg.url, given.account, key_id, KEY) + "\n")
+        print(f"To talk to it yourself: . {file}; tsg /v1/tsg/templates")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dev/tour",
+        description="Have a running service do its main job, and check each step.",
+        epilog="Exit codes: 0 all as it should be, 1 not.",
+    )
+    parser.add_argument("url", nargs="?", default="https://localhost:8443", metavar="URL", help="of the service (default %(default)s)")
+    trust = parser.add_mutually_exclusive_group()
+    trust.add_argument("--ca", type=Path, metavar="FILE", help="the certificate (PEM) that vouches for the service")
+    trust.add_argument("--insecure", action="store_true", help="believe any certificate")
+    parser.add_argument(
+        "--cloudapi", default="http://127.0.0.1:8081", metavar="URL", help="of the service's CloudAPI simulator (default %(default)s)"
+    )
+    parser.add_argument("--account", default=ACCOUNT, help="the account to do it with (default %(default)s)")
+    parser.add_argument(
+        "--key", type=Path, default=KEY, metavar="FILE", help="its private RSA key; made, and made known to the simulator, if need be"
+    )
+    return parser
+
+
+def _simulator(url: str) -> Callable[..., Any]:
+    def ask(method: str, path: str, body: object = None) -> Any:
+        response = requests.request(method, f"{url}/--sim{path}", json=body, timeout=30)
+        if response.status_code >= 400:
+            raise TourFailed(f"the CloudAPI simulator answered {method} {path} with {response.status_code}: {response.text[:500]}")
+        return response.json() if response.content else None
+
+    return ask
+
+
+def _enrol(cloudapi: str, name: str, file: Path) -> str:
+    """The fingerprint of the account's key, which the simulator now knows."""
+    ask = _simulator(cloudapi)
+    try:
+        found = [account for account in ask("GET", "/accounts") if account["login"] == name]
+    except requests.ConnectionError as error:
+        raise TourFailed(f"no CloudAPI simulator answers at {cloudapi}: is the stack up (docker compose up --detach)? {error}") from None
+    fingerprint = make_key(file, name)
+    line = file.with_suffix(".pub").read_text().strip()
+    if not found:
+        ask("POST", "/accounts", {"login": name, "keys": [line], **({"uuid": TRITON_UUID} if name == ACCOUNT else {})})
+    elif not any(key["fingerprint"] == fingerprint for key in found[0]["keys"]):
+        ask("POST", f"/accounts/{name}/keys", {"key": line, "name": f"tour {fingerprint}"})
+    return fingerprint
+
+
+def _knock(tsg: Tsg, account: str) -> None:
+    """See whether the service lets us in, and say what to do when it does not."""
+    try:
+        answer = tsg("GET", "/templates")
+    except requests.exceptions.SSLError as error:
+        raise TourFailed(
+            f"the certificate of {tsg.url} is not believed. That of the stack is had with\n"
+            "  docker compose exec -T edge cat /etc/edge/ca/ca.pem >ca.pem\n"
+            f"and given with --ca ca.pem; --insecure goes without. ({error})"
+        ) from None
+    except requests.ConnectionError as error:
+        raise TourFailed(
+            f"nothing answers at {tsg.url}: is the stack up (docker compose up --detach; docker compose ps)? {error}"
+        ) from None
+    if answer.status_code == 403:
+        raise TourFailed(f"{tsg.url} does not let the account {account} in: tsg-admin accounts add {account} {TRITON_UUID}")
+    if answer.status_code != 200:
+        raise TourFailed(f"{tsg.url} answered {answer.status_code}: {answer.text[:500]}")
 
 
 def tour(tsg: Tsg, cloud: Callable[..., Any]) -> None:
@@ -131,3 +232,7 @@ def _expect(holds: bool, what: str) -> None:
     if not holds:
         raise TourFailed(f"not so: {what}")
     print(f"       ok  {what}", file=sys.stdout, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 from dev.cloudapi.cloud import Cloud
 from dev.cloudapi.errors import ApiError
 from dev.cloudapi.order import is_uuid
 from dev.cloudapi.simulator import THREADS, Simulator
+
+#: Seconds between looks at what there is to keep.
+KEEP_SECONDS = 1.0
 
 
 def main() -> int:
@@ -18,6 +23,7 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    kept = _Kept(args.state)
     with Simulator(
         args.bind,
         args.port,
@@ -25,12 +31,42 @@ def main() -> int:
         seed=args.seed,
         threads=args.threads,
         provision_seconds=args.provision_seconds,
+        rows=kept.load(),
     ) as simulator:
         for account in args.account:
             _add_account(simulator.cloud, account)
         print(f"cloudapi simulator listening on {simulator.url}", flush=True)
-        stop.wait()
+        while not stop.wait(KEEP_SECONDS):
+            kept.save(simulator.cloud)
+        kept.save(simulator.cloud)
     return 0
+
+
+class _Kept:
+    """The file that a cloud is kept in: read at the start, and written again when something has changed."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._written = ""
+
+    def load(self) -> dict[str, Any] | None:
+        if self._file is None or not self._file.exists():
+            return None
+        try:
+            rows: dict[str, Any] = json.loads(self._file.read_text())
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"--state {self._file}: {error}") from None
+        return rows
+
+    def save(self, cloud: Cloud) -> None:
+        if self._file is None:
+            return
+        text = json.dumps(cloud.rows())
+        if text != self._written:
+            fresh = self._file.with_name(f"{self._file.name}.new")
+            fresh.write_text(text)
+            fresh.replace(self._file)
+            self._written = text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME:UUID:PUBKEYFILE",
         help="an account with the OpenSSH public keys of a file; UUID may be empty, then it is made of the name",
     )
+    parser.add_argument("--state", type=Path, metavar="FILE", help="keeps accounts, keys and machines over a restart, as of a second ago")
     return parser
 
 
@@ -55,6 +92,8 @@ def _add_account(cloud: Cloud, text: str) -> None:
     name, uuid, path = [*text.split(":", 2), "", ""][:3]
     if not name or not path or (uuid and not is_uuid(uuid)):
         raise SystemExit(f"--account {text}: NAME:UUID:PUBKEYFILE is wanted, with a lower-case UUID or none")
+    if cloud.find_account(name):
+        return  # kept from before
     try:
         lines = [line for line in Path(path).read_text().splitlines() if line.strip()]
         cloud.add_account(name, keys=lines, uuid=uuid or None)

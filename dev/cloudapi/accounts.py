@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, Self
 
 from dev.cloudapi.errors import invalid_argument, not_found
 from dev.cloudapi.keys import Key, read_key
@@ -38,6 +38,16 @@ class Keyring:
             raise not_found(f"{name_or_fingerprint} does not exist")
         return key
 
+    def to_rows(self) -> list[list[str]]:
+        return [[key.openssh, key.name] for key in self]
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Sequence[str]]) -> Self:
+        keyring = cls()
+        for line, name in rows:
+            keyring.add(line, name)
+        return keyring
+
     def add(self, line: str, name: str | None = None) -> Key:
         """Raises ApiError. CloudAPI has one message for a name or fingerprint already there and for a line it can't read."""
         if len(line.split(" ")) < 2:
@@ -66,6 +76,14 @@ class User:
     keys: Keyring = field(default_factory=Keyring)
     disabled: bool = False
     authorized: bool = True
+
+    def to_row(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in ("login", "id", "disabled", "authorized")}
+        return plain | {"keys": self.keys.to_rows()}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        return cls(**{**row, "keys": Keyring.from_rows(row["keys"])})
 
 
 @dataclass(eq=False)
@@ -114,6 +132,15 @@ class Account:
         self.ids_by_name.pop(machine.name, None)
         machine.name = name
         self.ids_by_name[name] = machine.id
+
+    def to_row(self) -> dict[str, Any]:
+        """Everything but the machines, for `from_row`."""
+        plain = {name: getattr(self, name) for name in ("login", "id", "profile", "disabled", "approved", "cns", "updated")}
+        return plain | {"keys": self.keys.to_rows(), "users": [user.to_row() for user in self.users]}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        return cls(**{**row, "keys": Keyring.from_rows(row["keys"]), "users": [User.from_row(user) for user in row["users"]]})
 
     def to_json(self) -> dict[str, Any]:
         row = {"id": self.id, "login": self.login, "email": f"{self.login}@example.com"}

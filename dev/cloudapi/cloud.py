@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from dev.cloudapi import catalog
@@ -334,15 +335,16 @@ class Cloud:
             if machine.state != "failed":
                 self._become(account, machine, "stopping", now)
 
-            def job_done(moment: float) -> None:
-                machine.destroying = "done"
-                machine.jobs.append(Job("destroy", True, moment, dict(caller)))
+            self._plan_deletion(account, machine, now, caller)
 
-            done = now + self.knobs.delete_seconds
-            self._later_state(machine, done, job_done)
-            self._later_state(
-                machine, done + self.knobs.delete_flip_seconds, lambda moment: self._become(account, machine, "deleted", moment)
-            )
+    def _plan_deletion(self, account: Account, machine: Machine, now: float, caller: Caller) -> None:
+        def job_done(moment: float) -> None:
+            machine.destroying = "done"
+            machine.jobs.append(Job("destroy", True, moment, dict(caller)))
+
+        done = now + self.knobs.delete_seconds
+        self._later_state(machine, done, job_done)
+        self._later_state(machine, done + self.knobs.delete_flip_seconds, lambda moment: self._become(account, machine, "deleted", moment))
 
     # Changing machines
 
@@ -449,6 +451,52 @@ class Cloud:
             if state == "running" and not machine.nics:
                 machine.nics = self._nics(machine)
             self._become(account, machine, state, now)
+
+    # Staying
+
+    def rows(self) -> dict[str, Any]:
+        """Accounts, catalogue and machines, as JSON has them. Knobs and counters are not kept, nor what is deleted."""
+        with self._caught_up():
+            return {
+                "packages": [asdict(package) for package in self.packages.values()],
+                "images": [asdict(image) for image in self.images.values()],
+                "networks": [asdict(network) for network in self.networks.values()],
+                "accounts": [account.to_row() for account in self.accounts.values()],
+                "machines": [
+                    machine.to_row()
+                    for account in self.accounts.values()
+                    for machine in (*account.live.values(), *account.gone.values())
+                    if machine.state != "deleted"
+                ],
+            }
+
+    def load(self, rows: Mapping[str, Any]) -> None:
+        """Be the cloud that these rows were of. What was under way with a machine begins anew."""
+        with self._caught_up() as now:
+            self.packages |= {row["id"]: Package(**row) for row in rows["packages"]}
+            self.images |= {row["id"]: Image(**row) for row in rows["images"]}
+            for row in rows["networks"]:
+                self.add_network(Network(**(row | {"owners": tuple(row["owners"])})))
+            for row in rows["accounts"]:
+                account = Account.from_row(row)
+                self.accounts[account.login] = self._accounts_by_id[account.id] = account
+            for row in rows["machines"]:
+                machine = Machine.from_row(row, self.images, self.networks)
+                self._take_in(self._accounts_by_id[machine.owner], machine, now)
+
+    def _take_in(self, account: Account, machine: Machine, now: float) -> None:
+        account.add(machine)
+        for nic in machine.nics:
+            next(self._leases[nic.network])  # as many addresses are taken
+        if machine.state in GONE:
+            account.bury(machine)
+        if machine.destroying:
+            machine.destroying = "running"
+            self._plan_deletion(account, machine, now, OPERATOR)
+        elif machine.state == "provisioning":
+            self._plan_provisioning(account, machine, now, OPERATOR)
+        elif machine.state in ("stopping", "ready"):
+            self._become(account, machine, "stopped" if machine.state == "stopping" else "running", now)
 
     # Inside
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from dev.cloudapi.catalog import Image, Network, Package
+from dev.cloudapi.catalog import Image, Network, Package
 
 #: A list without a state filter leaves these out. CloudAPI: they free their name and their place in the quota.
 GONE = frozenset(["failed", "deleted"])
@@ -85,6 +85,23 @@ class Machine:
 
     def lived(self, moment: float, event: str) -> None:
         self.life.append((round(moment, 3), event))
+
+    def to_row(self) -> dict[str, Any]:
+        """Everything, for `from_row`."""
+        row = {name.name: getattr(self, name.name) for name in fields(self) if not name.name.startswith("_")}
+        named = {"image": self.image.id, "package": asdict(self.package), "networks": [network.id for network in self.networks]}
+        return row | named | {"nics": [asdict(nic) for nic in self.nics], "jobs": [asdict(job) for job in self.jobs]}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], images: Mapping[str, Image], networks: Mapping[str, Network]) -> Machine:
+        found = {"image": images[row["image"]], "networks": [networks[network] for network in row["networks"]]}
+        made = {
+            "package": Package(**row["package"]),
+            "nics": [Nic(**nic) for nic in row["nics"]],
+            "jobs": [Job(**job) for job in row["jobs"]],
+            "life": [(moment, event) for moment, event in row["life"]],
+        }
+        return cls(**{**row, **found, **made})
 
     def touch(self, now: float) -> None:
         """Say that something changed: the shown object is made anew."""

@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,12 +33,15 @@ class Simulator:
         now: Callable[[], float] = time.time,
         seed: int | None = None,
         threads: int = THREADS,
+        rows: Mapping[str, Any] | None = None,
         **knobs: Any,
     ) -> None:
-        """Raises KnobError, and OSError when the address can't be bound."""
+        """`rows` are of a cloud before. Raises KnobError, OSError when the address can't be bound, and what `Cloud.load` raises."""
         self.cloud = Cloud(datacenter, now=now, seed=seed)
         self.knobs: Knobs = self.cloud.knobs
         self.knobs.turn(knobs)
+        if rows:
+            self.cloud.load(rows)
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._sockets: dict[int, Any] = {}
         self._stopping = threading.Event()

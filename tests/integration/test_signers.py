@@ -17,10 +17,10 @@ import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
+from dev.client import CURL_FUNCTION
 from dev.cloudapi import accounts as triton
 from dev.cloudapi.simulator import Simulator
 from dev.services import Postgres, Valkey
-from dev.stack import CURL_FUNCTION
 from shared.keys import fingerprint, sha256_fingerprint
 from tests.conftest import new_database
 from tests.integration.api.service import Api, error, now, template_body

@@ -1320,6 +1320,42 @@ def test_the_program_says_where_it_listens_serves_and_stops_cleanly(tmp_path):
         assert program.wait(10) == 0
 
 
+def test_a_program_that_keeps_its_state_goes_on_where_it_was(tmp_path):
+    (tmp_path / "id.pub").write_text(openssh("rsa") + "\n")
+    account = f"demo:d82a1f04-b9f6-4075-998f-af20e3d49de6:{tmp_path}/id.pub"
+    command = [sys.executable, "-m", "dev.cloudapi", "--state", str(tmp_path / "state.json"), "--account", account, "--provision-seconds"]
+
+    def run(seconds, body):
+        with subprocess.Popen([*command, seconds], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as program:
+            try:
+                return body(Client(program.stdout.readline().removeprefix("cloudapi simulator listening on ").strip()))
+            finally:
+                program.send_signal(signal.SIGTERM)
+                assert program.wait(10) == 0
+
+    def first(client):
+        assert client.post("/my/keys", {"name": "second", "key": openssh("p256")}).status_code == 201
+        machines = [client.created(**{"tag.tsg.group": name}) for name in "ab"]
+        assert client.delete(f"/my/machines/{machines[1]}").status_code == 204
+        return machines
+
+    def second(client):
+        assert {key["name"] for key in client.get("/my/keys").json()} == {"rsa", "second"}
+        (left,) = (machine for machine in client.get("/my/machines").json() if machine["state"] != "stopping")
+        return left["id"], left["state"], left["tags"]
+
+    kept, _ = run("600", first)
+    # What was booting boots again.
+    assert run("0", second) == (kept, "running", {"tsg.group": "a"})
+
+
+def test_a_state_that_is_none_is_told(tmp_path):
+    (tmp_path / "state.json").write_text("{")
+    command = [sys.executable, "-m", "dev.cloudapi", "--state", str(tmp_path / "state.json")]
+    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=30, check=False)
+    assert (result.returncode, "Traceback" in result.stderr) == (1, False)
+
+
 def test_two_simulators_do_not_share_a_port(sim):
     with pytest.raises(OSError, match="in use"):
         Simulator(port=int(sim.url.rpartition(":")[2]))

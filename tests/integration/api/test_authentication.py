@@ -17,8 +17,8 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from dev.client import CURL_FUNCTION
 from dev.cloudapi import accounts as triton
-from dev.stack import CURL_FUNCTION
 from shared import accounts, keys
 from shared.keys import KeyPair
 from tests.integration.api.service import KEY_NAME, PAIR, Api, Caller, error, legacy, modern, now, sign, together

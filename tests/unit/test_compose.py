@@ -1,0 +1,134 @@
+"""docker-compose.yml, its CockroachDB companion, the Dockerfile and `.env.example`: what can be said of them without docker."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dev import tour
+from shared import settings
+
+TOP = Path(__file__).parent.parent.parent
+FILES = ("docker-compose.yml", "docker-compose.cockroachdb.yml")
+
+#: Services that do their work and end, or are run by hand.
+ONE_SHOTS = {"prepare", "migrate", "demo", "tour", "tsg-admin", "cockroach-init"}
+#: A tag that names a version, or one of ours.
+PINNED = re.compile(r".+:(v?\d[\w.-]*|\$\{TSG_TAG:-local\})\Z")
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, Any]]:
+    """Those of both files; the second one's `database` on top of the first one's."""
+    read: dict[str, dict[str, Any]] = {}
+    for name in FILES:
+        for service, said in yaml.safe_load((TOP / name).read_text())["services"].items():
+            read[service] = read.get(service, {}) | said
+    return read
+
+
+def each(*names: str) -> Any:
+    found: dict[str, None] = {}
+    for file in FILES:
+        found |= dict.fromkeys(yaml.safe_load((TOP / file).read_text())["services"])
+    return pytest.mark.parametrize("name", [name for name in found if not names or name in names])
+
+
+@each()
+def test_a_service_is_started_again_or_ends_by_itself(services: dict[str, dict[str, Any]], name: str) -> None:
+    assert services[name]["restart"] == ("no" if name in ONE_SHOTS else "unless-stopped")
+    if name not in ONE_SHOTS:
+        assert services[name]["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
+
+
+@each()
+def test_a_service_has_no_more_rights_than_it_needs(services: dict[str, dict[str, Any]], name: str) -> None:
+    service = services[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert set(service.get("cap_add", [])) <= {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+    assert not service.keys() & {"privileged", "pid", "ipc", "devices"}
+    # Only what makes the others' places is root, and it has no network.
+    assert service.get("user") in ({"0:0"} if name == "prepare" else {None})
+    assert (service.get("network_mode") == "none") == (name == "prepare")
+    if "triton-service-groups" in service["image"]:
+        assert service["read_only"] is True
+    assert not any("docker.sock" in volume for volume in service.get("volumes", []))
+
+
+@each()
+def test_an_image_is_of_one_version(services: dict[str, dict[str, Any]], name: str) -> None:
+    assert PINNED.match(services[name]["image"])
+    assert "container_name" not in services[name]  # there may be several
+
+
+def test_only_the_edge_is_for_others_and_on_loopback_until_somebody_says_otherwise(services: dict[str, dict[str, Any]]) -> None:
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published == {
+        "edge": ["${TSG_EDGE_ADDRESS:-127.0.0.1}:${TSG_EDGE_PORT:-8443}:8443"],
+        "cloudapi": ["127.0.0.1:${CLOUDAPI_PORT:-8081}:8080"],
+    }
+    assert services["edge"]["networks"] == ["front"]
+    assert {name for name, service in services.items() if "front" in service.get("networks", [])} == {"edge", "tsg-api", "tour"}
+    assert services["database"]["networks"] == services["redis"]["networks"] == ["data"]
+
+
+@pytest.mark.parametrize("name", [*FILES, ".env.example", "Dockerfile", "dev/edge/nginx.conf", "dev/nomad/agent.hcl"])
+def test_no_file_holds_a_secret(name: str) -> None:
+    text = (TOP / name).read_text()
+    assert "PRIVATE KEY" not in text
+    assert not re.search(r"(password|secret|token|key)\w*\s*[:=]\s*[\"']?[A-Za-z0-9+_-][A-Za-z0-9+/_-]{7,}", text, re.IGNORECASE)
+    assert not re.search(r"(ARG|ENV)\s+\w*(PASSWORD|SECRET|TOKEN)", text)
+
+
+def test_every_variable_of_a_service_is_a_setting(services: dict[str, dict[str, Any]]) -> None:
+    known = set(settings.variables())
+    for name in ("tsg-api", "tsg-worker", "tsg-clock", "nomad", "migrate", "tsg-admin"):
+        assert set(services[name]["environment"]) <= known, name
+
+
+def test_the_settings_of_a_service_are_right_as_they_stand(services: dict[str, dict[str, Any]]) -> None:
+    for name in ("tsg-api", "tsg-worker", "tsg-clock"):
+        said = {key: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value)) for key, value in services[name]["environment"].items()}
+        chosen = settings.load(said, needs_keys=False)
+        assert chosen.scaler == "nomad"
+        assert chosen.nomad_config == "/etc/tsg/tsg.toml"
+    assert settings.load({"TSG_DEV_MODE": "1", **services["prepare"]["environment"]}).database_url.query["host"] == (
+        "database:26257",
+        "cockroach-2:26257",
+        "cockroach-3:26257",
+    )
+
+
+def test_what_the_example_offers_is_what_the_stack_reads() -> None:
+    offered = re.findall(r"^#([A-Z_]+)=", (TOP / ".env.example").read_text(), re.MULTILINE)
+    read = set(re.findall(r"\$\{([A-Z_]+):-", (TOP / FILES[0]).read_text()))
+    assert len(offered) == len(set(offered))
+    assert set(offered) <= read
+    assert not re.search(r"^[^#\n]", (TOP / ".env.example").read_text(), re.MULTILINE)  # it can be used as it is
+
+
+def test_the_account_of_the_tour_is_the_one_that_is_let_in(services: dict[str, dict[str, Any]]) -> None:
+    assert services["demo"]["command"][-2:] == [tour.ACCOUNT, tour.TRITON_UUID]
+    assert f"--account={tour.ACCOUNT}:{tour.TRITON_UUID}:/dev/null" in services["cloudapi"]["command"]
+
+
+def test_images_run_as_nobody_in_particular() -> None:
+    stages = re.split(r"^FROM ", (TOP / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    users = {stage.split()[2]: re.findall(r"^USER (\S+)", stage, re.MULTILINE) for stage in stages}
+    # The others are of `service`, or leave but files.
+    assert users == {"build": [], "service": ["10001:10001"], "dev": [], "edge": ["10002:10002"], "nomad-program": [], "nomad": []}
+    assert all(re.match(r"(service|\S+:\d[\w.-]*) AS ", stage) for stage in stages)
+
+
+def test_the_tour_says_what_is_wrong_where_nothing_runs(tmp_path: Path) -> None:
+    key, away = tmp_path / "id_rsa", "http://127.0.0.1:9"
+    command = [sys.executable, "-m", "dev.tour", "https://127.0.0.1:9", "--cloudapi", away, "--key", key]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TOP)
+    assert done.returncode == 1
+    assert f"no CloudAPI simulator answers at {away}: is the stack up" in done.stderr
+    assert not key.exists()
