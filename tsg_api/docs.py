@@ -90,7 +90,7 @@ def _shown(answer: Json) -> str:
 def _schema(schema: Json) -> str:
     required = schema.get("required", ())
     rows = [
-        (name, _kind(field), ("required" if name in required else f"default {json.dumps(field.get('default'))}") + _limits(field))
+        (name, _kind(field), ("required" if name in required else _default(field)) + _limits(field))
         for name, field in schema["properties"].items()
     ]
     return (f"<p>{escape(schema['description'])}</p>" if "description" in schema else "") + _table(("field", "type", ""), rows)
@@ -101,8 +101,13 @@ def _kind(field: Json) -> str:
     return " or ".join([kinds] if isinstance(kinds, str) else kinds)
 
 
+def _default(field: Json) -> str:
+    return f"default {json.dumps(field['default'])}" if "default" in field else "sometimes"
+
+
 def _limits(field: Json) -> str:
-    names = ("format", "minimum", "maximum", "minLength", "maxLength", "pattern")
+    # A format says what its pattern says.
+    names = ("format", "minimum", "maximum", "minLength", "maxLength", *([] if "format" in field else ["pattern"]))
     told = [f"{name} {field[name]}" for name in names if name in field]
     return f" ({', '.join(told)})" if told else ""
 

@@ -92,6 +92,7 @@ _ERRORS = {
     500: "A fault of the service; its log has the X-Request-Id",
     503: "Something that the request needs is away",
 }
+_SUCCESSES = {201: "Made", 202: "Taken on", 304: "What you have is the newest", 503: "Not now"}
 _WITH_HEADERS = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
 
 
@@ -232,7 +233,10 @@ def _operation(operation: Operation) -> Json:
         "operationId": operation.name,
         "summary": operation.summary,
         "responses": {
-            **{str(status): _answer(shown, headers) for status, (shown, headers) in operation.answers.items()},
+            **{
+                str(status): _answer(shown, headers, _SUCCESSES.get(status, "Done"))
+                for status, (shown, headers) in operation.answers.items()
+            },
             **{str(status): _ref("responses", str(status)) for status in sorted(errors)},
         },
     }
@@ -245,8 +249,8 @@ def _operation(operation: Operation) -> Json:
     return told
 
 
-def _answer(shown: Json | str | None, headers: list[str]) -> Json:
-    told: Json = {"description": "Done", "headers": {name: _ref("headers", name) for name in ["X-Request-Id", *headers]}}
+def _answer(shown: Json | str | None, headers: list[str], text: str) -> Json:
+    told: Json = {"description": text, "headers": {name: _ref("headers", name) for name in ["X-Request-Id", *headers]}}
     if isinstance(shown, str):
         told["content"] = {shown: {"schema": {"type": "string"}}}
     elif shown is not None:
