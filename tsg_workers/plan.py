@@ -108,7 +108,7 @@ def plan(group: Work, sights: Sequence[Sight], now: datetime, limits: Limits) ->
     missing = max(0, group.wanted - healthy - len(waiting))
     came_up = sum(sight.instance.ran_at == now for sight in there)
     lost = sum(sight.lost for sight in sights)
-    pacing = pacing_of(group)
+    pacing = pacing_of(group).after(succeeded=came_up, failed=0, now=now, breaker=limits.breaker)
     if stillborn or lost:
         pacing = pacing._replace(window=max(1, came_up))
     launches = pacing.allowed(missing, sum(instance.ran_at is None for instance in on_the_way), now)

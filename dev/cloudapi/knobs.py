@@ -88,6 +88,7 @@ class Knobs:
 
     # Lists that don't tell the truth.
     empty_lists: Flag = False
+    empty_lists_next: Count = 0
     truncate_lists: Count = 0  #: so many machines are missing at the end of every page
     stale_list_seconds: Seconds = 0.0  #: a new machine is listed only after so long
 
