@@ -26,7 +26,7 @@ from urllib.parse import quote, urlencode
 import requests
 from requests.adapters import HTTPAdapter
 
-from shared import log
+from shared import log, metrics
 from shared.keys import sha256_fingerprint
 from shared.signature import Signer
 from shared.templates import Spec
@@ -138,6 +138,7 @@ class Budget:
             if wait > within:
                 return False
             self._left -= 1
+        metrics.budget_seconds.observe(wait)
         if wait > 0:
             self._sleep(wait)
         return True
@@ -251,19 +252,39 @@ class CloudAPI:
             raise Withheld("the request was not sent: the account's lease is not held any more")
         makes = method == "POST"
         started = time.monotonic()
+        endpoint, status = endpoint_of(method, path), metrics.NO_ANSWER
         try:
             response = self._session.send(request, timeout=self._timeouts, allow_redirects=False)
+            status = str(response.status_code)
         except requests.ConnectTimeout as error:
             raise Unavailable(f"CloudAPI can't be reached: {_reason(error)}") from error
         except requests.RequestException as error:
             # Refused connections came to nothing; a connection that broke later may have done its work.
             kind = AnswerLost if makes and not _never_sent(error) else Unavailable
             raise kind(f"CloudAPI did not answer: {_reason(error)}") from error
+        finally:
+            metrics.cloudapi_requests.labels(endpoint, status).inc()
+            metrics.cloudapi_seconds.labels(endpoint).observe(time.monotonic() - started)
         took = time.monotonic() - started
         _log.debug("cloudapi_call", method=method, path=path.partition("?")[0], status=response.status_code, ms=round(took * 1000))
         if not 200 <= response.status_code < 300:
             _fail(response, makes=makes, took=took)
         return response
+
+
+def endpoint_of(method: str, path: str) -> str:
+    """What CloudAPI's documents call an endpoint that `Client` asks: ListMachines, GetMachine, CreateKey, ..."""
+    parts = path.partition("?")[0].strip("/").split("/")[1:]
+    owner = ""
+    if parts[:1] == ["users"]:
+        owner, parts = "User", parts[2:]
+    if not parts:
+        return "GetAccount"
+    noun = {"machines": "Machine", "keys": "Key"}.get(parts[0], "Other")
+    if method == "GET" and len(parts) == 1:
+        return f"List{owner}{noun}s"
+    verb = {"GET": "Get", "POST": "Create", "DELETE": "Delete"}.get(method, "Other")
+    return f"{verb}{owner}{noun}"
 
 
 class _PassedOn:

@@ -102,6 +102,16 @@ class Progress(NamedTuple):
     next_look: float
 
 
+class Backlog(NamedTuple):
+    """How far all groups together are behind."""
+
+    due: int
+    #: Due for longer than was asked about.
+    late: int
+    #: Seconds since the oldest change that no worker has looked at; 0 when there is none.
+    oldest_change: float
+
+
 _GROUP = (
     groups.c.id,
     groups.c.name,
@@ -390,6 +400,23 @@ def emptied(connection: Connection, group: Work, *, after: float | None) -> None
         )
     )
     connection.execute(statement)
+
+
+def backlog(connection: Connection, *, late: float) -> Backlog:
+    """What waits to be looked at, and since when. Reads no more than what waits."""
+    since = func.now() - literal(timedelta(seconds=late), Interval())
+    due = select(func.count(), func.count().filter(groups.c.check_at <= since)).where(groups.c.check_at <= func.now())
+    unseen = select(cast(extract("epoch", func.now() - func.min(groups.c.updated_at)), Float)).where(
+        groups.c.observed_generation < groups.c.generation, groups.c.check_at.is_not(None)
+    )
+    due_now, overdue = connection.execute(due).one()
+    return Backlog(due_now, overdue, max(0.0, connection.execute(unseen).scalar_one() or 0.0))
+
+
+def by_reason(connection: Connection) -> dict[str, int]:
+    """How many groups wait for what, among those that are not gone."""
+    statement = select(func.coalesce(groups.c.reason, Reason.PROVISIONING.value), func.count()).where(groups.c.emptied_at.is_(None))
+    return {str(reason): int(count) for reason, count in connection.execute(statement.group_by(groups.c.reason))}
 
 
 def _step(

@@ -139,6 +139,12 @@ def prune(connection: Connection) -> int:
     return connection.execute(delete(instances).where(old)).rowcount
 
 
+def by_state(connection: Connection) -> dict[str, int]:
+    """How many instances are in which state, among those that are not gone."""
+    statement = select(instances.c.state, func.count()).where(instances.c.gone_at.is_(None)).group_by(instances.c.state)
+    return {str(state): int(count) for state, count in connection.execute(statement)}
+
+
 def _ran_at(state: str) -> ColumnElement[datetime]:
     return func.coalesce(instances.c.ran_at, func.now()) if state == RUNNING else instances.c.ran_at
 

@@ -162,6 +162,9 @@ groups = Table(
     Index("tsg_groups_live_name", "account_id", "name", unique=True, postgresql_where=text("NOT archived")),
     Index("tsg_groups_due", "check_at", "account_id", postgresql_where=text("check_at IS NOT NULL")),
     Index("tsg_groups_template", "template_id"),
+    # For those who count: changes that no worker has looked at, and what groups wait for.
+    Index("tsg_groups_unseen", "updated_at", postgresql_where=text("observed_generation < generation AND check_at IS NOT NULL")),
+    Index("tsg_groups_reason", "reason", postgresql_where=text("emptied_at IS NULL")),
 )
 
 instances = Table(
@@ -181,6 +184,7 @@ instances = Table(
     _time("gone_at", nullable=True),
     Index("tsg_instances_machine", "account_id", "machine_id", unique=True),
     Index("tsg_instances_group", "group_id", "gone_at"),
+    Index("tsg_instances_state", "state", postgresql_where=text("gone_at IS NULL")),
     Index("tsg_instances_gone", "gone_at", postgresql_where=text("gone_at IS NOT NULL")),
 )
 

@@ -1,4 +1,4 @@
-"""A port beside the main job, for those who look after the process: `/healthz` and `/readyz`.
+"""A port beside the main job, for those who look after the process: `/metrics`, `/healthz` and `/readyz`.
 
 It has no authentication, and is bound to loopback unless `TSG_METRICS_BIND` says otherwise.
 """
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-from shared import log
+from shared import log, metrics
 from shared.health import Health, Report
 from shared.settings import Settings
 
@@ -49,6 +49,11 @@ def ready(report: Report) -> Answer:
     return Answer(200 if report.is_ready else 503, JSON, body.encode())
 
 
+def counted() -> Answer:
+    """`/metrics`, for Prometheus."""
+    return Answer(200, metrics.CONTENT_TYPE, metrics.page())
+
+
 def listen(chosen: Settings) -> socket.socket | None:
     """The monitor's port, as the settings have it; None when there is to be none. `PortTaken` when it can't be had."""
     if not chosen.metrics_enable:
@@ -72,7 +77,8 @@ def serving(listener: socket.socket | None, health: Health) -> Iterator[None]:
     if listener is None:
         yield
         return
-    server = _Server(listener, {"/healthz": alive, "/readyz": lambda: ready(health.report())})
+    pages: Pages = {"/metrics": counted, "/healthz": alive, "/readyz": lambda: ready(health.report())}
+    server = _Server(listener, pages)
     threading.Thread(target=server.serve_forever, name="monitor", daemon=True).start()
     try:
         yield

@@ -6,12 +6,15 @@ NomadError
   Rejected      the job will not do as it stands; the text is Nomad's own
 """
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import requests
+
+from shared import metrics
 
 #: Seconds to wait for a connection and for an answer.
 TIMEOUTS = (3.05, 10.0)
@@ -118,6 +121,7 @@ class Nomad:
     def _call(
         self, method: str, path: str, body: Any = None, *, query: Mapping[str, str] | None = None, missing: bool = False
     ) -> requests.Response:
+        endpoint, told, started = endpoint_of(method, path), metrics.NO_ANSWER, time.monotonic()
         try:
             response = self._session.request(
                 method,
@@ -127,12 +131,22 @@ class Nomad:
                 timeout=TIMEOUTS,
                 allow_redirects=False,
             )
+            told = str(response.status_code)
         except requests.RequestException as error:
             raise Unavailable(f"Nomad can't be reached: {type(error).__name__}") from error
+        finally:
+            metrics.nomad_requests.labels(endpoint, told).inc()
+            metrics.nomad_seconds.labels(endpoint).observe(time.monotonic() - started)
         status = response.status_code
         if 200 <= status < 300 or (missing and status == 404):
             return response
         raise _error(status, response.text[:TOLD].strip())
+
+
+def endpoint_of(method: str, path: str) -> str:
+    """A request without the job it is about: `PUT /v1/job/:id/plan`."""
+    parts = path.split("/")
+    return f"{method} {'/'.join([*parts[:3], ':id', *parts[4:]] if parts[2] == 'job' else parts)}"
 
 
 def _error(status: int, text: str) -> NomadError:

@@ -15,7 +15,7 @@ from dramatiq.brokers.redis import RedisBroker
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared import log
+from shared import log, metrics
 
 _log = log.get(__name__)
 
@@ -40,8 +40,18 @@ def make_broker(url: str, middleware: Sequence[Middleware] = ()) -> RedisBroker:
 
 def send(broker: Broker, actor: str, subject: str) -> None:
     """Ring an actor for an account or a group. Raises what the Redis client raises."""
-    broker.declare_queue(actor)
-    broker.enqueue(Message(queue_name=actor, actor_name=actor, args=(subject,), kwargs={}, options={}))
+    try:
+        broker.declare_queue(actor)
+        broker.enqueue(Message(queue_name=actor, actor_name=actor, args=(subject,), kwargs={}, options={}))
+    except redis.RedisError:
+        metrics.bells.labels(actor, "failed").inc()
+        raise
+    metrics.bells.labels(actor, "sent").inc()
+
+
+def waiting(broker: RedisBroker, actor: str) -> int:
+    """Bells for an actor that no worker has taken. Raises what the Redis client raises."""
+    return int(broker.client.llen(f"{broker.namespace}:{actor}"))
 
 
 class Bell:
@@ -59,6 +69,7 @@ class Bell:
         try:
             self._waiting.put_nowait((actor, subject))
         except queue.Full:
+            metrics.bells.labels(actor, "dropped").inc()
             _log.warning("bell_dropped", actor=actor, subject=subject)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from waitress.server import create_server
 
-from shared import db, diagnostics, flags, health, log, monitor, settings
+from shared import db, diagnostics, flags, health, log, metrics, monitor, settings
 from shared.accounts import Account
 from shared.cloudapi import Client, CloudAPI, Timeouts
 from shared.keys import Sealer
@@ -77,7 +77,8 @@ def serve(chosen: Settings) -> int:
             shared=[*listeners, *([monitored] if monitored else [])],
             stop_within=chosen.drain_seconds + chosen.stop_seconds + LAST_SECONDS,
         )
-        return crew.keep(started)
+        with metrics.added_up():
+            return crew.keep(started)
     processes.settle(on_cores[0])
     return work(chosen, listeners, monitored, started)
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import falcon
 
-from shared import accounts, cloudapi, log, seed
+from shared import accounts, cloudapi, log, metrics, seed
 from shared.accounts import Account
 from shared.cloudapi import Client, CloudAPI
 from shared.db import Database
@@ -33,6 +33,14 @@ class Authenticator(Protocol):
     def __call__(self, req: falcon.Request) -> Account: ...
 
 
+_RESULTS: dict[type[Exception], str] = {
+    Unauthenticated: "refused",
+    NotAuthorized: "not_enabled",
+    Unavailable: "unavailable",
+    TooMany: "too_many",
+}
+
+
 class Authenticate:
     """Middleware: everything that has a route is somebody's request, unless its resource says `public = True`."""
 
@@ -41,7 +49,15 @@ class Authenticate:
 
     def process_resource(self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: object) -> None:
         if not getattr(resource, "public", False):
-            req.context.account = self._authenticator(req)
+            result = "failed"
+            try:
+                req.context.account = self._authenticator(req)
+                result = "accepted"
+            except (Unauthenticated, NotAuthorized, Unavailable, TooMany) as error:
+                result = _RESULTS[type(error)]
+                raise
+            finally:
+                metrics.authentications.labels(result).inc()
 
 
 class DevelopmentMode:

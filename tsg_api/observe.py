@@ -7,11 +7,14 @@ import uuid
 import falcon
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from shared import log
+from shared import log, metrics
 
 _log = log.get("tsg_api.access")
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
+
+
+METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"}
 
 
 class Observe:
@@ -27,6 +30,12 @@ class Observe:
         bind_contextvars(request_id=request_id)
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, _succeeded: bool) -> None:
+        took = time.perf_counter() - req.context.started
+        # What has no route has any path and any method.
+        route = req.uri_template or "other"
+        method = req.method if req.method in METHODS else "other"
+        metrics.http_requests.labels(method, route, resp.status_code).inc()
+        metrics.http_seconds.labels(route).observe(took)
         account = req.context.get("account")
         tell = _log.debug if getattr(resource, "quiet", False) else _log.info
         tell(
@@ -34,7 +43,7 @@ class Observe:
             method=req.method,
             path=req.path,
             status=resp.status_code,
-            ms=round((time.perf_counter() - req.context.started) * 1000, 1),
+            ms=round(took * 1000, 1),
             account=account.name if account else None,
             peer=req.remote_addr,
         )

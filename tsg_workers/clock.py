@@ -1,6 +1,7 @@
 """tsg-clock: rings for whatever is due and not being worked on. Several may run: each due account is told to one of them."""
 
 import argparse
+import math
 import os
 import sys
 import threading
@@ -9,9 +10,12 @@ from collections.abc import Sequence
 
 import redis
 import sqlalchemy.exc
+from dramatiq.brokers.redis import RedisBroker
+from sqlalchemy import Connection
 
-from shared import db, diagnostics, flags, health, idempotency, instances, jobs, leases, log, monitor, settings
-from shared.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, make_broker, send
+from shared import db, diagnostics, flags, groups, health, idempotency, instances, jobs, leases, log, metrics, monitor, settings
+from shared.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, make_broker, send, waiting
+from shared.reasons import Reason
 from shared.settings import Settings
 from shared.stop import on_signal
 
@@ -21,6 +25,9 @@ _log = log.get(__name__)
 TICK = 1.0
 #: Accounts rung for at one look.
 MOST = 1000
+#: Seconds between readings of what is told at /metrics, and after which a group that is due is late.
+READ = 15.0
+LATE = 60.0
 #: Seconds between clearances of what is long gone.
 PRUNE = 600.0
 #: Rows cleared at one look.
@@ -64,28 +71,57 @@ def _tick(chosen: Settings, database: db.Database, stop: threading.Event) -> Non
     late = chosen.nomad_grace if by_nomad else 0
     doors = diagnostics.start(chosen, "tsg-clock")
     _log.info("ticking")
-    pruned_at = 0.0
+    metrics.tell_state()
+    pruned_at = read_at = -math.inf
     while not stop.is_set():
+        bells: list[tuple[str, str]] = []
+        result = "done"
         try:
             with database.read() as connection:
-                bells = [(CONVERGE, account_id) for account_id in leases.claim_due(connection, limit=MOST, late=late)]
+                bells += [(CONVERGE, account_id) for account_id in leases.claim_due(connection, limit=MOST, late=late)]
                 if by_nomad:
                     due = jobs.claim_due(connection, limit=MOST)
                     bells += [(REMOVE_JOB if job.is_over else SUBMIT_JOB, job.group_id) for job in due]
-                if time.monotonic() - pruned_at > PRUNE:
-                    instances.prune(connection)
-                    # What is left is for the next look: bells must not wait for it.
-                    if idempotency.prune(connection, limit=BATCH) < BATCH:
-                        pruned_at = time.monotonic()
+                # What is left is for the next look: bells must not wait for it.
+                if time.monotonic() - pruned_at > PRUNE and _prune(connection):
+                    pruned_at = time.monotonic()
             for actor, subject in bells:
                 send(broker, actor, subject)
+            if time.monotonic() - read_at > READ:
+                read_at = time.monotonic()
+                _count(database, broker)
         except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
+            result = "database_unavailable"
             _log.warning("database_unavailable", error=str(error))
         except redis.RedisError as error:
+            result = "queue_unavailable"
             _log.warning("bell_not_heard", bells=len(bells), error=str(error))
+        metrics.ticks.labels(result).inc()
         stop.wait(TICK)
     doors.stop()
     broker.close()
+
+
+def _prune(connection: Connection) -> bool:
+    """Remove what is long gone. False when there is more."""
+    metrics.pruned.labels("tsg_instances").inc(instances.prune(connection))
+    keys = idempotency.prune(connection, limit=BATCH)
+    metrics.pruned.labels("tsg_idempotency_keys").inc(keys)
+    return keys < BATCH
+
+
+def _count(database: db.Database, broker: RedisBroker) -> None:
+    """Read the state that is told at /metrics: here and now, so that whoever asks for it costs nobody anything."""
+    with database.read() as connection:
+        backlog = groups.backlog(connection, late=LATE)
+        metrics.replace(metrics.groups, {**dict.fromkeys(map(str, Reason), 0), **groups.by_reason(connection)})
+        metrics.replace(metrics.machines, instances.by_state(connection))
+    metrics.groups_due.set(backlog.due)
+    metrics.groups_late.set(backlog.late)
+    metrics.oldest_change.set(backlog.oldest_change)
+    for actor in (CONVERGE, SUBMIT_JOB, REMOVE_JOB):
+        metrics.queue_messages.labels(actor).set(waiting(broker, actor))
+    metrics.read_at.set_to_current_time()
 
 
 if __name__ == "__main__":

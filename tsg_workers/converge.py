@@ -17,7 +17,7 @@ import sqlalchemy.exc
 from sqlalchemy import Connection
 from structlog.contextvars import bound_contextvars
 
-from shared import accounts, activities, cloudapi, groups, instances, leases, log, templates
+from shared import accounts, activities, cloudapi, groups, instances, leases, log, metrics, templates
 from shared.accounts import Account
 from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, TAG_TEMPLATE, Budget, Client, CloudAPI, CloudAPIError
 from shared.db import Database
@@ -108,6 +108,7 @@ class Converger:
         with self._db.read() as connection:
             lease = leases.take(connection, account_id, self._owner, seconds=self._pace.lease_seconds)
         if lease is None:
+            metrics.lease_waits.inc()
             _log.debug("lease_is_taken", account_id=account_id)
             return False
         budget = Budget(self._pace.rate, self._pace.burst, left=lease.budget_left, age=lease.budget_age)
@@ -146,7 +147,8 @@ class Converger:
             try:
                 client = client_for(self._db, self._clouds, self._sealer, account, budget, lambda: keeper.holds)
                 scribe = _Scribe(self._db, account, self._owner, self._audit)
-                strangers = _Pass(self._db, client, lease, keeper, self._pace, scribe).run(due)
+                with metrics.passes.time():
+                    strangers = _Pass(self._db, client, lease, keeper, self._pace, scribe).run(due)
                 self._report(account.id, strangers)
             except NoManagementKey as error:
                 self._put_off(lease, keeper, due, str(error), Reason.ACCOUNT_REJECTED)
@@ -168,6 +170,7 @@ class Converger:
         with self._db.read() as connection:
             for group in due:
                 failures = group.failures + 1
+                metrics.checks.labels(reason).inc()
                 if not groups.checked(connection, lease, group, after=backoff(failures), failures=failures, error=problem, reason=reason):
                     keeper.lost()
 
@@ -332,12 +335,14 @@ class _Pass:
                 # It may have been made: the launch goes on counting until a list shows it, or time shows that it was not.
                 outcome.failed(str(error), Reason.CLOUDAPI_UNAVAILABLE)
                 outcome.failed_launches += 1
+                metrics.launches.labels("answer_lost").inc()
                 _log.warning("launch_answer_lost", launch_id=launch_id, error=str(error))
                 self._scribe.note(group, activities.LAUNCH_ERROR, "a launch was not answered, and is looked for", error=error)
             except CloudAPIError as error:
                 with self._db.read() as connection:
                     instances.refused(connection, launch_id)
                 outcome.refused |= isinstance(error, cloudapi.Rejected)
+                metrics.launches.labels("failed").inc()
                 self._failed("launch_failed", outcome, error, Reason.TEMPLATE_REJECTED, launch_id=launch_id)
                 if outcome.errors:
                     outcome.failed_launches += 1
@@ -346,6 +351,7 @@ class _Pass:
                 with self._db.read() as connection:
                     instances.acknowledged(connection, launch_id, machine.id, machine.state)
                 outcome.launched += 1
+                metrics.launches.labels("launched").inc()
                 _log.info("instance_launched", launch_id=launch_id, machine_id=machine.id)
                 self._scribe.note(group, activities.LAUNCH, f"launched {machine.id}", machine_id=machine.id)
 
@@ -363,6 +369,7 @@ class _Pass:
             except CloudAPIError as error:
                 with self._db.read() as connection:
                     instances.spared(connection, instance)
+                metrics.deletions.labels("failed").inc()
                 self._failed("deletion_failed", outcome, error, Reason.DELETION_REJECTED)
                 if outcome.errors:
                     told = f"deleting {machine_id} failed"
@@ -370,6 +377,7 @@ class _Pass:
             else:
                 outcome.deleted += 1
                 outcome.failed_launches += why == STILLBORN
+                metrics.deletions.labels(why).inc()
                 _log.info("instance_deleted", why=why, was=instance.state)
                 self._scribe.note(group, activities.TERMINATE, f"deleted {machine_id}, {why}, {instance.state}", machine_id=machine_id)
 
@@ -389,6 +397,7 @@ class _Pass:
         if group.archived and planned.empty:
             groups.emptied(connection, group, after=late_look(group.emptied_for))
             if group.emptied_for is None:
+                metrics.checks.labels(Reason.DELETED).inc()
                 _log.info("group_emptied", group_id=group.id, request_id=group.request_id)
             return
         pacing = self._paced(connection, group, planned, outcome, now)
@@ -396,6 +405,7 @@ class _Pass:
         after = next_look(planned, outcome, failures, group.interval, now, spread=self._spread, resume_at=pacing.resume_at)
         error = outcome.errors[-1] if outcome.errors else (group.last_error if planned.held else None)
         reason = outcome.reason_after(planned, group, is_open=pacing.is_open(self._limits.breaker))
+        metrics.checks.labels(reason).inc()
         if not groups.checked(connection, self._lease, group, after=after, failures=failures, error=error, reason=reason):
             self._keeper.lost()
         if outcome.launched or outcome.deleted or outcome.errors:

@@ -383,6 +383,9 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     now, rows = use(instances.of_groups, [group.id])
     assert {(row.machine_id, row.state) for row in rows} == {(USER, "provisioning"), (KEY, "running")}
     assert use(instances.prune) == 0
+    assert use(instances.by_state) == {"provisioning": 1, "running": 1}
+    assert use(groups.backlog, late=60) == (1, 0, 0.0)
+    assert use(groups.by_reason) == {"Provisioning": 1}
 
     use(activities.record, account_id=account_id, group_id=group.id, kind="k", status="s", description="d", actor="a")
     assert [activity.at for activity in use(activities.of_group, group.id, limit=10)] == [now]

@@ -1,0 +1,98 @@
+"""Everything that is counted, for Prometheus: `docs/operations.md` has each with what it is good for.
+
+Labels have few values: no account, no group, no path that somebody made up. Counting costs a microsecond or two.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
+
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+REGISTRY = CollectorRegistry()
+prometheus_client.ProcessCollector(registry=REGISTRY)
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
+
+#: Seconds: of a read from a warm cache up to a CloudAPI that is about to time out.
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+# The API
+
+http_requests = Counter("tsg_http_requests", "Requests answered.", ["method", "route", "status"], registry=REGISTRY)
+http_seconds = Histogram("tsg_http_request_seconds", "Seconds to answer a request.", ["route"], buckets=SECONDS, registry=REGISTRY)
+authentications = Counter("tsg_authentications", "Requests by what came of their signature.", ["result"], registry=REGISTRY)
+
+# Bells
+
+bells = Counter("tsg_bells", "Bells, by what became of them: sent, failed (Redis) or dropped.", ["actor", "result"], registry=REGISTRY)
+
+# Workers
+
+passes = Histogram("tsg_pass_seconds", "Seconds of one pass over an account's due groups.", buckets=SECONDS, registry=REGISTRY)
+lease_waits = Counter("tsg_lease_waits", "Bells answered while another worker held the account.", registry=REGISTRY)
+checks = Counter("tsg_group_checks", "Looks at groups, by what a group waits for after it.", ["reason"], registry=REGISTRY)
+launches = Counter("tsg_launches", "Launches, by result.", ["result"], registry=REGISTRY)
+deletions = Counter("tsg_deletions", "Deletions, by result.", ["result"], registry=REGISTRY)
+budget_seconds = Histogram("tsg_budget_wait_seconds", "Seconds waited for a turn at CloudAPI.", buckets=SECONDS, registry=REGISTRY)
+
+# Other services
+
+cloudapi_requests = Counter("tsg_cloudapi_requests", "Requests to CloudAPI.", ["endpoint", "status"], registry=REGISTRY)
+cloudapi_seconds = Histogram("tsg_cloudapi_request_seconds", "Seconds CloudAPI took.", ["endpoint"], buckets=SECONDS, registry=REGISTRY)
+nomad_requests = Counter("tsg_nomad_requests", "Requests to Nomad.", ["endpoint", "status"], registry=REGISTRY)
+nomad_seconds = Histogram("tsg_nomad_request_seconds", "Seconds Nomad took.", ["endpoint"], buckets=SECONDS, registry=REGISTRY)
+
+ticks = Counter("tsg_clock_ticks", "Looks of the clock at what is due, by result.", ["result"], registry=REGISTRY)
+pruned = Counter("tsg_pruned_rows", "Rows removed because their time was over.", ["table"], registry=REGISTRY)
+
+# What the clock reads in the database and in Redis, every quarter of a minute
+
+groups_due = Gauge("tsg_groups_due", "Groups whose time to be looked at has come.", registry=None)
+groups_late = Gauge("tsg_groups_late", "Groups whose time came over a minute ago.", registry=None)
+groups = Gauge("tsg_groups", "Groups that are not gone, by what they wait for.", ["reason"], registry=None)
+oldest_change = Gauge("tsg_oldest_unhandled_change_seconds", "Age of the oldest change that no worker has looked at.", registry=None)
+machines = Gauge("tsg_machines", "Machines of groups, by state.", ["state"], registry=None)
+queue_messages = Gauge("tsg_queue_messages", "Bells in Redis that wait for a worker.", ["queue"], registry=None)
+read_at = Gauge("tsg_state_read_timestamp_seconds", "When the clock last read the state above.", registry=None)
+
+STATE = (groups_due, groups_late, groups, oldest_change, machines, queue_messages, read_at)
+
+#: The state of a request that got no answer.
+NO_ANSWER = "none"
+
+
+def page() -> bytes:
+    """All of them, as Prometheus reads them; those of all processes where several share a port."""
+    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if directory is None:
+        return prometheus_client.generate_latest(REGISTRY)
+    together = CollectorRegistry()
+    multiprocess.MultiProcessCollector(together, directory)  # type: ignore[no-untyped-call]
+    return prometheus_client.generate_latest(together)
+
+
+def tell_state() -> None:
+    """This process reads the state, so its page has it."""
+    for gauge in STATE:
+        REGISTRY.register(gauge)
+
+
+def replace(gauge: Gauge, now: Mapping[str, float]) -> None:
+    """Set a gauge with one label to what is counted now; what was there before and is not now is 0."""
+    before = [value for metric in gauge.collect() for sample in metric.samples for value in sample.labels.values()]
+    for value, count in {**dict.fromkeys(before, 0), **now}.items():
+        gauge.labels(value).set(count)
+
+
+@contextmanager
+def added_up() -> Iterator[None]:
+    """From now on this process and those it forks count together, and `page` of any of them tells what they have counted."""
+    with tempfile.TemporaryDirectory(prefix="tsg-metrics-") as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        # The library decides where values live when it is imported, before any setting is read.
+        values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+        yield
