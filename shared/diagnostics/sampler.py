@@ -9,10 +9,13 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from shared.diagnostics.profile import Profile
 from shared.diagnostics.stacks import Namer, RawStack, Stack
+from shared.diagnostics.trace import Trace
 
 #: Seconds between looks.
 PERIOD = 0.01
@@ -51,42 +54,64 @@ class Samples:
         return made
 
 
+class Look(NamedTuple):
+    """One thread as it was at one moment, with its time since the last one. Nanoseconds; `at` is from the first."""
+
+    thread: threading.Thread
+    stack: RawStack
+    at: int
+    wall: int
+    cpu: int
+
+
 def sample(seconds: float) -> Samples:
-    """Look at all threads but this one for so long. Raises `Busy`."""
-    if not _busy.acquire(blocking=False):
-        raise Busy
-    try:
-        return _sample(seconds)
-    finally:
-        _busy.release()
-
-
-def _sample(seconds: float) -> Samples:
+    """Look at all threads but this one for so long, and add up where their time went. Raises `Busy`."""
     namer = Namer()
     spent: dict[tuple[str, RawStack], Spent] = defaultdict(Spent)
-    begun = looked = time.monotonic_ns()
-    # The processor time that threads had before does not count; a thread that comes later has none.
-    used = {thread.native_id: _cpu(thread.native_id) for thread in threading.enumerate()}
-    pause = threading.Event()
-    while looked - begun < seconds * 1e9:
-        pause.wait(PERIOD)
-        now = time.monotonic_ns()
-        known = {thread.ident: thread for thread in threading.enumerate()}
-        for ident, frame in sys._current_frames().items():  # noqa: SLF001 - the documented way
-            thread = known.get(ident)
-            if thread is None or ident == threading.get_ident():
-                continue
-            cpu = _cpu(thread.native_id)
-            here = spent[thread.name, namer.walk(frame)]
-            here.looks += 1
-            here.wall += now - looked
-            here.cpu += max(cpu - used.get(thread.native_id, 0), 0)
-            used[thread.native_id] = cpu
-        looked = now
-    samples = Samples((looked - begun) / 1e9)
+    samples = Samples()
+    for look in _looks(seconds, namer):
+        here = spent[look.thread.name, look.stack]
+        here.looks += 1
+        here.wall += look.wall
+        here.cpu += look.cpu
+        samples.seconds = look.at / 1e9
     for (name, raw), found in spent.items():
         samples.spent[name, namer.named(raw)] = found
     return samples
+
+
+def trace(seconds: float) -> Trace:
+    """Look at all threads but this one for so long, and keep the order of what they did. Raises `Busy`."""
+    namer = Namer()
+    made = Trace()
+    for look in _looks(seconds, namer):
+        ran = min(look.cpu, look.wall)
+        made.ran(look.thread.native_id or 0, look.thread.name, look.at - ran, look.at, namer.named(look.stack))
+    return made
+
+
+def _looks(seconds: float, namer: Namer) -> Iterator[Look]:
+    if not _busy.acquire(blocking=False):
+        raise Busy
+    try:
+        begun = looked = time.monotonic_ns()
+        # The processor time that threads had before does not count; a thread that comes later has none.
+        used = {thread.native_id: _cpu(thread.native_id) for thread in threading.enumerate()}
+        pause = threading.Event()
+        while looked - begun < seconds * 1e9:
+            pause.wait(PERIOD)
+            now = time.monotonic_ns()
+            known = {thread.ident: thread for thread in threading.enumerate()}
+            for ident, frame in sys._current_frames().items():  # noqa: SLF001 - the documented way
+                thread = known.get(ident)
+                if thread is None or ident == threading.get_ident():
+                    continue
+                cpu = _cpu(thread.native_id)
+                yield Look(thread, namer.walk(frame), now - begun, now - looked, max(cpu - used.get(thread.native_id, 0), 0))
+                used[thread.native_id] = cpu
+            looked = now
+    finally:
+        _busy.release()
 
 
 def _cpu(native_id: int | None) -> int:
