@@ -32,6 +32,10 @@ CONNECT_TIMEOUT = 5
 WAIT_PAUSE = 1.0
 
 
+class AnswerLost(sqlalchemy.exc.OperationalError):
+    """The database went away during a commit: what was to be stored may be, or may not."""
+
+
 class Database:
     """Rows in, rows out: reads in autocommit, writes through `transact`.
 
@@ -47,14 +51,21 @@ class Database:
         """Run `work` in a transaction of its own and commit.
 
         `work` is run again, in a new transaction, when the database refuses to order it among the others (SQLSTATE 40001, 40P01);
-        so it must have no effect outside the database. Anything else it raises is rolled back and passed on.
+        so it must have no effect outside the database. Anything else it raises is rolled back and passed on. `AnswerLost` when nobody
+        knows whether it was committed.
         """
         for attempt in range(1, TRIES + 1):
+            has_worked = False
             try:
                 with self.engine.begin() as connection:
-                    return work(connection)
+                    done = work(connection)
+                    has_worked = True
+                return done
             except sqlalchemy.exc.DBAPIError as error:
-                if attempt == TRIES or getattr(error.orig, "pgcode", None) not in RETRY_STATES:
+                state = getattr(error.orig, "pgcode", None)
+                if state not in RETRY_STATES and has_worked and is_unavailable(error):
+                    raise AnswerLost("COMMIT", None, error.orig or error) from error
+                if attempt == TRIES or state not in RETRY_STATES:
                     raise
                 _log.debug("transaction_retried", attempt=attempt)
                 time.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.01 * 2**attempt))

@@ -18,6 +18,11 @@ _log = log.get(__name__)
 #: Seconds after which to try again what failed for want of a database or CloudAPI.
 RETRY_AFTER = 5
 
+_MAYBE = (
+    "The database went away while the change was being stored: nobody knows whether it was."
+    " Send it again if it had an Idempotency-Key; look first, if not."
+)
+
 
 class Unauthenticated(Exception):
     """401: the request does not prove who sent it."""
@@ -124,7 +129,8 @@ def _database(req: falcon.Request, resp: falcon.Response, ex: Exception, params:
         return
     _log.error("database_unavailable", error=str(ex))
     resp.set_header("Retry-After", str(RETRY_AFTER))
-    render.error(resp, falcon.HTTP_503, "ServiceUnavailable", "The database can't be reached now; nothing was changed.")
+    told = _MAYBE if isinstance(ex, db.AnswerLost) else "The database can't be reached now; nothing was changed."
+    render.error(resp, falcon.HTTP_503, "ServiceUnavailable", told)
 
 
 def _http(_req: falcon.Request, resp: falcon.Response, ex: falcon.HTTPError, _params: Params) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 
 from dev.processes import wait_for
 from shared import idempotency
@@ -191,6 +191,33 @@ def test_the_same_key_while_the_first_is_under_way_waits_for_it(tsg: Caller, ans
         assert tsg.ok("GET", "/templates") == []
     else:
         assert tsg.ok("GET", "/templates") == [told.json()]
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_a_database_that_goes_away_during_a_commit_leaves_nobody_in_doubt_who_has_a_key(
+    make_api: Callable[..., Api], is_committed: bool
+) -> None:
+    api = make_api()
+    tsg = api.new_account()
+    group = tsg.make_group(10)
+    path = f"/groups/{group['id']}/increment"
+
+    def go_away(connection: Connection) -> None:
+        raw = connection.connection.dbapi_connection
+        assert raw is not None
+        pid = raw.info.backend_pid
+        if is_committed:
+            raw.commit()
+            connection.exec_driver_sql("SELECT 1")  # a new transaction, that there may be a commit that fails
+        api.sql("SELECT pg_terminate_backend(:pid)", pid=pid)
+        assert wait_for(lambda: not api.sql("SELECT 1 FROM pg_stat_activity WHERE pid = :pid", pid=pid), seconds=10)
+
+    event.listen(api.db.engine, "commit", go_away, once=True)
+    told = error(tsg("PUT", path, STEP, headers=KEY), 503, "ServiceUnavailable")
+    assert "nobody knows" in told["message"]
+    again = tsg("PUT", path, STEP, headers=KEY)
+    assert (again.status_code, again.headers.get("Idempotency-Replayed")) == (202, "true" if is_committed else None)
+    assert tsg.capacity(group) == 12
 
 
 def test_without_a_key_not_a_statement_more_is_sent(make_api: Callable[..., Api]) -> None:
