@@ -17,7 +17,7 @@ from dev.client import Tsg
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.processes import Child
 from dev.services import scratch
-from dev.stack import DATABASE, Stack
+from dev.stack import Stack
 from shared import seed
 
 #: Threads of each process, of the service and of the limit alike.
@@ -69,8 +69,12 @@ class _Service:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        settings = {"TSG_HTTP_PROCESSES": str(self.processes), "TSG_HTTP_THREADS": str(THREADS), "TSG_LOG_FORMAT": "json"}
+        settings = {
+            "TSG_HTTP_PROCESSES": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
+            "TSG_HTTP_THREADS": str(THREADS),
+            "TSG_LOG_FORMAT": "json",
+            "TSG_DRAIN_SECONDS": "0",
+        }
         # The writes of this bench are the API's alone: no worker takes its share of the cores.
         self.stack = Stack(directory, workers=0, settings=settings)
 
@@ -82,9 +86,8 @@ class _Service:
             self.dev, self.dev_url = self._start("api-dev", [_program("tsg-api"), "--port=0"], {"TSG_DEV_MODE": "1"})
             answer = self._directory / "answer"
             answer.write_bytes(self.tsg("GET", f"/groups/{self.group}").content)
-            bare = [sys.executable, "-m", "dev.benches.bare", "--dsn", self._dsn, "--account-id", self.account_id, "--answer", str(answer)]
-            sizes = ["--processes", str(self.processes), "--threads", str(THREADS)]
-            self.bare, self.bare_url = self._start("bare", [*bare, *sizes], {})
+            bare = [sys.executable, "-m", "dev.benches.bare", "--account-id", self.account_id, "--answer", str(answer)]
+            self.bare, self.bare_url = self._start("bare", bare, {})
         except BaseException:
             self.stack.stop()
             raise
@@ -114,10 +117,6 @@ class _Service:
         stack.sql("ANALYZE")
         ((self.group,),) = stack.sql("SELECT id::text FROM tsg_groups WHERE account_id = %s AND name = 'group-50'", self.account_id)
         ((self.dev_group,),) = stack.sql("SELECT id::text FROM tsg_groups WHERE account_id = %s AND name = 'group-50'", seed.ACCOUNT_ID)
-
-    @property
-    def _dsn(self) -> str:
-        return self.stack.postgres.url(DATABASE).replace("postgresql+psycopg2", "postgresql")
 
     def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> tuple[Child, str]:
         together = {**os.environ, **self.stack.environment, **environment}

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import threading
 from datetime import UTC
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import falcon
 import psycopg2
+from sqlalchemy.engine import URL
 
-from shared import log
+from shared import log, settings
 from tsg_api import processes
 from tsg_api.__main__ import run
 
@@ -36,8 +38,8 @@ class Bytes:
 class Select:
     """A row by its id, over a connection to each thread that commits by itself."""
 
-    def __init__(self, dsn: str, account_id: str) -> None:
-        self._dsn = dsn
+    def __init__(self, url: URL, account_id: str) -> None:
+        self._dsn = url.render_as_string(hide_password=False)
         self._account_id = account_id
         self._local = threading.local()
 
@@ -56,27 +58,28 @@ class Select:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dsn", required=True)
+    parser = argparse.ArgumentParser(description=__doc__, epilog="The settings are those of tsg-api.")
     parser.add_argument("--account-id", required=True)
     parser.add_argument("--answer", type=Path, required=True, help="the file whose bytes /bytes answers")
-    parser.add_argument("--processes", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
     given = parser.parse_args()
-    log.configure("INFO", "json")
+    chosen = settings.load(os.environ)
+    log.configure(chosen.log_level, chosen.log_format)
     app = falcon.App()
     app.add_route("/bytes", Bytes(given.answer.read_bytes()))
-    app.add_route("/select/{group_id}", Select(given.dsn, given.account_id))
+    app.add_route("/select/{group_id}", Select(chosen.database_url.set(drivername="postgresql"), given.account_id))
     listeners = processes.listen("127.0.0.1", 0)
 
     def started() -> None:
-        log.get("bare").info("listening", url=f"http://127.0.0.1:{listeners[0].getsockname()[1]}", process=os.getpid())
+        log.get("bare").info("listening", url=f"http://127.0.0.1:{listeners[0].getsockname()[1]}")
 
     def work() -> int:
-        run(app, listeners, threads=given.threads, started=lambda: None)
+        stop = threading.Event()
+        signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+        run(app, listeners, chosen, stop, lambda: None)
         return 0
 
-    return processes.Crew(work, processes.cores(given.processes, pin=True)).keep(started)
+    on_cores = processes.cores(chosen.http_processes, pin=chosen.http_pin)
+    return processes.Crew(work, on_cores, shared=listeners, stop_within=5.0).keep(started)
 
 
 if __name__ == "__main__":
