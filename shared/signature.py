@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -114,6 +115,7 @@ def parse(header: str) -> Credentials:
     )
 
 
+@lru_cache(4096)
 def parse_date(text: str) -> datetime:
     """The time of a Date header: RFC 1123 in GMT or UTC, or ISO 8601. `SignatureError` for anything else."""
     is_iso = text[:1].isdigit()

@@ -16,7 +16,7 @@ from shared.signature import Credentials, SignatureError, check_digest, check_sk
 from tsg_api.body import read_raw
 from tsg_api.enrol import Enrolment
 from tsg_api.errors import NotAuthorized, TooMany, Unauthenticated, Unavailable
-from tsg_api.keyring import ACCOUNT_SECONDS, Identity, Keyring, Known
+from tsg_api.keyring import ACCOUNT_SECONDS, Identity, Keyring, Known, Verified, VerifiedHeaders
 from tsg_api.limits import Buckets
 
 _log = log.get(__name__)
@@ -107,21 +107,40 @@ class Signed:
         self._whitelist = whitelist
         self._max_body = max_body
         self._lookups = Buckets(lookups)
+        self._verified = VerifiedHeaders()
         self._first_sights = threading.BoundedSemaphore(FIRST_SIGHTS)
 
     def __call__(self, req: falcon.Request) -> Account:
-        headers = {name.lower(): value for name, value in req.headers.items()}
         try:
-            credentials = _credentials(headers)
-            identity = (credentials.account, credentials.user, credentials.key)
-            text = signed_text(credentials, req.method, _target(req), headers)
-            known = self._keyring.get(identity) or self._first_sight(identity, credentials, headers, req.remote_addr)
-            verify(credentials, known.public, text)
-            if {"digest", "content-md5"} & set(credentials.headers):
-                check_digest(credentials, headers, read_raw(req, self._max_body))
+            identity, known = self._recognized(req) or self._verify(req)
         except SignatureError as error:
             raise Unauthenticated(_sentence(str(error))) from None
         return self._account_of(identity, known)
+
+    def _recognized(self, req: falcon.Request) -> tuple[Identity, Known] | None:
+        """Whose request it is, if its headers came before, and their key is the one that is known still."""
+        date = req.get_header("Date") or ""
+        seen = self._verified.get(req.get_header("Authorization") or "", date)
+        if seen is None:
+            return None
+        known = self._keyring.get(seen.identity)
+        if known is None or known.public is not seen.public:
+            return None
+        check_skew(date, datetime.now(UTC))
+        return seen.identity, known
+
+    def _verify(self, req: falcon.Request) -> tuple[Identity, Known]:
+        headers = {name.lower(): value for name, value in req.headers.items()}
+        credentials = _credentials(headers)
+        identity = (credentials.account, credentials.user, credentials.key)
+        text = signed_text(credentials, req.method, _target(req), headers)
+        known = self._keyring.get(identity) or self._first_sight(identity, credentials, headers, req.remote_addr)
+        verify(credentials, known.public, text)
+        if {"digest", "content-md5"} & set(credentials.headers):
+            check_digest(credentials, headers, read_raw(req, self._max_body))
+        if credentials.signs_only_date:
+            self._verified.put(headers["authorization"], headers["date"], Verified(identity, known.public))
+        return identity, known
 
     def _first_sight(self, identity: Identity, credentials: Credentials, headers: Mapping[str, str], address: str) -> Known:
         """Learn a key from CloudAPI. However many requests come with it at once, one asks."""

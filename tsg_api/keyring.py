@@ -13,6 +13,8 @@ from shared.signature import PublicKey
 
 #: Keys remembered; the one that was used longest ago is forgotten first.
 MOST = 10_000
+#: Pairs of headers remembered, the newest: some 2 kB each.
+MOST_PAIRS = 5_000
 #: Seconds for which an account's row is taken as read.
 ACCOUNT_SECONDS = 5.0
 #: Seconds for which a header that CloudAPI refused is refused without asking: a key may be added at any time.
@@ -20,6 +22,34 @@ REFUSED_SECONDS = 5.0
 
 #: Account, user and key, as the caller names them.
 Identity = tuple[str, str | None, str]
+
+
+class Verified(NamedTuple):
+    """Whose a pair of headers is, and the key that it was verified with."""
+
+    identity: Identity
+    public: PublicKey
+
+
+class VerifiedHeaders:
+    """Pairs of Authorization and Date whose signature was seen to be good. Thread-safe.
+
+    A Date goes by the second, so whoever sends many requests sends the same pair with many of them: it is read and verified once. That
+    the key is known still, and the Date not too old, is for the caller to see each time.
+    """
+
+    def __init__(self) -> None:
+        self._pairs: OrderedDict[tuple[str, str], Verified] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, authorization: str, date: str) -> Verified | None:
+        return self._pairs.get((authorization, date))
+
+    def put(self, authorization: str, date: str, verified: Verified) -> None:
+        with self._lock:
+            self._pairs[authorization, date] = verified
+            if len(self._pairs) > MOST_PAIRS:
+                self._pairs.popitem(last=False)
 
 
 class Known(NamedTuple):

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from dev.client import CURL_FUNCTION
 from dev.cloudapi import accounts as triton
+from dev.processes import wait_for
 from shared import accounts, keys
 from shared.keys import KeyPair
 from tests.integration.api.service import KEY_NAME, PAIR, Api, Caller, error, legacy, modern, now, sign, together
@@ -311,6 +312,20 @@ def test_a_key_that_was_removed_is_believed_for_its_time_and_no_longer(newcomer:
     newcomer.ok("GET", "/groups")
     newcomer.api.clock.ahead += 301
     unauthenticated(newcomer("GET", "/groups"))
+
+
+def test_headers_that_were_good_are_good_no_longer_than_their_key_and_their_date(newcomer: Caller) -> None:
+    api, early = newcomer.api, legacy(newcomer.key_id, now(-295))
+    for _ in range(2):
+        assert get(api, early).status_code == 200
+    unauthenticated(get(api, {**early, "Date": now(-294)}))
+    assert wait_for(lambda: get(api, early).status_code == 401, seconds=30)
+    late = legacy(newcomer.key_id, now())
+    assert get(api, late).status_code == 200
+    newcomer.triton.keys.remove(PAIR.fingerprint)
+    assert get(api, late).status_code == 200
+    api.clock.ahead += 301
+    unauthenticated(get(api, late))
 
 
 def test_every_route_wants_a_signature(api: Api) -> None:
