@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Connection,
     Float,
@@ -18,7 +17,6 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
-    exists,
     extract,
     func,
     literal,
@@ -28,10 +26,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from shared import pages, templates
+from shared import activities, pages, templates
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
 from shared.leases import Lease, is_held
-from shared.models import accounts, groups, instances
+from shared.models import accounts, groups
 from shared.reasons import Reason
 
 
@@ -84,22 +82,6 @@ class Owner(NamedTuple):
     by_name: bool
     #: Deleted, and nothing of it was left.
     is_emptied: bool
-
-
-class Progress(NamedTuple):
-    """How far a group is on its way to what it should be."""
-
-    account_id: str
-    account_name: str
-    name: str
-    #: Deleted, and nothing of it is left.
-    is_emptied: bool
-    #: The newest change was seen, and nothing is missing, failing or on its way.
-    is_settled: bool
-    failures: int
-    last_error: str | None
-    #: Seconds until the group is looked at again.
-    next_look: float
 
 
 class Backlog(NamedTuple):
@@ -162,12 +144,6 @@ _CREATE = (
     .on_conflict_do_nothing(index_elements=["account_id", "name"], index_where=~groups.c.archived)
     .returning(*_GROUP)
 )
-_CHANGE = (
-    update(groups)
-    .where(*_MINE)
-    .values(health_check_interval=func.coalesce(bindparam("interval", type_=BigInteger), groups.c.health_check_interval), **_TOUCHED)
-    .returning(*_GROUP)
-)
 
 
 def create(
@@ -182,6 +158,7 @@ def create(
 ) -> Group:
     """Store a group, due at once. `Invalid` for a template that the account does not have, `Conflict` for a name that is taken."""
     _require_template(connection, account_id, template_id)
+    cause = _cause(f"created with capacity {capacity}", "POST", request_id)
     values = {
         "name": name,
         "template_id": template_id,
@@ -189,11 +166,14 @@ def create(
         "capacity": capacity,
         "health_check_interval": interval,
         "request_id": request_id,
+        "cause": cause,
     }
     row = connection.execute(_CREATE, values).one_or_none()
     if row is None:
         raise Conflict(f'Cannot create group "{name}", group name conflicts with existing group.')
-    return Group._make(row)
+    made = Group._make(row)
+    _tell(connection, account_id, made, activities.GROUP_CREATED, f"group {name} was {cause}", cause, request_id)
+    return made
 
 
 def get(connection: Connection, account_id: str, group_id: str) -> Group:
@@ -246,36 +226,48 @@ def change(
         raise Refused(f'The group name "{name}" does not match the name on the record.')
     if current.template_id != template_id:
         _require_template(connection, account_id, template_id)
-    values = {"template_id": template_id, "capacity": capacity, "request_id": request_id, "interval": interval}
-    return Group._make(connection.execute(_CHANGE, {**values, "its_id": group_id, "owner": account_id}).one())
+    changes = _differences(current, template_id, capacity)
+    if interval is not None and interval != (before := _interval(connection, group_id)):
+        changes.append(f"health_check_interval {before} -> {interval}")
+    cause = _cause(", ".join(changes), "PUT", request_id) if changes else None
+    values = {"health_check_interval": interval} if interval is not None else {}
+    made = _changed(connection, account_id, group_id, cause, request_id, template_id=template_id, capacity=capacity, **values)
+    if cause:
+        kind = activities.CAPACITY_CHANGED if template_id == current.template_id else activities.GROUP_UPDATED
+        _tell(connection, account_id, made, kind, cause, cause, request_id)
+    return made
 
 
 def increment(connection: Connection, account_id: str, group_id: str, *, by: int, maximum: int, request_id: str | None) -> Group:
     """Raise the capacity by so many, at most to `maximum`. `Refused` when it is there already. Two at once both count."""
-    # The sum can't leave the range of the column: a step beyond the maximum is no more than the maximum.
-    step = literal(min(by, maximum), BigInteger)
-    raised = func.least(groups.c.capacity + step, literal(maximum, BigInteger))
-    problem = f"The group capacity is already at or over the maximum of {maximum}."
-    return _step(connection, account_id, group_id, raised, groups.c.capacity < maximum, problem, request_id)
+    current = lock(connection, account_id, group_id)
+    if current.capacity >= maximum:
+        raise Refused(f"The group capacity is already at or over the maximum of {maximum}.")
+    return _step(connection, account_id, current, min(current.capacity + by, maximum), "increment", request_id)
 
 
 def decrement(connection: Connection, account_id: str, group_id: str, *, by: int, minimum: int, request_id: str | None) -> Group:
     """Lower the capacity by so many, at most to `minimum`. `Refused` when it is there already. Two at once both count."""
-    step = literal(min(by, 2**31), BigInteger)
-    lowered = func.greatest(groups.c.capacity - step, literal(minimum, BigInteger))
-    problem = f"The group capacity is already at or under the minimum of {minimum}."
-    return _step(connection, account_id, group_id, lowered, groups.c.capacity > minimum, problem, request_id)
+    current = lock(connection, account_id, group_id)
+    if current.capacity <= minimum:
+        raise Refused(f"The group capacity is already at or under the minimum of {minimum}.")
+    return _step(connection, account_id, current, max(current.capacity - by, minimum), "decrement", request_id)
 
 
 def archive(connection: Connection, account_id: str, group_id: str, *, request_id: str | None) -> Group:
     """Delete a group: its name is free at once, its instances go in the background. `NotFound` the second time."""
-    statement = (
-        update(groups).where(*_live(account_id, group_id)).values(archived=True, request_id=request_id, **_TOUCHED).returning(*_GROUP)
+    cause = _cause("deleted", "DELETE", request_id)
+    made = _changed(connection, account_id, group_id, cause, request_id, archived=True)
+    _tell(
+        connection,
+        account_id,
+        made,
+        activities.GROUP_DELETED,
+        f"group {made.name} of capacity {made.capacity} was {cause}",
+        cause,
+        request_id,
     )
-    row = connection.execute(statement).one_or_none()
-    if row is None:
-        raise _not_found(group_id)
-    return Group._make(row)
+    return made
 
 
 def due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
@@ -299,32 +291,6 @@ def make_all_due(connection: Connection, account_id: str) -> None:
     """Have all groups of an account looked at now that are looked at ever."""
     statement = update(groups).where(groups.c.account_id == account_id, groups.c.check_at > func.now())
     connection.execute(statement.values(check_at=func.now()))
-
-
-def progress(connection: Connection, group_id: str) -> Progress | None:
-    """How far a group is, deleted ones too; None when there is no such group."""
-    unsettled = exists(
-        select(instances.c.id).where(instances.c.group_id == groups.c.id, instances.c.gone_at.is_(None), instances.c.state != "running")
-    )
-    running = (
-        select(func.count())
-        .select_from(instances)
-        .where(instances.c.group_id == groups.c.id, instances.c.gone_at.is_(None), instances.c.state == "running")
-        .scalar_subquery()
-    )
-    seen = groups.c.observed_generation == groups.c.generation
-    statement = select(
-        groups.c.account_id,
-        accounts.c.account_name,
-        groups.c.name,
-        groups.c.emptied_at.is_not(None),
-        and_(seen, ~groups.c.archived, groups.c.last_error.is_(None), ~unsettled, running == groups.c.capacity),
-        groups.c.failures,
-        groups.c.last_error,
-        func.coalesce(func.greatest(0.0, cast(extract("epoch", groups.c.check_at - func.now()), Float)), 0.0),
-    ).join_from(groups, accounts, groups.c.account_id == accounts.c.id)
-    row = connection.execute(statement.where(groups.c.id == group_id)).one_or_none()
-    return Progress._make(row) if row else None
 
 
 def checked(connection: Connection, lease: Lease, group: Work, *, after: float, failures: int, error: str | None, reason: Reason) -> bool:
@@ -419,26 +385,52 @@ def by_reason(connection: Connection) -> dict[str, int]:
     return {str(reason): int(count) for reason, count in connection.execute(statement.group_by(groups.c.reason))}
 
 
-def _step(
-    connection: Connection,
-    account_id: str,
-    group_id: str,
-    capacity: ColumnElement[int],
-    possible: ColumnElement[bool],
-    problem: str,
-    request_id: str | None,
-) -> Group:
-    statement = (
-        update(groups)
-        .where(*_live(account_id, group_id), possible)
-        .values(capacity=capacity, request_id=request_id, **_TOUCHED)
-        .returning(*_GROUP)
-    )
-    row = connection.execute(statement).one_or_none()
+def _step(connection: Connection, account_id: str, current: Group, capacity: int, how: str, request_id: str | None) -> Group:
+    changes = _differences(current, current.template_id, capacity)
+    cause = _cause(", ".join(changes), how, request_id) if changes else None
+    made = _changed(connection, account_id, current.id, cause, request_id, capacity=capacity)
+    if cause:
+        _tell(connection, account_id, made, activities.CAPACITY_CHANGED, cause, cause, request_id)
+    return made
+
+
+def _interval(connection: Connection, group_id: str) -> int | None:
+    statement = select(groups.c.health_check_interval).where(groups.c.id == group_id)
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def _differences(current: Group, template_id: str, capacity: int) -> list[str]:
+    pairs = (("capacity", current.capacity, capacity), ("template", current.template_id, template_id))
+    return [f"{name} {before} -> {after}" for name, before, after in pairs if before != after]
+
+
+def _cause(what: str, how: str, request_id: str | None) -> str:
+    """The first link of the chain that everything done on account of this change is told with."""
+    return f"{what} by {how}" + (f", request {request_id}" if request_id else "")
+
+
+def _changed(connection: Connection, account_id: str, group_id: str, cause: str | None, request_id: str | None, **values: Any) -> Group:
+    """Write down what should be from now on. Without a cause, the group is looked at again and is what it was."""
+    causes = {"cause": cause} if cause else {}
+    statement = update(groups).where(*_live(account_id, group_id)).values(request_id=request_id, **causes, **values, **_TOUCHED)
+    row = connection.execute(statement.returning(*_GROUP)).one_or_none()
     if row is None:
-        get(connection, account_id, group_id)
-        raise Refused(problem)
+        raise _not_found(group_id)
     return Group._make(row)
+
+
+def _tell(connection: Connection, account_id: str, group: Group, kind: str, description: str, cause: str, request_id: str | None) -> None:
+    activities.record(
+        connection,
+        account_id=account_id,
+        group_id=group.id,
+        kind=kind,
+        status=activities.DONE,
+        description=description,
+        cause=cause,
+        request_id=request_id,
+        actor=select(accounts.c.account_name).where(accounts.c.id == account_id).scalar_subquery(),
+    )
 
 
 def _require_template(connection: Connection, account_id: str, template_id: str) -> None:

@@ -34,6 +34,9 @@ FORGET_AFTER = timedelta(minutes=10)
 #: Rows of what is gone are kept so long for whoever reads the database.
 KEEP_GONE = timedelta(days=1)
 
+#: A machine in such a state is not what it was asked to be yet, or may come back by itself.
+ON_THE_WAY = frozenset({LAUNCHING, "provisioning", "ready", "stopping", "offline", "unknown"})
+
 
 class Instance(NamedTuple):
     """One launch, or one machine that was found."""

@@ -135,6 +135,8 @@ class Settings:
     max_capacity: int
     #: Seconds between looks at a group that is as it should be, unless it has an interval of its own.
     health_check_interval: int
+    #: Days for which it is kept what was done for a group, or refused.
+    activity_days: int
     #: Seconds after which a machine that has not come up is replaced.
     provision_timeout: int
     #: Seconds for which a create whose answer was lost may still turn up in CloudAPI's list.
@@ -274,6 +276,7 @@ def _values(env: _Source, problems: dict[str, str]) -> dict[str, Any]:
         "nomad_grace": env.int("TSG_NOMAD_GRACE", 60, validate=Range(5, 3_600)),
         "max_capacity": env.int("TSG_MAX_CAPACITY", 100, validate=Range(1, 10_000)),
         "health_check_interval": env.int("TSG_HEALTH_CHECK_INTERVAL", 300, validate=Range(10, 86_400)),
+        "activity_days": env.int("TSG_ACTIVITY_DAYS", 42, validate=Range(1, 3_650)),
         "provision_timeout": env.int("TSG_PROVISION_TIMEOUT", 300, validate=Range(10, 7_200)),
         "launch_grace": env.int("TSG_LAUNCH_GRACE", 60, validate=Range(5, 600)),
         "replace_percent": env.int("TSG_REPLACE_PERCENT", 20, validate=Range(1, 100)),

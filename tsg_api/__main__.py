@@ -106,8 +106,10 @@ def work(chosen: Settings, listeners: Sequence[socket.socket], monitored: socket
         max_capacity=chosen.max_capacity,
         max_body=chosen.http_max_body,
         interval=chosen.health_check_interval,
+        stopping=stop,
         rate_per_account=chosen.rate_per_account * share,
         rate_per_address=chosen.rate_per_address * share,
+        waiting=chosen.http_threads // 2,
     )
     authenticator: Authenticator = (
         DevelopmentMode(database)

@@ -5,7 +5,7 @@ from typing import Any
 import falcon
 
 from shared.health import Health
-from tsg_api import errors, groups, health, openapi, templates
+from tsg_api import errors, explain, groups, health, openapi, templates
 from tsg_api.auth import Authenticate, Authenticator, DevelopmentMode
 from tsg_api.limits import Buckets, LimitAccounts, LimitAddresses
 from tsg_api.observe import Observe
@@ -42,6 +42,8 @@ def create_app(service: Service, authenticator: Authenticator, healthy: Health) 
     app.add_route(groups.BASE + "/{group_id}/increment", groups.increment(service))
     app.add_route(groups.BASE + "/{group_id}/decrement", groups.decrement(service))
     app.add_route(groups.BASE + "/{group_id}/instances", groups.Instances(service))
+    app.add_route(groups.BASE + "/{group_id}/status", explain.Status(service))
+    app.add_route(groups.BASE + "/{group_id}/activities", explain.Activities(service))
     described = openapi.document(max_capacity=service.max_capacity, signed=not isinstance(authenticator, DevelopmentMode))
     app.add_route(openapi.BASE + "/openapi.json", openapi.Description(described))
     app.add_route(openapi.BASE + "/docs", openapi.Page(described))

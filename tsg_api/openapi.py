@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import falcon
 
+from shared.activities import KINDS, STATUSES
+from shared.reasons import Reason
 from tsg_api import docs, groups, parse, render, templates
 from tsg_api.once import HEADER as KEY
 from tsg_api.once import REPLAYED
@@ -16,6 +18,9 @@ Json = dict[str, Any]
 _UUID: Json = {"type": "string", "format": "uuid"}
 _TIME: Json = {"type": "string", "format": "date-time"}
 _WORDS: Json = {"type": "string"}
+_COUNT: Json = {"type": "integer", "minimum": 0}
+_MAYBE: Json = {"type": ["string", "null"]}
+_MAYBE_TIME: Json = {"type": ["string", "null"], "format": "date-time"}
 _PAIRS: Json = {"type": ["object", "null"], "additionalProperties": _WORDS}
 
 _SHOWN: dict[str, Json] = {
@@ -38,6 +43,36 @@ _SHOWN: dict[str, Json] = {
         "capacity": {"type": "integer", "minimum": 0},
         "created_at": _TIME,
         "updated_at": _TIME,
+    },
+    "Status": {
+        "group_id": _UUID,
+        "group_name": _WORDS,
+        **dict.fromkeys(("desired", "running", "provisioning", "failed", "deleting"), _COUNT),
+        "settled": {"type": "boolean"},
+        "reason": {"type": "string", "enum": list(Reason)},
+        "message": _WORDS,
+        "since": _TIME,
+        "last_error": _MAYBE,
+        "failures": _COUNT,
+        "checked_at": _MAYBE_TIME,
+        "next_attempt_at": _MAYBE_TIME,
+        "generation": _COUNT,
+        "observed_generation": _COUNT,
+    },
+    "Activity": {
+        "id": _UUID,
+        "group_id": _UUID,
+        "kind": {"type": "string", "enum": list(KINDS)},
+        "status": {"type": "string", "enum": list(STATUSES)},
+        "description": _WORDS,
+        "cause": _MAYBE,
+        "instance_ids": {"type": "array", "items": _UUID},
+        "error_code": _MAYBE,
+        "cloudapi_request_id": _MAYBE,
+        "actor": _WORDS,
+        "request_id": _MAYBE,
+        "started_at": _TIME,
+        "ended_at": _TIME,
     },
     "Error": {"code": _WORDS, "message": _WORDS},
 }
@@ -67,6 +102,8 @@ _HEADERS: dict[str, tuple[str, Json]] = {
 #: Not on every answer that may have them.
 _SOMETIMES = {"Link", REPLAYED}
 
+_PAGED = parse.query_schema(parse.Page)
+_OF_ACTIVITIES = parse.query_schema(parse.ActivitiesQuery)
 _PARAMETERS: dict[str, tuple[str, str, Json]] = {
     "If-Match": ("header", "Entity tags, one of which the object must have, or *: otherwise 412", _WORDS),
     "If-None-Match": ("header", "Entity tags, none of which the object may have: otherwise 304 to a GET, and 412 to a write", _WORDS),
@@ -75,8 +112,16 @@ _PARAMETERS: dict[str, tuple[str, str, Json]] = {
         "Names this write: the same write with the same key within 24 hours is answered as before, and not done again",
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
     ),
-    "limit": ("query", "Objects to answer with", parse.page_schema()["limit"]),
-    "marker": ("query", "The id of the last object of the page before; it may be gone by now", parse.page_schema()["marker"]),
+    "limit": ("query", "Objects to answer with", _PAGED["limit"]),
+    "marker": ("query", "The id of the last object of the page before; it may be gone by now", _PAGED["marker"]),
+    "before": ("query", "The id of the last activity of the page before", _OF_ACTIVITIES["before"]),
+    "status": ("query", "Those alone that ended so", _OF_ACTIVITIES["status"]),
+    "kind": ("query", "Those alone of this kind", _OF_ACTIVITIES["kind"]),
+    "wait": (
+        "query",
+        "Seconds to wait for the group to settle, or to need a change. When too many wait already: none, and Retry-After",
+        parse.query_schema(parse.StatusQuery)["wait"],
+    ),
 }
 
 _ERRORS = {
@@ -168,6 +213,24 @@ OPERATIONS = (
     Operation(
         *("GET", f"{_ONE_GROUP}/instances", "listInstances", "The group's machines; in pages, by their ids", _list(_MACHINE)),
         *((404, 422), None, _PAGE),
+    ),
+    Operation(
+        *("GET", f"{_ONE_GROUP}/status", "getStatus", "How far the group is, and what it waits for; of a deleted group too"),
+        *({200: (_ref("schemas", "Status"), [])}, (404, 422), None, ("wait",)),
+    ),
+    Operation(
+        *(
+            "GET",
+            f"{_ONE_GROUP}/activities",
+            "listActivities",
+            "What was done for the group, or refused, the newest first; of a deleted group too",
+        ),
+        *(
+            {200: ({"type": "array", "items": _ref("schemas", "Activity")}, ["Link"])},
+            (404, 422),
+            None,
+            ("limit", "before", "status", "kind"),
+        ),
     ),
     Operation("GET", "/healthz", "isAlive", "Does the process answer?", {200: (_STATE, [])}, public=True),
     Operation(

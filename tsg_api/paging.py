@@ -23,7 +23,7 @@ T = TypeVar("T", bound=_HasId)
 
 def asked(req: falcon.Request) -> Page:
     """The page that is asked for: `Invalid` with all that is wrong."""
-    return parse.page({name: req.params[name] for name in ("limit", "marker") if name in req.params})
+    return parse.query(Page, req.params)
 
 
 def answer(

@@ -2,12 +2,13 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from shared.activities import KINDS, STATUSES
 from shared.errors import FieldError, Invalid
 from shared.templates import Spec
 
@@ -18,6 +19,8 @@ MAX_TEMPLATE_NAME = 255
 MAX_CAPACITY = "TSG_MAX_CAPACITY"
 #: Objects that may be asked for by `limit`.
 MAX_PAGE = 1000
+#: Seconds that `wait` may ask for.
+MAX_WAIT = 60
 
 #: Seconds between checks of a group that is as it should be.
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 10, 86_400
@@ -30,6 +33,7 @@ END = r"\Z"
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 _LIMIT = re.compile(r"0*[1-9][0-9]{0,8}\Z")
+_SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?\Z")
 _GROUP_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 
 #: What no text may hold, and no name: neither PostgreSQL nor CloudAPI takes it.
@@ -162,6 +166,27 @@ def _marker(value: object) -> object:
     return value.lower()
 
 
+def _before(value: object) -> object:
+    if not isinstance(value, str) or not is_uuid(value):
+        raise _refuse("before must be the id of the last activity of the page before")
+    return value.lower()
+
+
+def _one_of(called: str, known: Sequence[str]) -> Callable[[object], object]:
+    def check(value: object) -> object:
+        if value not in known:
+            raise _refuse(f"{called} must be one of: {', '.join(known)}")
+        return value
+
+    return check
+
+
+def _wait(value: object) -> object:
+    if not isinstance(value, str) or not _SECONDS.match(value) or float(value) > MAX_WAIT:
+        raise _refuse(f"wait must be 0 to {MAX_WAIT} seconds")
+    return float(value)
+
+
 class Body(BaseModel):
     """JSON types are taken as they are (no "5" for 5, no 10.0 for 10); fields we don't know are ignored."""
 
@@ -251,7 +276,23 @@ class Page(BaseModel):
     marker: Annotated[str | None, BeforeValidator(_marker), Uuid] = None
 
 
+class ActivitiesQuery(BaseModel):
+    """Which of a group's activities: the newest first, from before one of them on."""
+
+    limit: Annotated[int | None, BeforeValidator(_limit), _documented(minimum=1, maximum=MAX_PAGE)] = None
+    before: Annotated[str | None, BeforeValidator(_before), Uuid] = None
+    status: Annotated[str | None, BeforeValidator(_one_of("status", STATUSES)), _documented(enum=list(STATUSES))] = None
+    kind: Annotated[str | None, BeforeValidator(_one_of("kind", KINDS)), _documented(enum=list(KINDS))] = None
+
+
+class StatusQuery(BaseModel):
+    """Seconds to wait for the end."""
+
+    wait: Annotated[float, BeforeValidator(_wait), _documented(minimum=0, maximum=MAX_WAIT)] = 0.0
+
+
 B = TypeVar("B", bound=Body)
+Q = TypeVar("Q", bound=BaseModel)
 
 
 def body(model: type[B], data: bytes, *, max_capacity: int) -> B:
@@ -286,9 +327,9 @@ def schema(model: type[Body], *, max_capacity: int) -> dict[str, Any]:
     return {"type": "object", "description": drawn["description"], "required": required, "properties": properties}
 
 
-def page_schema() -> dict[str, Any]:
-    """The parameters of a list as JSON Schema, by their names."""
-    return {name: _field_schema(field, 0) for name, field in Page.model_json_schema()["properties"].items()}
+def query_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The parameters of a query as JSON Schema, by their names."""
+    return {name: _field_schema(field, 0) for name, field in model.model_json_schema()["properties"].items()}
 
 
 def _field_schema(told: Mapping[str, Any], max_capacity: int) -> dict[str, Any]:
@@ -302,10 +343,10 @@ def _field_schema(told: Mapping[str, Any], max_capacity: int) -> dict[str, Any]:
     return field
 
 
-def page(query: Mapping[str, object]) -> Page:
-    """The page that a query asks for, or `Invalid` with every parameter that is wrong."""
+def query(model: type[Q], parameters: Mapping[str, object]) -> Q:
+    """What a query asks for, or `Invalid` with every parameter that is wrong. Those we don't know are ignored."""
     try:
-        return Page.model_validate(query)
+        return model.model_validate(parameters)
     except ValidationError as error:
         raise _invalid(error.errors(include_url=False, include_input=False)) from None
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import falcon
 
+from shared.activities import Activity
 from shared.errors import FieldError
 from shared.groups import Group
 from shared.idempotency import Answer
+from shared.status import Status
 from shared.templates import Template
 
 JSON = "application/json; charset=utf-8"
@@ -46,6 +48,48 @@ def group(made: Group) -> dict[str, Any]:
         "capacity": made.capacity,
         "created_at": timestamp(made.created_at),
         "updated_at": timestamp(made.updated_at),
+    }
+
+
+def status(found: Status) -> dict[str, Any]:
+    """How far a group is."""
+    return {
+        "group_id": found.group_id,
+        "group_name": found.name,
+        "desired": found.desired,
+        "running": found.running,
+        "provisioning": found.provisioning,
+        "failed": found.failed,
+        "deleting": found.deleting,
+        "settled": found.settled,
+        "reason": found.reason,
+        "message": found.message,
+        "since": timestamp(found.since),
+        "last_error": found.last_error,
+        "failures": found.failures,
+        "checked_at": found.checked_at and timestamp(found.checked_at),
+        "next_attempt_at": found.next_attempt_at and timestamp(found.next_attempt_at),
+        "generation": found.generation,
+        "observed_generation": found.observed_generation,
+    }
+
+
+def activity(done: Activity) -> dict[str, Any]:
+    """One thing that was done for a group, or refused."""
+    return {
+        "id": done.id,
+        "group_id": done.group_id,
+        "kind": done.kind,
+        "status": done.status,
+        "description": done.description,
+        "cause": done.cause,
+        "instance_ids": [done.machine_id] if done.machine_id else [],
+        "error_code": done.error_code,
+        "cloudapi_request_id": done.cloudapi_request_id,
+        "actor": done.actor,
+        "request_id": done.request_id,
+        "started_at": timestamp(done.started_at or done.at),
+        "ended_at": timestamp(done.at),
     }
 
 

@@ -1,5 +1,6 @@
 """What every resource needs: the rows, the bell, the clouds, and the two ways a request names something."""
 
+import threading
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -25,9 +26,13 @@ class Service(NamedTuple):
     max_body: int
     #: Seconds between checks of a new group that does not say.
     interval: int
+    #: Set when the process is told to stop: whoever waits answers then.
+    stopping: threading.Event
     #: Requests a second that one account, and one address, may send; 0 for as many as they like.
     rate_per_account: float = 0.0
     rate_per_address: float = 0.0
+    #: Requests that may wait at once for a group to settle. They keep a thread each.
+    waiting: int = 0
 
 
 B = TypeVar("B", bound=parse.Body)

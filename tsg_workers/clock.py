@@ -13,7 +13,7 @@ import sqlalchemy.exc
 from dramatiq.brokers.redis import RedisBroker
 from sqlalchemy import Connection
 
-from shared import db, diagnostics, flags, groups, health, idempotency, instances, jobs, leases, log, metrics, monitor, settings
+from shared import activities, db, diagnostics, flags, groups, health, idempotency, instances, jobs, leases, log, metrics, monitor, settings
 from shared.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, make_broker, send, waiting
 from shared.reasons import Reason
 from shared.settings import Settings
@@ -83,7 +83,7 @@ def _tick(chosen: Settings, database: db.Database, stop: threading.Event) -> Non
                     due = jobs.claim_due(connection, limit=MOST)
                     bells += [(REMOVE_JOB if job.is_over else SUBMIT_JOB, job.group_id) for job in due]
                 # What is left is for the next look: bells must not wait for it.
-                if time.monotonic() - pruned_at > PRUNE and _prune(connection):
+                if time.monotonic() - pruned_at > PRUNE and _prune(connection, chosen.activity_days):
                     pruned_at = time.monotonic()
             for actor, subject in bells:
                 send(broker, actor, subject)
@@ -102,12 +102,14 @@ def _tick(chosen: Settings, database: db.Database, stop: threading.Event) -> Non
     broker.close()
 
 
-def _prune(connection: Connection) -> bool:
+def _prune(connection: Connection, activity_days: int) -> bool:
     """Remove what is long gone. False when there is more."""
     metrics.pruned.labels("tsg_instances").inc(instances.prune(connection))
     keys = idempotency.prune(connection, limit=BATCH)
     metrics.pruned.labels("tsg_idempotency_keys").inc(keys)
-    return keys < BATCH
+    told = activities.prune(connection, days=activity_days, limit=BATCH)
+    metrics.pruned.labels("tsg_activities").inc(told)
+    return max(keys, told) < BATCH
 
 
 def _count(database: db.Database, broker: RedisBroker) -> None:

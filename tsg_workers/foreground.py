@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 import sqlalchemy.exc
 
-from shared import activities, db, groups, log, settings
-from shared.groups import Progress
+from shared import activities, db, groups, log, settings, status
 from shared.settings import Settings
+from shared.status import Status
 from shared.stop import on_signal
 from tsg_workers.__main__ import make_converger
 
@@ -57,7 +57,7 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
 
     converger = make_converger(chosen, database, audit, stop=stop)
     deadline = time.monotonic() + wait
-    found = _progress(database, group_id)
+    found = _status(database, group_id)
     if found is None:
         print(f"tsg-scale: there is no group {group_id}", file=sys.stderr)
         return FAILED
@@ -65,24 +65,24 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
         groups.make_due(connection, group_id)
     while True:
         converger.converge(found.account_id)
-        found = _progress(database, group_id) or found
-        if found.is_settled or found.is_emptied:
+        found = _status(database, group_id) or found
+        if found.settled:
             break
         pause = max(LOOK, found.next_look)
         if stop.is_set() or time.monotonic() + pause > deadline:
             break
         stop.wait(pause)
     if not acted.is_set():
-        _audit(activities.NO_OP, found.account_name, found.name, activities.DONE, found.last_error or "nothing was to be done")
+        _audit(activities.NO_OP, found.account_name, found.name, activities.DONE, found.last_error or found.message)
     database.close()
-    if found.is_settled or found.is_emptied:
+    if found.settled:
         return SETTLED
     return FAILED if found.last_error else TRY_AGAIN
 
 
-def _progress(database: db.Database, group_id: str) -> Progress | None:
+def _status(database: db.Database, group_id: str) -> Status | None:
     with database.read() as connection:
-        return groups.progress(connection, group_id)
+        return status.of_group(connection, group_id)
 
 
 def _audit(kind: str, account_name: str, group_name: str, status: str, description: str) -> None:

@@ -6,11 +6,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from shared.groups import Work
-from shared.instances import DELETING, GONE, LAUNCHING, Instance
+from shared.instances import DELETING, GONE, LAUNCHING, ON_THE_WAY, Instance
 from tsg_workers.pacing import Pacing
 
-#: CloudAPI's states of a machine that is not what it was asked to be yet, or may come back by itself.
-ON_THE_WAY = frozenset({LAUNCHING, "provisioning", "ready", "stopping", "offline", "unknown"})
 #: CloudAPI gives a deletion up after 180 s, and says nothing.
 DELETE_AGAIN = timedelta(seconds=200)
 

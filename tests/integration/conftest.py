@@ -15,6 +15,7 @@ from dev.cloudapi.simulator import Simulator
 from dev.services import Postgres
 from shared import accounts, activities, groups, instances, keys, templates
 from shared.accounts import Account
+from shared.activities import Activity
 from shared.cloudapi import CloudAPI, Timeouts
 from shared.db import Database
 from shared.groups import Group
@@ -152,9 +153,13 @@ class World:
         return sorted(row.state for row in self.rows(group))
 
     def kinds(self, group: Group) -> list[str]:
+        """What was done to the group's instances, the oldest first."""
+        return [activity.kind for activity in self.told(group) if activity.kind.startswith("TSG_INSTANCE_")]
+
+    def told(self, group: Group) -> list[Activity]:
         """The group's activities, the oldest first."""
         with self.db.read() as connection:
-            return [activity.kind for activity in reversed(activities.of_group(connection, group.id, limit=1000))]
+            return activities.of_group(connection, group.id, limit=1000)[::-1]
 
     def group_row(self, group: Group) -> Any:
         """The group's row."""

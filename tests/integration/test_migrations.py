@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy_cockroachdb.psycopg2 import CockroachDBDialect_psycopg2
 
 from dev.services import Postgres
-from shared import accounts, activities, db, groups, idempotency, instances, jobs, leases, models, schema, seed, templates
+from shared import accounts, activities, db, groups, idempotency, instances, jobs, leases, models, schema, seed, status, templates
 from shared.db import Database
 from shared.reasons import Reason
 from shared.templates import Spec
@@ -61,7 +61,7 @@ ROWS_OF_2018 = f"""
         ('{BARE_GROUP}', 'bare', '{TEMPLATE}', '{ACCOUNT}', 0, NULL, '{MADE}', '{MADE}', false);
 """
 
-STATE_MODULES = [accounts, activities, groups, idempotency, instances, jobs, leases, templates]
+STATE_MODULES = [accounts, activities, groups, idempotency, instances, jobs, leases, status, templates]
 
 
 @pytest.fixture
@@ -388,7 +388,11 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(groups.by_reason) == {"Provisioning": 1}
 
     use(activities.record, account_id=account_id, group_id=group.id, kind="k", status="s", description="d", actor="a")
-    assert [activity.at for activity in use(activities.of_group, group.id, limit=10)] == [now]
+    (recorded,) = use(activities.of_group, group.id, limit=10, status="s", kind="k")
+    assert (recorded.started_at, recorded.at) == (now, now)
+    # All have been written in one moment.
+    assert len(activities.of_group(connection, group.id, limit=10, before=recorded.id)) < 5
+    assert use(activities.prune, days=1, limit=10) == 0
 
     use_jobs(use, group.id)
     assert use(idempotency.claim, account_id, "key", "request")
@@ -401,7 +405,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert [owner.id for owner in use(groups.owners, account_id, ids={group.id}, names={"web"})] == [group.id]
     use(groups.make_due, group.id)
     use(groups.make_all_due, account_id)
-    assert use(groups.progress, group.id) is not None
+    assert use(status.of_group, group.id) == use(status.of_account, account_id, group.id)
     use(groups.archive, account_id, group.id, request_id="r")
     use(groups.emptied, work, after=300)
     use(groups.reopen, lease, [group.id])

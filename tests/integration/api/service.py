@@ -79,12 +79,14 @@ class Api:
         max_body: int = 100_000,
         rate_per_account: float = 0.0,
         rate_per_address: float = 0.0,
+        waiting: int = 4,
         health: Health | None = None,
     ) -> None:
         self.db = database
         self.sim = simulator
         self.sealer = Sealer([b"k" * 32])
         self.clock = Clock()
+        self._stopping = threading.Event()
         self._bell = Bell(make_broker(redis_url))
         self._clouds = CloudAPI(simulator.url, Timeouts(connect=5, read=30))
         service = Service(
@@ -94,8 +96,10 @@ class Api:
             max_capacity=max_capacity,
             max_body=max_body,
             interval=300,
+            stopping=self._stopping,
             rate_per_account=rate_per_account,
             rate_per_address=rate_per_address,
+            waiting=waiting,
         )
         enrolment = Enrolment(database, self.sealer, key_name=KEY_NAME)
         keyring = Keyring(300, now=self.clock)
@@ -105,7 +109,6 @@ class Api:
             else Signed(database, self._clouds, enrolment, keyring, manage=service.cloud, whitelist=whitelist, max_body=max_body)
         )
         self._sockets: dict[int, Any] = {}
-        self._stopping = threading.Event()
         listener = socket.create_server(("127.0.0.1", 0))
         self.app = create_app(service, authenticator, health or Health({}, needed=()))
         self._server = create_server(self.app, map=self._sockets, sockets=[listener], threads=8, ident=None)

@@ -1,0 +1,313 @@
+"""Why a group is what it is: its status and its activities over HTTP."""
+
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from shared.activities import KINDS
+from shared.reasons import Reason
+from tests.integration.api.service import NOBODY, TIMESTAMP, Api, Caller, error, field_errors
+
+Group = dict[str, Any]
+
+
+def activities(tsg: Caller, group: Group, query: str = "") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = tsg.ok("GET", f"/groups/{group['id']}/activities{query}")
+    return found
+
+
+def status(tsg: Caller, group: Group, query: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = tsg.ok("GET", f"/groups/{group['id']}/status{query}")
+    return found
+
+
+def change(tsg: Caller, group: Group, **fields: Any) -> Any:
+    body = {"group_name": group["group_name"], "template_id": group["template_id"], "capacity": group["capacity"], **fields}
+    return tsg("PUT", f"/groups/{group['id']}", body, headers={"X-Request-Id": "R"})
+
+
+def looked_at(api: Api, group: Group, reason: Reason, **more: Any) -> None:
+    """A worker looked at the group, and this is what it found."""
+    values = {"error": None, **more}
+    api.sql(
+        "UPDATE tsg_groups SET observed_generation = generation, reason = :reason, reason_since = now(), checked_at = now(),"
+        " check_at = now() + interval '5 seconds', last_error = :error WHERE id = :id",
+        id=group["id"],
+        reason=str(reason),
+        **values,
+    )
+
+
+def instances(api: Api, group: Group, *states: str) -> None:
+    for state in states:
+        api.sql(
+            "INSERT INTO tsg_instances (account_id, group_id, machine_id, state)"
+            " SELECT account_id, id, gen_random_uuid(), :state FROM tsg_groups WHERE id = :id",
+            id=group["id"],
+            state=state,
+        )
+
+
+# Activities
+
+
+def test_each_change_is_told_with_who_asked_for_it(tsg: Caller) -> None:
+    group = tsg("POST", "/groups", {"group_name": "web", "template_id": tsg.make_template(), "capacity": 3}, headers={"X-Request-Id": "R"})
+    made = group.json()
+    other = tsg.make_template()
+    change(tsg, made, capacity=5)
+    change(tsg, made, capacity=4, template_id=other, health_check_interval=60)
+    tsg("PUT", f"/groups/{made['id']}/increment", {"instance_count": 5, "max_instance": 6}, headers={"X-Request-Id": "R"})
+    tsg("PUT", f"/groups/{made['id']}/decrement", {"instance_count": 5, "min_instance": 0}, headers={"X-Request-Id": "R"})
+    tsg("DELETE", f"/groups/{made['id']}", headers={"X-Request-Id": "R"})
+    told = activities(tsg, made)
+    assert [(one["kind"], one["description"]) for one in reversed(told)] == [
+        ("TSG_GROUP_CREATE", "group web was created with capacity 3 by POST, request R"),
+        ("TSG_CAPACITY_CHANGE", "capacity 3 -> 5 by PUT, request R"),
+        (
+            "TSG_GROUP_UPDATE",
+            f"capacity 5 -> 4, template {made['template_id']} -> {other}, health_check_interval 300 -> 60 by PUT, request R",
+        ),
+        ("TSG_CAPACITY_CHANGE", "capacity 4 -> 6 by increment, request R"),
+        ("TSG_CAPACITY_CHANGE", "capacity 6 -> 1 by decrement, request R"),
+        ("TSG_GROUP_DELETE", "group web of capacity 1 was deleted by DELETE, request R"),
+    ]
+    assert {(one["status"], one["actor"], one["request_id"], one["group_id"]) for one in told} == {("success", tsg.login, "R", made["id"])}
+
+
+def test_an_activity_has_these_fields(tsg: Caller) -> None:
+    (told,) = activities(tsg, tsg.make_group(1))
+    assert set(told) == {
+        *("id", "group_id", "kind", "status", "description", "cause", "instance_ids", "error_code", "cloudapi_request_id"),
+        *("actor", "request_id", "started_at", "ended_at"),
+    }
+    assert uuid.UUID(told["id"])
+    assert re.fullmatch(TIMESTAMP, told["started_at"])
+    assert told["started_at"] == told["ended_at"]
+    assert (told["instance_ids"], told["error_code"], told["cloudapi_request_id"]) == ([], None, None)
+
+
+def test_a_change_that_changes_nothing_or_is_refused_is_no_news(tsg: Caller) -> None:
+    group = tsg.make_group(2)
+    assert change(tsg, group).status_code == 200
+    assert change(tsg, group, health_check_interval=300).status_code == 200
+    assert change(tsg, group, template_id=NOBODY).status_code == 422
+    assert tsg("PUT", f"/groups/{group['id']}/increment", {"instance_count": 1, "max_instance": 2}).status_code == 400
+    assert len(activities(tsg, group)) == 1
+
+
+def test_the_pages_are_all_there_is_whatever_comes_in_between(tsg: Caller) -> None:
+    group = tsg.make_group(0)
+    for capacity in range(1, 7):
+        change(tsg, group, capacity=capacity)
+    everything = [one["id"] for one in activities(tsg, group)]
+    assert len(everything) == 7
+    read: list[str] = []
+    path = f"/groups/{group['id']}/activities?limit=3"
+    while path:
+        answer = tsg("GET", path)
+        read += [one["id"] for one in answer.json()]
+        link = re.fullmatch(r'</v1/tsg(/[^>]+)>; rel="next"', answer.headers.get("Link", ""))
+        path = link[1] if link else ""
+        change(tsg, group, capacity=50 + len(read))
+    assert read == everything
+
+
+def test_rows_of_one_moment_are_each_on_one_page(tsg: Caller) -> None:
+    group = tsg.make_group(0)
+    for capacity in (1, 2, 3):
+        change(tsg, group, capacity=capacity)
+    tsg.api.sql("UPDATE tsg_activities SET at = '2026-01-01T00:00:00Z' WHERE group_id = :id", id=group["id"])
+    everything = [one["id"] for one in activities(tsg, group)]
+    read, before = [], ""
+    while found := activities(tsg, group, f"?limit=1{before}"):
+        read.append(found[0]["id"])
+        before = f"&before={found[0]['id'].upper()}"
+    assert read == everything
+    assert len(set(read)) == 4
+
+
+def test_activities_can_be_filtered(tsg: Caller) -> None:
+    group = tsg.make_group(1)
+    change(tsg, group, capacity=2)
+    tsg.api.sql("UPDATE tsg_activities SET status = 'failed' WHERE group_id = :id AND kind = 'TSG_GROUP_CREATE'", id=group["id"])
+    assert [one["kind"] for one in activities(tsg, group, "?status=failed")] == ["TSG_GROUP_CREATE"]
+    assert [one["kind"] for one in activities(tsg, group, "?status=success")] == ["TSG_CAPACITY_CHANGE"]
+    assert [one["kind"] for one in activities(tsg, group, "?kind=TSG_CAPACITY_CHANGE")] == ["TSG_CAPACITY_CHANGE"]
+    assert activities(tsg, group, "?kind=TSG_CAPACITY_CHANGE&status=failed") == []
+
+
+def test_all_that_is_wrong_with_the_query_is_told_at_once(tsg: Caller) -> None:
+    group = tsg.make_group(1)
+    answer = tsg("GET", f"/groups/{group['id']}/activities?limit=0&before=yesterday&status=done&kind=LAUNCH")
+    assert field_errors(answer) == {
+        "limit": "limit must be an integer from 1 to 1000",
+        "before": "before must be the id of the last activity of the page before",
+        "status": "status must be one of: success, failed",
+        "kind": f"kind must be one of: {', '.join(KINDS)}",
+    }
+
+
+@pytest.mark.parametrize("query", ["limit=1001", "limit=-1", "limit=x", "limit=", "limit=1&limit=2", "status=", f"before={NOBODY}"])
+def test_a_wrong_parameter_of_activities_is_refused(tsg: Caller, query: str) -> None:
+    assert set(field_errors(tsg("GET", f"/groups/{tsg.make_group(1)['id']}/activities?{query}"))) == {query.partition("=")[0]}
+
+
+def test_the_place_to_go_on_from_is_of_the_same_group(tsg: Caller) -> None:
+    group, other = tsg.make_group(1), tsg.make_group(1)
+    (foreign,) = activities(tsg, other)
+    assert set(field_errors(tsg("GET", f"/groups/{group['id']}/activities?before={foreign['id']}"))) == {"before"}
+
+
+@pytest.mark.parametrize("what", ["status", "activities"])
+def test_another_accounts_group_does_not_exist(tsg: Caller, stranger: Caller, what: str) -> None:
+    group = tsg.make_group(1)
+    error(stranger("GET", f"/groups/{group['id']}/{what}?limit=x&wait=x"), 404, "ResourceNotFound")
+    error(tsg("GET", f"/groups/{NOBODY}/{what}"), 404, "ResourceNotFound")
+    error(tsg("GET", f"/groups/nonsense/{what}"), 404, "ResourceNotFound")
+
+
+def test_a_deleted_group_has_its_activities_and_its_status_still(tsg: Caller, stranger: Caller) -> None:
+    group = tsg.make_group(1)
+    tsg.ok("DELETE", f"/groups/{group['id']}")
+    assert [one["kind"] for one in activities(tsg, group)] == ["TSG_GROUP_DELETE", "TSG_GROUP_CREATE"]
+    assert status(tsg, group)["reason"] == "Deleting"
+    error(stranger("GET", f"/groups/{group['id']}/status"), 404, "ResourceNotFound")
+
+
+# Status
+
+
+def test_a_status_has_these_fields(tsg: Caller) -> None:
+    group = tsg.make_group(3)
+    found = status(tsg, group)
+    assert re.fullmatch(TIMESTAMP, found.pop("since"))
+    assert re.fullmatch(TIMESTAMP, found.pop("next_attempt_at"))
+    assert found == {
+        "group_id": group["id"],
+        "group_name": group["group_name"],
+        "desired": 3,
+        "running": 0,
+        "provisioning": 0,
+        "failed": 0,
+        "deleting": 0,
+        "settled": False,
+        "reason": "Provisioning",
+        "message": "0 of 3 instances run. No worker has looked at the newest change yet.",
+        "last_error": None,
+        "failures": 0,
+        "checked_at": None,
+        "generation": 1,
+        "observed_generation": 0,
+    }
+
+
+def test_instances_are_counted_by_what_they_are(api: Api, tsg: Caller) -> None:
+    group = tsg.make_group(9)
+    instances(api, group, *["running"] * 2, "launching", "provisioning", "ready", "failed", "stopped", "deleting", "gone")
+    api.sql("UPDATE tsg_instances SET gone_at = now() WHERE state = 'gone' AND group_id = :id", id=group["id"])
+    found = status(tsg, group)
+    assert [found[name] for name in ("desired", "running", "provisioning", "failed", "deleting")] == [9, 2, 3, 2, 1]
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in {Reason.DELETED, Reason.NOMAD_UNAVAILABLE}])
+def test_the_reason_is_that_of_the_last_look(api: Api, tsg: Caller, reason: Reason) -> None:
+    group = tsg.make_group(1)
+    looked_at(api, group, reason, error="CloudAPI's own words")
+    found = status(tsg, group)
+    assert (found["reason"], found["last_error"]) == (reason, "CloudAPI's own words")
+    assert found["settled"] == (reason == Reason.SETTLED)
+    assert found["generation"] == found["observed_generation"] == 1
+    assert found["checked_at"] is not None
+
+
+def test_a_change_is_not_settled_by_what_was_before_it(api: Api, tsg: Caller) -> None:
+    group = tsg.make_group(1)
+    looked_at(api, group, Reason.SETTLED)
+    change(tsg, group, capacity=2)
+    found = status(tsg, group)
+    assert (found["settled"], found["reason"]) == (False, "Provisioning")
+    assert (found["generation"], found["observed_generation"]) == (2, 1)
+
+
+def test_a_group_that_is_gone_says_so(api: Api, tsg: Caller) -> None:
+    group = tsg.make_group(1)
+    tsg.ok("DELETE", f"/groups/{group['id']}")
+    api.sql("UPDATE tsg_groups SET emptied_at = now(), check_at = NULL, observed_generation = generation WHERE id = :id", id=group["id"])
+    found = status(tsg, group, "?wait=60")
+    assert (found["settled"], found["reason"], found["desired"], found["next_attempt_at"]) == (True, "Deleted", 0, None)
+
+
+def test_a_job_that_nomad_did_not_take_is_told_in_nomads_words(api: Api, tsg: Caller) -> None:
+    group = tsg.make_group(1)
+    api.sql("UPDATE tsg_groups SET job_failures = 1 WHERE id = :id", id=group["id"])
+    api.sql(
+        "INSERT INTO tsg_activities (account_id, group_id, kind, status, description, actor)"
+        " SELECT account_id, id, 'TSG_JOB_SUBMIT_ERROR', 'failed', 'no leader', 'worker' FROM tsg_groups WHERE id = :id",
+        id=group["id"],
+    )
+    found = status(tsg, group)
+    assert (found["reason"], found["last_error"]) == ("NomadUnavailable", "no leader")
+    looked_at(api, group, Reason.SETTLED)
+    assert status(tsg, group)["reason"] == "Settled", "a worker did it in Nomad's place"
+
+
+@pytest.mark.parametrize("wait", ["-1", "61", "60.5", "x", "", "1e1", "inf", "nan", "1&wait=2"])
+def test_a_wait_is_0_to_60_seconds(tsg: Caller, wait: str) -> None:
+    answer = tsg("GET", f"/groups/{tsg.make_group(1)['id']}/status?wait={wait}")
+    assert field_errors(answer) == {"wait": "wait must be 0 to 60 seconds"}
+
+
+@pytest.mark.parametrize("end", [Reason.SETTLED, Reason.TEMPLATE_REJECTED, Reason.QUOTA_EXCEEDED, Reason.CIRCUIT_OPEN])
+def test_who_waits_is_answered_when_it_is_over(api: Api, tsg: Caller, end: Reason) -> None:
+    group = tsg.make_group(1)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(status, tsg, group, "?wait=60")
+        for kept_by in (Reason.PROVISIONING, Reason.THROTTLED, Reason.CLOUDAPI_UNAVAILABLE):
+            looked_at(api, group, kept_by)
+            assert not waiting.done()
+        looked_at(api, group, end)
+        assert waiting.result(timeout=20)["reason"] == end
+
+
+def test_who_waits_in_vain_is_told_how_it_stands(tsg: Caller) -> None:
+    group = tsg.make_group(1)
+    began = time.monotonic()
+    assert status(tsg, group, "?wait=0.3")["settled"] is False
+    assert time.monotonic() - began >= 0.3
+
+
+def test_those_who_wait_leave_threads_for_others(make_api: Callable[..., Api]) -> None:
+    api = make_api(waiting=2)
+    tsg = api.new_account()
+    group = tsg.make_group(1)
+    ended = threading.Event()
+
+    def wait(_number: int) -> Any:
+        answer = tsg("GET", f"/groups/{group['id']}/status?wait=60")
+        if answer.json()["settled"]:
+            ended.set()
+        return answer
+
+    with ThreadPoolExecutor(8) as pool:
+        several = [pool.submit(wait, number) for number in range(8)]
+        early = [one.result(timeout=20) for one in several if not _waits(one, several)]
+        assert len(early) == 6
+        assert {(one.json()["settled"], one.headers["Retry-After"]) for one in early} == {(False, "1")}
+        assert not ended.is_set()
+        looked_at(api, group, Reason.SETTLED)
+        last = [one.result(timeout=20) for one in several]
+    assert sum(one.json()["settled"] for one in last) == 2
+
+
+def _waits(one: Any, several: list[Any]) -> bool:
+    """Is it one of the two that wait? Known when all others have been answered."""
+    while sum(other.done() for other in several) < len(several) - 2:
+        time.sleep(0.01)
+    return not one.done()
