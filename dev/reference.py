@@ -53,6 +53,7 @@ HEADINGS = {
     "TSG_TRITON_DC": "Triton",
     "TSG_SCALER": "Nomad",
     "TSG_MAX_CAPACITY": "Groups and workers",
+    "TSG_METRICS_ENABLE": "Health, metrics and the end",
     "TSG_GOPS_ENABLE": "Diagnostics",
     "TSG_DEV_MODE": "Development and secrets",
 }

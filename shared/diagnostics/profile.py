@@ -1,6 +1,6 @@
 """The profile format that `go tool pprof` and its relatives read: a gzipped protobuf message of samples, each with its stack.
 
-The format is https://github.com/google/pprof/blob/main/proto/profile.proto; the numbers below are its field numbers. Six messages with
+The format is https://github.com/google/pprof/blob/main/proto/profile.proto; the numbers below are its field numbers. Eight messages with
 integers and strings in them need no protobuf library: what the wire format asks for is `varint` and `_field`.
 """
 
