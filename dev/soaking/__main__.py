@@ -33,8 +33,12 @@ PROGRESS, LOOK = 10.0, 0.5
 #: Seconds for everything to settle once nothing is broken any more: failures in a row are waited out in growing pauses.
 PATIENCE = 240.0
 
+#: Seconds between checks of a group, and for the replacement of a dead machine besides.
+CHECK_INTERVAL, REPLACED_WITHIN = 10.0, 2.0
+
 #: Shorter than what one would run with, so that a fault shorter than a coffee break is one to the service too.
 SETTINGS = {
+    "TSG_HEALTH_CHECK_INTERVAL": f"{CHECK_INTERVAL:.0f}",
     "TSG_LOG_FORMAT": "json",
     "TSG_LAUNCH_GRACE": "20",
     "TSG_PROVISION_TIMEOUT": "30",
@@ -43,20 +47,25 @@ SETTINGS = {
 }
 
 
-class Failed(Exception):
-    """It can't be gone on with."""
+FAULT_NAMES = {fault.__name__ for fault in (*OURS, *NOMADS, *CLOUDS)}
 
 
 class Soak:
     """Rounds of requests and faults, each followed by a pause in which everything has to come right."""
 
-    def __init__(self, world: World, seed: int, out: Any) -> None:
+    def __init__(self, world: World, seed: int, only: set[str], out: Any) -> None:
         self.world = world
+        ours = OURS + (NOMADS if world.stack.nomad_url else ())
+        lanes = {"ours": ours, "cloud": CLOUDS}
+        self._faults = {name: tuple(fault for fault in lane if not only or fault.__name__ in only) for name, lane in lanes.items()}
         self.told = world.told
         self.seed = seed
         self.rounds = 0
-        #: Seconds from the last disturbance of a round until a group was settled.
-        self.recoveries: list[float] = []
+        #: Seconds from the last disturbance of a round until each group was settled, and until all were.
+        self.of_groups: list[float] = []
+        self.of_all: list[float] = []
+        #: Seconds from the death of a machine, with nothing else wrong, until its replacement was asked for.
+        self.replaced: list[float] = []
         self.counters: dict[str, Any] = {}
         self._began = time.monotonic()
         self._out = out
@@ -72,6 +81,8 @@ class Soak:
             self._disturb()
             self._settle()
             self._check()
+            if not self.told.violations:
+                self._touch()
             if self.told.violations:
                 return
         self._empty()
@@ -84,13 +95,12 @@ class Soak:
     def _disturb(self) -> None:
         """Users send requests, and things break, until all have done their share."""
         world, dice = self.world, self._dice("round")
-        ours = OURS + (NOMADS if world.stack.nomad_url else ())
-        lanes = [Lane(world, ours, self._dice("ours")), Lane(world, CLOUDS, self._dice("cloud"))]
+        lanes = [Lane(world, faults, self._dice(name)) for name, faults in self._faults.items() if faults]
         with ThreadPoolExecutor(16) as pool:
             running = [
                 pool.submit(User(world, account, self._dice(name)).send, dice.randint(5, 25)) for name, account in world.accounts.items()
             ]
-            running += [pool.submit(lane.run, dice.randint(0, 3)) for lane in lanes]
+            running += [pool.submit(lane.run, dice.randint(1, 4)) for lane in lanes]
             while not all(done.done() for done in running):
                 self._progress("disturbed")
                 time.sleep(0.2)
@@ -101,7 +111,7 @@ class Soak:
             self.told.violated(death)
         world.stack.restart_the_dead()
 
-    def _settle(self) -> None:
+    def _settle(self, *, counts: bool = True) -> None:
         """Wait until every group is at its capacity and nothing else is there, and note how long each took."""
         world = self.world
         for name, account in world.accounts.items():
@@ -124,8 +134,10 @@ class Soak:
                 return
             self._progress(f"settling, {len(problems)} groups to go")
             time.sleep(LOOK)
-        live = [group for group in waiting.values() if not group.deleted]
-        self.recoveries += [max(0.0, settled_at[group.id] - quiet_since) for group in live]
+        if not counts:
+            return
+        self.of_groups += [max(0.0, settled_at[group.id] - quiet_since) for group in waiting.values() if not group.deleted]
+        self.of_all.append(max(0.0, max(settled_at.values(), default=0.0) - quiet_since))
 
     def _unsettled(self, groups: list[Group]) -> dict[str, str]:
         """The groups that are not as they should be, and how."""
@@ -181,6 +193,37 @@ class Soak:
                 if '"pass_failed"' in line or '"request_failed"' in line:
                     self.told.violated(f"a fault of the service's own in {file.name}: {line[:3000]}")
 
+    def _touch(self) -> None:
+        """With nothing else wrong: a group is made smaller, and a machine of another one dies."""
+        world, dice = self.world, self._dice("touch")
+        groups = [group for account in world.accounts.values() for group in account.groups.values() if group.capacity > 1]
+        if len(groups) < 2:
+            return
+        shrunk, robbed = dice.sample(groups, 2)
+        before = self._lives(shrunk)
+        account = world.accounts[shrunk.account]
+        User(world, account, dice).resize(shrunk.name, "", dice.randint(1, shrunk.capacity - 1), 2)
+        victim = next(iter(self._lives(robbed)))
+        died = time.time()
+        world.stack.cloud("POST", f"/machines/{victim}/kill")
+        deadline = died + CHECK_INTERVAL + REPLACED_WITHIN
+        while not (born := [at for at in self._lives(robbed).values() if at > died]) and time.time() < deadline:
+            time.sleep(LOOK)
+        if born:
+            self.replaced.append(born[0] - died)
+        else:
+            self.told.violated(f"a dead machine of {robbed.account}'s {robbed.name} is not replaced after {time.time() - died:.0f} s")
+        self._settle(counts=False)
+        after = self._lives(shrunk)
+        gone = [at for machine, at in before.items() if machine not in after]
+        if not after.keys() <= before.keys() or (gone and max(gone) > min(after.values())):
+            self.told.violated(f"of {shrunk.account}'s {shrunk.name} not the oldest went: {before} became {after}")
+
+    def _lives(self, group: Group) -> dict[str, float]:
+        """When the machines of a group that are there were made, the oldest first."""
+        mine = [row for row in self.world.machines(live=True) if row["tags"].get("tsg.group") == group.id]
+        return {row["id"]: row["life"][0][0] for row in sorted(mine, key=lambda row: row["life"][0][0])}
+
     def _empty(self) -> None:
         """In the end everything is deleted, and nothing may be left."""
         self.rounds += 1
@@ -188,7 +231,7 @@ class Soak:
             user = User(self.world, account, self._dice(name))
             for group in list(account.groups):
                 user.delete_group(group, "", 0, 0)
-        self._settle()
+        self._settle(counts=False)
         self._check()
         if self.world.stack.nomad_url:
             deadline = time.monotonic() + PATIENCE
@@ -214,11 +257,6 @@ class Soak:
 
     def report(self) -> dict[str, Any]:
         """What was done, and what came of it."""
-        ordered = sorted(self.recoveries)
-
-        def at(share: float) -> float | None:
-            return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 1) if ordered else None
-
         return {
             "seed": self.seed,
             "seconds": round(time.monotonic() - self._began),
@@ -226,13 +264,24 @@ class Soak:
             "requests": dict(self.told.requests),
             "answers": dict(self.told.answers),
             "faults": dict(self.told.faults),
-            "recovery_seconds": {"groups": len(ordered), "p50": at(0.5), "p95": at(0.95), "max": at(1.0)},
+            "seconds_until_a_group_was_settled": _spread(self.of_groups),
+            "seconds_until_all_were_settled": _spread(self.of_all),
+            "seconds_until_a_dead_machine_was_replaced": _spread(self.replaced),
             "creates": self.counters.get("creates_accepted"),
             "deletes": self.counters.get("deletes_accepted"),
             "answers_lost": self.counters.get("answers_lost"),
             "errors_injected": self.counters.get("errors_injected"),
             "violations": self.told.violations,
         }
+
+
+def _spread(seconds: list[float]) -> dict[str, float]:
+    """How many there are, and p50, p95 and the longest."""
+    ordered = sorted(seconds)
+    shares = {"p50": 0.5, "p95": 0.95, "max": 1.0} if ordered else {}
+    return {"count": len(ordered)} | {
+        name: round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 1) for name, share in shares.items()
+    }
 
 
 def main() -> int:
@@ -246,8 +295,13 @@ def main() -> int:
     parser.add_argument("--scaler", choices=("worker", "nomad"), default="worker", help="who converges the groups (default worker)")
     parser.add_argument("--accounts", type=int, default=3, metavar="N", help="accounts, each with up to four groups (default 3)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (default 2)")
+    parser.add_argument("--only", metavar="FAULT,...", help="break nothing else; the names are those in the report")
     parser.add_argument("--json", action="store_true", help="the report as JSON on standard output, the progress on standard error")
     given = parser.parse_args()
+    only = set(filter(None, (given.only or "").split(",")))
+    unknown = only - FAULT_NAMES
+    if unknown:
+        parser.error(f"there is no fault {', '.join(sorted(unknown))}; there are: {', '.join(sorted(FAULT_NAMES))}")
     seed = given.seed if given.seed is not None else random.randrange(1_000_000)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -259,7 +313,7 @@ def main() -> int:
         try:
             with Stack(directory, workers=given.workers, durable=False, scaler=given.scaler, real_nomad=False, settings=SETTINGS) as stack:
                 names = [f"account-{number}" for number in range(1, given.accounts + 1)]
-                soak = Soak(World(stack, names, told), seed, out)
+                soak = Soak(World(stack, names, told), seed, only, out)
                 soak.run(given.minutes)
         except KeyboardInterrupt:
             print("\nstopped", file=out)
