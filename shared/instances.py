@@ -11,7 +11,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Interval, Select, delete, exists, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Interval, Select, and_, delete, exists, func, literal, or_, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -21,7 +21,7 @@ from shared.models import groups, instances
 
 #: States of ours, beside those of CloudAPI (provisioning, ready, running, stopping, stopped, offline, failed, unknown).
 LAUNCHING = "launching"  # CloudAPI was asked, or is about to be; no answer is known
-DELETING = "deleting"  # CloudAPI was told to delete it, or is about to be
+DELETING = "deleting"  # CloudAPI has taken its deletion on
 MISSING = "missing"  # CloudAPI does not know it any more: it says so of what never was, and not of what was destroyed
 GONE = "gone"
 #: CloudAPI's own, of a machine that will never run. It leaves those out of its list.
@@ -119,21 +119,18 @@ def seen(connection: Connection, lease: Lease, instance_id: str, state: str) -> 
     connection.execute(statement.values(state=state, state_since=func.now(), gone_at=gone_at, ran_at=_ran_at(state)))
 
 
-def deleting(connection: Connection, lease: Lease, group: Work, instance_id: str) -> bool:
-    """Write down that a machine is about to be deleted. False when the lease or the group is not what it was."""
-    statement = (
-        update(instances)
-        .where(instances.c.id == instance_id, is_held(lease), _unchanged(group))
-        .values(state=DELETING, state_since=func.now())
-        .returning(instances.c.id)
-    )
-    return connection.execute(statement).one_or_none() is not None
+def may_delete(connection: Connection, lease: Lease, group: Work) -> bool:
+    """Is a deletion that was planned for this group still right? False when the lease or the group is not what it was."""
+    return bool(connection.execute(select(and_(is_held(lease), _unchanged(group)))).scalar_one())
 
 
-def spared(connection: Connection, instance: Instance) -> None:
-    """CloudAPI refused to delete the machine: it is what it was, for as long as it was."""
-    statement = update(instances).where(instances.c.id == instance.id, instances.c.state == DELETING)
-    connection.execute(statement.values(state=instance.state, state_since=instance.state_since))
+def deleting(connection: Connection, instance_id: str) -> None:
+    """CloudAPI has taken the machine's deletion on. No lease is asked for here: this is what happened, whoever holds the account now.
+
+    Not written down before: a deletion may be asked for twice, and one that a killed worker had only written down would be waited for.
+    """
+    statement = update(instances).where(instances.c.id == instance_id, instances.c.state != GONE)
+    connection.execute(statement.values(state=DELETING, state_since=func.now()))
 
 
 def prune(connection: Connection) -> int:

@@ -361,20 +361,20 @@ class _Pass:
             if not self._may_go_on(outcome):
                 return
             with self._db.read() as connection:
-                if not instances.deleting(connection, self._lease, group, instance.id):
+                if not instances.may_delete(connection, self._lease, group):
                     outcome.unfinished = True
                     return
             try:
                 self._client.delete_machine(machine_id)
             except CloudAPIError as error:
-                with self._db.read() as connection:
-                    instances.spared(connection, instance)
                 metrics.deletions.labels("failed").inc()
                 self._failed("deletion_failed", outcome, error, Reason.DELETION_REJECTED)
                 if outcome.errors:
                     told = f"deleting {machine_id} failed"
                     self._scribe.note(group, activities.TERMINATE_ERROR, told, machine_id=machine_id, error=error)
             else:
+                with self._db.read() as connection:
+                    instances.deleting(connection, instance.id)
                 outcome.deleted += 1
                 outcome.failed_launches += why == STILLBORN
                 metrics.deletions.labels(why).inc()

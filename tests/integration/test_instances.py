@@ -73,14 +73,13 @@ def test_a_launch_planned_for_what_the_group_was_is_not_written_down(holder: Hol
     assert holder.launch()
 
 
-def test_a_deletion_planned_for_what_the_group_was_is_not_written_down(holder: Holder) -> None:
+def test_a_deletion_planned_for_what_the_group_was_is_not_right_any_more(holder: Holder) -> None:
     outdated = holder.work()
-    seen = holder.found()
     holder.world.resize(holder.group, 1)
-    assert not instances.deleting(holder.connection, holder.lease, outdated, seen.id)
-    assert holder.row() == seen
-    assert instances.deleting(holder.connection, holder.lease, holder.work(), seen.id)
-    assert holder.row().state == DELETING
+    assert not instances.may_delete(holder.connection, holder.lease, outdated)
+    assert instances.may_delete(holder.connection, holder.lease, holder.work())
+    leases.release(holder.connection, holder.lease, budget_left=0)
+    assert not instances.may_delete(holder.connection, holder.lease, holder.work())
 
 
 def test_an_acknowledged_launch_has_its_machine_whoever_holds_the_lease_by_then(holder: Holder) -> None:
@@ -152,7 +151,7 @@ def test_the_state_is_dated_when_it_changes_and_only_then(holder: Holder) -> Non
 
 def test_what_is_being_deleted_stays_so_until_it_is_gone(holder: Holder) -> None:
     first = holder.found()
-    assert instances.deleting(holder.connection, holder.lease, holder.work(), first.id)
+    instances.deleting(holder.connection, first.id)
     for state in ("running", "stopping", "failed"):
         instances.seen(holder.connection, holder.lease, first.id, state)
         assert holder.row().state == DELETING
@@ -161,18 +160,18 @@ def test_what_is_being_deleted_stays_so_until_it_is_gone(holder: Holder) -> None
     assert holder.row().gone_at is not None
 
 
-def test_a_machine_that_cloudapi_would_not_delete_is_what_it_was_for_as_long_as_it_was(holder: Holder) -> None:
-    first = holder.found(state="provisioning")
-    assert instances.deleting(holder.connection, holder.lease, holder.work(), first.id)
-    assert holder.row().state_since > first.state_since
-    instances.spared(holder.connection, first)
-    assert holder.row() == first
+def test_a_deletion_asked_for_again_is_waited_for_from_then_on(holder: Holder) -> None:
+    first = holder.found()
+    instances.deleting(holder.connection, first.id)
+    before = holder.row().state_since
+    instances.deleting(holder.connection, first.id)
+    assert holder.row().state_since > before
 
 
-def test_a_machine_that_is_gone_is_not_brought_back_by_a_refusal(holder: Holder) -> None:
+def test_a_machine_that_is_gone_is_not_brought_back_by_a_late_answer(holder: Holder) -> None:
     first = holder.found()
     instances.seen(holder.connection, holder.lease, first.id, GONE)
-    instances.spared(holder.connection, first)
+    instances.deleting(holder.connection, first.id)
     assert holder.row().state == GONE
 
 

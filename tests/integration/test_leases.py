@@ -194,7 +194,7 @@ def test_nothing_is_written_under_a_lease_that_is_over(world: World, how: str) -
     before = world.group_row(group)
     with world.db.read() as connection:
         assert instances.launch(connection, lease, work) is None
-        assert not instances.deleting(connection, lease, work, seen.id)
+        assert not instances.may_delete(connection, lease, work)
         instances.seen(connection, lease, seen.id, "failed")
         assert not groups.checked(connection, lease, work, after=300, failures=5, error="stale", reason=Reason.BACKOFF)
     assert world.rows(group) == [seen]
@@ -211,7 +211,8 @@ def test_the_same_writes_are_done_while_the_lease_is_held(world: World) -> None:
         assert instances.launch(connection, lease, work) is not None
         instances.seen(connection, lease, seen.id, "stopped")
         assert world.states(group) == ["launching", "stopped"]
-        assert instances.deleting(connection, lease, work, seen.id)
+        assert instances.may_delete(connection, lease, work)
+        instances.deleting(connection, seen.id)
         assert groups.checked(connection, lease, work, after=300, failures=5, error="why", reason=Reason.BACKOFF)
     assert world.states(group) == ["deleting", "launching"]
     assert (world.group_row(group).failures, world.group_row(group).last_error) == (5, "why")

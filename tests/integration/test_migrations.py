@@ -378,10 +378,10 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     use(instances.refused, instances.launch(connection, lease, work))
     found = use(instances.found, lease, group.id, KEY, "running")
     use(instances.seen, lease, found.id, "stopped")
-    assert use(instances.deleting, lease, work, found.id)
-    use(instances.spared, found)
+    assert use(instances.may_delete, lease, work)
+    use(instances.deleting, found.id)
     now, rows = use(instances.of_groups, [group.id])
-    assert {(row.machine_id, row.state) for row in rows} == {(USER, "provisioning"), (KEY, "running")}
+    assert {(row.machine_id, row.state) for row in rows} == {(USER, "provisioning"), (KEY, "deleting")}
     assert use(instances.prune) == 0
     assert use(instances.by_state) == {"provisioning": 1, "running": 1}
     assert use(groups.backlog, late=60) == (1, 0, 0.0)
