@@ -4,7 +4,8 @@
     TSG_TEST_FAULT="stop before shared.cloudapi:Client.create_machine"    SIGSTOP, before the first call
     TSG_TEST_SKEW="-3600"    its clock is so many seconds fast; slow, when negative
 
-The product itself has no way of being told to die. Python imports a module of this name at every start; `dev.faults` sets it up.
+Several faults are separated by semicolons. The product itself has no way of being told to die. Python imports a module of this name at
+every start; `dev.faults` sets it up.
 """
 
 import datetime as dt
@@ -65,7 +66,8 @@ try:
     if os.environ.get("TSG_TEST_SKEW"):
         _skew(float(os.environ["TSG_TEST_SKEW"]))
     if os.environ.get("TSG_TEST_FAULT"):
-        _install(os.environ["TSG_TEST_FAULT"])
+        for fault in os.environ["TSG_TEST_FAULT"].split(";"):
+            _install(fault)
 except Exception as error:
     # Python would go on without the fault.
     raise SystemExit(f"no such fault: {error!r}") from error

@@ -142,8 +142,9 @@ def new_cluster() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def common_stack(request: pytest.FixtureRequest, new_cluster: Path) -> Iterator[Stack]:
-    """One stack for the tests of a module; the module may say `SCALER = "nomad"`."""
-    with started(getattr(request.module, "SCALER", "worker"), SETTINGS, new_cluster) as stack:
+    """One stack for the tests of a module; the module may say `SCALER = "nomad"`, and have settings `BESIDES`."""
+    settings = {**SETTINGS, **getattr(request.module, "BESIDES", {})}
+    with started(getattr(request.module, "SCALER", "worker"), settings, new_cluster) as stack:
         yield stack
 
 

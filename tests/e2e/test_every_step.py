@@ -1,0 +1,152 @@
+"""Programs killed with SIGKILL at every step of what they do: others end what was begun, and no machine is made or deleted twice."""
+
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from dev.client import Tsg
+from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
+from dev.faults import killed
+from dev.processes import Child
+from tests.e2e.conftest import Service
+
+#: So long does a dead holder's lease stand in the way of the next.
+BESIDES = {"TSG_LEASE_SECONDS": "3"}
+
+#: What a pass over a group does, in order; `2`: at the second of its two machines.
+LAUNCHING = (
+    "after shared.leases:take",
+    "after shared.instances:launch 2",
+    "after shared.cloudapi:Client.create_machine",
+    "after shared.cloudapi:Client.create_machine 2",
+    "after shared.instances:acknowledged",
+    "before shared.groups:checked",
+    "before shared.leases:release",
+)
+DELETING = (
+    "after shared.instances:may_delete",
+    "after shared.cloudapi:Client.delete_machine",
+    "after shared.cloudapi:Client.delete_machine 2",
+    "after shared.instances:deleting",
+    "before shared.groups:emptied",
+)
+
+
+class Owner:
+    """An account of its own, with one group."""
+
+    def __init__(self, service: Service, capacity: int) -> None:
+        stack = service.stack
+        self.name = f"owner-{uuid.uuid4().hex[:8]}"
+        stack.add_account(self.name)
+        self.tsg = Tsg(stack.url, self.name, stack.key_file, stack.key_id)
+        template = {"template_name": "t", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE}
+        made = self.tsg.ok("POST", "/templates", template, status=201)
+        group = {"group_name": "g", "template_id": made["id"], "capacity": capacity}
+        self.group = self.tsg.ok("POST", "/groups", group, status=201)
+
+
+@contextmanager
+def workers_asleep(service: Service) -> Iterator[None]:
+    """Bells ring, and none of the stack's workers answers."""
+    workers = [child for name, child in service.stack.processes.items() if name.startswith("worker")]
+    for child in workers:
+        child.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for child in workers:
+            child.send(signal.SIGCONT)
+
+
+def doomed(service: Service, fault: str, program: str, *arguments: str) -> Child:
+    """A program of the service that is killed at the fault."""
+    log = service.stack.directory / "log" / f"doomed-{uuid.uuid4().hex[:8]}.log"
+    environment = {**os.environ, **service.stack.environment, **killed(fault)}
+    return Child([Path(sys.executable).parent / program, *arguments], log=log, env=environment)
+
+
+@contextmanager
+def doomed_api(service: Service, *faults: str) -> Iterator[None]:
+    """An API of which each process is killed at each of the faults; another takes its place."""
+    service.stack.processes["api"].stop()
+    service.stack.start_api({**killed(*faults), "TSG_HTTP_PROCESSES": "2"})
+    try:
+        yield
+    finally:
+        service.stack.processes["api"].stop()
+        service.stack.restart_the_dead()
+
+
+def dying(service: Service, programs: dict[str, Child]) -> None:
+    """Each has come to the step at which it is killed."""
+    for fault, program in programs.items():
+        service.wait(f"killed {fault}", lambda program=program: program.status is not None, seconds=30)
+    assert {fault: program.status for fault, program in programs.items()} == dict.fromkeys(programs, -signal.SIGKILL)
+
+
+def lives(service: Service, group: dict[str, object]) -> list[list[str]]:
+    """What befell each machine that the group ever had."""
+    rows = service.stack.cloud("GET", "/machines")
+    return [[event for _, event in row["life"]] for row in rows if row["tags"].get("tsg.group") == group["id"]]
+
+
+def test_what_is_killed_at_any_step_is_made_good(calm: Service) -> None:
+    emptying = [Owner(calm, 2) for _ in DELETING]
+    for owner in emptying:
+        calm.settles(owner.group, 2)
+    with workers_asleep(calm):
+        for owner in emptying:
+            owner.tsg.ok("DELETE", f"/groups/{owner.group['id']}", status=204)
+        filling = [Owner(calm, 2) for _ in LAUNCHING]
+        steps = [*zip(filling, LAUNCHING, strict=True), *zip(emptying, DELETING, strict=True)]
+        dying(calm, {fault: doomed(calm, fault, "tsg-scale", "--wait", str(owner.group["id"])) for owner, fault in steps})
+        filling.append(Owner(calm, 2))
+        # A worker that has heard a bell, and one that has not given its lease back yet.
+        heard = ("before shared.leases:take", "before shared.leases:release")
+        dying(calm, {fault: doomed(calm, fault, "tsg-worker") for fault in heard})
+        # A clock that has claimed what it was going to ring for. No other bell is left.
+        calm.stack.processes["clock"].stop()
+        calm.stack.valkey.flush()
+        dying(calm, {"tsg-clock": doomed(calm, "before shared.queue:send 2", "tsg-clock")})
+    calm.stack.restart_the_dead()
+    for owner, fault in zip(filling, [*LAUNCHING, "by a worker"], strict=True):
+        calm.settles(owner.group, 2)
+        assert lives(calm, owner.group) == [["provisioning", "running"]] * 2, fault
+    for owner, fault in zip(emptying, DELETING, strict=True):
+        calm.wait(
+            f"the group is empty, killed {fault}", lambda owner=owner: calm.is_emptied(owner.group) and not calm.machines(owner.group)
+        )
+        assert lives(calm, owner.group) == [["provisioning", "running", "destroy", "stopping", "deleted"]] * 2, fault
+    for owner in filling:
+        owner.tsg.ok("DELETE", f"/groups/{owner.group['id']}", status=204)
+
+
+def test_an_api_killed_at_any_step_has_done_all_or_nothing(calm: Service) -> None:
+    resized, grown, deleted = (calm.make_group(0) for _ in range(3))
+    wanted = {"group_name": "never", "template_id": grown["template_id"], "capacity": 1}
+    with doomed_api(
+        calm,
+        "before shared.groups:create",  # nothing is written
+        "after shared.groups:change",  # it is written, and not committed
+        "after tsg_api.once:change",  # it is committed; nobody is told, neither the workers nor the user
+    ):
+        for method, path, body in (
+            ("POST", "/groups", wanted),
+            ("PUT", f"/groups/{resized['id']}", {**resized, "capacity": 3}),
+            ("PUT", f"/groups/{grown['id']}/increment", {"instance_count": 2, "max_instance": 9}),
+            ("DELETE", f"/groups/{deleted['id']}", None),
+        ):
+            with pytest.raises(requests.ConnectionError):
+                calm.tsg(method, path, body)
+        found = {group["group_name"]: group["capacity"] for group in calm.tsg.ok("GET", "/groups")}
+        assert found == {resized["group_name"]: 0, grown["group_name"]: 2}
+    calm.settles(grown, 2)
+    assert calm.counters()["creates_accepted"] == 2
