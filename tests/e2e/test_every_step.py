@@ -25,15 +25,11 @@ LAUNCHING = (
     "after shared.leases:take",
     "after shared.instances:launch 2",
     "after shared.cloudapi:Client.create_machine",
-    "after shared.cloudapi:Client.create_machine 2",
-    "after shared.instances:acknowledged",
     "before shared.groups:checked",
     "before shared.leases:release",
 )
 DELETING = (
-    "after shared.instances:may_delete",
     "after shared.cloudapi:Client.delete_machine",
-    "after shared.cloudapi:Client.delete_machine 2",
     "after shared.instances:deleting",
     "before shared.groups:emptied",
 )
