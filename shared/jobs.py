@@ -114,6 +114,13 @@ def claim_due(connection: Connection, *, limit: int) -> list[DueJob]:
     return [DueJob._make(row) for row in connection.execute(statement)]
 
 
+def resubmit(connection: Connection, group_id: str) -> bool:
+    """Have the group's job submitted and run again, now. False when the group is gone, and its job with it."""
+    statement = update(groups).where(groups.c.id == group_id, groups.c.emptied_at.is_(None))
+    again = statement.values(job_generation=0, job_check_at=func.now(), job_failures=0)
+    return connection.execute(again.returning(groups.c.id)).one_or_none() is not None
+
+
 def _done(connection: Connection, work: JobWork, *, after: float, **values: int) -> None:
     unchanged = (groups.c.generation == work.generation) & (groups.c.emptied_at.is_not(None) == literal(work.is_over))
     statement = update(groups).where(groups.c.id == work.group_id)

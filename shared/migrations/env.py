@@ -1,4 +1,4 @@
-"""Alembic's entry: runs each revision in a transaction of its own on the connection that `shared.admin` hands in."""
+"""Alembic's entry: runs each revision in a transaction of its own on the connection that `shared.schema` hands in."""
 
 from alembic import context
 

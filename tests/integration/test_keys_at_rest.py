@@ -217,7 +217,7 @@ def test_rotate_ends_with_a_new_key_under_the_same_name(owner: World, admin: Cal
 
 def test_what_cannot_be_rotated_is_told(world: World, admin: Callable[..., Any]) -> None:
     unknown = admin("keys", "rotate", "nobody-at-all")
-    assert (unknown.returncode, unknown.stderr) == (1, "tsg-admin: there is no account nobody-at-all\n")
+    assert (unknown.returncode, unknown.stderr) == (3, "tsg-admin: there is no account nobody-at-all\n")
     admin("accounts", "add", "keyless", "5ba4dcbc-5c92-4e0b-98cb-000000000001")
     keyless = admin("keys", "rotate", "keyless")
     assert keyless.returncode == 1
@@ -225,7 +225,7 @@ def test_what_cannot_be_rotated_is_told(world: World, admin: Callable[..., Any])
     world.sim.knobs.turn({"error_share": 1.0})
     away = admin("keys", "rotate", world.login)
     world.sim.knobs.turn({"error_share": 0.0})
-    assert away.returncode == 1
+    assert away.returncode == 75
     assert "nothing is lost, repeat the command" in away.stderr
 
 
@@ -394,7 +394,7 @@ def test_a_disabled_account_is_let_in_no_longer_and_its_groups_stay_as_they_are(
     assert owner.group_row(group).last_error == "The account is disabled."
     assert admin("accounts", "disable", owner.triton.id).returncode == 0, "twice is once"
     refused = admin("accounts", "add", owner.login, owner.triton.id)
-    assert refused.returncode == 1
+    assert refused.returncode == 4
     assert f"tsg-admin accounts enable {owner.triton.id}" in refused.stderr
 
     assert admin("accounts", "enable", owner.triton.id).stdout == f"account {owner.login} ({owner.triton.id}) is enabled\n"
@@ -420,13 +420,13 @@ def test_accounts_that_can_not_be_told_apart_are_named_by_their_ids(world: World
 
     other = world.db.transact(rename)
     done = admin("accounts", "disable", world.login)
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert other.id in done.stderr
     assert world.account.id in done.stderr
     assert admin("accounts", "disable", other.id).returncode == 0
     assert admin("accounts", "disable", world.login).returncode == 0, "one of them is left"
     unknown = admin("accounts", "enable", "nobody-at-all")
-    assert (unknown.returncode, unknown.stderr) == (1, "tsg-admin: there is no account nobody-at-all\n")
+    assert (unknown.returncode, unknown.stderr) == (3, "tsg-admin: there is no account nobody-at-all\n")
 
 
 def test_a_second_row_of_the_same_account_stands_in_the_way(world: World, admin: Callable[..., Any]) -> None:
@@ -437,5 +437,5 @@ def test_a_second_row_of_the_same_account_stands_in_the_way(world: World, admin:
         uuid=world.triton.id,
     )
     done = admin("accounts", "enable", world.account.id)
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert "has another row" in done.stderr

@@ -9,13 +9,26 @@ import psycopg2
 import sqlalchemy.exc
 from sqlalchemy import Connection
 
-from shared import accounts, db, flags, groups, keys, log, schema, seed, settings, takeover
+from shared import accounts, cloudapi, db, flags, keys, log, schema, seed, settings, takeover
+from shared import groups as stored_groups
 from shared.accounts import Account
+from shared.admin import groups
+from shared.admin.named import connected, one_account
+from shared.admin.told import Told, table
 from shared.cloudapi import CloudAPI, CloudAPIError, Timeouts
 from shared.errors import Conflict, NotFound, ServiceError
 from shared.management import NoManagementKey
 from shared.rotation import Rotation
 from shared.settings import Settings
+
+#: The exit codes, as `--help` tells them.
+DONE, FAILED, USAGE, NOT_FOUND, IN_THE_WAY, TRY_AGAIN = 0, 1, 2, 3, 4, 75
+CODES = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 there is no such thing, 4 something is in the way, "
+    "75 something can't be reached, try again."
+)
+
+Run = Callable[[argparse.Namespace, Settings], Told]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,35 +36,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.run is None:
         given.help()
-        return 2
+        return USAGE
     try:
         chosen = settings.load_arguments(given, os.environ, needs_keys=False)
         log.configure(chosen.log_level, chosen.log_format)
-        return int(given.run(given, chosen))
-    except (settings.SettingsError, ServiceError, NoManagementKey, keys.SealError, LookupError) as error:
-        print(f"tsg-admin: {error}", file=sys.stderr)
-        return 2 if isinstance(error, settings.SettingsError) else 1
-    except CloudAPIError as error:
-        print(f"tsg-admin: CloudAPI: {error}; nothing is lost, repeat the command", file=sys.stderr)
-        return 1
-    except (sqlalchemy.exc.DBAPIError, psycopg2.Error) as error:
-        print(f"tsg-admin: the database: {str(getattr(error, 'orig', None) or error).strip()}", file=sys.stderr)
-        return 1
+        told: Told = given.run(given, chosen)
+    except Exception as error:  # noqa: BLE001 - what is a fault of ours is raised again
+        code, message = _problem(error)
+        print(f"tsg-admin: {message}", file=sys.stderr)
+        return code
+    print(told.as_json() if given.json else told.text)
+    return told.code
+
+
+def _problem(error: Exception) -> tuple[int, str]:
+    """The exit code of what was raised, and what to say of it. What is a fault of ours is raised again."""
+    if isinstance(error, settings.SettingsError):
+        return USAGE, str(error)
+    if isinstance(error, NotFound):
+        return NOT_FOUND, str(error)
+    if isinstance(error, Conflict):
+        return IN_THE_WAY, str(error)
+    if isinstance(error, ServiceError | NoManagementKey | keys.SealError | LookupError):
+        return FAILED, str(error)
+    if isinstance(error, CloudAPIError):
+        code = TRY_AGAIN if isinstance(error, cloudapi.Unavailable | cloudapi.Throttled) else FAILED
+        return code, f"CloudAPI: {error}; nothing is lost, repeat the command"
+    if isinstance(error, sqlalchemy.exc.DBAPIError | sqlalchemy.exc.TimeoutError | psycopg2.Error):
+        code = TRY_AGAIN if isinstance(error, psycopg2.OperationalError) or db.is_unavailable(error) else FAILED
+        return code, f"the database: {str(getattr(error, 'orig', None) or error).strip()}"
+    raise error
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tsg-admin", description="Look after a Triton Service Groups installation.")
+    parser = argparse.ArgumentParser(prog="tsg-admin", description="Look after a Triton Service Groups installation.", epilog=CODES)
     flags.add(parser)
     parser.set_defaults(run=None, help=parser.print_help)
     nouns = parser.add_subparsers(metavar="NOUN")
 
     def noun(name: str, text: str) -> Callable[..., argparse.ArgumentParser]:
-        of_noun = nouns.add_parser(name, help=text, description=text)
+        of_noun = nouns.add_parser(name, help=text, description=text, epilog=CODES)
         of_noun.set_defaults(help=of_noun.print_help)
         verbs = of_noun.add_subparsers(metavar="VERB")
 
-        def verb(word: str, told: str, run: Callable[[argparse.Namespace, Settings], int]) -> argparse.ArgumentParser:
-            of_verb = verbs.add_parser(word, help=told, description=told)
+        def verb(word: str, told: str, run: Run) -> argparse.ArgumentParser:
+            of_verb = verbs.add_parser(word, help=told, description=told, epilog=CODES)
+            of_verb.add_argument("--json", action="store_true", help="tell it as JSON")
             of_verb.set_defaults(run=run)
             return of_verb
 
@@ -79,11 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     told = "give an account a new management key, here and in CloudAPI, while the service runs; repeat it if it is broken off"
     rotate = of_keys("rotate", told, _keys_rotate)
     rotate.add_argument("account", metavar="ACCOUNT", help=which)
+    groups.add_groups(noun("groups", "the groups of all accounts"))
+    groups.add_jobs(noun("jobs", "the Nomad jobs of groups, where Nomad runs the scaling"))
     return parser
 
 
-def _db_upgrade(given: argparse.Namespace, chosen: Settings) -> int:
-    database = _connected(chosen)
+def _db_upgrade(given: argparse.Namespace, chosen: Settings) -> Told:
+    database = connected(chosen)
     with database.read() as connection:
         if in_the_way := takeover.obstacles(connection):
             raise Conflict(
@@ -92,17 +124,17 @@ def _db_upgrade(given: argparse.Namespace, chosen: Settings) -> int:
     with database.engine.connect() as connection:
         schema.upgrade(connection, given.revision)
         connection.commit()
-    print("the database is up to date" if given.revision == "head" else f"the database is at revision {given.revision}")
-    return 0
+    text = "the database is up to date" if given.revision == "head" else f"the database is at revision {given.revision}"
+    return Told(text, {"revision": given.revision})
 
 
-def _db_seed(_given: argparse.Namespace, chosen: Settings) -> int:
-    _connected(chosen).transact(seed.load)
-    print(f"the development data is there: account {seed.ACCOUNT_NAME}, {len(seed.TEMPLATES)} templates, {len(seed.GROUPS)} groups")
-    return 0
+def _db_seed(_given: argparse.Namespace, chosen: Settings) -> Told:
+    connected(chosen).transact(seed.load)
+    text = f"the development data is there: account {seed.ACCOUNT_NAME}, {len(seed.TEMPLATES)} templates, {len(seed.GROUPS)} groups"
+    return Told(text, {"account": seed.ACCOUNT_NAME, "templates": len(seed.TEMPLATES), "groups": len(seed.GROUPS)})
 
 
-def _accounts_add(given: argparse.Namespace, chosen: Settings) -> int:
+def _accounts_add(given: argparse.Namespace, chosen: Settings) -> Told:
     def add(connection: Connection) -> Account:
         if accounts.of_triton(connection, given.triton_uuid) is None and accounts.is_disabled(connection, given.triton_uuid):
             raise Conflict(
@@ -110,55 +142,54 @@ def _accounts_add(given: argparse.Namespace, chosen: Settings) -> int:
             )
         return accounts.add(connection, given.name, given.triton_uuid)
 
-    account = _connected(chosen).transact(add)
-    print(f"account {account.name} ({account.triton_uuid}) is enabled")
-    return 0
+    account = connected(chosen).transact(add)
+    return Told(f"account {account.name} ({account.triton_uuid}) is enabled", account._replace(enabled=True)._asdict())
 
 
-def _accounts_list(_given: argparse.Namespace, chosen: Settings) -> int:
-    with _connected(chosen).read() as connection:
+def _accounts_list(_given: argparse.Namespace, chosen: Settings) -> Told:
+    with connected(chosen).read() as connection:
         found = accounts.listed(connection)
-    lines = [("NAME", "TRITON UUID", "STATE", "MANAGEMENT KEY")]
-    for account in found:
-        state = "enabled" if account.enabled else "disabled"
-        lines.append((account.name, account.triton_uuid or "-", state, "registered" if account.has_registered_key else "none yet"))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
-    return 0
+    rows = [
+        (
+            account.name,
+            account.triton_uuid,
+            "enabled" if account.enabled else "disabled",
+            "registered" if account.has_registered_key else "none yet",
+        )
+        for account in found
+    ]
+    return Told(table(("NAME", "TRITON UUID", "STATE", "MANAGEMENT KEY"), rows), [account._asdict() for account in found])
 
 
-def _accounts_enable(given: argparse.Namespace, chosen: Settings) -> int:
+def _accounts_enable(given: argparse.Namespace, chosen: Settings) -> Told:
     def enable(connection: Connection) -> Account:
-        account = _one_account(connection, given.account, enabled=False)
+        account = one_account(connection, given.account, enabled=False)
         accounts.set_enabled(connection, account, enabled=True)
-        groups.make_all_due(connection, account.id)
+        stored_groups.make_all_due(connection, account.id)
         return account
 
-    account = _connected(chosen).transact(enable)
-    print(f"account {account.name} ({account.triton_uuid}) is enabled")
-    return 0
+    account = connected(chosen).transact(enable)
+    return Told(f"account {account.name} ({account.triton_uuid}) is enabled", account._replace(enabled=True)._asdict())
 
 
-def _accounts_disable(given: argparse.Namespace, chosen: Settings) -> int:
+def _accounts_disable(given: argparse.Namespace, chosen: Settings) -> Told:
     def disable(connection: Connection) -> Account:
-        account = _one_account(connection, given.account, enabled=True)
+        account = one_account(connection, given.account, enabled=True)
         accounts.set_enabled(connection, account, enabled=False)
         return account
 
-    account = _connected(chosen).transact(disable)
-    print(f"account {account.name} ({account.triton_uuid}) is disabled")
-    return 0
+    account = connected(chosen).transact(disable)
+    return Told(f"account {account.name} ({account.triton_uuid}) is disabled", account._replace(enabled=False)._asdict())
 
 
-def _keys_generate(_given: argparse.Namespace, _chosen: Settings) -> int:
-    print(keys.make_secret_key())
-    return 0
+def _keys_generate(_given: argparse.Namespace, _chosen: Settings) -> Told:
+    key = keys.make_secret_key()
+    return Told(key, {"key": key})
 
 
-def _keys_reseal(_given: argparse.Namespace, chosen: Settings) -> int:
+def _keys_reseal(_given: argparse.Namespace, chosen: Settings) -> Told:
     sealer = _sealer(chosen)
-    database = _connected(chosen)
+    database = connected(chosen)
     with database.read() as connection:
         found = accounts.materials(connection)
     sealed = failed = 0
@@ -174,31 +205,20 @@ def _keys_reseal(_given: argparse.Namespace, chosen: Settings) -> int:
         with database.read() as connection:
             # One that was replaced or sealed meanwhile is somebody else's work.
             sealed += accounts.replace_material(connection, key_id, material, anew)
-    print(f"{_number(sealed, 'key')} sealed anew, {_number(len(found) - sealed - failed, 'key')} left as they were")
-    return 1 if failed else 0
+    left = len(found) - sealed - failed
+    text = f"{_number(sealed, 'key')} sealed anew, {_number(left, 'key')} left as they were"
+    return Told(text, {"sealed": sealed, "left": left, "failed": failed}, code=FAILED if failed else DONE)
 
 
-def _keys_rotate(given: argparse.Namespace, chosen: Settings) -> int:
+def _keys_rotate(given: argparse.Namespace, chosen: Settings) -> Told:
     sealer = _sealer(chosen)
-    database = _connected(chosen)
+    database = connected(chosen)
     with database.read() as connection:
-        account = _one_account(connection, given.account, enabled=True)
+        account = one_account(connection, given.account, enabled=True)
     clouds = CloudAPI(chosen.triton_url, Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout))
     fingerprint = Rotation(database, clouds, sealer, key_name=chosen.key_name).rotate(account)
-    print(f"account {account.name} has the management key {chosen.key_name}, {fingerprint}")
-    return 0
-
-
-def _one_account(connection: Connection, name_or_uuid: str, *, enabled: bool) -> Account:
-    """The account that is meant, in the state that is asked for if there is one; one in the other state is as good."""
-    found = accounts.found(connection, name_or_uuid)
-    if not found:
-        raise NotFound(f"there is no account {name_or_uuid}")
-    meant = [account for account in found if account.enabled == enabled] or found
-    if len(meant) > 1:
-        rows = ", ".join(f"{account.id} ({account.triton_uuid})" for account in meant)
-        raise Conflict(f"there are several accounts {name_or_uuid}; say which by its id: {rows}")
-    return meant[0]
+    text = f"account {account.name} has the management key {chosen.key_name}, {fingerprint}"
+    return Told(text, {"account": account.name, "key_name": chosen.key_name, "fingerprint": fingerprint})
 
 
 def _sealer(chosen: Settings) -> keys.Sealer:
@@ -209,11 +229,3 @@ def _sealer(chosen: Settings) -> keys.Sealer:
 
 def _number(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _connected(chosen: Settings) -> db.Database:
-    return db.connect(chosen.database_url, pool_size=1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
