@@ -1,11 +1,11 @@
 """The API's description of itself: OpenAPI 3.1, with the bodies and limits of `tsg_api.parse`, and a page that shows it."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import falcon
 
 from shared.activities import KINDS, STATUSES
+from shared.idempotency import Answer
 from shared.reasons import Reason
 from tsg_api import docs, groups, parse, render, templates
 from tsg_api.once import HEADER as KEY
@@ -141,14 +141,18 @@ _SUCCESSES = {201: "Made", 202: "Taken on", 304: "What you have is the newest", 
 _WITH_HEADERS = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
 
 
+#: Successes by status: what is shown (a schema, a type that is not JSON, or nothing), and the headers with it.
+Answers = dict[int, tuple[Json | str | None, list[str]]]
+
+
 class Operation(NamedTuple):
-    """One thing that can be asked for. `answers` are its successes: a status, what is shown, and the headers with it."""
+    """One thing that can be asked for."""
 
     method: str
     path: str
     name: str
     summary: str
-    answers: Mapping[int, tuple[Json | None, list[str]]]
+    answers: Answers
     errors: tuple[int, ...] = ()
     body: str | None = None
     parameters: tuple[str, ...] = ()
@@ -159,8 +163,36 @@ def _ref(kind: str, name: str) -> Json:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
-def _list(item: Json) -> dict[int, tuple[Json | None, list[str]]]:
-    return {200: ({"type": "array", "items": item}, ["X-Resource-Count", "Link"])}
+def _read(path: str, name: str, summary: str, shown: str, *, tagged: bool = True, parameters: tuple[str, ...] = ()) -> Operation:
+    """A GET of one object, with its entity tag if it has one."""
+    answers: Answers = {200: (_ref("schemas", shown), ["ETag"] if tagged else [])}
+    if not tagged:
+        return Operation("GET", path, name, summary, answers, (404, 422), parameters=parameters)
+    return Operation("GET", path, name, summary, answers | {304: (None, ["ETag"])}, (404, 412, 422), parameters=_SEEN)
+
+
+def _list(path: str, name: str, summary: str, item: Json, *, parameters: tuple[str, ...] = ("limit", "marker")) -> Operation:
+    """A GET of many objects. Those of a group are 404 without it."""
+    headers = ["X-Resource-Count", "Link"] if "marker" in parameters else ["Link"]
+    errors = (404, 422) if "{" in path else (422,)
+    return Operation("GET", path, name, summary, {200: ({"type": "array", "items": item}, headers)}, errors, parameters=parameters)
+
+
+def _create(path: str, name: str, summary: str, shown: str, body: str) -> Operation:
+    answers: Answers = {201: (_ref("schemas", shown), ["ETag", "Location", REPLAYED])}
+    return Operation("POST", path, name, summary, answers, (409, 413, 422), body, (KEY,))
+
+
+def _change(method: str, path: str, name: str, summary: str, status: int, refusal: int | None, body: str | None = None) -> Operation:
+    """A PUT or DELETE of what is there. `refusal` is the status of its own by which it may be refused."""
+    answers: Answers = {status: (_ref("schemas", "Group"), ["ETag", REPLAYED]) if status == 200 else (None, [REPLAYED])}
+    errors = (404, 412, 413, 422, *([refusal] if refusal else []))
+    return Operation(method, path, name, summary, answers, errors, body, (*_SEEN, KEY))
+
+
+def _open(path: str, name: str, summary: str, *answers: int, shown: Json | str) -> Operation:
+    """A GET by anybody."""
+    return Operation("GET", path, name, summary, {status: (shown, []) for status in answers}, public=True)
 
 
 _STATE: Json = {"type": "object", "required": ["status"], "properties": {"status": _WORDS}}
@@ -169,76 +201,39 @@ _READY: Json = {
     "required": ["status", "checks"],
     "properties": {"status": _WORDS, "checks": {"type": "object", "additionalProperties": _WORDS}},
 }
-_TEMPLATE, _GROUP = _ref("schemas", "Template"), _ref("schemas", "Group")
-_ONE_TEMPLATE, _ONE_GROUP = f"{templates.BASE}/{{template_id}}", f"{groups.BASE}/{{group_id}}"
-_PAGE = ("limit", "marker")
 _SEEN = ("If-Match", "If-None-Match")
-_READ = {304: (None, ["ETag"])}
-_CREATED = ["ETag", "Location", REPLAYED]
-_DONE = [REPLAYED]
+_TEMPLATES, _GROUPS = templates.BASE, groups.BASE
+_TEMPLATE, _GROUP = f"{_TEMPLATES}/{{template_id}}", f"{_GROUPS}/{{group_id}}"
+_OF_DELETED = "; of a deleted group too"
 
 OPERATIONS = (
-    Operation("GET", templates.BASE, "listTemplates", "The account's templates, the oldest first", _list(_TEMPLATE), (422,), None, _PAGE),
-    Operation(
-        "POST", templates.BASE, "createTemplate", "Make a template", {201: (_TEMPLATE, _CREATED)}, (409, 413, 422), "NewTemplate", (KEY,)
+    _list(_TEMPLATES, "listTemplates", "The account's templates, the oldest first", _ref("schemas", "Template")),
+    _create(_TEMPLATES, "createTemplate", "Make a template", "Template", "NewTemplate"),
+    _read(_TEMPLATE, "getTemplate", "One template", "Template"),
+    _change("DELETE", _TEMPLATE, "deleteTemplate", "Delete a template that no group uses", 204, 409),
+    _list(_GROUPS, "listGroups", "The account's groups, the oldest first", _ref("schemas", "Group")),
+    _create(_GROUPS, "createGroup", "Make a group", "Group", "NewGroup"),
+    _change("PUT", _GROUPS, "updateGroupByName", "Change the group of this name", 200, 400, "NewGroup"),
+    _read(_GROUP, "getGroup", "One group", "Group"),
+    _change("PUT", _GROUP, "updateGroup", "Change a group's template or capacity; its name stays", 200, 400, "NewGroup"),
+    _change("DELETE", _GROUP, "deleteGroup", "Delete a group, and in the background its instances", 204, None),
+    _change("PUT", f"{_GROUP}/increment", "incrementGroup", "Raise the capacity, at most to max_instance", 202, 400, "Increment"),
+    _change("PUT", f"{_GROUP}/decrement", "decrementGroup", "Lower the capacity, at most to min_instance", 202, 400, "Decrement"),
+    _list(f"{_GROUP}/instances", "listInstances", "The group's machines; in pages, by their ids", _MACHINE),
+    _read(
+        *(f"{_GROUP}/status", "getStatus", f"How far the group is, and what it waits for{_OF_DELETED}", "Status"),
+        tagged=False,
+        parameters=("wait",),
     ),
-    Operation("GET", _ONE_TEMPLATE, "getTemplate", "One template", {200: (_TEMPLATE, ["ETag"]), **_READ}, (404, 412, 422), None, _SEEN),
-    Operation(
-        *("DELETE", _ONE_TEMPLATE, "deleteTemplate", "Delete a template that no group uses", {204: (None, _DONE)}),
-        *((404, 409, 412, 413, 422), None, (*_SEEN, KEY)),
+    _list(
+        *(f"{_GROUP}/activities", "listActivities", f"What was done for the group, or refused, the newest first{_OF_DELETED}"),
+        _ref("schemas", "Activity"),
+        parameters=("limit", "before", "status", "kind"),
     ),
-    Operation("GET", groups.BASE, "listGroups", "The account's groups, the oldest first", _list(_GROUP), (422,), None, _PAGE),
-    Operation("POST", groups.BASE, "createGroup", "Make a group", {201: (_GROUP, _CREATED)}, (409, 413, 422), "NewGroup", (KEY,)),
-    Operation(
-        *("PUT", groups.BASE, "updateGroupByName", "Change the group of this name", {200: (_GROUP, ["ETag", REPLAYED])}),
-        *((400, 404, 412, 413, 422), "NewGroup", (*_SEEN, KEY)),
-    ),
-    Operation("GET", _ONE_GROUP, "getGroup", "One group", {200: (_GROUP, ["ETag"]), **_READ}, (404, 412, 422), None, _SEEN),
-    Operation(
-        *("PUT", _ONE_GROUP, "updateGroup", "Change a group's template or capacity; its name stays", {200: (_GROUP, ["ETag", REPLAYED])}),
-        *((400, 404, 412, 413, 422), "NewGroup", (*_SEEN, KEY)),
-    ),
-    Operation(
-        *("DELETE", _ONE_GROUP, "deleteGroup", "Delete a group, and in the background its instances", {204: (None, _DONE)}),
-        *((404, 412, 413, 422), None, (*_SEEN, KEY)),
-    ),
-    Operation(
-        *("PUT", f"{_ONE_GROUP}/increment", "incrementGroup", "Raise the capacity, at most to max_instance", {202: (None, _DONE)}),
-        *((400, 404, 412, 413, 422), "Increment", (*_SEEN, KEY)),
-    ),
-    Operation(
-        *("PUT", f"{_ONE_GROUP}/decrement", "decrementGroup", "Lower the capacity, at most to min_instance", {202: (None, _DONE)}),
-        *((400, 404, 412, 413, 422), "Decrement", (*_SEEN, KEY)),
-    ),
-    Operation(
-        *("GET", f"{_ONE_GROUP}/instances", "listInstances", "The group's machines; in pages, by their ids", _list(_MACHINE)),
-        *((404, 422), None, _PAGE),
-    ),
-    Operation(
-        *("GET", f"{_ONE_GROUP}/status", "getStatus", "How far the group is, and what it waits for; of a deleted group too"),
-        *({200: (_ref("schemas", "Status"), [])}, (404, 422), None, ("wait",)),
-    ),
-    Operation(
-        *(
-            "GET",
-            f"{_ONE_GROUP}/activities",
-            "listActivities",
-            "What was done for the group, or refused, the newest first; of a deleted group too",
-        ),
-        *(
-            {200: ({"type": "array", "items": _ref("schemas", "Activity")}, ["Link"])},
-            (404, 422),
-            None,
-            ("limit", "before", "status", "kind"),
-        ),
-    ),
-    Operation("GET", "/healthz", "isAlive", "Does the process answer?", {200: (_STATE, [])}, public=True),
-    Operation(
-        *("GET", "/readyz", "isReady", "Is all there that requests need? 503: send them elsewhere", {200: (_READY, []), 503: (_READY, [])}),
-        public=True,
-    ),
-    Operation("GET", f"{BASE}/openapi.json", "getDescription", "This description", {200: ({"type": "object"}, [])}, public=True),
-    Operation("GET", f"{BASE}/docs", "getPage", "This description as a page", {200: ("text/html", [])}, public=True),  # type: ignore[dict-item]
+    _open("/healthz", "isAlive", "Does the process answer?", 200, shown=_STATE),
+    _open("/readyz", "isReady", "Is all there that requests need? 503: send them elsewhere", 200, 503, shown=_READY),
+    _open(f"{BASE}/openapi.json", "getDescription", "This description", 200, shown={"type": "object"}),
+    _open(f"{BASE}/docs", "getPage", "This description as a page", 200, shown="text/html"),
 )
 
 
@@ -332,10 +327,10 @@ class Description:
     public = True
 
     def __init__(self, described: Json) -> None:
-        self._described = described
+        self._answer = Answer(200, render.to_json(described))
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        render.answer(resp, self._described)
+        render.send(resp, self._answer)
 
 
 class Page:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.api.service import NOBODY, Caller, error, field_errors
 from tests.integration.api.test_instances_api import launch_for
+from tsg_api import paging
 
 
 @pytest.fixture(params=["templates", "groups"])
@@ -54,6 +55,13 @@ def test_the_pages_are_the_list(tsg: Caller, kind: str, limit: int, sizes: list[
     assert [one for page in found for one in page] == ids
     for marker in ("", f"&marker={ids[1]}", f"&marker={ids[4].upper()}"):
         assert tsg("GET", f"/{kind}?limit={limit}{marker}").headers["X-Resource-Count"] == "5"
+
+
+def test_a_list_without_a_limit_that_is_too_long_goes_on_too(tsg: Caller, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "MOST", 2)
+    ids = make(tsg, kind, 5)
+    assert list(pages(tsg, f"/{kind}")) == [ids[:2], ids[2:4], ids[4:]]
+    assert tsg("GET", f"/{kind}").headers["X-Resource-Count"] == "5"
 
 
 def test_a_marker_without_a_limit_gives_the_rest(tsg: Caller, kind: str) -> None:
@@ -102,7 +110,7 @@ def test_a_wrong_limit_and_a_wrong_marker_are_told_together(tsg: Caller, path: s
 
 def test_other_parameters_mean_nothing(tsg: Caller, kind: str) -> None:
     ids = make(tsg, kind, 3)
-    found = list(pages(tsg, f"/{kind}?limit=2&x=a%26b%22%3E&x=%0d%0a"))
+    found = list(pages(tsg, f"/{kind}?limit=2&x=a%26b%22%3E&x=%0d%0a&%ff%ED%A0%80=&y=é"))
     assert found == [ids[:2], ids[2:]]
 
 

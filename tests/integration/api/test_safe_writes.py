@@ -137,6 +137,12 @@ def test_a_key_on_a_get_means_nothing(tsg: Caller) -> None:
     assert [tsg("GET", path, headers=KEY).status_code for path in ("/groups", "/templates")] == [200, 200]
 
 
+@pytest.mark.parametrize("name", ["%ED%A0%80", "%ff", "%00", "%F0%9F%98%80", "x?%ED%A0%80=%ff"])
+def test_a_key_on_a_path_of_strange_bytes_is_404_all_the_same(tsg: Caller, name: str) -> None:
+    for _ in range(2):
+        error(tsg("DELETE", f"/groups/{name}", headers=KEY), 404, "ResourceNotFound")
+
+
 def test_a_key_makes_no_method_of_what_is_none(tsg: Caller) -> None:
     tsg("POST", "/templates", template_body(), headers=KEY)
     error(tsg("PUT", "/templates", template_body(), headers=KEY), 405, "MethodNotAllowed")
