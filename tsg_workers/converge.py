@@ -417,6 +417,8 @@ class _Pass:
                 launched=outcome.launched,
                 deleted=outcome.deleted,
                 errors=len(outcome.errors),
+                held=planned.held,
+                waiting=len(planned.waiting),
                 next_look=round(after, 1),
             )
 
@@ -428,8 +430,10 @@ class _Pass:
         if (before, group.replacing) != (after, planned.replacing):
             stands = group._replace(launch_failures=after.failures, launch_window=after.window, launch_at=after.resume_at)
             groups.paced(connection, self._lease, stands._replace(replacing=planned.replacing))
-        if after.is_open(breaker) != before.is_open(breaker):
-            _log.warning("circuit_opened" if after.is_open(breaker) else "circuit_closed", group_id=group.id, failures=after.failures)
+        if after.is_open(breaker) and not before.is_open(breaker):
+            _log.warning("circuit_opened", group_id=group.id, failures=after.failures)
+        elif before.is_open(breaker) and not after.is_open(breaker):
+            _log.info("circuit_closed", group_id=group.id)
         return after
 
 
