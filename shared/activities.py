@@ -36,7 +36,7 @@ JOB_ERROR = "TSG_JOB_SUBMIT_ERROR"
 JOB_REMOVED = "TSG_JOB_REMOVE"
 JOB_REMOVE_ERROR = "TSG_JOB_REMOVE_ERROR"
 #: What the group waits for from now on: it settled, or it is kept from it. What it waits for while all goes well is no news.
-REASONS = {
+REASONS: dict[Reason, str] = {
     reason: f"TSG_GROUP_{reason.name}"
     for reason in Reason
     if reason not in {Reason.PROVISIONING, Reason.DELETING, Reason.NOMAD_UNAVAILABLE}

@@ -72,6 +72,10 @@ class Work(NamedTuple):
     replacing: int = 0
     #: Seconds since a deleted group was found empty.
     emptied_for: float | None = None
+    #: The generation that was looked at last.
+    observed_generation: int = 0
+    #: The last change of what should be, in words.
+    cause: str | None = None
 
 
 class Owner(NamedTuple):
@@ -122,6 +126,8 @@ _WORK = (
     groups.c.launch_at,
     groups.c.replacing,
     cast(extract("epoch", func.now() - groups.c.emptied_at), Float),
+    groups.c.observed_generation,
+    groups.c.cause,
 )
 #: What every change of what should be does besides. Launches that failed before may go better now: there is no waiting for the next.
 _TOUCHED = {

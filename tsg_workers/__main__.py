@@ -17,9 +17,10 @@ from shared.nomad import Nomad
 from shared.settings import Settings
 from shared.stop import on_signal
 from tsg_workers import actors
-from tsg_workers.converge import Audit, Converger, Pace, unheard
+from tsg_workers.converge import Converger, Pace, unheard
 from tsg_workers.jobspec import Shape
 from tsg_workers.plan import Limits
+from tsg_workers.scribe import Audit
 from tsg_workers.submit import Submitter
 
 _log = log.get(__name__)

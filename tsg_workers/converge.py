@@ -34,6 +34,7 @@ from tsg_workers.observe import PARALLEL, Observer
 from tsg_workers.outcome import Outcome, reason_of
 from tsg_workers.pacing import Pacing
 from tsg_workers.plan import Limits, Plan, pacing_of, plan
+from tsg_workers.scribe import Audit, Scribe
 
 _log = log.get(__name__)
 
@@ -50,10 +51,8 @@ SOONEST, LATEST = 1.0, 15.0
 LATE_LOOK, LATE_LOOKS_END = 300.0, 43_200.0
 #: Why an instance goes that never came to run.
 STILLBORN = "stillborn"
-
-
-#: Told of each launch and each deletion: kind (of `shared.activities`), account's name, group's name, status, description.
-Audit = Callable[[str, str, str, str, str], None]
+#: In words.
+WHY = {STILLBORN: "never came to run", "unhealthy": "does not run any more", "surplus": "was one too many"}
 
 
 def unheard(*_told: str) -> None:
@@ -141,19 +140,19 @@ class Converger:
                 return False
             if time.monotonic() > until:
                 return True
+            scribe = Scribe(self._db, lease.account_id, account.name if account else "", self._owner, self._audit)
             if account is None:
-                self._put_off(lease, keeper, due, "The account is disabled.", Reason.ACCOUNT_REJECTED)
+                self._put_off(scribe, lease, keeper, due, "The account is disabled.", Reason.ACCOUNT_REJECTED)
                 return False
             try:
                 client = client_for(self._db, self._clouds, self._sealer, account, budget, lambda: keeper.holds)
-                scribe = _Scribe(self._db, account, self._owner, self._audit)
                 with metrics.passes.time():
                     strangers = _Pass(self._db, client, lease, keeper, self._pace, scribe).run(due)
                 self._report(account.id, strangers)
             except NoManagementKey as error:
-                self._put_off(lease, keeper, due, str(error), Reason.ACCOUNT_REJECTED)
+                self._put_off(scribe, lease, keeper, due, str(error), Reason.ACCOUNT_REJECTED)
             except CloudAPIError as error:
-                self._put_off(lease, keeper, due, str(error), reason_of(error))
+                self._put_off(scribe, lease, keeper, due, str(error), reason_of(error))
                 if isinstance(error, cloudapi.Unauthorized):
                     self._forget_registration(account)
             except sqlalchemy.exc.SQLAlchemyError:
@@ -161,18 +160,17 @@ class Converger:
             except Exception as error:  # noqa: BLE001 - a fault of ours must not be tried again all the time
                 _log.error("pass_failed", exc_info=error)
                 problem = f"The service failed on this account ({type(error).__name__}); its log says how."
-                self._put_off(lease, keeper, due, problem, Reason.SERVICE_FAILED)
+                self._put_off(scribe, lease, keeper, due, problem, Reason.SERVICE_FAILED)
         return False
 
-    def _put_off(self, lease: Lease, keeper: Keeper, due: Sequence[Work], problem: str, reason: Reason) -> None:
+    def _put_off(self, scribe: Scribe, lease: Lease, keeper: Keeper, due: Sequence[Work], problem: str, reason: Reason) -> None:
         """Nothing can be done for any of these groups now."""
         _log.warning("groups_put_off", groups=len(due), error=problem, reason=reason)
-        with self._db.read() as connection:
-            for group in due:
-                failures = group.failures + 1
-                metrics.checks.labels(reason).inc()
-                if not groups.checked(connection, lease, group, after=backoff(failures), failures=failures, error=problem, reason=reason):
-                    keeper.lost()
+        for group in due:
+            failures = group.failures + 1
+            metrics.checks.labels(reason).inc()
+            if not scribe.checked(lease, group, after=backoff(failures), failures=failures, error=problem, reason=reason):
+                keeper.lost()
 
     def _report(self, account_id: str, strangers: Collection[str]) -> None:
         """Say once of each machine with our tags that it is of no group we know: another installation's, or nobody's. It is left alone."""
@@ -189,39 +187,10 @@ class Converger:
                 accounts.mark_registered(connection, key.id, registered=False)
 
 
-class _Scribe:
-    """Writes down what is done for groups of one account."""
-
-    def __init__(self, database: Database, account: Account, actor: str, audit: Audit) -> None:
-        self._db = database
-        self._account = account
-        self._actor = actor
-        self._audit = audit
-
-    def note(self, group: Work, kind: str, description: str, *, machine_id: str | None = None, error: CloudAPIError | None = None) -> None:
-        status = activities.FAILED if error else activities.DONE
-        told = f"{description}: {error}" if error else description
-        with self._db.read() as connection:
-            activities.record(
-                connection,
-                account_id=self._account.id,
-                group_id=group.id,
-                kind=kind,
-                status=status,
-                description=told,
-                machine_id=machine_id,
-                error_code=(error.code or str(error.status or "")) if error else None,
-                cloudapi_request_id=error.request_id if error else None,
-                request_id=group.request_id,
-                actor=self._actor,
-            )
-        self._audit(kind, self._account.name, group.name, status, told)
-
-
 class _Pass:
     """One look at an account's machines, and what follows from it for its due groups."""
 
-    def __init__(self, database: Database, client: Client, lease: Lease, keeper: Keeper, pace: Pace, scribe: _Scribe) -> None:
+    def __init__(self, database: Database, client: Client, lease: Lease, keeper: Keeper, pace: Pace, scribe: Scribe) -> None:
         self._db = database
         self._client = client
         self._lease = lease
@@ -240,12 +209,14 @@ class _Pass:
             about = {"group_id": instance.group_id, "machine_id": instance.machine_id}
             self._failed("look_failed", outcomes[instance.group_id], error, Reason.CLOUDAPI_UNAVAILABLE, **about)
 
-        observer = Observer(self._db, self._client, self._lease, self._limits, may_ask=self._may_ask, failed=failed)
+        observer = Observer(self._db, self._client, self._lease, self._limits, may_ask=self._may_ask, failed=failed, tell=self._scribe.seen)
         seen = observer.look(due)
         for group_id in seen.misled:
             problem = "CloudAPI's list lacks machines that it has, and not all could be asked for one by one."
             outcomes[group_id].failed(problem, Reason.CLOUDAPI_UNAVAILABLE)
         plans = {group.id: plan(group, seen.sights[group.id], seen.now, self._limits) for group in due}
+        for group in due:
+            self._scribe.planned(group, seen.sights[group.id], plans[group.id])
         self._act(due, plans, outcomes)
         # The database's time, whatever this machine's clock says.
         now = seen.now + timedelta(seconds=time.monotonic() - began)
@@ -329,6 +300,7 @@ class _Pass:
             tags = {TAG_NAME: group.name, TAG_GROUP: group.id, TAG_TEMPLATE: template.id, TAG_LAUNCH: launch_id}
             # The placeholder gives the alias of 2018, tsg-<template>-<instance>, without a second request.
             name = f"tsg-{template.id[:8]}-{{{{shortId}}}}"
+            began = time.monotonic()
             try:
                 machine = self._client.create_machine(template.spec, name=name, tags=tags)
             except cloudapi.AnswerLost as error:
@@ -337,7 +309,13 @@ class _Pass:
                 outcome.failed_launches += 1
                 metrics.launches.labels("answer_lost").inc()
                 _log.warning("launch_answer_lost", launch_id=launch_id, error=str(error))
-                self._scribe.note(group, activities.LAUNCH_ERROR, "a launch was not answered, and is looked for", error=error)
+                self._scribe.note(
+                    group,
+                    activities.LAUNCH_ERROR,
+                    "a launch was not answered, and is looked for",
+                    took=time.monotonic() - began,
+                    error=error,
+                )
             except CloudAPIError as error:
                 with self._db.read() as connection:
                     instances.refused(connection, launch_id)
@@ -346,14 +324,15 @@ class _Pass:
                 self._failed("launch_failed", outcome, error, Reason.TEMPLATE_REJECTED, launch_id=launch_id)
                 if outcome.errors:
                     outcome.failed_launches += 1
-                    self._scribe.note(group, activities.LAUNCH_ERROR, "a launch failed", error=error)
+                    self._scribe.note(group, activities.LAUNCH_ERROR, "a launch failed", took=time.monotonic() - began, error=error)
             else:
                 with self._db.read() as connection:
                     instances.acknowledged(connection, launch_id, machine.id, machine.state)
                 outcome.launched += 1
                 metrics.launches.labels("launched").inc()
                 _log.info("instance_launched", launch_id=launch_id, machine_id=machine.id)
-                self._scribe.note(group, activities.LAUNCH, f"launched {machine.id}", machine_id=machine.id)
+                took = time.monotonic() - began
+                self._scribe.note(group, activities.LAUNCH, f"launched {machine.id}", took=took, machine_id=machine.id)
 
     def _delete(self, group: Work, instance: Instance, why: str, outcome: Outcome) -> None:
         machine_id = instance.machine_id or ""
@@ -364,6 +343,7 @@ class _Pass:
                 if not instances.may_delete(connection, self._lease, group):
                     outcome.unfinished = True
                     return
+            began = time.monotonic()
             try:
                 self._client.delete_machine(machine_id)
             except CloudAPIError as error:
@@ -371,7 +351,9 @@ class _Pass:
                 self._failed("deletion_failed", outcome, error, Reason.DELETION_REJECTED)
                 if outcome.errors:
                     told = f"deleting {machine_id} failed"
-                    self._scribe.note(group, activities.TERMINATE_ERROR, told, machine_id=machine_id, error=error)
+                    self._scribe.note(
+                        group, activities.TERMINATE_ERROR, told, took=time.monotonic() - began, machine_id=machine_id, error=error
+                    )
             else:
                 with self._db.read() as connection:
                     instances.deleting(connection, instance.id)
@@ -379,7 +361,8 @@ class _Pass:
                 outcome.failed_launches += why == STILLBORN
                 metrics.deletions.labels(why).inc()
                 _log.info("instance_deleted", why=why, was=instance.state)
-                self._scribe.note(group, activities.TERMINATE, f"deleted {machine_id}, {why}, {instance.state}", machine_id=machine_id)
+                told = f"deleted {machine_id}, which {WHY[why]} ({instance.state})"
+                self._scribe.note(group, activities.TERMINATE, told, took=time.monotonic() - began, machine_id=machine_id)
 
     def _failed(self, event: str, outcome: Outcome, error: CloudAPIError, refusal: Reason, **fields: object) -> None:
         """`refusal` is what it means when CloudAPI says that the request will not do."""
@@ -398,6 +381,7 @@ class _Pass:
             groups.emptied(connection, group, after=late_look(group.emptied_for))
             if group.emptied_for is None:
                 metrics.checks.labels(Reason.DELETED).inc()
+                self._scribe.emptied(connection, group)
                 _log.info("group_emptied", group_id=group.id, request_id=group.request_id)
             return
         pacing = self._paced(connection, group, planned, outcome, now)
@@ -406,7 +390,7 @@ class _Pass:
         error = outcome.errors[-1] if outcome.errors else (group.last_error if planned.held else None)
         reason = outcome.reason_after(planned, group, is_open=pacing.is_open(self._limits.breaker))
         metrics.checks.labels(reason).inc()
-        if not groups.checked(connection, self._lease, group, after=after, failures=failures, error=error, reason=reason):
+        if not self._scribe.checked(self._lease, group, after=after, failures=failures, error=error, reason=reason):
             self._keeper.lost()
         if outcome.launched or outcome.deleted or outcome.errors:
             _log.info(

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from shared import groups, instances, log
+from shared import activities, groups, instances, log
 from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, Client, CloudAPIError, Machine, NotFound
 from shared.db import Database
 from shared.groups import Work
-from shared.instances import DELETING, FAILED, GONE, LAUNCHING, MISSING, RUNNING, Instance
+from shared.instances import DELETING, FAILED, GONE, LAUNCHING, MISSING, ON_THE_WAY, RUNNING, Instance
 from shared.leases import Lease
 from tsg_workers.plan import Limits, Sight, is_lost
 
@@ -57,13 +57,15 @@ class _Told(NamedTuple):
 
 #: Told of a machine that could not be asked for: its instance, and why.
 Failed = Callable[[Instance, CloudAPIError], None]
+#: Told, in the transaction in which it is written down, what became of a machine: its group, a kind of activity, in words, its id.
+Tell = Callable[[Connection, Work, str, str, str | None], None]
 
 
 class Observer:
     """Looks at an account's cloud once. `may_ask` waits for a turn within the budget, and is False when there is none in time."""
 
     def __init__(
-        self, database: Database, client: Client, lease: Lease, limits: Limits, *, may_ask: Callable[[], bool], failed: Failed
+        self, database: Database, client: Client, lease: Lease, limits: Limits, *, may_ask: Callable[[], bool], failed: Failed, tell: Tell
     ) -> None:
         self._db = database
         self._client = client
@@ -71,10 +73,12 @@ class Observer:
         self._limits = limits
         self._may_ask = may_ask
         self._failed = failed
+        self._tell = tell
 
     def look(self, due: Sequence[Work]) -> Seen:
         """Each machine to its group, each row to its machine. `CloudAPIError` when there is no list to be had."""
-        ids = {group.id for group in due}
+        by_id = {group.id: group for group in due}
+        ids = by_id.keys()
         # Of two groups of one name, the machines are the living one's.
         by_name = {group.name: group.id for group in sorted(due, key=lambda group: not group.archived) if group.by_name}
         machines = self._list()
@@ -90,7 +94,9 @@ class Observer:
         looked, misled = self._look(missing)
         emptied = {group.id for group in due if group.emptied_for is not None}
         strays = [machine for machine in machines.values() if machine.id not in owned or owned[machine.id][1] in emptied]
-        sights = self._db.transact(lambda connection: self._record(connection, ids, known, owned, looked, {one.id for one in missing}, now))
+        sights = self._db.transact(
+            lambda connection: self._record(connection, by_id, known, owned, looked, {one.id for one in missing}, now)
+        )
         with self._db.read() as connection:
             strangers = self._strangers(connection, strays)
         return Seen(now, sights, misled, strangers)
@@ -152,7 +158,7 @@ class Observer:
     def _record(
         self,
         connection: Connection,
-        ids: Iterable[str],
+        due: Mapping[str, Work],
         known: Sequence[Instance],
         owned: Mapping[str, tuple[Machine, str]],
         looked: Mapping[str, _Told],
@@ -160,7 +166,7 @@ class Observer:
         now: datetime,
     ) -> dict[str, list[Sight]]:
         """Write down what was seen, and give it back group by group."""
-        sights: dict[str, list[Sight]] = {group_id: [] for group_id in ids}
+        sights: dict[str, list[Sight]] = {group_id: [] for group_id in due}
         by_machine = {instance.machine_id: instance for instance in known if instance.machine_id}
         launches = {instance.id: instance for instance in known if instance.state == LAUNCHING}
         for machine, group_id in owned.values():
@@ -171,26 +177,33 @@ class Observer:
                 instance = _in_state(launch._replace(machine_id=machine.id), machine.state, now)
             elif instance is None:
                 instance = instances.found(connection, self._lease, group_id, machine.id, machine.state)
+                self._tell(connection, due[group_id], activities.FOUND, f"found {machine.id}, {machine.state}", machine.id)
                 _log.info("instance_found", group_id=group_id, machine_id=machine.id, state=machine.state)
             elif instance.state != GONE:
-                instance = self._seen(connection, instance, machine.state, now)
+                instance = self._seen(connection, due[group_id], instance, machine.state, now)
             sights[group_id].append(Sight(instance, machine.created, machine.protected))
         for machine_id, told in looked.items():
-            instance = self._seen(connection, by_machine[machine_id], told.state, now)
+            known_as = by_machine[machine_id]
+            instance = self._seen(connection, due[known_as.group_id], known_as, told.state, now)
             sights[instance.group_id].append(Sight(instance, told.created, told.protected))
         unseen = [instance for machine_id, instance in by_machine.items() if machine_id not in owned and machine_id not in looked]
         for instance in [*unseen, *launches.values()]:
             lost = is_lost(instance, now, self._limits)
             if lost:
                 instances.refused(connection, instance.id)
+                words = f"launch {instance.id} came to nothing: its answer was lost, and no list has its machine"
+                self._tell(connection, due[instance.group_id], activities.LAUNCH_LOST, words, None)
                 _log.warning("launch_lost", group_id=instance.group_id, launch_id=instance.id)
             sights[instance.group_id].append(Sight(instance, sure=instance.id not in missing, lost=lost))
         return sights
 
-    def _seen(self, connection: Connection, instance: Instance, state: str, now: datetime) -> Instance:
+    def _seen(self, connection: Connection, group: Work, instance: Instance, state: str, now: datetime) -> Instance:
         if instance.state == state or (instance.state == DELETING and state != GONE):
             return instance
         instances.seen(connection, self._lease, instance.id, state)
+        if instance.state != DELETING and state != RUNNING and state not in ON_THE_WAY:
+            kind = activities.LOST if state == GONE else activities.UNHEALTHY
+            self._tell(connection, group, kind, f"{instance.machine_id} is {state}; it was {instance.state}", instance.machine_id)
         _log.info("instance_seen", group_id=instance.group_id, machine_id=instance.machine_id, state=state, was=instance.state)
         return _in_state(instance, state, now)
 

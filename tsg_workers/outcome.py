@@ -58,8 +58,8 @@ class Outcome:
             return Reason.CIRCUIT_OPEN
         if self.errors:
             return self.reason or Reason.SERVICE_FAILED
-        if self.unfinished and self.reason is not None:
-            return self.reason
+        if self.unfinished and (self.reason is not None or group.reason == Reason.THROTTLED):
+            return self.reason or Reason.THROTTLED
         if planned.held or self.failed_launches:
             # Of what was refused before, the reason is still why.
             return Reason(group.reason) if group.reason and group.last_error else Reason.BACKOFF

@@ -850,3 +850,85 @@ def test_what_cloudapi_says_gives_the_reason(world: World, status: int, code: st
     world.sim.knobs.turn({"refuse_next_creates": 0})
     world.settle()
     assert reason(world, group) == Reason.SETTLED
+
+
+# What is told
+
+
+def told(world: World, group: Group) -> list[tuple[str, str, str | None]]:
+    return [(one.kind, one.status, one.cause) for one in world.told(group)]
+
+
+def test_what_is_done_is_told_with_what_led_to_it(world: World) -> None:
+    group = world.make_group(1)
+    world.settle()
+    world.resize(group, 2)
+    world.settle()
+    first, _second = world.ids(group)
+    made, changed = "created with capacity 1 by POST", "capacity 1 -> 2 by PUT"
+    assert told(world, group) == [
+        ("TSG_GROUP_CREATE", "success", made),
+        ("TSG_INSTANCE_LAUNCH", "success", f"{made}; found none of 1; launches 1"),
+        ("TSG_GROUP_SETTLED", "success", f"{made}; found 1 running of 1"),
+        ("TSG_CAPACITY_CHANGE", "success", changed),
+        ("TSG_INSTANCE_LAUNCH", "success", f"{changed}; found 1 running of 2; launches 1"),
+        ("TSG_GROUP_SETTLED", "success", f"{changed}; found 2 running of 2"),
+    ]
+    launch = world.told(group)[1]
+    assert (launch.machine_id, launch.actor, launch.description) == (first, "worker-1", f"launched {first}")
+    assert launch.started_at is not None
+    assert launch.started_at < launch.at
+
+
+@pytest.mark.parametrize(("status", "code", "message", "expected"), [refusal for refusal in REFUSALS if refusal[3] != Reason.THROTTLED])
+def test_a_group_that_fails_the_same_way_for_long_is_told_of_once(
+    world: World, status: int, code: str, message: str, expected: Reason
+) -> None:
+    group = world.make_group(3)
+    world.sim.knobs.turn({"refuse_next_creates": 1000, "refuse_status": status, "refuse_code": code, "refuse_message": message})
+    for _ in range(12):
+        world.converge()
+        world.later(3600)
+    once = ["TSG_GROUP_CREATE", "TSG_INSTANCE_LAUNCH_ERROR", f"TSG_GROUP_{expected.name}", "TSG_GROUP_CIRCUIT_OPEN"]
+    assert [one.kind for one in world.told(group)] == once
+    failed = world.told(group)[1]
+    assert (failed.status, failed.error_code) == ("failed", code)
+    assert message in failed.description
+    assert failed.cloudapi_request_id
+    world.sim.knobs.turn({"refuse_next_creates": 0})
+    for _ in range(4):
+        world.settle()
+    assert [one.kind for one in world.told(group)] == [*once, *["TSG_INSTANCE_LAUNCH"] * 3, "TSG_GROUP_SETTLED"]
+
+
+def test_a_cloud_that_is_away_for_long_is_told_of_once(world: World) -> None:
+    group = world.make_group(1)
+    world.sim.knobs.turn({"down": True})
+    for _ in range(5):
+        world.converge()
+    world.sim.knobs.turn({"down": False})
+    world.settle()
+    assert [one.kind for one in world.told(group)] == [
+        *("TSG_GROUP_CREATE", "TSG_GROUP_CLOUDAPI_UNAVAILABLE", "TSG_INSTANCE_LAUNCH", "TSG_GROUP_SETTLED"),
+    ]
+
+
+def test_a_machine_that_fails_is_told_of_and_so_is_one_that_is_gone_and_one_that_is_found(world: World) -> None:
+    group = world.make_group(2, name=f"{world.login}-web", by_name=True)
+    found = legacy_machine(world, group.name)
+    world.settle()
+    lost = next(machine_id for machine_id in world.ids(group) if machine_id != found)
+    world.sim.cloud.kill(machine_of(world, lost))
+    world.settle()
+    kinds = [(one.kind, one.machine_id) for one in world.told(group)]
+    assert (activities.FOUND, found) in kinds
+    assert (activities.LOST, lost) in kinds
+
+
+def test_a_deleted_group_is_told_to_be_gone_once(world: World) -> None:
+    group = world.make_group(1)
+    world.settle()
+    world.delete(group)
+    world.settle()
+    world.settle()
+    assert [one.kind for one in world.told(group)][-3:] == ["TSG_GROUP_DELETE", "TSG_INSTANCE_TERMINATE", "TSG_GROUP_DELETED"]
