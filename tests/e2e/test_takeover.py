@@ -110,6 +110,11 @@ def test_a_dump_of_2018_is_taken_over_and_nothing_is_launched_twice_or_deleted(s
     service.wait("both groups are settled", lambda: service.is_settled({"id": WEB}) and service.is_settled({"id": API}))
     assert service.counters()["creates_accepted"] == sum(RUNNING.values()) + 1, "one was missing"
     assert len(tsg.ok("GET", f"/groups/{WEB}/instances")) == 3
+    listed_by_admin = service.stack.run("tsg-admin", "groups", "list")
+    assert listed_by_admin.returncode == 0
+    assert WEB in listed_by_admin.stdout
+    assert API in listed_by_admin.stdout
+    assert GONE not in listed_by_admin.stdout
 
     tsg.ok("PUT", f"/groups/{WEB}/increment", {"instance_count": 2, "max_instance": 10}, status=202)
     service.wait("five run", lambda: list(named(service, "web").values()) == ["running"] * 5)
