@@ -71,12 +71,14 @@ def _kept(file: Path) -> str:
 
 def _settings(file: Path, postgres: str, redis: str, environ: Mapping[str, str]) -> None:
     """The settings that hold secrets. The others are in the environment of each service."""
-    old = tomllib.loads(file.read_text()) if file.exists() else {}
-    before = old.get("secret-keys", "")
+    before = tomllib.loads(file.read_text())["secret-keys"] if file.exists() else ""
     given = environ.get("TSG_SECRET_KEYS", "")
     secret_keys = given or before or keys.make_secret_key()
-    if before and not set(before.split(",")) & set(secret_keys.split(",")):
-        print("prepare: none of the secret keys in use before is in TSG_SECRET_KEYS; what they sealed does not open now", file=sys.stderr)
+    if gone := sorted(set(filter(None, before.split(","))) - {key.strip() for key in secret_keys.split(",")}):
+        # Left out by design, or by a slip that would cost every private key.
+        kept = file.with_name("secret-keys.before")
+        _write(kept, "".join([kept.read_text() if kept.exists() else "", *(f"{key}\n" for key in gone)]), mode=0o600)
+        print(f"prepare: {len(gone)} of the secret keys in use before opens nothing any more; it is kept in {kept.name}", file=sys.stderr)
     if not given and not before:
         print("prepare: made the key that private keys are sealed with")
     settings = {

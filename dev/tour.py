@@ -20,6 +20,8 @@ from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
 
 #: Seconds that a step may take before the tour fails.
 PATIENCE = 120.0
+#: Seconds that a service which was just started may say "not now".
+STARTING = 60.0
 #: Seconds between looks while waiting.
 LOOK = 0.5
 
@@ -105,7 +107,7 @@ def _enrol(cloudapi: str, name: str, file: Path) -> str:
 def _knock(tsg: Tsg, account: str) -> None:
     """See whether the service lets us in, and say what to do when it does not."""
     try:
-        answer = tsg("GET", "/templates")
+        answer = _when_up(lambda: tsg("GET", "/templates"))
     except requests.exceptions.SSLError as error:
         raise TourFailed(
             f"the certificate of {tsg.url} is not believed. That of the stack is had with\n"
@@ -120,6 +122,16 @@ def _knock(tsg: Tsg, account: str) -> None:
         raise TourFailed(f"{tsg.url} does not let the account {account} in: tsg-admin accounts add {account} {TRITON_UUID}")
     if answer.status_code != 200:
         raise TourFailed(f"{tsg.url} answered {answer.status_code}: {answer.text[:500]}")
+
+
+def _when_up(ask: Callable[[], requests.Response]) -> requests.Response:
+    """The first answer that is not "not now", or the last of those that are."""
+    deadline = time.monotonic() + STARTING
+    while True:
+        answer = ask()
+        if answer.status_code != 503 or time.monotonic() > deadline:
+            return answer
+        time.sleep(LOOK)
 
 
 def tour(tsg: Tsg, cloud: Callable[..., Any]) -> None:

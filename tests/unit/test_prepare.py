@@ -50,7 +50,8 @@ def test_what_is_given_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not capsys.readouterr().err
     # What sealed the private keys is not to be lost by a slip.
     prepare.prepare(tmp_path, {"TSG_SECRET_KEYS": hers})
-    assert "does not open now" in capsys.readouterr().err
+    assert "opens nothing any more" in capsys.readouterr().err
+    assert set(contents(tmp_path)["settings/secret-keys.before"].split()) == {mine, first}
 
 
 def test_only_their_owner_reads_the_secrets(tmp_path: Path) -> None:
