@@ -11,6 +11,10 @@ from contextlib import contextmanager
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
 
+from shared import log
+
+_log = log.get(__name__)
+
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REGISTRY = CollectorRegistry()
@@ -90,9 +94,18 @@ def replace(gauge: Gauge, now: Mapping[str, float]) -> None:
 
 @contextmanager
 def added_up() -> Iterator[None]:
-    """From now on this process and those it forks count together, and `page` of any of them tells what they have counted."""
-    with tempfile.TemporaryDirectory(prefix="tsg-metrics-") as directory:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+    """From now on this process and those it forks count together, and `page` of any of them tells what they have counted.
+
+    That takes a directory for temporary files. Where there is none, each counts for itself, and says so.
+    """
+    try:
+        directory = tempfile.TemporaryDirectory(prefix="tsg-metrics-")
+    except OSError as error:
+        _log.warning("metrics_not_added_up", error=str(error), meaning="/metrics tells what one of the processes has counted")
+        yield
+        return
+    with directory as path:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = path
         # The library decides where values live when it is imported, before any setting is read.
         values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
         yield

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shared import log, metrics
 from shared.health import Health, Report
@@ -21,6 +21,8 @@ _log = log.get(__name__)
 JSON = "application/json; charset=utf-8"
 #: Seconds that somebody who connects has to send a request.
 PATIENCE = 5.0
+#: Connections that are answered at once; the next are closed.
+MOST = 16
 
 
 class PortTaken(Exception):
@@ -95,6 +97,22 @@ class _Server(ThreadingHTTPServer):
         self.socket.close()
         self.socket = listener
         self.pages = pages
+        self._places = threading.BoundedSemaphore(MOST)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, _request: Any, client_address: Any) -> None:
+        _log.info("monitor_not_answered", client=str(client_address), exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):

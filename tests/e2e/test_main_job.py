@@ -1,7 +1,12 @@
 """What a user comes for, on the whole service."""
 
+import json
 import subprocess
 from pathlib import Path
+from typing import Any
+
+import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import Service
 
@@ -62,3 +67,63 @@ def test_a_deleted_group_leaves_nothing(calm: Service) -> None:
     group = calm.make_group(3)
     calm.tsg.ok("DELETE", f"/groups/{group['id']}", status=204)
     calm.wait("the group is empty", lambda: calm.is_emptied(group) and not calm.machines(group))
+
+
+def log_lines(service: Service, *processes: str) -> list[dict[str, Any]]:
+    """What these processes have logged as JSON, or all of ours."""
+    names = processes or [name for name in service.stack.processes if name != "cloudapi"]
+    told = [line for name in names for line in service.stack.processes[name].tail(100_000).splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in told]
+
+
+def test_one_search_follows_a_request_to_its_machines(calm: Service) -> None:
+    body = {"group_name": "followed", "template_id": calm.make_template(), "capacity": 2}
+    made = calm.tsg("POST", "/groups", body)
+    calm.settles(made.json(), 2)
+    found = [line for line in log_lines(calm) if line.get("request_id") == made.headers["X-Request-Id"]]
+    assert [line["path"] for line in found if line["event"] == "request"] == ["/v1/tsg/groups"]
+    launched = {line["machine_id"] for line in found if line["event"] == "instance_launched"}
+    assert launched == {machine["id"] for machine in calm.machines(made.json())}
+
+
+def counted(service: Service, process: str) -> dict[tuple[str, str], float]:
+    """A process's metrics, as Prometheus reads them: name and the values of its labels -> value."""
+    urls: list[str] = []
+
+    def is_monitored() -> bool:
+        urls[:] = [line["monitor_url"] for line in log_lines(service, process) if line["event"] == "monitoring"]
+        return bool(urls)
+
+    service.wait(f"{process} is monitored", is_monitored)
+    families = text_string_to_metric_families(requests.get(f"{urls[-1]}/metrics", timeout=30).text)
+    return {(sample.name, " ".join(sample.labels.values())): sample.value for family in families for sample in family.samples}
+
+
+def test_what_is_done_is_counted_in_every_process(calm: Service) -> None:
+    workers = [name for name in calm.stack.processes if name.startswith("worker")]
+
+    def launched() -> float:
+        return sum(counted(calm, name).get(("tsg_launches_total", "launched"), 0.0) for name in workers)
+
+    before, asked_before = launched(), counted(calm, "api")
+    group = calm.make_group(3)
+    calm.settles(group, 3)
+    for number in range(20):
+        calm.tsg("GET", f"/groups/{group['id']}")
+        requests.get(f"{calm.stack.url}/no/such/{number}", timeout=30)
+    assert launched() - before == 3
+    asked = counted(calm, "api")
+    grown = {name: value - asked_before.get(name, 0.0) for name, value in asked.items() if value != asked_before.get(name, 0.0)}
+    assert grown["tsg_http_requests_total", "GET /v1/tsg/groups/{group_id} 200"] == 20, "of all processes of the API together"
+    assert grown["tsg_http_requests_total", "GET other 404"] == 20
+    assert grown["tsg_http_request_seconds_count", "/v1/tsg/groups/{group_id}"] == 20
+    assert grown["tsg_authentications_total", "accepted"] >= 22
+    assert not [labels for _, labels in asked if group["id"] in labels or "/no/such" in labels]
+    worked = [counted(calm, name) for name in workers]
+    assert sum(one["tsg_pass_seconds_count", ""] for one in worked) >= 1
+    assert sum(one.get(("tsg_cloudapi_requests_total", "CreateMachine 201"), 0.0) for one in worked) >= 3
+    assert sum(one.get(("tsg_group_checks_total", "Settled"), 0.0) for one in worked) >= 1
+    clock = counted(calm, "clock")
+    assert clock["tsg_clock_ticks_total", "done"] >= 1
+    assert ("tsg_oldest_unhandled_change_seconds", "") in clock
+    assert ("tsg_oldest_unhandled_change_seconds", "") not in worked[0], "who does not read the state does not tell it"

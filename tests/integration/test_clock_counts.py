@@ -1,0 +1,82 @@
+"""What the clock reads for /metrics, four times a minute, whatever is scraped."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from sqlalchemy import event, text
+
+from dev.services import Valkey
+from shared import metrics
+from shared.db import Database
+from shared.queue import CONVERGE, make_broker, send
+from tests.integration.conftest import World
+from tsg_workers.clock import _count
+
+
+@pytest.fixture
+def world(database: Database, sim: Any, pair: Any) -> Iterator[World]:
+    """Alone in its database: what is counted is counted over all accounts."""
+    built = World(database, sim, pair)
+    yield built
+    built.close()
+
+
+def read(world: World, valkey: Valkey) -> dict[str, float]:
+    broker = make_broker(valkey.url.replace("db=0", "db=6"))
+    try:
+        _count(world.db, broker)
+    finally:
+        broker.close()
+    registry = CollectorRegistry()
+    for gauge in metrics.STATE:
+        registry.register(gauge)
+    lines = [line.rpartition(" ") for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
+
+
+def test_a_change_is_old_until_a_worker_has_looked_at_it(world: World, valkey: Valkey) -> None:
+    group = world.make_group(2)
+    world.sql("UPDATE tsg_groups SET updated_at = now() - interval '90 s', check_at = now() - interval '90 s' WHERE id = :id", id=group.id)
+    waiting = read(world, valkey)
+    assert 90 <= waiting["tsg_oldest_unhandled_change_seconds"] < 600
+    assert (waiting["tsg_groups_due"], waiting["tsg_groups_late"]) == (1, 1)
+    assert waiting['tsg_groups{reason="Provisioning"}'] == 1
+    world.settle()
+    settled = read(world, valkey)
+    assert settled["tsg_oldest_unhandled_change_seconds"] == 0
+    assert (settled["tsg_groups_due"], settled["tsg_groups_late"]) == (0, 0)
+    assert (settled['tsg_groups{reason="Provisioning"}'], settled['tsg_groups{reason="Settled"}']) == (0, 1)
+    assert settled['tsg_machines{state="running"}'] == 2
+    world.delete(group)
+    world.settle()
+    gone = read(world, valkey)
+    assert sum(value for name, value in gone.items() if name.startswith(("tsg_groups{", "tsg_machines{"))) == 0
+    assert gone["tsg_oldest_unhandled_change_seconds"] == 0
+
+
+def test_bells_that_wait_are_counted(world: World, valkey: Valkey) -> None:
+    broker = make_broker(valkey.url.replace("db=0", "db=6"))
+    before = read(world, valkey)[f'tsg_queue_messages{{queue="{CONVERGE}"}}']
+    send(broker, CONVERGE, world.account.id)
+    assert read(world, valkey)[f'tsg_queue_messages{{queue="{CONVERGE}"}}'] == before + 1
+    broker.flush_all()
+    broker.close()
+
+
+def test_counting_reads_indexes_and_no_table(world: World, valkey: Valkey) -> None:
+    statements: list[tuple[str, Any]] = []
+
+    @event.listens_for(world.db._reader, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
+        statements.append((statement, parameters))
+
+    read(world, valkey)
+    assert len(statements) == 4
+    plans = []
+    with world.db.engine.begin() as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        for statement, parameters in statements:
+            plans.append("\n".join(row[0] for row in connection.exec_driver_sql("EXPLAIN " + statement, parameters)))
+    assert [plan for plan in plans if "Seq Scan" in plan or "Index" not in plan] == []
