@@ -297,7 +297,7 @@ def test_a_write_whose_answer_died_with_the_api_is_asked_for_again_and_done_once
         ("DELETE", path, None),
     ):
         key = {"Idempotency-Key": f"{method} {where}"}
-        doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="1", **killed("after", "shared.db:Database.transact"))
+        doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="1", **killed("after shared.db:Database.transact"))
         before = sql(state)
         with pytest.raises(requests.ConnectionError):
             requests.request(method, doomed.url + where, json=body, headers=key, timeout=30)
@@ -320,7 +320,7 @@ def test_a_write_that_died_uncommitted_is_done_when_it_is_asked_for_again(
 ) -> None:
     """Killed when all is written down and nothing is committed: the key is free again."""
     database.transact(seed.load)
-    doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="1", **killed("after", "shared.idempotency:keep"))
+    doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="1", **killed("after shared.idempotency:keep"))
     alive = serve(TSG_DEV_MODE="1")
     body = {"group_name": "new", "template_id": seed.TEMPLATES[0], "capacity": 2}
     key = {"Idempotency-Key": "a key"}
@@ -329,3 +329,21 @@ def test_a_write_that_died_uncommitted_is_done_when_it_is_asked_for_again(
     answer = requests.post(f"{alive.url}/v1/tsg/groups", json=body, headers=key, timeout=30)
     assert (answer.status_code, answer.headers.get("Idempotency-Replayed")) == (201, None)
     assert sql("SELECT count(*) FROM tsg_groups WHERE name = 'new'") == [(1,)]
+
+
+def test_the_clock_forgets_keys_whose_time_is_over_one_batch_at_a_look(
+    environment: dict[str, str], sql: Callable[..., list[Any]], database: Database, tmp_path: Path
+) -> None:
+    database.transact(seed.load)
+    insert = (
+        "INSERT INTO tsg_idempotency_keys (account_id, key, request, status, created_at)"
+        " SELECT :account, 'key ' || n, 'r', 202, now() - CAST(:age AS interval) FROM generate_series(1, :count) n"
+    )
+    sql(insert, account=seed.ACCOUNT_ID, age="25 hours", count=1500)
+    sql(insert.replace("'key '", "'new '"), account=seed.ACCOUNT_ID, age="23 hours", count=3)
+    clock = Child([BIN / "tsg-clock", "--log-format=json"], log=tmp_path / "clock.log", env=environment | {"TSG_METRICS_PORT": "0"})
+    try:
+        assert wait_for(lambda: sql("SELECT count(*) FROM tsg_idempotency_keys") == [(3,)], seconds=30)
+        assert clock.status is None
+    finally:
+        clock.stop()
