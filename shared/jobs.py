@@ -12,8 +12,9 @@ from sqlalchemy import ColumnElement, Connection, Interval, Row, case, func, lit
 from shared.leases import RING_AGAIN
 from shared.models import accounts, groups
 
-#: Seconds for which one actor has a group's job to itself; longer than all its requests to Nomad can take.
-CLAIM_SECONDS = 90
+#: Seconds for which one actor has a group's job to itself, and for which a killed one stands in the way. Two at once do no harm: the job
+#: is the same, and a run too many finds nothing to do.
+CLAIM_SECONDS = 10
 
 
 class JobWork(NamedTuple):

@@ -24,8 +24,9 @@ CONVERGE = "converge"  # account_id
 SUBMIT_JOB = "submit_job"  # group_id
 REMOVE_JOB = "remove_job"  # group_id
 
-#: Milliseconds after which an unheard bell means nothing any more: the clock has rung again by then.
-MAX_AGE_MS = 60_000
+#: Milliseconds after which an unheard bell means nothing any more: the clock has rung again by then. The sender's clock and the worker's
+#: may differ, so it is more than the 300 s by which a clock may be wrong before CloudAPI refuses what it signs.
+MAX_AGE_MS = 600_000
 #: Bells waiting to be delivered; more are dropped, and the clock rings for them.
 WAITING = 10_000
 #: Seconds of silence after Redis could not be reached.

@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import signal
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,8 @@ import requests
 
 from dev.client import Tsg
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
-from dev.processes import wait_for
+from dev.faults import killed
+from dev.processes import Child, wait_for
 from dev.services import Postgres, scratch
 from dev.stack import DATABASE, TRITON_UUID, Stack, machines_of
 from tests.conftest import migrate
@@ -122,6 +125,33 @@ class Service:
         """The same request so many times at once; the statuses."""
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(lambda number: request(self.client(), number), range(count)))
+
+
+@contextmanager
+def workers_asleep(service: Service) -> Iterator[None]:
+    """Bells ring, and none of the stack's workers answers."""
+    workers = [child for name, child in service.stack.processes.items() if name.startswith("worker")]
+    for child in workers:
+        child.send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for child in workers:
+            child.send(signal.SIGCONT)
+
+
+def doomed(service: Service, fault: str, program: str, *arguments: str) -> Child:
+    """A program of the service that is killed at the fault."""
+    log = service.stack.directory / "log" / f"doomed-{uuid.uuid4().hex[:8]}.log"
+    environment = {**os.environ, **service.stack.environment, **killed(fault)}
+    return Child([Path(sys.executable).parent / program, *arguments], log=log, env=environment)
+
+
+def dying(service: Service, programs: dict[str, Child]) -> None:
+    """Each has come to the step at which it is killed."""
+    for fault, program in programs.items():
+        service.wait(f"killed {fault}", lambda program=program: program.status is not None, seconds=30)
+    assert {fault: program.status for fault, program in programs.items()} == dict.fromkeys(programs, -signal.SIGKILL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,12 +1,8 @@
 """Programs killed with SIGKILL at every step of what they do: others end what was begun, and no machine is made or deleted twice."""
 
-import os
-import signal
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import requests
@@ -14,8 +10,7 @@ import requests
 from dev.client import Tsg
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.faults import killed
-from dev.processes import Child
-from tests.e2e.conftest import Service
+from tests.e2e.conftest import Service, doomed, dying, workers_asleep
 
 #: So long does a dead holder's lease stand in the way of the next.
 BESIDES = {"TSG_LEASE_SECONDS": "3"}
@@ -50,26 +45,6 @@ class Owner:
 
 
 @contextmanager
-def workers_asleep(service: Service) -> Iterator[None]:
-    """Bells ring, and none of the stack's workers answers."""
-    workers = [child for name, child in service.stack.processes.items() if name.startswith("worker")]
-    for child in workers:
-        child.send(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for child in workers:
-            child.send(signal.SIGCONT)
-
-
-def doomed(service: Service, fault: str, program: str, *arguments: str) -> Child:
-    """A program of the service that is killed at the fault."""
-    log = service.stack.directory / "log" / f"doomed-{uuid.uuid4().hex[:8]}.log"
-    environment = {**os.environ, **service.stack.environment, **killed(fault)}
-    return Child([Path(sys.executable).parent / program, *arguments], log=log, env=environment)
-
-
-@contextmanager
 def doomed_api(service: Service, *faults: str) -> Iterator[None]:
     """An API of which each process is killed at each of the faults; another takes its place."""
     service.stack.processes["api"].stop()
@@ -79,13 +54,6 @@ def doomed_api(service: Service, *faults: str) -> Iterator[None]:
     finally:
         service.stack.processes["api"].stop()
         service.stack.restart_the_dead()
-
-
-def dying(service: Service, programs: dict[str, Child]) -> None:
-    """Each has come to the step at which it is killed."""
-    for fault, program in programs.items():
-        service.wait(f"killed {fault}", lambda program=program: program.status is not None, seconds=30)
-    assert {fault: program.status for fault, program in programs.items()} == dict.fromkeys(programs, -signal.SIGKILL)
 
 
 def lives(service: Service, group: dict[str, object]) -> list[list[str]]:

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from dev.processes import Child, wait_for
-from tests.e2e.conftest import REAL_NOMAD, Service
+from tests.e2e.conftest import REAL_NOMAD, Service, doomed, dying, workers_asleep
 
 #: Who scales in the tests that share a stack.
 SCALER = "nomad"
@@ -128,6 +128,25 @@ def test_nomad_killed_in_the_middle_and_its_run_with_it(calm: Service) -> None:
     calm.stack.start_nomad()
     calm.settles(group, 40)
     assert calm.counters()["creates_accepted"] == 40
+
+
+@only_simulated
+def test_workers_killed_at_any_step_of_submitting_are_made_good(calm: Service) -> None:
+    template = calm.make_template()
+    with workers_asleep(calm):
+        groups = [calm.make_group(1, template_id=template) for _ in range(4)]
+        steps = [
+            "after shared.jobs:claim",
+            "after shared.nomad:Nomad.register",
+            "after shared.nomad:Nomad.force",
+            "before shared.jobs:submitted",
+        ]
+        dying(calm, {step: doomed(calm, step, "tsg-worker") for step in steps})
+    for group in groups:
+        calm.settles(group, 1)
+        calm.wait("its job is submitted", lambda group=group: job_of(calm, group) is not None)
+    assert calm.counters()["creates_accepted"] == 4
+    assert sorted(job_of(calm, group) for group in groups) == sorted(stub["ID"] for stub in calm.jobs() if not stub.get("ParentID"))
 
 
 @only_simulated
