@@ -110,7 +110,8 @@ def of_group(connection: Connection, group_id: str) -> Status | None:
         generation=row.generation,
         observed_generation=row.observed_generation,
         checked_at=row.checked_at,
-        next_attempt_at=None if row.emptied_at else row.check_at,
+        # A group that pauses after launches that failed is looked at meanwhile, and nothing is launched.
+        next_attempt_at=None if row.emptied_at else max(filter(None, (row.check_at, row.launch_at)), default=None),
         next_look=row.next_look,
     )
 

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
-from shared import templates
+from shared import status, templates
 from shared.cloudapi import CloudAPI, Timeouts
 from shared.groups import Group
 from shared.reasons import Reason
@@ -224,6 +224,11 @@ def test_a_template_that_is_refused_costs_one_create_a_minute_at_most_and_other_
     row = world.group_row(bad)
     assert (row.reason, row.launch_failures) == (Reason.CIRCUIT_OPEN, LIMITS.breaker)
     assert f"{NOBODYS} not found" in row.last_error, "what CloudAPI said is still to be read"
+    world.sql("UPDATE tsg_groups SET check_at = now() WHERE id = :id", id=bad.id)
+    with world.db.read() as connection:
+        told = status.of_group(connection, bad.id)
+    assert told is not None
+    assert (told.next_attempt_at, told.stuck) == (row.launch_at, True), "a look is no attempt"
     world.later(25)
     assert tries(world) == 0
     world.later(25)
