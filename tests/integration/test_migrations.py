@@ -383,7 +383,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     now, rows = use(instances.of_groups, [group.id])
     assert {(row.machine_id, row.state) for row in rows} == {(USER, "provisioning"), (KEY, "deleting")}
     assert use(instances.prune) == 0
-    assert use(instances.by_state) == {"provisioning": 1, "running": 1}
+    assert use(instances.by_state) == {"provisioning": 1, "deleting": 1}
     assert use(groups.backlog, late=60) == (1, 0, 0.0)
     assert use(groups.by_reason) == {"Provisioning": 1}
 
@@ -432,5 +432,6 @@ def use_jobs(use: Callable[..., Any], group_id: str) -> None:
     assert use(jobs.name, job, "plain", "distinct") == "plain"
     use(jobs.submitted, job)
     use(jobs.put_off, job, after=1)
+    use(jobs.resubmit, group_id)
     use(jobs.postponed, job, after=1)
     use(jobs.removed, job)
