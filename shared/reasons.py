@@ -42,7 +42,7 @@ MEANING = {
     Reason.ACCOUNT_REJECTED: "The service may not act for the account: see that it is enabled, and has the service's key.",
     Reason.CLOUDAPI_UNAVAILABLE: "CloudAPI can't be reached, or failed.",
     Reason.NOMAD_UNAVAILABLE: "Nomad did not take the group's job.",
-    Reason.BACKOFF: "Instances did not come up: the next try is put off.",
+    Reason.BACKOFF: "Launches failed a short while ago: the next ones are put off.",
     Reason.CIRCUIT_OPEN: "Launches failed too often in a row: one at a time is tried until one comes up.",
     Reason.SERVICE_FAILED: "The service failed on this group; its log says how.",
 }

@@ -52,6 +52,7 @@ LATE_LOOK, LATE_LOOKS_END = 300.0, 43_200.0
 #: Why an instance goes that never came to run.
 STILLBORN = "stillborn"
 #: In words.
+OF_DELETED = "is of a deleted group"
 WHY = {STILLBORN: "never came to run", "unhealthy": "does not run any more", "surplus": "was one too many"}
 
 
@@ -361,7 +362,7 @@ class _Pass:
                 outcome.failed_launches += why == STILLBORN
                 metrics.deletions.labels(why).inc()
                 _log.info("instance_deleted", why=why, was=instance.state)
-                told = f"deleted {machine_id}, which {WHY[why]} ({instance.state})"
+                told = f"deleted {machine_id}, which {OF_DELETED if group.archived else WHY[why]} ({instance.state})"
                 self._scribe.note(group, activities.TERMINATE, told, took=time.monotonic() - began, machine_id=machine_id)
 
     def _failed(self, event: str, outcome: Outcome, error: CloudAPIError, refusal: Reason, **fields: object) -> None:
@@ -387,7 +388,7 @@ class _Pass:
         pacing = self._paced(connection, group, planned, outcome, now)
         failures = failures_in_a_row(group.failures, planned, outcome)
         after = next_look(planned, outcome, failures, group.interval, now, spread=self._spread, resume_at=pacing.resume_at)
-        error = outcome.errors[-1] if outcome.errors else (group.last_error if planned.held else None)
+        error = outcome.errors[-1] if outcome.errors else (group.last_error if planned.held and not outcome.launched else None)
         reason = outcome.reason_after(planned, group, is_open=pacing.is_open(self._limits.breaker))
         metrics.checks.labels(reason).inc()
         if not self._scribe.checked(self._lease, group, after=after, failures=failures, error=error, reason=reason):

@@ -61,8 +61,8 @@ class Outcome:
         if self.unfinished and (self.reason is not None or group.reason == Reason.THROTTLED):
             return self.reason or Reason.THROTTLED
         if planned.held or self.failed_launches:
-            # Of what was refused before, the reason is still why.
-            return Reason(group.reason) if group.reason and group.last_error else Reason.BACKOFF
+            # Of what was refused before, the reason is still why; until a launch is taken on again.
+            return Reason(group.reason) if group.reason and group.last_error and not self.launched else Reason.BACKOFF
         if group.archived or (planned.surplus and not planned.launches):
             return Reason.DELETING
         return Reason.SETTLED if planned.settled and not self.unfinished else Reason.PROVISIONING

@@ -932,3 +932,18 @@ def test_a_deleted_group_is_told_to_be_gone_once(world: World) -> None:
     world.settle()
     world.settle()
     assert [one.kind for one in world.told(group)][-3:] == ["TSG_GROUP_DELETE", "TSG_INSTANCE_TERMINATE", "TSG_GROUP_DELETED"]
+
+
+def test_a_refusal_is_over_when_a_launch_is_taken_on_again(world: World) -> None:
+    group = world.make_group(3)
+    refused = {"refuse_status": 403, "refuse_code": "NotAuthorized", "refuse_message": "Quota exceeded"}
+    world.sim.knobs.turn({"refuse_next_creates": 1000, **refused})
+    world.converge()
+    assert reason(world, group) == Reason.QUOTA_EXCEEDED
+    world.sim.knobs.turn({"refuse_next_creates": 0})
+    world.sql("UPDATE tsg_groups SET launch_at = now() WHERE id = :id", id=group.id)
+    world.converge()
+    row = world.group_row(group)
+    assert (row.reason, row.last_error) == (Reason.BACKOFF, None), "one at a time comes first"
+    world.settle()
+    assert reason(world, group) == Reason.SETTLED
