@@ -3,20 +3,25 @@
 Session first, never commits, no network.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
+    BigInteger,
     ColumnElement,
     Connection,
     Float,
+    Integer,
     Interval,
     Select,
+    Text,
     and_,
     bindparam,
     case,
     cast,
+    column,
     extract,
     func,
     literal,
@@ -88,6 +93,17 @@ class Owner(NamedTuple):
     is_emptied: bool
 
 
+class Look(NamedTuple):
+    """A worker's look at a group: how it went, and `after` how many seconds to look again."""
+
+    group: Work
+    after: float
+    failures: int
+    error: str | None
+    #: What the group waits for.
+    reason: Reason
+
+
 class Backlog(NamedTuple):
     """How far all groups together are behind."""
 
@@ -129,6 +145,8 @@ _WORK = (
     groups.c.observed_generation,
     groups.c.cause,
 )
+#: How long before their time settled groups are looked at, when another of their account is.
+AHEAD = timedelta(seconds=60)
 #: What every change of what should be does besides. Launches that failed before may go better now: there is no waiting for the next.
 _TOUCHED = {
     "generation": groups.c.generation + 1,
@@ -277,14 +295,25 @@ def archive(connection: Connection, account_id: str, group_id: str, *, request_i
 
 
 def due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
-    """The account's groups whose time to be looked at has come, the longest due first."""
+    """The account's groups whose time to be looked at has come, the longest due first.
+
+    With them come those with which all is well and whose time comes in `AHEAD` or a fifth of their interval: they are in the same list
+    of machines. So the looks at an account come together, and its list is fetched once for all of them.
+    """
+    soon = and_(
+        groups.c.reason == Reason.SETTLED,
+        groups.c.check_at <= func.now() + AHEAD,
+        groups.c.check_at <= func.now() + groups.c.health_check_interval * literal(timedelta(seconds=0.2), Interval()),
+    )
+    is_due = groups.c.check_at <= func.now()
     statement = (
-        select(*_WORK)
-        .where(groups.c.account_id == account_id, groups.c.check_at <= func.now())
+        select(*_WORK, is_due.label("is_due"))
+        .where(groups.c.account_id == account_id, or_(is_due, soon))
         .order_by(groups.c.check_at, groups.c.id)
         .limit(limit)
     )
-    return [Work._make(row) for row in connection.execute(statement)]
+    rows = connection.execute(statement).all()
+    return [Work._make(row[:-1]) for row in rows] if rows and rows[0].is_due else []
 
 
 def make_due(connection: Connection, group_id: str) -> None:
@@ -299,31 +328,43 @@ def make_all_due(connection: Connection, account_id: str) -> None:
     connection.execute(statement.values(check_at=func.now()))
 
 
-def checked(connection: Connection, lease: Lease, group: Work, *, after: float, failures: int, error: str | None, reason: Reason) -> bool:
-    """Note a look at a group: the next one comes `after` seconds, or at once if the group was changed meanwhile.
+def checked(connection: Connection, lease: Lease, looks: Sequence[Look]) -> bool:
+    """Note looks at groups, in one statement however many there are: a group that was changed meanwhile is looked at again at once.
 
-    `reason` is what it waits for now; `reason_since` stays while that is the same.
+    `reason_since` stays while the reason is the same.
 
     False, and nothing noted, when the lease is not held any more: whoever holds it now knows better.
     """
+    if not looks:
+        return True
+    columns = {
+        "id": ([look.group.id for look in looks], groups.c.id.type),
+        "generation": ([look.group.generation for look in looks], BigInteger()),
+        "after": ([look.after for look in looks], Float()),
+        "failures": ([look.failures for look in looks], Integer()),
+        "error": ([look.error for look in looks], Text()),
+        "reason": ([str(look.reason) for look in looks], Text()),
+    }
+    arrays = [literal(values, ARRAY(kind)) for values, kind in columns.values()]
+    seen = func.unnest(*arrays).table_valued(*(column(name, kind) for name, (_, kind) in columns.items()), name="seen").render_derived()
     statement = (
         update(groups)
-        .where(groups.c.id == group.id, is_held(lease))
+        .where(groups.c.id == seen.c.id, is_held(lease))
         .values(
             check_at=case(
-                (groups.c.generation == group.generation, func.now() + literal(timedelta(seconds=after), Interval())),
+                (groups.c.generation == seen.c.generation, func.now() + seen.c.after * literal(timedelta(seconds=1), Interval())),
                 else_=func.now(),
             ),
-            observed_generation=group.generation,
-            failures=failures,
-            last_error=error,
-            reason=reason,
-            reason_since=case((groups.c.reason == reason, groups.c.reason_since), else_=func.now()),
+            observed_generation=seen.c.generation,
+            failures=seen.c.failures,
+            last_error=seen.c.error,
+            reason=seen.c.reason,
+            reason_since=case((groups.c.reason == seen.c.reason, groups.c.reason_since), else_=func.now()),
             checked_at=func.now(),
         )
         .returning(groups.c.id)
     )
-    return connection.execute(statement).one_or_none() is not None
+    return len(connection.execute(statement).all()) == len(looks)
 
 
 def paced(connection: Connection, lease: Lease, group: Work) -> None:

@@ -21,7 +21,7 @@ from shared import accounts, activities, cloudapi, groups, instances, leases, lo
 from shared.accounts import Account
 from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, TAG_TEMPLATE, Budget, Client, CloudAPI, CloudAPIError
 from shared.db import Database
-from shared.groups import Work
+from shared.groups import Look, Work
 from shared.instances import Instance
 from shared.keys import Sealer
 from shared.leases import Lease
@@ -39,7 +39,7 @@ from tsg_workers.scribe import Audit, Scribe
 _log = log.get(__name__)
 
 #: Groups that one pass takes up; the rest are due still, and come next.
-GROUPS_A_PASS = 200
+GROUPS_A_PASS = 1000
 #: Seconds after which a pass begins nothing new.
 PASS_SECONDS = 10.0
 #: Seconds for which one call of `converge` goes on making passes before it lets other accounts have the thread.
@@ -167,11 +167,13 @@ class Converger:
     def _put_off(self, scribe: Scribe, lease: Lease, keeper: Keeper, due: Sequence[Work], problem: str, reason: Reason) -> None:
         """Nothing can be done for any of these groups now."""
         _log.warning("groups_put_off", groups=len(due), error=problem, reason=reason)
+        looks = []
         for group in due:
             failures = group.failures + 1
             metrics.checks.labels(reason).inc()
-            if not scribe.checked(lease, group, after=backoff(failures), failures=failures, error=problem, reason=reason):
-                keeper.lost()
+            looks.append(Look(group, after=backoff(failures), failures=failures, error=problem, reason=reason))
+        if not scribe.checked(lease, looks):
+            keeper.lost()
 
     def _report(self, account_id: str, strangers: Collection[str]) -> None:
         """Say once of each machine with our tags that it is of no group we know: another installation's, or nobody's. It is left alone."""
@@ -222,8 +224,9 @@ class _Pass:
         # The database's time, whatever this machine's clock says.
         now = seen.now + timedelta(seconds=time.monotonic() - began)
         with self._db.read() as connection:
-            for group in due:
-                self._conclude(connection, group, plans[group.id], outcomes[group.id], now)
+            looks = [self._conclude(connection, group, plans[group.id], outcomes[group.id], now) for group in due]
+        if not self._scribe.checked(self._lease, [look for look in looks if look is not None]):
+            self._keeper.lost()
         return seen.strangers
 
     # What to do about it
@@ -377,22 +380,21 @@ class _Pass:
 
     # When to look again
 
-    def _conclude(self, connection: Connection, group: Work, planned: Plan, outcome: Outcome, now: datetime) -> None:
+    def _conclude(self, connection: Connection, group: Work, planned: Plan, outcome: Outcome, now: datetime) -> Look | None:
+        """When to look at the group again, and why; None when it is over."""
         if group.archived and planned.empty:
             groups.emptied(connection, group, after=late_look(group.emptied_for))
             if group.emptied_for is None:
                 metrics.checks.labels(Reason.DELETED).inc()
                 self._scribe.emptied(connection, group)
                 _log.info("group_emptied", group_id=group.id, request_id=group.request_id)
-            return
+            return None
         pacing = self._paced(connection, group, planned, outcome, now)
         failures = failures_in_a_row(group.failures, planned, outcome)
         after = next_look(planned, outcome, failures, group.interval, now, spread=self._spread, resume_at=pacing.resume_at)
         error = outcome.errors[-1] if outcome.errors else (group.last_error if planned.held and not outcome.launched else None)
         reason = outcome.reason_after(planned, group, is_open=pacing.is_open(self._limits.breaker))
         metrics.checks.labels(reason).inc()
-        if not self._scribe.checked(self._lease, group, after=after, failures=failures, error=error, reason=reason):
-            self._keeper.lost()
         if outcome.launched or outcome.deleted or outcome.errors:
             _log.info(
                 "group_checked",
@@ -406,6 +408,7 @@ class _Pass:
                 waiting=len(planned.waiting),
                 next_look=round(after, 1),
             )
+        return Look(group, after=after, failures=failures, error=error, reason=reason)
 
     def _paced(self, connection: Connection, group: Work, planned: Plan, outcome: Outcome, now: datetime) -> Pacing:
         """Note how the group's launches went."""

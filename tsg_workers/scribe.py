@@ -10,7 +10,7 @@ from shared import activities, groups
 from shared.activities import DONE, FAILED, REASONS
 from shared.cloudapi import CloudAPIError
 from shared.db import Database
-from shared.groups import Work
+from shared.groups import Look, Work
 from shared.leases import Lease
 from shared.reasons import MEANING, Reason
 from tsg_workers.plan import Plan, Sight
@@ -68,18 +68,18 @@ class Scribe:
         """What became of a machine by itself, in the transaction in which it is written down."""
         self._write(connection, group, kind, DONE if kind == activities.FOUND else FAILED, description, machine_id=machine_id)
 
-    def checked(self, lease: Lease, group: Work, *, reason: Reason, error: str | None, **noted: Any) -> bool:
-        """Note a look at a group (`groups.checked`), and tell what it waits for if that is new."""
+    def checked(self, lease: Lease, looks: Sequence[Look]) -> bool:
+        """Note looks at groups (`groups.checked`), and tell what each waits for if that is new."""
+        news = [look for look in looks if look.reason in REASONS and (look.reason != look.group.reason or not _is_observed(look.group))]
 
         def work(connection: Connection) -> bool:
-            held = groups.checked(connection, lease, group, reason=reason, error=error, **noted)
-            if held and is_new:
-                told = f"{MEANING[reason]} {error}" if error else MEANING[reason]
-                self._write(connection, group, REASONS[reason], DONE if reason in _GOOD else FAILED, told)
+            held = groups.checked(connection, lease, looks)
+            for look in news if held else ():
+                told = f"{MEANING[look.reason]} {look.error}" if look.error else MEANING[look.reason]
+                self._write(connection, look.group, REASONS[look.reason], DONE if look.reason in _GOOD else FAILED, told)
             return held
 
-        is_new = reason in REASONS and (reason != group.reason or not _is_observed(group))
-        if is_new:
+        if news:
             return self._db.transact(work)
         with self._db.read() as connection:
             return work(connection)

@@ -9,11 +9,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dev.benches import api
+from dev.benches import api, scaling, steady
 from dev.benches.report import Figure, table
 
 BENCHES: dict[str, tuple[Callable[..., list[Figure]], str]] = {
     "api": (api.bench, "requests a second: the API beside the bare route, and the bare route with one SELECT"),
+    "capacity": (scaling.capacity, "seconds from POST to the last of N running, beside provisioning + N / budget"),
+    "heal": (scaling.heal, "seconds from the death of machines to the request for the last replacement, beside the interval of checks"),
+    "queue": (scaling.queue, "milliseconds from a bell to a worker's turn, beside what is asked for"),
+    "steady": (steady.bench, "what a round of checks of settled groups costs, beside one page of the list per 1,000 machines and account"),
 }
 
 

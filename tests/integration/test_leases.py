@@ -13,7 +13,7 @@ from dev.cloudapi.simulator import Simulator
 from dev.processes import wait_for
 from shared import groups, instances, leases
 from shared.db import Database
-from shared.groups import Group, Work
+from shared.groups import Group, Look, Work
 from shared.keys import KeyPair
 from shared.leases import RING_AGAIN, Lease, is_held
 from shared.models import accounts
@@ -196,7 +196,7 @@ def test_nothing_is_written_under_a_lease_that_is_over(world: World, how: str) -
         assert instances.launch(connection, lease, work) is None
         assert not instances.may_delete(connection, lease, work)
         instances.seen(connection, lease, seen.id, "failed")
-        assert not groups.checked(connection, lease, work, after=300, failures=5, error="stale", reason=Reason.BACKOFF)
+        assert not groups.checked(connection, lease, [Look(work, after=300, failures=5, error="stale", reason=Reason.BACKOFF)])
     assert world.rows(group) == [seen]
     after = world.group_row(group)
     assert (after.check_at, after.failures, after.last_error) == (before.check_at, 0, None)
@@ -213,7 +213,7 @@ def test_the_same_writes_are_done_while_the_lease_is_held(world: World) -> None:
         assert world.states(group) == ["launching", "stopped"]
         assert instances.may_delete(connection, lease, work)
         instances.deleting(connection, seen.id)
-        assert groups.checked(connection, lease, work, after=300, failures=5, error="why", reason=Reason.BACKOFF)
+        assert groups.checked(connection, lease, [Look(work, after=300, failures=5, error="why", reason=Reason.BACKOFF)])
     assert world.states(group) == ["deleting", "launching"]
     assert (world.group_row(group).failures, world.group_row(group).last_error) == (5, "why")
 

@@ -400,7 +400,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(idempotency.find, account_id, "key") == ("request", (202, None, None, None))
     assert use(idempotency.prune, limit=10) == 0
     assert use(groups.lock, account_id, group.id).generation == 4
-    assert use(groups.checked, lease, work, after=1, failures=0, error=None, reason=Reason.SETTLED)
+    assert use(groups.checked, lease, [groups.Look(work, after=1, failures=0, error=None, reason=Reason.SETTLED)])
     use(groups.paced, lease, work)
     assert [owner.id for owner in use(groups.owners, account_id, ids={group.id}, names={"web"})] == [group.id]
     use(groups.make_due, group.id)

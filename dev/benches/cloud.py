@@ -1,0 +1,44 @@
+"""A simulated CloudAPI that is full of machines from the first: `python -m dev.benches.cloud FILE`; prints its address."""
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
+from dev.cloudapi.order import Order
+from dev.cloudapi.simulator import Simulator
+
+
+def main() -> int:
+    wanted = json.loads(Path(sys.argv[1]).read_text())
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    with Simulator(throttle=False, provision_seconds=0) as simulator:
+        cloud = simulator.cloud
+        for tenant in wanted["accounts"]:
+            account = cloud.add_account(tenant["login"], [wanted["key"]], uuid=tenant["uuid"])
+            for group_id, name in tenant["groups"]:
+                for _ in range(wanted["instances"]):
+                    order = Order(
+                        name=None,
+                        image=cloud.find_image(DEFAULT_IMAGE),
+                        package=cloud.find_package(DEFAULT_PACKAGE),
+                        networks=[cloud.networks_of(account)[DEFAULT_NETWORK]],
+                        tags={"tsg.name": name, "tsg.group": group_id},
+                        metadata={},
+                        credentials={},
+                        brand="joyent",
+                        firewall_enabled=False,
+                        deletion_protection=False,
+                        delegate_dataset=False,
+                    )
+                    cloud.create_machine(account, order)
+        print(simulator.url, flush=True)
+        stop.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

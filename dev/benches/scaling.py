@@ -1,0 +1,154 @@
+"""How long instances take to come, to be replaced, and how soon a bell is answered: on a whole stack, in real time."""
+
+import itertools
+import math
+import random
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from dev.benches.report import Figure
+from dev.client import Tsg
+from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
+from dev.processes import wait_for
+from dev.services import scratch
+from dev.stack import Stack
+from shared.queue import CONVERGE, make_broker, send
+
+#: CloudAPI's throttle, which the service keeps to by itself: requests a second, and at once.
+RATE, BURST = 10.0, 30
+NO_BUDGET = {"TSG_CLOUDAPI_RATE": "100000", "TSG_CLOUDAPI_BURST": "100000"}
+#: Instances of one group at most.
+MOST = 100
+
+_names = itertools.count(1)
+
+
+class _Tenant:
+    """An account of its own in a stack, with a budget of its own."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.name = f"tenant-{next(_names)}"
+        stack.add_account(self.name)
+        self.tsg = Tsg(stack.url, self.name, stack.key_file, stack.key_id)
+        spec = {"template_name": "t", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE}
+        # The first request of an account also makes its management key.
+        self.template = self.tsg.ok("POST", "/templates", spec, status=201)["id"]
+
+    def make_group(self, capacity: int) -> str:
+        body = {"group_name": f"group-{next(_names)}", "template_id": self.template, "capacity": capacity}
+        return str(self.tsg.ok("POST", "/groups", body, status=201)["id"])
+
+    def machines(self) -> list[dict[str, Any]]:
+        return [machine for machine in self.stack.cloud("GET", "/machines?live=true") if machine["account"] == self.name]
+
+    def wait_for_running(self, count: int, *, seconds: float) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+
+        def all_run() -> bool:
+            found[:] = [machine for machine in self.machines() if machine["state"] == "running" and not machine["destroying"]]
+            return len(found) == count
+
+        if not wait_for(all_run, seconds=seconds, longest_pause=0.25):
+            raise TimeoutError(f"{len(found)} of {count} machines run after {seconds:.0f} s")
+        return found
+
+
+@contextmanager
+def _stack(settings: Mapping[str, str], *, workers: int = 2) -> Iterator[Stack]:
+    with scratch() as directory, Stack(directory, workers=workers, settings={"TSG_DRAIN_SECONDS": "0", **settings}) as stack:
+        yield stack
+
+
+def _time_of(machine: Mapping[str, Any], event: str) -> float:
+    """When it was first in this state, by the clock of the cloud, which is ours."""
+    return float(next(moment for moment, what in machine["life"] if what == event))
+
+
+def capacity(*, quick: bool) -> list[Figure]:
+    """Seconds from POST to the last of N running."""
+    budgeted = [(1, 1, 1.0), (10, 1, 1.0)] if quick else [(1, 1, 1.0), (10, 1, 5.0), (100, 1, 1.0), (100, 1, 5.0), (100, 1, 40.0)]
+    unlimited = [(100, 1, 1.0)] if quick else [(10, 1, 1.0), (100, 1, 5.0), (1000, 10, 5.0)]
+    with _stack({}) as stack:
+        figures = [_grow(stack, *case, budget=True) for case in budgeted]
+    with _stack(NO_BUDGET) as stack:
+        stack.cloud("PATCH", "/knobs", {"throttle": False})
+        figures += [_grow(stack, *case, budget=False) for case in unlimited]
+    return figures
+
+
+def _grow(stack: Stack, count: int, groups: int, provision: float, *, budget: bool) -> Figure:
+    stack.cloud("PATCH", "/knobs", {"provision_seconds": provision})
+    tenant = _Tenant(stack)
+    before = stack.cloud("GET", "/counters")["requests"]
+    began = time.time()
+    for _ in range(groups):
+        tenant.make_group(count // groups)
+    machines = tenant.wait_for_running(count, seconds=provision + count / RATE + 60)
+    took = max(_time_of(machine, "running") for machine in machines) - began
+    calls = stack.cloud("GET", "/counters")["requests"] - before
+    limit = provision + (count / RATE if budget else 0.0)
+    allowed = "10 requests/s" if budget else "no budget"
+    what = f"0 -> {count:,}" + (f" over {groups} groups" if groups > 1 else "") + f", provisioning {provision:g} s, {allowed}"
+    return Figure(what, took, "s", limit, {"CloudAPI calls": float(calls)})
+
+
+def heal(*, quick: bool) -> list[Figure]:
+    """Seconds from the death of machines to the last request for a replacement. The limit is the interval between checks, here 10 s."""
+    cases = [(10, 1)] if quick else [(10, 1), (10, 5), (100, 10)]
+    figures = []
+    with _stack({"TSG_HEALTH_CHECK_INTERVAL": "10"}) as stack:
+        stack.cloud("PATCH", "/knobs", {"provision_seconds": 1.0})
+        for count, killed in cases:
+            tenant = _Tenant(stack)
+            tenant.make_group(count)
+            tenant.wait_for_running(count, seconds=60)
+            before = stack.cloud("GET", "/counters")["requests"]
+            died = time.time()
+            stack.cloud("POST", "/machines/kill", {"account": tenant.name, "count": killed})
+            machines = tenant.wait_for_running(count, seconds=120)
+            asked = [moment - died for machine in machines if (moment := _time_of(machine, "provisioning")) > died]
+            calls = stack.cloud("GET", "/counters")["requests"] - before
+            more = {"first asked s": min(asked), "CloudAPI calls": float(calls)}
+            figures.append(Figure(f"{killed} of {count} machines die, checks every 10 s", max(asked), "s", 10.0, more))
+    return figures
+
+
+def queue(*, quick: bool) -> list[Figure]:
+    """Milliseconds from a bell to the end of a turn that finds nothing to do: a little more than to its beginning."""
+    bells = 40 if quick else 200
+    figures = []
+    for workers in (1, 4):
+        with _stack({}, workers=workers) as stack:
+            tenant = _Tenant(stack)
+            ((account_id,),) = stack.sql("SELECT id::text FROM tsg_accounts WHERE account_name = %s", tenant.name)
+            broker = make_broker(stack.valkey.url)
+            try:
+                late = [_ring(stack, broker, account_id) for _ in range(bells + 3)][3:]
+            finally:
+                broker.close()
+        ordered = sorted(late)
+        p99 = ordered[math.ceil(len(ordered) * 0.99) - 1]
+        figures.append(
+            Figure(f"bell to converge, p99, {workers} worker{'s' * (workers > 1)}", p99, "ms", 100.0, {"p50 ms": statistics.median(late)})
+        )
+    return figures
+
+
+def _ring(stack: Stack, broker: Any, account_id: str) -> float:
+    time.sleep(random.uniform(0.02, 0.12))  # at any moment of a worker's pause
+    rang = time.time()
+    send(broker, CONVERGE, account_id)
+    answered: list[float] = []
+
+    def is_answered() -> bool:
+        query = "SELECT extract(epoch FROM budget_at)::float8 FROM tsg_accounts WHERE id = %s AND lease_until IS NULL"
+        answered[:] = [at for (at,) in stack.sql(query, account_id) if at is not None and at > rang]
+        return bool(answered)
+
+    if not wait_for(is_answered, seconds=30):
+        raise TimeoutError("nobody answers the bell")
+    return (answered[0] - rang) * 1000

@@ -1,0 +1,125 @@
+"""What a round of checks costs when nothing happens: groups at rest, with ten instances each."""
+
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import requests
+from sqlalchemy import Connection, event, make_url, text
+
+from dev.benches.report import Figure
+from dev.services import Postgres, scratch
+from shared import accounts, db, keys, log, schema
+from shared.cloudapi import CloudAPI, Timeouts
+from shared.db import Database
+from shared.keys import KeyPair, Sealer
+from tsg_workers.converge import Converger, Pace
+from tsg_workers.plan import Limits
+
+INSTANCES = 10
+#: Machines on one page of CloudAPI's list.
+PAGE = 1000
+#: Groups, and accounts that they are spread over.
+CASES = [(100, 1), (1_000, 1), (1_000, 10), (1_000, 100), (5_000, 10)]
+QUICK = [(100, 1), (300, 10)]
+
+FILL = """
+WITH template AS (INSERT INTO tsg_templates (template_name, account_id, package, image_id, created_at)
+                  VALUES ('t', :account, gen_random_uuid()::text, gen_random_uuid()::text, now()) RETURNING id)
+INSERT INTO tsg_groups (name, template_id, account_id, capacity, created_at, updated_at, by_name, check_at)
+SELECT 'g' || n, id, :account, :capacity, now(), now(), false, now() FROM template, generate_series(1, :groups) n RETURNING id::text, name
+"""
+
+
+def bench(*, quick: bool) -> list[Figure]:
+    """CPU seconds of one worker for a round: the median of some, after the one that finds the machines."""
+    log.configure("ERROR", "json")
+    pair = keys.generate()
+    figures = []
+    with scratch() as directory, Postgres(directory / "postgres") as server:
+        for number, (groups, tenants) in enumerate(QUICK if quick else CASES):
+            server.create_database(f"steady_{number}")
+            database = db.connect(make_url(server.url(f"steady_{number}")), pool_size=16)
+            with database.engine.begin() as connection:
+                schema.upgrade(connection)
+            try:
+                figures.append(_round(database, directory, pair, groups, tenants, rounds=3 if quick else 5))
+            finally:
+                database.close()
+    return figures
+
+
+def _round(database: Database, directory: Path, pair: KeyPair, groups: int, tenants: int, *, rounds: int) -> Figure:
+    sealer = Sealer([b"k" * 32])
+    filled = [
+        database.transact(lambda connection, n=number: _tenant(connection, sealer, pair, n, groups // tenants)) for number in range(tenants)
+    ]
+    order = directory / "fill.json"
+    order.write_text(json.dumps({"key": f"{pair.public_line} tsg", "instances": INSTANCES, "accounts": filled}))
+    with subprocess.Popen([sys.executable, "-m", "dev.benches.cloud", str(order)], stdout=subprocess.PIPE, text=True) as cloud:
+        assert cloud.stdout is not None
+        try:
+            url = cloud.stdout.readline().strip()
+            return _measured(database, sealer, url, filled, groups, rounds)
+        finally:
+            cloud.terminate()
+
+
+def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any], groups: int, rounds: int) -> Figure:
+    limits = Limits(provision_timeout=300, launch_grace=60)
+    clouds = CloudAPI(url, Timeouts(connect=5, read=60))
+    worker = Converger(database, clouds, sealer, Pace(rate=1e5, burst=100_000, lease_seconds=30, limits=limits), owner="bench")
+    sent = [0]
+
+    def count(*_about: Any) -> None:
+        sent[0] += 1
+
+    for engine in (database.engine, database._reader):  # noqa: SLF001 - both pools of the worker
+        event.listen(engine, "before_cursor_execute", count)
+    found = []
+    for _ in range(rounds + 2):  # the first finds the machines, the second sees that all is well
+        with database.read() as connection:
+            connection.execute(text("UPDATE tsg_groups SET check_at = now()"))
+        calls, sent[0], cpu, began = _calls(url), 0, time.process_time(), time.perf_counter()
+        for tenant in filled:
+            while worker.converge(tenant["id"]):
+                pass
+        found.append((time.process_time() - cpu, time.perf_counter() - began, sent[0], _calls(url) - calls))
+    clouds.close()
+    with database.read() as connection:
+        unsettled = connection.execute(text("SELECT count(*) FROM tsg_groups WHERE reason IS DISTINCT FROM 'Settled'")).scalar_one()
+    if unsettled:
+        raise RuntimeError(f"{unsettled} of {groups} groups are not settled")
+    cpu, seconds, statements, asked = (statistics.median(column) for column in zip(*found[2:], strict=True))
+    pages = sum(max(1, math.ceil(len(tenant["groups"]) * INSTANCES / PAGE)) for tenant in filled)
+    more = {
+        "CPU s": cpu,
+        "CPU ms a group": cpu / groups * 1000,
+        "round s": seconds,
+        "SQL": float(statements),
+        "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    return Figure(f"{groups:,} settled groups in {len(filled)} accounts", float(asked), "CloudAPI calls", float(pages), more)
+
+
+def _calls(url: str) -> int:
+    return int(requests.get(f"{url}/--sim/counters", timeout=60).json()["requests"])
+
+
+def _tenant(connection: Connection, sealer: Sealer, pair: KeyPair, number: int, groups: int) -> dict[str, Any]:
+    name, triton = f"tenant-{number}", str(uuid.uuid4())
+    account = accounts.add(connection, name, triton)
+    key_id = str(uuid.uuid4())
+    material = sealer.seal(pair.private_pem, row=key_id)
+    accounts.give_key(connection, account.id, key_id=key_id, name="tsg", fingerprint=pair.fingerprint, material=material)
+    accounts.mark_registered(connection, key_id, registered=True)
+    rows = connection.execute(text(FILL), {"account": account.id, "groups": groups, "capacity": INSTANCES})
+    return {"id": account.id, "login": name, "uuid": triton, "groups": [list(row) for row in rows]}
