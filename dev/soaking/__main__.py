@@ -165,7 +165,8 @@ class Soak:
         """What must be so whenever all is quiet."""
         world, told = self.world, self.told
         groups = {group.id: group for account in world.accounts.values() for group in account.all_groups.values()}
-        for problem in ledger.violations(world.machines(live=False), groups, provision_timeout=float(SETTINGS["TSG_PROVISION_TIMEOUT"])):
+        everything = world.machines(live=False)
+        for problem in ledger.violations(everything, groups, provision_timeout=float(SETTINGS["TSG_PROVISION_TIMEOUT"])):
             told.violated(problem)
         truth = {machine["id"] for machine in world.machines(live=True)}
         known = {row[0] for row in world.stack.sql("SELECT machine_id::text FROM tsg_instances WHERE gone_at IS NULL")}
@@ -177,6 +178,13 @@ class Soak:
                 answer = tsg("GET", f"/groups/{group.id}/instances")
                 if answer.status_code != 200 or len(answer.json()) != group.capacity:
                     told.violated(f"{account.name}: instances of {group.name} answered {answer.status_code} {answer.text[:300]}")
+                status = tsg.ok("GET", f"/groups/{group.id}/status")
+                if not status["settled"] or (status["desired"], status["running"]) != (group.capacity, group.capacity):
+                    told.violated(f"{account.name}: all is quiet, and the status of {group.name} is {status}")
+        explained = {row[0] for row in world.stack.sql("SELECT machine_id::text FROM tsg_activities WHERE machine_id IS NOT NULL")}
+        unexplained = [row["id"] for row in everything if "tsg.group" in row["tags"] and row["id"] not in explained]
+        if unexplained:
+            told.violated(f"no activity tells of the machines {unexplained}")
         self.counters = world.stack.cloud("GET", "/counters")
         self._check_logs()
 
