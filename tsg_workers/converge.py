@@ -330,13 +330,14 @@ class _Pass:
                     outcome.failed_launches += 1
                     self._scribe.note(group, activities.LAUNCH_ERROR, "a launch failed", took=time.monotonic() - began, error=error)
             else:
-                with self._db.read() as connection:
-                    instances.acknowledged(connection, launch_id, machine.id, machine.state)
                 outcome.launched += 1
                 metrics.launches.labels("launched").inc()
                 _log.info("instance_launched", launch_id=launch_id, machine_id=machine.id)
+                # Told before it is noted: a worker that is killed in between leaves it to be found, and told twice rather than never.
                 took = time.monotonic() - began
                 self._scribe.note(group, activities.LAUNCH, f"launched {machine.id}", took=took, machine_id=machine.id)
+                with self._db.read() as connection:
+                    instances.acknowledged(connection, launch_id, machine.id, machine.state)
 
     def _delete(self, group: Work, instance: Instance, why: str, outcome: Outcome) -> None:
         machine_id = instance.machine_id or ""
@@ -359,14 +360,14 @@ class _Pass:
                         group, activities.TERMINATE_ERROR, told, took=time.monotonic() - began, machine_id=machine_id, error=error
                     )
             else:
-                with self._db.read() as connection:
-                    instances.deleting(connection, instance.id)
                 outcome.deleted += 1
                 outcome.failed_launches += why == STILLBORN
                 metrics.deletions.labels(why).inc()
                 _log.info("instance_deleted", why=why, was=instance.state)
                 told = f"deleted {machine_id}, which {OF_DELETED if group.archived else WHY[why]} ({instance.state})"
                 self._scribe.note(group, activities.TERMINATE, told, took=time.monotonic() - began, machine_id=machine_id)
+                with self._db.read() as connection:
+                    instances.deleting(connection, instance.id)
 
     def _failed(self, event: str, outcome: Outcome, error: CloudAPIError, refusal: Reason, **fields: object) -> None:
         """`refusal` is what it means when CloudAPI says that the request will not do."""

@@ -252,6 +252,8 @@ def test_creates_whose_answers_were_lost_are_adopted_and_not_repeated(world: Wor
     assert settled(world, group, 5)
     assert world.creates == 5
     assert world.group_row(group).last_error is None
+    kinds = world.kinds(group)
+    assert (kinds.count(activities.LAUNCH), kinds.count(activities.FOUND)) == (2, 3), "each machine is told of once"
 
 
 def test_creates_that_answer_too_late_are_adopted_and_not_repeated(world: World) -> None:
