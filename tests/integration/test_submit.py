@@ -48,7 +48,9 @@ class Submitting:
         )[0]
 
     def told(self, group: Group) -> list[tuple[str, str]]:
-        rows = self.world.sql("SELECT kind, description FROM tsg_activities WHERE group_id = :id AND kind LIKE 'TSG_JOB%' ORDER BY at", id=group.id)
+        rows = self.world.sql(
+            "SELECT kind, description FROM tsg_activities WHERE group_id = :id AND kind LIKE 'TSG_JOB%' ORDER BY at", id=group.id
+        )
         return [(kind, description) for kind, description in rows]
 
 
