@@ -174,8 +174,8 @@ class Observer:
             launch = launches.pop(str(machine.tags.get(TAG_LAUNCH)), None)
             if instance is None and launch is not None:
                 instances.acknowledged(connection, launch.id, machine.id, machine.state)
-                told = f"found {machine.id}, {machine.state}, of a launch whose answer was lost"
-                self._tell(connection, due[group_id], activities.FOUND, told, machine.id)
+                description = f"found {machine.id}, {machine.state}, of a launch whose answer was lost"
+                self._tell(connection, due[group_id], activities.FOUND, description, machine.id)
                 instance = _in_state(launch._replace(machine_id=machine.id), machine.state, now)
             elif instance is None:
                 instance = instances.found(connection, self._lease, group_id, machine.id, machine.state)
