@@ -4,11 +4,10 @@ A row of a change of what should be is written in the transaction of the change,
 Session first, never commits, no network.
 """
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Interval, delete, func, insert, literal, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Interval, bindparam, delete, func, insert, literal, select, tuple_
 
 from shared.errors import FieldError, Invalid
 from shared.models import activities
@@ -88,6 +87,7 @@ _ACTIVITY = (
     activities.c.started_at,
     activities.c.at,
 )
+_RECORD = insert(activities).values(started_at=func.now() - bindparam("took", type_=Interval())).inline()
 _PLACE = (activities.c.at, activities.c.id)
 
 
@@ -98,9 +98,10 @@ def record(
 
     `more` are columns of it: cause, machine_id, error_code, cloudapi_request_id, request_id, actor.
     """
-    values: Mapping[str, Any] = {"account_id": account_id, "group_id": group_id, "kind": kind, "status": status, **more}
-    started_at = func.now() - literal(timedelta(seconds=took), Interval())
-    connection.execute(insert(activities).values(description=description[:2000], started_at=started_at, **values))
+    given = {"account_id": account_id, "group_id": group_id, "kind": kind, "status": status, "description": description[:2000], **more}
+    reckoned = {name: value for name, value in given.items() if isinstance(value, ColumnElement)}
+    plain = {name: value for name, value in given.items() if name not in reckoned}
+    connection.execute(_RECORD.values(reckoned) if reckoned else _RECORD, {**plain, "took": timedelta(seconds=took)})
 
 
 def of_group(

@@ -27,9 +27,9 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared import activities, pages, templates
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
@@ -162,12 +162,15 @@ _MINE = (groups.c.id == bindparam("its_id"), groups.c.account_id == bindparam("o
 _GET = select(*_GROUP).where(*_MINE)
 _LOCK = _GET.with_for_update()
 _NAMED = select(*_GROUP).where(groups.c.account_id == bindparam("owner"), groups.c.name == bindparam("its_name"), ~groups.c.archived)
-_CREATE = (
-    upsert(groups)
-    .values(created_at=func.now(), updated_at=func.now(), archived=False, check_at=func.now(), by_name=False)
-    .on_conflict_do_nothing(index_elements=["account_id", "name"], index_where=~groups.c.archived)
-    .returning(*_GROUP)
-)
+#: As text: SQLAlchemy compiles an INSERT with ON CONFLICT anew each time.
+_CREATE = text(
+    "INSERT INTO tsg_groups (name, template_id, account_id, capacity, health_check_interval, request_id, cause,"
+    " created_at, updated_at, archived, check_at, by_name)"
+    " VALUES (:name, :template_id, :account_id, :capacity, :health_check_interval, :request_id, :cause,"
+    " now(), now(), false, now(), false)"
+    " ON CONFLICT (account_id, name) WHERE NOT archived DO NOTHING"
+    " RETURNING id, name, template_id, capacity, created_at, updated_at, generation"
+).columns(*_GROUP)
 
 
 def create(
