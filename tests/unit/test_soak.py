@@ -1,0 +1,75 @@
+"""What holds the soak's machines and answers against what should be: it must see what is wrong, and nothing else."""
+
+from typing import Any
+
+from dev.soaking.ledger import LAG, violations
+from dev.soaking.oracle import Account, Change, Group
+
+TIMEOUT = 30.0
+START = 1_000_000.0
+
+
+def group(*capacities: tuple[float, int]) -> Group:
+    """A group whose capacity was changed at these seconds, each within a moment."""
+    return Group("g", "web", "t", "demo", [Change(capacity, START + at, START + at + 0.1) for at, capacity in capacities])
+
+
+def machine(name: str, *life: tuple[float, str], launch: str | None = None) -> dict[str, Any]:
+    return {"id": name, "tags": {"tsg.group": "g", "tsg.launch": launch or name}, "life": [[START + at, what] for at, what in life]}
+
+
+def found(of: Group, *machines: dict[str, Any]) -> list[str]:
+    return violations(machines, {of.id: of}, provision_timeout=TIMEOUT)
+
+
+def test_growing_shrinking_and_replacing_is_as_it_should_be() -> None:
+    one = machine("one", (1, "provisioning"), (2, "running"), (100, "destroy"), (100, "stopping"), (101, "deleted"))
+    two = machine("two", (1, "provisioning"), (2, "running"), (50, "deleted"))
+    three = machine("three", (51, "provisioning"), (52, "running"))
+    assert found(group((0, 2), (99, 1)), one, two, three) == []
+
+
+def test_a_machine_too_many_is_seen() -> None:
+    lives = [machine(name, (at, "provisioning"), (at + 1, "running")) for name, at in (("one", 1), ("two", 1), ("three", 40))]
+    (told,) = found(group((0, 2)), *lives)
+    assert "three was launched" in told
+    assert "2 of 2 being there" in told
+
+
+def test_a_machine_that_was_asked_for_before_a_capacity_was_lowered_is_none_too_many() -> None:
+    lives = [machine(name, (at, "provisioning")) for name, at in (("one", 1), ("two", LAG - 1))]
+    assert found(group((0, 2), (2, 1)), *lives) == []
+
+
+def test_a_machine_that_was_deleted_without_need_is_seen() -> None:
+    one = machine("one", (1, "provisioning"), (2, "running"), (60, "destroy"), (60, "stopping"), (61, "deleted"))
+    (told,) = found(group((0, 1)), one)
+    assert "one was deleted" in told
+
+
+def test_what_is_not_healthy_may_go() -> None:
+    failed = machine("one", (1, "provisioning"), (2, "failed"), (3, "destroy"), (4, "deleted"))
+    stuck = machine("two", (5, "provisioning"), (5 + TIMEOUT, "destroy"), (40, "deleted"))
+    assert found(group((0, 1)), failed, stuck) == []
+
+
+def test_two_machines_of_one_launch_and_a_machine_of_nobody_are_seen() -> None:
+    twins = [machine(name, (1, "provisioning"), launch="same") for name in ("one", "two")]
+    assert found(group((0, 2)), *twins) == ["2 machines of one launch same"]
+    stranger = machine("three", (1, "provisioning"))
+    stranger["tags"]["tsg.group"] = "another"
+    assert "of a group that nobody made: another" in found(group((0, 2)), stranger)[0]
+
+
+def test_the_model_tells_what_differs() -> None:
+    account = Account("demo")
+    made = account.made({"id": "g", "group_name": "web", "template_id": "t", "capacity": 2}, START)
+    account.templates["red"] = "t"
+    templates = [{"template_name": "red", "id": "t"}]
+    assert account.differences([made.to_json()], templates) == []
+    assert len(account.differences([{**made.to_json(), "capacity": 3}], templates)) == 1
+    assert len(account.differences([], templates)) == 1
+    assert len(account.differences([made.to_json()], [])) == 1
+    assert len(account.differences([made.to_json(), made.to_json()], templates)) == 1
+    account.deleted(made, START)
+    assert account.differences([], templates) == []
