@@ -19,7 +19,7 @@ from typing import Any
 import psycopg2
 import requests
 
-from dev.processes import ChildError
+from dev.processes import ChildError, wait_for
 from dev.services import ServiceError
 from dev.soaking import ledger
 from dev.soaking.faults import CALM, CLOUDS, NOMADS, OURS, Lane, ended
@@ -195,7 +195,9 @@ class Soak:
         for account in world.accounts.values():
             tsg = world.client(account.name)
             for group in account.groups.values():
-                answer = tsg("GET", f"/groups/{group.id}/instances")
+                asked = lambda group=group, tsg=tsg: tsg("GET", f"/groups/{group.id}/instances")  # noqa: E731
+                wait_for(lambda asked=asked: asked().status_code != 503, seconds=10)  # CloudAPI may throttle the account still
+                answer = asked()
                 if answer.status_code != 200 or len(answer.json()) != group.capacity:
                     told.violated(f"{account.name}: instances of {group.name} answered {answer.status_code} {answer.text[:300]}")
                 status = tsg.ok("GET", f"/groups/{group.id}/status")

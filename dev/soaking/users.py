@@ -169,6 +169,8 @@ class User:
             if changes:
                 self._resolve(sent, f"{what} {body or ''}" if "nothing was changed" in answer.text else "")
             return None, sent
+        if status == 503 and path.endswith("/instances") and "request rate" in answer.text:
+            return None, sent  # CloudAPI throttles the account, whose launches and reads it counts together
         if status not in expected:
             self._told.violated(f"{self._account.name}: {what} {body or ''} answered {status}, not {expected}: {answer.text[:300]}")
             if changes:
