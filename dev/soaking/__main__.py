@@ -246,7 +246,8 @@ class Soak:
         self._settle(counts=False)
         after = self._lives(shrunk)
         gone = [at for machine, at in before.items() if machine not in after]
-        if not after.keys() <= before.keys() or (gone and max(gone) > min(after.values())):
+        # CloudAPI tells times in milliseconds: of two that were made within one, either is the older.
+        if not after.keys() <= before.keys() or (gone and max(gone) > min(after.values()) + 0.002):
             self.told.violated(f"of {shrunk.account}'s {shrunk.name} not the oldest went: {before} became {after}")
 
     def _lives(self, group: Group) -> dict[str, float]:
