@@ -236,7 +236,8 @@ class Soak:
         victim = next(iter(self._lives(robbed)))
         died = time.time()
         world.stack.cloud("POST", f"/machines/{victim}/kill")
-        deadline = died + CHECK_INTERVAL + REPLACED_WITHIN
+        # Where Nomad scales, its cron has to come round, and a run has to start.
+        deadline = died + CHECK_INTERVAL + REPLACED_WITHIN + (8.0 if world.stack.nomad_url else 0.0)
         while not (born := [at for at in self._lives(robbed).values() if at > died]) and time.time() < deadline:
             time.sleep(LOOK)
         if born:
