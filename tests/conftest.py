@@ -1,8 +1,12 @@
 """What tests run against: a real PostgreSQL and a real Valkey, and a CloudAPI in memory. A server that can't start fails the run."""
 
+import io
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from subprocess import CompletedProcess
+from unittest import mock
 
 import pytest
 from sqlalchemy import NullPool, create_engine, make_url
@@ -50,6 +54,18 @@ def simulator() -> Iterator[Simulator]:
     """A CloudAPI of the test's own, without accounts, that answers as fast as it can."""
     with Simulator(throttle=False, provision_seconds=0, delete_seconds=0, job_seconds=0) as cloudapi:
         yield cloudapi
+
+
+def run_here(main: Callable[[Sequence[str]], int], arguments: Sequence[str], environ: Mapping[str, str]) -> CompletedProcess[str]:
+    """A program of ours run to its end in this process: a process of its own takes most of a second to begin."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), mock.patch.dict(os.environ, environ, clear=True):
+        try:
+            status = main(arguments)
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+    log.configure("WARNING", "json")
+    return CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def migrate(server: Postgres, name: str = TEMPLATE) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +14,8 @@ import redis
 from dev.processes import free_port
 from dev.services import Valkey
 from shared import admin as program
+from tests.conftest import run_here
 from tests.integration.conftest import World
-
-TSG_ADMIN = Path(sys.executable).parent / "tsg-admin"
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -30,7 +28,7 @@ def admin(world: World, valkey: Valkey) -> Run:
 
     def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         environ = {**clean, "TSG_DATABASE_URL": url, "TSG_REDIS_URL": valkey.url, "TSG_TRITON_URL": world.sim.url, **settings}
-        return subprocess.run([TSG_ADMIN, *arguments], env=environ, capture_output=True, text=True, check=False, timeout=60)
+        return run_here(program.main, arguments, environ)
 
     return run
 

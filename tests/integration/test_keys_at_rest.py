@@ -3,12 +3,10 @@
 import base64
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +15,7 @@ from sqlalchemy import Connection
 
 from dev.services import Valkey
 from shared import accounts, keys
+from shared import admin as tsg_admin
 from shared.accounts import Account, ManagementKey
 from shared.cloudapi import CloudAPI, Timeouts
 from shared.db import Database
@@ -24,6 +23,7 @@ from shared.errors import Conflict
 from shared.keys import KeyPair, Sealer
 from shared.management import NoManagementKey, client_for
 from shared.rotation import INTERIM, Rotation
+from tests.conftest import run_here
 from tests.integration.api.service import KEY_NAME, PAIR, Api, error, legacy, now
 from tests.integration.conftest import World
 
@@ -68,8 +68,7 @@ def admin(world: World) -> Callable[..., "subprocess.CompletedProcess[str]"]:
             "TSG_TRITON_URL": world.sim.url,
             "TSG_SECRET_KEYS": ",".join(base64.urlsafe_b64encode(secret).decode() for secret in secrets),
         }
-        command = [Path(sys.executable).parent / "tsg-admin", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return run_here(tsg_admin.main, arguments, environment)
 
     return run
 
