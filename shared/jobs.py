@@ -87,9 +87,9 @@ def submitted(connection: Connection, work: JobWork) -> None:
 
 
 def put_off(connection: Connection, work: JobWork, *, after: float) -> None:
-    """Nomad did not do it: try again so many seconds later."""
-    statement = update(groups).where(groups.c.id == work.group_id)
-    connection.execute(statement.values(job_claimed_until=None, job_failures=groups.c.job_failures + 1, job_check_at=_in(after)))
+    """Nomad did not do it: try again so many seconds later. Of several who tried at once, one counts."""
+    statement = update(groups).where(groups.c.id == work.group_id, groups.c.job_failures == work.failures)
+    connection.execute(statement.values(job_claimed_until=None, job_failures=work.failures + 1, job_check_at=_in(after)))
 
 
 def postponed(connection: Connection, work: JobWork, *, after: float) -> None:

@@ -59,12 +59,13 @@ def simulator() -> Iterator[Simulator]:
 def run_here(main: Callable[[Sequence[str]], int], arguments: Sequence[str], environ: Mapping[str, str]) -> CompletedProcess[str]:
     """A program of ours run to its end in this process: a process of its own takes most of a second to begin."""
     out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), mock.patch.dict(os.environ, environ, clear=True):
+    # Logging is the test process's own.
+    here = (mock.patch.dict(os.environ, environ, clear=True), mock.patch.object(log, "configure"))
+    with redirect_stdout(out), redirect_stderr(err), here[0], here[1]:
         try:
             status = main(arguments)
         except SystemExit as ended:
             status = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
-    log.configure("WARNING", "json")
     return CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 

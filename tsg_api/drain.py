@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from waitress import wasyncore
@@ -18,7 +19,13 @@ def run(server: Any, sockets: dict[int, Any], stop: threading.Event, *, drain_se
     False when something was under way still. `sockets` is the map that the server was made with.
     """
     listeners = [one for one in sockets.values() if getattr(one, "accepting", False)]
-    threading.Thread(target=lambda: stop.wait() and listeners[0].pull_trigger(), name="stop-waiter", daemon=True).start()
+
+    def wake() -> None:
+        stop.wait()
+        with suppress(OSError):  # it noticed by itself, and is done
+            listeners[0].pull_trigger()
+
+    threading.Thread(target=wake, name="stop-waiter", daemon=True).start()
     while not stop.is_set():
         _turn(sockets, LOOK)
     _until(sockets, time.monotonic() + drain_seconds, lambda: False)

@@ -315,6 +315,8 @@ ROUTES = [
     ("PUT", "/groups/{group}/increment", {"instance_count": 1, "max_instance": 9}),
     ("PUT", "/groups/{group}/decrement", {"instance_count": 1, "min_instance": 0}),
     ("GET", "/groups/{group}/instances", None),
+    ("GET", "/groups/{group}/status", None),
+    ("GET", "/groups/{group}/activities", None),
     ("DELETE", "/groups/{group}", None),
     ("GET", "/templates/{template}", None),
     ("DELETE", "/templates/{template}", None),
@@ -331,6 +333,7 @@ def test_the_routes_are_all_there_are(api: Api) -> None:
     """A route that comes later must be put to the test here."""
     known = {(method, path.replace("{group}", "{group_id}").replace("{template}", "{template_id}")) for method, path, _body in ROUTES}
     known |= {("GET", "/groups"), ("POST", "/groups"), ("PUT", "/groups"), ("GET", "/templates"), ("POST", "/templates")}
+    known |= {("GET", "/openapi.json"), ("GET", "/docs")}  # for everybody
     found = set()
     for node in walk(api.app._router._roots):
         if node.resource is not None and node.uri_template.startswith("/v1/tsg/"):

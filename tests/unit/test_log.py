@@ -20,7 +20,8 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
-    """Logging is set up for the whole process."""
+    """Logging is set up for the whole process; what other tests have bound to it is not ours."""
+    structlog.contextvars.clear_contextvars()
     root = logging.getLogger()
     names = ("waitress.queue", "dramatiq", "alembic")
     before = (root.handlers[:], root.level, {name: logging.getLogger(name).level for name in names}, structlog.get_config())
