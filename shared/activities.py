@@ -7,7 +7,7 @@ Session first, never commits, no network.
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Interval, bindparam, delete, func, insert, literal, select, tuple_
+from sqlalchemy import Connection, Interval, bindparam, delete, func, insert, literal, select, tuple_
 
 from shared.errors import FieldError, Invalid
 from shared.models import activities
@@ -98,10 +98,8 @@ def record(
 
     `more` are columns of it: cause, machine_id, error_code, cloudapi_request_id, request_id, actor.
     """
-    given = {"account_id": account_id, "group_id": group_id, "kind": kind, "status": status, "description": description[:2000], **more}
-    reckoned = {name: value for name, value in given.items() if isinstance(value, ColumnElement)}
-    plain = {name: value for name, value in given.items() if name not in reckoned}
-    connection.execute(_RECORD.values(reckoned) if reckoned else _RECORD, {**plain, "took": timedelta(seconds=took)})
+    values = {"account_id": account_id, "group_id": group_id, "kind": kind, "status": status, "description": description[:2000], **more}
+    connection.execute(_RECORD, {**values, "took": timedelta(seconds=took)})
 
 
 def of_group(

@@ -47,23 +47,24 @@ class Database:
         # A pool of its own: to change a connection's isolation at each use costs time, and fails where the server has gone meanwhile.
         self._reader = reader
 
-    def transact(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction of its own and commit.
+    def transact(self, work: Callable[[Connection], T], *, alone: bool = False) -> T:
+        """Run `work` in a transaction of its own and commit. `alone`: it is one statement, which is a transaction by itself.
 
         `work` is run again, in a new transaction, when the database refuses to order it among the others (SQLSTATE 40001, 40P01);
         so it must have no effect outside the database. Anything else it raises is rolled back and passed on. `AnswerLost` when nobody
         knows whether it was committed.
         """
         for attempt in range(1, TRIES + 1):
-            has_worked = False
+            may_be_stored = False
             try:
-                with self.engine.begin() as connection:
+                with self.read() if alone else self.engine.begin() as connection:
+                    may_be_stored = alone
                     done = work(connection)
-                    has_worked = True
+                    may_be_stored = True
                 return done
             except sqlalchemy.exc.DBAPIError as error:
                 state = getattr(error.orig, "pgcode", None)
-                if state not in RETRY_STATES and has_worked and is_unavailable(error):
+                if may_be_stored and _was_cut_off(error):
                     raise AnswerLost("COMMIT", None, error.orig or error) from error
                 if attempt == TRIES or state not in RETRY_STATES:
                     raise
@@ -141,6 +142,12 @@ def is_unavailable(error: Exception) -> bool:
     state = getattr(error.orig, "pgcode", None) or ""
     # 08: connection, 53: out of resources, 57: operator intervention (shutdown); 40: still no order after all tries
     return isinstance(error, sqlalchemy.exc.OperationalError) or error.connection_invalidated or state[:2] in {"08", "40", "53", "57"}
+
+
+def _was_cut_off(error: sqlalchemy.exc.DBAPIError) -> bool:
+    """Did the connection end before an answer came? What the server itself refused is not stored."""
+    state = getattr(error.orig, "pgcode", None) or ""
+    return is_unavailable(error) and (state[:2] in {"", "08", "57"} or state == "40003")  # 40003: CockroachDB does not know either
 
 
 def _as_found(url: URL) -> URL:

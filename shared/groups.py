@@ -3,19 +3,18 @@
 Session first, never commits, no network.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
-    ColumnElement,
     Connection,
+    Executable,
     Float,
     Integer,
     Interval,
-    Select,
     Text,
     and_,
     bindparam,
@@ -34,7 +33,7 @@ from sqlalchemy import (
 from shared import activities, pages, templates
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
 from shared.leases import Lease, is_held
-from shared.models import accounts, groups
+from shared.models import groups
 from shared.reasons import Reason
 
 
@@ -147,14 +146,6 @@ _WORK = (
 )
 #: How long before their time settled groups are looked at, when another of their account is.
 AHEAD = timedelta(seconds=60)
-#: What every change of what should be does besides. Launches that failed before may go better now: there is no waiting for the next.
-_TOUCHED = {
-    "generation": groups.c.generation + 1,
-    "updated_at": func.now(),
-    "check_at": func.now(),
-    "job_check_at": func.now(),
-    "launch_at": None,
-}
 
 
 # Statements of the requests, built once: to build one takes longer than to have it answered.
@@ -162,14 +153,34 @@ _MINE = (groups.c.id == bindparam("its_id"), groups.c.account_id == bindparam("o
 _GET = select(*_GROUP).where(*_MINE)
 _LOCK = _GET.with_for_update()
 _NAMED = select(*_GROUP).where(groups.c.account_id == bindparam("owner"), groups.c.name == bindparam("its_name"), ~groups.c.archived)
-#: As text: SQLAlchemy compiles an INSERT with ON CONFLICT anew each time.
+# A change and the activity that tells of it are one statement, and so one round trip. As text: SQLAlchemy compiles an INSERT with ON
+# CONFLICT anew each time, and is slower with statements in one another.
+_TOLD = (
+    "INSERT INTO tsg_activities (account_id, group_id, kind, status, description, cause, request_id, actor, started_at)"
+    " SELECT CAST(:owner AS uuid), id, :kind, 'success', :description, :cause, :request_id,"
+    " (SELECT account_name FROM tsg_accounts WHERE id = :owner), now() FROM"
+)
+_SHOWN = "id, name, template_id, capacity, created_at, updated_at, generation"
+#: The template goes on being there until the transaction ends: whoever deletes it locks it first (`templates.archive`).
 _CREATE = text(
-    "INSERT INTO tsg_groups (name, template_id, account_id, capacity, health_check_interval, request_id, cause,"
+    "WITH template AS (SELECT id FROM tsg_templates WHERE id = :template_id AND account_id = :owner AND NOT archived FOR SHARE),"  # noqa: S608 - of constants alone
+    " made AS (INSERT INTO tsg_groups (name, template_id, account_id, capacity, health_check_interval, request_id, cause,"
     " created_at, updated_at, archived, check_at, by_name)"
-    " VALUES (:name, :template_id, :account_id, :capacity, :health_check_interval, :request_id, :cause,"
-    " now(), now(), false, now(), false)"
-    " ON CONFLICT (account_id, name) WHERE NOT archived DO NOTHING"
-    " RETURNING id, name, template_id, capacity, created_at, updated_at, generation"
+    " SELECT :its_name, id, CAST(:owner AS uuid), :capacity, :interval, :request_id, :cause, now(), now(), false, now(), false"
+    " FROM template"
+    f" ON CONFLICT (account_id, name) WHERE NOT archived DO NOTHING RETURNING {_SHOWN}),"
+    f" told AS ({_TOLD} made)"
+    f" SELECT {_SHOWN} FROM made"
+).columns(*_GROUP)
+#: Launches that failed before may go better now: there is no waiting for the next. Without a cause nothing is told.
+_CHANGE = text(
+    "WITH changed AS (UPDATE tsg_groups SET template_id = :template_id, capacity = :capacity,"  # noqa: S608
+    " health_check_interval = COALESCE(CAST(:interval AS bigint), health_check_interval), archived = :archived,"
+    " cause = COALESCE(:cause, cause), request_id = :request_id, generation = generation + 1, updated_at = now(),"
+    " check_at = now(), job_check_at = now(), launch_at = NULL"
+    f" WHERE id = :its_id AND account_id = :owner AND NOT archived RETURNING {_SHOWN}),"
+    f" told AS ({_TOLD} changed WHERE CAST(:cause AS text) IS NOT NULL)"
+    f" SELECT {_SHOWN} FROM changed"
 ).columns(*_GROUP)
 
 
@@ -183,39 +194,39 @@ def create(
     interval: int,
     request_id: str | None,
 ) -> Group:
-    """Store a group, due at once. `Invalid` for a template that the account does not have, `Conflict` for a name that is taken."""
-    _require_template(connection, account_id, template_id)
+    """Store a group, due at once: one statement. `Invalid` for a template that the account does not have, `Conflict` for a taken name."""
     cause = _cause(f"created with capacity {capacity}", "POST", request_id)
     values = {
-        "name": name,
+        "its_name": name,
         "template_id": template_id,
-        "account_id": account_id,
+        "owner": account_id,
         "capacity": capacity,
-        "health_check_interval": interval,
+        "interval": interval,
         "request_id": request_id,
+        "kind": activities.GROUP_CREATED,
+        "description": f"group {name} was {cause}",
         "cause": cause,
     }
     row = connection.execute(_CREATE, values).one_or_none()
     if row is None:
+        _require_template(connection, account_id, template_id)
         raise Conflict(f'Cannot create group "{name}", group name conflicts with existing group.')
-    made = Group._make(row)
-    _tell(connection, account_id, made, activities.GROUP_CREATED, f"group {name} was {cause}", cause, request_id)
-    return made
+    return Group._make(row)
 
 
 def get(connection: Connection, account_id: str, group_id: str) -> Group:
     """The account's live group of this id, or `NotFound`."""
-    return _one(connection, _GET, group_id, owner=account_id, its_id=group_id)
+    return _one(connection, _GET, group_id, {"owner": account_id, "its_id": group_id})
 
 
 def lock(connection: Connection, account_id: str, group_id: str) -> Group:
     """The same, and nobody else changes it until the transaction ends."""
-    return _one(connection, _LOCK, group_id, owner=account_id, its_id=group_id)
+    return _one(connection, _LOCK, group_id, {"owner": account_id, "its_id": group_id})
 
 
 def named(connection: Connection, account_id: str, name: str) -> Group:
     """The account's live group of this name, or `NotFound`."""
-    return _one(connection, _NAMED, f'named "{name}"', owner=account_id, its_name=name)
+    return _one(connection, _NAMED, f'named "{name}"', {"owner": account_id, "its_name": name})
 
 
 def listed(connection: Connection, account_id: str, *, limit: int, marker: str | None = None) -> list[Group]:
@@ -257,12 +268,9 @@ def change(
     if interval is not None and interval != (before := _interval(connection, group_id)):
         changes.append(f"health_check_interval {before} -> {interval}")
     cause = _cause(", ".join(changes), "PUT", request_id) if changes else None
-    values = {"health_check_interval": interval} if interval is not None else {}
-    made = _changed(connection, account_id, group_id, cause, request_id, template_id=template_id, capacity=capacity, **values)
-    if cause:
-        kind = activities.CAPACITY_CHANGED if template_id == current.template_id else activities.GROUP_UPDATED
-        _tell(connection, account_id, made, kind, cause, cause, request_id)
-    return made
+    kind = activities.CAPACITY_CHANGED if template_id == current.template_id else activities.GROUP_UPDATED
+    wanted = current._replace(template_id=template_id, capacity=capacity)
+    return _changed(connection, account_id, wanted, kind, cause, request_id, interval=interval)
 
 
 def increment(connection: Connection, account_id: str, group_id: str, *, by: int, maximum: int, request_id: str | None) -> Group:
@@ -283,18 +291,10 @@ def decrement(connection: Connection, account_id: str, group_id: str, *, by: int
 
 def archive(connection: Connection, account_id: str, group_id: str, *, request_id: str | None) -> Group:
     """Delete a group: its name is free at once, its instances go in the background. `NotFound` the second time."""
+    current = lock(connection, account_id, group_id)
     cause = _cause("deleted", "DELETE", request_id)
-    made = _changed(connection, account_id, group_id, cause, request_id, archived=True)
-    _tell(
-        connection,
-        account_id,
-        made,
-        activities.GROUP_DELETED,
-        f"group {made.name} of capacity {made.capacity} was {cause}",
-        cause,
-        request_id,
-    )
-    return made
+    told = f"group {current.name} of capacity {current.capacity} was {cause}"
+    return _changed(connection, account_id, current, activities.GROUP_DELETED, cause, request_id, description=told, archived=True)
 
 
 def due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
@@ -438,10 +438,7 @@ def by_reason(connection: Connection) -> dict[str, int]:
 def _step(connection: Connection, account_id: str, current: Group, capacity: int, how: str, request_id: str | None) -> Group:
     changes = _differences(current, current.template_id, capacity)
     cause = _cause(", ".join(changes), how, request_id) if changes else None
-    made = _changed(connection, account_id, current.id, cause, request_id, capacity=capacity)
-    if cause:
-        _tell(connection, account_id, made, activities.CAPACITY_CHANGED, cause, cause, request_id)
-    return made
+    return _changed(connection, account_id, current._replace(capacity=capacity), activities.CAPACITY_CHANGED, cause, request_id)
 
 
 def _interval(connection: Connection, group_id: str) -> int | None:
@@ -459,28 +456,32 @@ def _cause(what: str, how: str, request_id: str | None) -> str:
     return f"{what} by {how}" + (f", request {request_id}" if request_id else "")
 
 
-def _changed(connection: Connection, account_id: str, group_id: str, cause: str | None, request_id: str | None, **values: Any) -> Group:
-    """Write down what should be from now on. Without a cause, the group is looked at again and is what it was."""
-    causes = {"cause": cause} if cause else {}
-    statement = update(groups).where(*_live(account_id, group_id)).values(request_id=request_id, **causes, **values, **_TOUCHED)
-    row = connection.execute(statement.returning(*_GROUP)).one_or_none()
-    if row is None:
-        raise _not_found(group_id)
-    return Group._make(row)
-
-
-def _tell(connection: Connection, account_id: str, group: Group, kind: str, description: str, cause: str, request_id: str | None) -> None:
-    activities.record(
-        connection,
-        account_id=account_id,
-        group_id=group.id,
-        kind=kind,
-        status=activities.DONE,
-        description=description,
-        cause=cause,
-        request_id=request_id,
-        actor=select(accounts.c.account_name).where(accounts.c.id == account_id).scalar_subquery(),
-    )
+def _changed(
+    connection: Connection,
+    account_id: str,
+    wanted: Group,
+    kind: str,
+    cause: str | None,
+    request_id: str | None,
+    *,
+    description: str | None = None,
+    interval: int | None = None,
+    archived: bool = False,
+) -> Group:
+    """Write down what should be from now on, and the activity. Without a cause, the group is looked at again and is what it was."""
+    values = {
+        "its_id": wanted.id,
+        "owner": account_id,
+        "template_id": wanted.template_id,
+        "capacity": wanted.capacity,
+        "interval": interval,
+        "archived": archived,
+        "request_id": request_id,
+        "kind": kind,
+        "description": description or cause,
+        "cause": cause,
+    }
+    return _one(connection, _CHANGE, wanted.id, values)
 
 
 def _require_template(connection: Connection, account_id: str, template_id: str) -> None:
@@ -488,16 +489,8 @@ def _require_template(connection: Connection, account_id: str, template_id: str)
         raise Invalid([FieldError("template_id", f"there is no template {template_id}")])
 
 
-def _live(account_id: str, group_id: str) -> tuple[ColumnElement[bool], ...]:
-    return (groups.c.id == group_id, groups.c.account_id == account_id, ~groups.c.archived)
-
-
-def _one(connection: Connection, statement: Select[Any], what: str, **parameters: str) -> Group:
+def _one(connection: Connection, statement: Executable, what: str, parameters: Mapping[str, Any]) -> Group:
     row = connection.execute(statement, parameters).one_or_none()
     if row is None:
-        raise _not_found(what)
+        raise NotFound(f"There is no group {what}.")
     return Group._make(row)
-
-
-def _not_found(what: str) -> NotFound:
-    return NotFound(f"There is no group {what}.")

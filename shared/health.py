@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy.engine import URL
 
-from shared import db, log
+from shared import db, log, schema
 from shared.nomad import Nomad
 from shared.settings import Settings
 
@@ -133,8 +133,6 @@ def of_process(chosen: Settings, database_url: URL, *, needed: Iterable[str]) ->
     )
 
     def migrations() -> str:
-        from shared import schema  # noqa: PLC0415 - Alembic takes longer to import than all the rest
-
         with database.read() as connection:
             return OK if schema.is_current(connection) else OUTDATED
 

@@ -4,7 +4,6 @@ They carry nothing that is not in the database, and may be lost or ring twice: `
 waits for them: a thread of its own delivers them.
 """
 
-import queue
 import threading
 from collections.abc import Sequence
 
@@ -31,6 +30,8 @@ MAX_AGE_MS = 600_000
 WAITING = 10_000
 #: Seconds of silence after Redis could not be reached.
 PAUSE = 1.0
+#: Seconds between deliveries: what is rung in them goes out together.
+GAP = 0.01
 
 
 def make_broker(url: str, middleware: Sequence[Middleware] = ()) -> RedisBroker:
@@ -56,38 +57,54 @@ def waiting(broker: RedisBroker, actor: str) -> int:
 
 
 class Bell:
-    """Rings without keeping anybody waiting. A Redis that is away costs a line in the log, never a request."""
+    """Rings without keeping anybody waiting. A Redis that is away costs a line in the log, never a request.
+
+    A bell says no more than "look", so bells for one subject that come together are one: in a burst, one in `GAP`.
+    """
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._waiting: queue.Queue[tuple[str, str] | None] = queue.Queue(WAITING)
+        #: In the order in which they were rung.
+        self._waiting: dict[tuple[str, str], None] = {}
+        self._rung = threading.Condition()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._deliver, name="bell", daemon=True)
         self._thread.start()
 
     def ring(self, actor: str, subject: str) -> None:
         """Have a worker look at an account, or at a group's job, soon."""
-        try:
-            self._waiting.put_nowait((actor, subject))
-        except queue.Full:
+        with self._rung:
+            has_room = len(self._waiting) < WAITING
+            if has_room:
+                self._waiting[actor, subject] = None
+                self._rung.notify()
+        if not has_room:
             metrics.bells.labels(actor, "dropped").inc()
             _log.warning("bell_dropped", actor=actor, subject=subject)
 
     def close(self) -> None:
         """Deliver what is waiting, for a second at most; nothing of it when Redis is away."""
         self._closing.set()
-        try:
-            self._waiting.put(None, timeout=1)
-        except queue.Full:
-            return
+        with self._rung:
+            self._rung.notify()
         self._thread.join(timeout=1)
 
     def _deliver(self) -> None:
-        while (bell := self._waiting.get()) is not None:
-            actor, subject = bell
-            try:
-                send(self._broker, actor, subject)
-            except redis.RedisError as error:
-                _log.warning("bell_not_heard", actor=actor, subject=subject, error=str(error))
-                if self._closing.wait(PAUSE):
-                    return
+        while bells := self._next():
+            for actor, subject in bells:
+                try:
+                    send(self._broker, actor, subject)
+                except redis.RedisError as error:
+                    _log.warning("bell_not_heard", actor=actor, subject=subject, error=str(error))
+                    if self._closing.wait(PAUSE):
+                        return
+            self._closing.wait(GAP)
+
+    def _next(self) -> list[tuple[str, str]]:
+        """What was rung meanwhile, or is next; nothing once all is delivered and no more comes."""
+        with self._rung:
+            while not self._waiting and not self._closing.is_set():
+                self._rung.wait()
+            bells = list(self._waiting)
+            self._waiting.clear()
+            return bells

@@ -1,15 +1,25 @@
-"""The history of the tables: which revisions there are, and which one a database has."""
+"""The history of the tables: which revisions there are, and which one a database has.
+
+Alembic is imported where it is used: it takes longer to import than the rest of a program, and programs that run only compare.
+"""
 
 from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import alembic.command
-import alembic.config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+#: The revisions: files `r<revision>_<what it does>.py`, one after the other.
+VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Bring the tables to a revision, the newest unless another is named."""
+    import alembic.command  # noqa: PLC0415
+
     alembic.command.upgrade(config(connection), revision)
 
 
@@ -18,20 +28,22 @@ def is_current(connection: Connection) -> bool:
 
     Raises what the database raises where there are no tables at all.
     """
-    ours = _revisions()
+    ours = revisions()
     found = set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
     return bool(found) and (ours[0] in found or not found <= set(ours))
 
 
-def config(connection: Connection | None = None) -> alembic.config.Config:
+def config(connection: Connection | None = None) -> "Config":
     """What Alembic's commands ask for."""
-    made = alembic.config.Config()
+    from alembic.config import Config  # noqa: PLC0415
+
+    made = Config()
     made.set_main_option("script_location", "shared:migrations")
     made.attributes["connection"] = connection
     return made
 
 
 @cache
-def _revisions() -> list[str]:
+def revisions() -> list[str]:
     """All revisions, the newest first."""
-    return [script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()]
+    return sorted((file.stem[1:].partition("_")[0] for file in VERSIONS.glob("r[0-9]*.py")), reverse=True)

@@ -1,15 +1,18 @@
 """Groups over HTTP: parse, transact, ring, render. The answer is true once the row is committed; the bell comes after it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import falcon
 from sqlalchemy import Connection
 
 from shared import groups
 from shared.cloudapi import TAG_NAME
+from shared.errors import Invalid
 from shared.groups import Group as StoredGroup
 from shared.idempotency import Answer
 from tsg_api import once, paging, parse, preconditions, render
+from tsg_api.errors import TooLarge
 from tsg_api.service import Service, found_id, read_body
 
 BASE = "/v1/tsg/groups"
@@ -24,10 +27,26 @@ class _Resource:
         with self._service.db.read() as connection:
             return groups.get(connection, req.context.account.id, found_id("group", group_id))
 
+    @contextmanager
+    def _if_it_exists(self, req: falcon.Request, group_id: str) -> Iterator[str]:
+        """A change of the group of this id. An unknown one is 404 whatever else is wrong: it is looked for only when something is."""
+        wanted = found_id("group", group_id)
+        try:
+            yield wanted
+        except (Invalid, TooLarge):
+            self._existing(req, wanted)
+            raise
+
     def _make(
-        self, req: falcon.Request, resp: falcon.Response, work: Callable[[Connection], StoredGroup], answer: Callable[[StoredGroup], Answer]
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        work: Callable[[Connection], StoredGroup],
+        answer: Callable[[StoredGroup], Answer],
+        *,
+        alone: bool = False,
     ) -> None:
-        made = once.change(self._service.db, req, resp, work, answer)
+        made = once.change(self._service.db, req, resp, work, answer, alone=alone)
         if made:
             self._service.ring(req.context.account.id, made.id)
 
@@ -88,7 +107,7 @@ class Groups(_Resource):
                 request_id=req.context.request_id,
             )
 
-        self._make(req, resp, work, lambda made: _shown(made, 201)._replace(location=f"{BASE}/{made.id}"))
+        self._make(req, resp, work, lambda made: _shown(made, 201)._replace(location=f"{BASE}/{made.id}"), alone=True)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         """An update without an id, as the released Terraform provider sends it: the name says which group."""
@@ -111,8 +130,8 @@ class Group(_Resource):
             render.answer(resp, render.group(found))
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
-        found = self._existing(req, group_id)
-        self._put(req, resp, found.id, read_body(req, parse.GroupBody, self._service))
+        with self._if_it_exists(req, group_id) as wanted:
+            self._put(req, resp, wanted, read_body(req, parse.GroupBody, self._service))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         wanted, account = found_id("group", group_id), req.context.account.id
@@ -134,13 +153,13 @@ class Step(_Resource):
         self._stepping = stepping
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
-        found = self._existing(req, group_id)
-        step = read_body(req, self._model, self._service).step()
+        with self._if_it_exists(req, group_id) as wanted:
+            step = read_body(req, self._model, self._service).step()
 
-        def work(connection: Connection) -> StoredGroup:
-            return self._stepping(connection, req.context.account.id, found.id, request_id=req.context.request_id, **step)
+            def work(connection: Connection) -> StoredGroup:
+                return self._stepping(connection, req.context.account.id, wanted, request_id=req.context.request_id, **step)
 
-        self._change(req, resp, found.id, work, lambda _made: Answer(202))
+            self._change(req, resp, wanted, work, lambda _made: Answer(202))
 
 
 def increment(service: Service) -> Step:

@@ -61,15 +61,23 @@ class Once:
 
 
 def change(
-    db: Database, req: falcon.Request, resp: falcon.Response, work: Callable[[Connection], T], answer: Callable[[T], Answer]
+    db: Database,
+    req: falcon.Request,
+    resp: falcon.Response,
+    work: Callable[[Connection], T],
+    answer: Callable[[T], Answer],
+    *,
+    alone: bool = False,
 ) -> T | None:
     """Make a change in one transaction, and answer. With a key, the key and the answer are written in the same transaction.
+
+    `alone`: the change is one statement.
 
     What `work` returned; None when another request with the same key came first, and its answer was given.
     """
     keyed: Keyed | None = req.context.get("keyed")
     if keyed is None:
-        done = db.transact(work)
+        done = db.transact(work, alone=alone)
         render.send(resp, answer(done))
         return done
 

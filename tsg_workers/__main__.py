@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -11,16 +10,11 @@ import sqlalchemy.exc
 from dramatiq import Worker
 
 from shared import db, diagnostics, flags, health, log, monitor, settings
-from shared.cloudapi import CloudAPI, Timeouts
-from shared.keys import Sealer
 from shared.nomad import Nomad
 from shared.settings import Settings
 from shared.stop import on_signal
-from tsg_workers import actors
-from tsg_workers.converge import Converger, Pace, unheard
-from tsg_workers.jobspec import Shape
-from tsg_workers.plan import Limits
-from tsg_workers.scribe import Audit
+from tsg_workers import actors, build
+from tsg_workers.converge import Converger
 from tsg_workers.submit import Submitter
 
 _log = log.get(__name__)
@@ -42,48 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     log.configure(chosen.log_level, chosen.log_format)
     return work(chosen)
-
-
-def make_converger(chosen: Settings, database: db.Database, audit: Audit = unheard, *, stop: threading.Event) -> Converger:
-    """A converger with this process's name on its leases, until `stop` is set."""
-    return Converger(
-        database,
-        CloudAPI(chosen.triton_url, Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout)),
-        Sealer(chosen.secret_keys),
-        Pace(
-            rate=chosen.cloudapi_rate,
-            burst=chosen.cloudapi_burst,
-            lease_seconds=chosen.lease_seconds,
-            limits=Limits(chosen.provision_timeout, chosen.launch_grace, chosen.replace_percent, chosen.breaker_failures),
-            # Nomad's cron decides when, where Nomad runs the scaling: an early check would only be late.
-            spread=0.0 if chosen.scaler == "nomad" else 0.1,
-        ),
-        owner=_name(),
-        audit=audit,
-        stop=stop,
-    )
-
-
-def shape(chosen: Settings) -> Shape:
-    """What the settings say of Nomad jobs."""
-    return Shape(
-        datacenter=chosen.triton_dc,
-        role=chosen.nomad_role,
-        driver=chosen.nomad_driver,
-        command=chosen.nomad_command,
-        image=chosen.nomad_image,
-        artifact=chosen.nomad_artifact,
-        config=chosen.nomad_config,
-        cpu=chosen.nomad_cpu,
-        memory=chosen.nomad_memory,
-        namespace=chosen.nomad.namespace,
-        region=chosen.nomad.region,
-    )
-
-
-def _name() -> str:
-    """This process, as leases and activities name it."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def work(chosen: Settings) -> int:
@@ -110,8 +62,8 @@ def work(chosen: Settings) -> int:
 def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> bool:
     """False when something was under way still, after all the time it was given."""
     broker = actors.connect(chosen.redis_url)
-    submitter = Submitter(database, Nomad(chosen.nomad), shape(chosen), actor=_name()) if chosen.scaler == "nomad" else None
-    converger = make_converger(chosen, database, stop=stop)
+    submitter = Submitter(database, Nomad(chosen.nomad), build.shape(chosen), actor=build.name()) if chosen.scaler == "nomad" else None
+    converger = build.converger(chosen, database, stop=stop)
     actors.declare(broker, converger, submitter)
     broker.emit_after("process_boot")
     worker = Worker(broker, worker_threads=chosen.worker_threads, worker_timeout=IDLE_MS)

@@ -14,7 +14,7 @@ from shared import activities, db, groups, log, settings, status
 from shared.settings import Settings
 from shared.status import Status
 from shared.stop import on_signal
-from tsg_workers.__main__ import make_converger
+from tsg_workers import build
 
 _log = log.get(__name__)
 
@@ -55,7 +55,7 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
         acted.set()
         _audit(kind, account_name, group_name, status, description)
 
-    converger = make_converger(chosen, database, audit, stop=stop)
+    converger = build.converger(chosen, database, audit, stop=stop)
     deadline = time.monotonic() + wait
     found = _status(database, group_id)
     if found is None:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from shared import log
-from shared.diagnostics import gops, pprof
 from shared.settings import Settings
 
 _log = log.get(__name__)
@@ -89,11 +88,15 @@ class Diagnostics:
 
 
 def start(chosen: Settings, program: str) -> Diagnostics:
-    """Open what the settings ask for. Never raises."""
+    """Open what the settings ask for. Never raises. What they do not ask for is not imported: most processes have no door open."""
     diagnostics = Diagnostics()
     if chosen.pprof_enable:
+        from shared.diagnostics import pprof  # noqa: PLC0415
+
         diagnostics.open("pprof", pprof.handler(program), chosen.pprof_bind, chosen.pprof_port)
     if chosen.gops_enable:
+        from shared.diagnostics import gops  # noqa: PLC0415
+
         door = diagnostics.open("gops", gops.handler(program), chosen.gops_bind, chosen.gops_port)
         if door:
             diagnostics.at_the_end(gops.announce(door.port))

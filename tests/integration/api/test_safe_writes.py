@@ -240,7 +240,10 @@ def test_without_a_key_not_a_statement_more_is_sent(make_api: Callable[..., Api]
     for engine in (api.db.engine, api.db._reader):
         event.listen(engine, "before_cursor_execute", gather)
     assert tsg("PUT", f"/groups/{group['id']}/increment", STEP).status_code == 202
-    assert [statement.split()[0] for statement in sent] == ["SELECT", "SELECT", "UPDATE", "INSERT"]
+    assert [statement.split()[0] for statement in sent] == ["SELECT", "WITH"]
+    sent.clear()
+    assert tsg("POST", "/groups", {"group_name": "another", "template_id": group["template_id"], "capacity": 1}).status_code == 201
+    assert [statement.split()[0] for statement in sent] == ["WITH"]
     assert not any("idempotency" in statement for statement in sent)
 
 
