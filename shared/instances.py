@@ -133,10 +133,11 @@ def deleting(connection: Connection, instance_id: str) -> None:
     connection.execute(statement.values(state=DELETING, state_since=func.now()))
 
 
-def prune(connection: Connection) -> int:
-    """Forget what has been gone for `KEEP_GONE`; how many."""
+def prune(connection: Connection, *, limit: int) -> int:
+    """Forget at most `limit` that have been gone for `KEEP_GONE`, the oldest first; how many."""
     old = instances.c.gone_at < func.now() - literal(KEEP_GONE, Interval())
-    return connection.execute(delete(instances).where(old)).rowcount
+    oldest = select(instances.c.id).where(old).order_by(instances.c.gone_at).limit(limit)
+    return connection.execute(delete(instances).where(instances.c.id.in_(oldest))).rowcount
 
 
 def by_state(connection: Connection) -> dict[str, int]:

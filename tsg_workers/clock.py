@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import redis
 import sqlalchemy.exc
 from dramatiq.brokers.redis import RedisBroker
-from sqlalchemy import Connection
 
 from shared import activities, db, diagnostics, flags, groups, health, idempotency, instances, jobs, leases, log, metrics, monitor, settings
 from shared.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, make_broker, send, waiting
@@ -82,14 +81,15 @@ def _tick(chosen: Settings, database: db.Database, stop: threading.Event) -> Non
                 if by_nomad:
                     due = jobs.claim_due(connection, limit=MOST)
                     bells += [(REMOVE_JOB if job.is_over else SUBMIT_JOB, job.group_id) for job in due]
-                # What is left is for the next look: bells must not wait for it.
-                if time.monotonic() - pruned_at > PRUNE and _prune(connection, chosen.activity_days):
-                    pruned_at = time.monotonic()
+            # These first: whatever else may fail, who was claimed hears of it.
             for actor, subject in bells:
                 send(broker, actor, subject)
             if time.monotonic() - read_at > READ:
                 read_at = time.monotonic()
                 _count(database, broker)
+            # What is left is for the next look.
+            if time.monotonic() - pruned_at > PRUNE and _prune(database, chosen.activity_days):
+                pruned_at = time.monotonic()
         except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
             result = "database_unavailable"
             _log.warning("database_unavailable", error=str(error))
@@ -102,14 +102,17 @@ def _tick(chosen: Settings, database: db.Database, stop: threading.Event) -> Non
     broker.close()
 
 
-def _prune(connection: Connection, activity_days: int) -> bool:
+def _prune(database: db.Database, activity_days: int) -> bool:
     """Remove what is long gone. False when there is more."""
-    metrics.pruned.labels("tsg_instances").inc(instances.prune(connection))
-    keys = idempotency.prune(connection, limit=BATCH)
-    metrics.pruned.labels("tsg_idempotency_keys").inc(keys)
-    told = activities.prune(connection, days=activity_days, limit=BATCH)
-    metrics.pruned.labels("tsg_activities").inc(told)
-    return max(keys, told) < BATCH
+    with database.read() as connection:
+        removed = {
+            "tsg_instances": instances.prune(connection, limit=BATCH),
+            "tsg_idempotency_keys": idempotency.prune(connection, limit=BATCH),
+            "tsg_activities": activities.prune(connection, days=activity_days, limit=BATCH),
+        }
+    for table, rows in removed.items():
+        metrics.pruned.labels(table).inc(rows)
+    return max(removed.values()) < BATCH
 
 
 def _count(database: db.Database, broker: RedisBroker) -> None:

@@ -1,18 +1,22 @@
 """What the clock reads for /metrics, four times a minute, whatever is scraped."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import event, text
 
+from dev.processes import wait_for
 from dev.services import Valkey
-from shared import metrics
+from shared import metrics, settings
 from shared.db import Database
-from shared.queue import CONVERGE, make_broker, send
+from shared.queue import CONVERGE, make_broker, send, waiting
 from tests.integration.conftest import World
-from tsg_workers.clock import _count
+from tsg_workers.clock import _count, _tick
 
 
 @pytest.fixture
@@ -61,6 +65,24 @@ def test_bells_that_wait_are_counted(world: World, valkey: Valkey) -> None:
     before = read(world, valkey)[f'tsg_queue_messages{{queue="{CONVERGE}"}}']
     send(broker, CONVERGE, world.account.id)
     assert read(world, valkey)[f'tsg_queue_messages{{queue="{CONVERGE}"}}'] == before + 1
+    broker.flush_all()
+    broker.close()
+
+
+def test_who_is_due_hears_of_it_although_nothing_can_be_cleared(world: World, valkey: Valkey) -> None:
+    """An account that was claimed and not rung for waits for the next claim; and for ever where each look ends in the same way."""
+    world.sql("DROP TABLE tsg_idempotency_keys")
+    world.make_group(1)
+    url = world.db.engine.url.render_as_string(hide_password=False)
+    chosen = settings.load({"TSG_DATABASE_URL": url, "TSG_REDIS_URL": valkey.url.replace("db=0", "db=7")}, needs_keys=False)
+    broker = make_broker(chosen.redis_url)
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool, mock.patch.object(metrics, "tell_state"):
+        ticking = pool.submit(_tick, chosen, world.db, stop)
+        heard = wait_for(lambda: waiting(broker, CONVERGE) == 1 or ticking.done(), seconds=20)
+        stop.set()
+    ticking.result()
+    assert heard
     broker.flush_all()
     broker.close()
 
