@@ -180,7 +180,7 @@ class Machine(NamedTuple):
         told = self.tags.get(TAG_GROUP)
         if told is None:
             return by_name.get(str(self.tags.get(TAG_NAME)))
-        return told if told in group_ids else None
+        return told if isinstance(told, str) and told in group_ids else None
 
 
 class Account(NamedTuple):

@@ -88,6 +88,7 @@ class Owner(NamedTuple):
     id: str
     name: str
     by_name: bool
+    archived: bool
     #: Deleted, and nothing of it was left.
     is_emptied: bool
 
@@ -122,6 +123,8 @@ _GROUP = (
     groups.c.updated_at,
     groups.c.generation,
 )
+#: Whoever wrote a smaller number into the row would have the group looked at all the time, and with a larger one no time can be told.
+INTERVAL = func.least(func.greatest(func.coalesce(groups.c.health_check_interval, 300), 10), 86_400)
 _WORK = (
     groups.c.id,
     groups.c.name,
@@ -130,8 +133,7 @@ _WORK = (
     groups.c.archived,
     groups.c.generation,
     groups.c.failures,
-    # Whoever wrote a smaller number into the row would have the group looked at all the time.
-    func.greatest(func.coalesce(groups.c.health_check_interval, 300), 10),
+    INTERVAL,
     groups.c.by_name,
     groups.c.request_id,
     groups.c.reason,
@@ -306,7 +308,7 @@ def due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
     soon = and_(
         groups.c.reason == Reason.SETTLED,
         groups.c.check_at <= func.now() + AHEAD,
-        groups.c.check_at <= func.now() + groups.c.health_check_interval * literal(timedelta(seconds=0.2), Interval()),
+        groups.c.check_at <= func.now() + INTERVAL * literal(timedelta(seconds=0.2), Interval()),
     )
     is_due = groups.c.check_at <= func.now()
     statement = (
@@ -386,7 +388,7 @@ def paced(connection: Connection, lease: Lease, group: Work) -> None:
 def owners(connection: Connection, account_id: str, *, ids: Collection[str], names: Collection[str]) -> list[Owner]:
     """The account's groups of these ids, and those of the 2018 service of these names; the deleted ones too."""
     by_name = and_(groups.c.by_name, groups.c.name.in_(names))
-    statement = select(groups.c.id, groups.c.name, groups.c.by_name, groups.c.emptied_at.is_not(None))
+    statement = select(groups.c.id, groups.c.name, groups.c.by_name, groups.c.archived, groups.c.emptied_at.is_not(None))
     rows = connection.execute(statement.where(groups.c.account_id == account_id, or_(groups.c.id.in_(ids), by_name)))
     return [Owner._make(row) for row in rows]
 
@@ -397,11 +399,14 @@ def reopen(connection: Connection, lease: Lease, group_ids: Collection[str]) -> 
     connection.execute(statement.values(emptied_at=None, check_at=func.now()))
 
 
-def emptied(connection: Connection, group: Work, *, after: float | None) -> None:
-    """A deleted group has no instance left: it is looked at once more `after` seconds, for what may turn up late, or never again."""
+def emptied(connection: Connection, lease: Lease, group: Work, *, after: float | None) -> bool:
+    """A deleted group has no instance left: it is looked at once more `after` seconds, for what may turn up late, or never again.
+
+    False, and nothing noted, when the lease is not held any more.
+    """
     statement = (
         update(groups)
-        .where(groups.c.id == group.id, groups.c.archived)
+        .where(groups.c.id == group.id, groups.c.archived, is_held(lease))
         .values(
             check_at=None if after is None else func.now() + literal(timedelta(seconds=after), Interval()),
             emptied_at=func.coalesce(groups.c.emptied_at, func.now()),
@@ -414,8 +419,9 @@ def emptied(connection: Connection, group: Work, *, after: float | None) -> None
             # Its job is over, if it has one.
             job_check_at=case((groups.c.job_id.is_(None), None), else_=func.now()),
         )
+        .returning(groups.c.id)
     )
-    connection.execute(statement)
+    return connection.execute(statement).one_or_none() is not None
 
 
 def backlog(connection: Connection, *, late: float) -> Backlog:

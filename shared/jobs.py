@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Interval, Row, case, func, literal, or_, select, update
 
+from shared.groups import INTERVAL
 from shared.leases import RING_AGAIN
 from shared.models import accounts, groups
 
@@ -54,7 +55,7 @@ _WORK = (
     groups.c.job_id,
     groups.c.generation,
     groups.c.job_generation,
-    func.coalesce(groups.c.health_check_interval, 300),
+    INTERVAL,
     groups.c.emptied_at.is_not(None),
     groups.c.archived,
     groups.c.job_failures,

@@ -16,6 +16,10 @@ from shared.models import accounts, groups
 RING_AGAIN = 5
 
 
+class LeaseLost(Exception):
+    """The lease has ended, or is another's: what was about to be written is not."""
+
+
 class Lease(NamedTuple):
     """The right to change an account's cloud, and what is known of its request budget."""
 
@@ -60,6 +64,12 @@ def release(connection: Connection, lease: Lease, *, budget_left: float) -> None
 def is_held(lease: Lease) -> ColumnElement[bool]:
     """The condition that a holder's writes carry."""
     return exists(select(accounts.c.id).where(*_mine(lease)))
+
+
+def require(connection: Connection, lease: Lease) -> None:
+    """Raise `LeaseLost` unless the lease is held: the last word of a transaction that rests on it."""
+    if not connection.execute(select(is_held(lease))).scalar_one():
+        raise LeaseLost
 
 
 def claim_due(connection: Connection, *, limit: int, late: int = 0) -> list[str]:

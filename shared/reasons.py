@@ -8,6 +8,7 @@ class Reason(StrEnum):
 
     SETTLED = "Settled"
     PROVISIONING = "Provisioning"
+    REPLACING = "Replacing"
     DELETING = "Deleting"
     DELETED = "Deleted"
     THROTTLED = "Throttled"
@@ -32,6 +33,7 @@ NEEDS_A_CHANGE = frozenset(
 MEANING = {
     Reason.SETTLED: "All instances that were asked for run.",
     Reason.PROVISIONING: "Instances are being launched, or have yet to come up.",
+    Reason.REPLACING: "More instances stopped running than are replaced at a time: the others wait until the new ones run.",
     Reason.DELETING: "Instances are being deleted.",
     Reason.DELETED: "The group is deleted, and nothing of it is left.",
     Reason.THROTTLED: "CloudAPI took no more requests of this account for now.",

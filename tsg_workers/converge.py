@@ -7,24 +7,23 @@ anywhere: what it was about is in the rows, and the next one goes on.
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain, zip_longest
 
-import sqlalchemy.exc
-from sqlalchemy import Connection
 from structlog.contextvars import bound_contextvars
 
 from shared import accounts, activities, cloudapi, groups, instances, leases, log, metrics, templates
 from shared.accounts import Account
 from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, TAG_TEMPLATE, Budget, Client, CloudAPI, CloudAPIError
-from shared.db import Database
+from shared.db import Database, is_unavailable
 from shared.groups import Look, Work
 from shared.instances import Instance
 from shared.keys import Sealer
-from shared.leases import Lease
+from shared.leases import Lease, LeaseLost
 from shared.management import NoManagementKey, client_for
 from shared.reasons import Reason
 from shared.templates import Template
@@ -40,6 +39,8 @@ _log = log.get(__name__)
 
 #: Groups that one pass takes up; the rest are due still, and come next.
 GROUPS_A_PASS = 1000
+#: Launches that one pass begins for one group: more than its time and the budget allow.
+LAUNCHES_A_PASS = 1000
 #: Seconds after which a pass begins nothing new.
 PASS_SECONDS = 10.0
 #: Seconds for which one call of `converge` goes on making passes before it lets other accounts have the thread.
@@ -93,7 +94,7 @@ class Converger:
         self._owner = owner
         self._audit = audit
         self._stop = stop or threading.Event()
-        self._held: dict[str, tuple[Lease, Budget]] = {}
+        self._held: dict[Lease, Budget] = {}
         #: Of each account, the machines of no group of ours that the log has told of.
         self._reported: dict[str, set[str]] = {}
 
@@ -116,17 +117,17 @@ class Converger:
             bound_contextvars(account_id=account_id),
             Keeper(self._db, lease, seconds=self._pace.lease_seconds, taken_at=taken_at, stop=self._stop) as keeper,
         ):
-            self._held[account_id] = (lease, budget)
+            self._held[lease] = budget
             try:
                 return self._turn(lease, keeper, budget, until=taken_at + TURN_SECONDS)
             finally:
+                del self._held[lease]
                 with self._db.read() as connection:
                     leases.release(connection, lease, budget_left=budget.left)
-                del self._held[account_id]
 
     def hand_back(self) -> int:
         """Give back the leases of passes that have not come to their end in time; how many. Their launches are in the rows."""
-        held = list(self._held.values())
+        held = list(self._held.items())
         with self._db.read() as connection:
             for lease, budget in held:
                 leases.release(connection, lease, budget_left=budget.left)
@@ -150,29 +151,20 @@ class Converger:
                 with metrics.passes.time():
                     strangers = _Pass(self._db, client, lease, keeper, self._pace, scribe).run(due)
                 self._report(account.id, strangers)
-            except NoManagementKey as error:
-                self._put_off(scribe, lease, keeper, due, str(error), Reason.ACCOUNT_REJECTED)
-            except CloudAPIError as error:
-                self._put_off(scribe, lease, keeper, due, str(error), reason_of(error))
+            except LeaseLost:
+                keeper.lost()
+            except Exception as error:
+                if is_unavailable(error):
+                    raise  # nothing can be noted now: the clock rings again
+                self._put_off(scribe, lease, keeper, due, *_account_problem(error))
                 if isinstance(error, cloudapi.Unauthorized):
                     self._forget_registration(account)
-            except sqlalchemy.exc.SQLAlchemyError:
-                raise  # nothing can be noted now: the clock rings again
-            except Exception as error:  # noqa: BLE001 - a fault of ours must not be tried again all the time
-                _log.error("pass_failed", exc_info=error)
-                problem = f"The service failed on this account ({type(error).__name__}); its log says how."
-                self._put_off(scribe, lease, keeper, due, problem, Reason.SERVICE_FAILED)
         return False
 
     def _put_off(self, scribe: Scribe, lease: Lease, keeper: Keeper, due: Sequence[Work], problem: str, reason: Reason) -> None:
         """Nothing can be done for any of these groups now."""
         _log.warning("groups_put_off", groups=len(due), error=problem, reason=reason)
-        looks = []
-        for group in due:
-            failures = group.failures + 1
-            metrics.checks.labels(reason).inc()
-            looks.append(Look(group, after=backoff(failures), failures=failures, error=problem, reason=reason))
-        if not scribe.checked(lease, looks):
+        if not scribe.checked(lease, [put_off(group, problem, reason) for group in due]):
             keeper.lost()
 
     def _report(self, account_id: str, strangers: Collection[str]) -> None:
@@ -217,14 +209,16 @@ class _Pass:
         for group_id in seen.misled:
             problem = "CloudAPI's list lacks machines that it has, and not all could be asked for one by one."
             outcomes[group_id].failed(problem, Reason.CLOUDAPI_UNAVAILABLE)
-        plans = {group.id: plan(group, seen.sights[group.id], seen.now, self._limits) for group in due}
+        plans: dict[str, Plan] = {}
         for group in due:
-            self._scribe.planned(group, seen.sights[group.id], plans[group.id])
-        self._act(due, plans, outcomes)
+            with _sparing_others(group, outcomes[group.id]):
+                planned = plan(group, seen.sights[group.id], seen.now, self._limits)
+                self._scribe.planned(group, seen.sights[group.id], planned)
+                plans[group.id] = planned
+        self._act([group for group in due if group.id in plans], plans, outcomes)
         # The database's time, whatever this machine's clock says.
         now = seen.now + timedelta(seconds=time.monotonic() - began)
-        with self._db.read() as connection:
-            looks = [self._conclude(connection, group, plans[group.id], outcomes[group.id], now) for group in due]
+        looks = [self._concluded(group, plans.get(group.id), outcomes[group.id], now) for group in due]
         if not self._scribe.checked(self._lease, [look for look in looks if look is not None]):
             self._keeper.lost()
         return seen.strangers
@@ -258,29 +252,23 @@ class _Pass:
             if template is not None:
                 self._launch(group, template, outcome)
 
-        def guarded(action: Callable[[], None]) -> Callable[[], None]:
-            return lambda: self._guarded(group, outcome, action)
+        def sparing_others(action: Callable[[], None]) -> Callable[[], None]:
+            def act() -> None:
+                with _sparing_others(group, outcome):
+                    action()
+
+            return act
 
         return [
-            guarded(action)
+            sparing_others(action)
             for action in (
                 *(deleting(instance, STILLBORN) for instance in planned.stillborn),
                 *(deleting(instance, "unhealthy") for instance in planned.unhealthy),
                 *(deleting(instance, "surplus") for instance in planned.surplus),
-                *[launching] * launches,
+                # A row may have any number in it.
+                *[launching] * min(launches, LAUNCHES_A_PASS),
             )
         ]
-
-    def _guarded(self, group: Work, outcome: Outcome, action: Callable[[], None]) -> None:
-        """A fault of ours with one group costs the others nothing."""
-        try:
-            action()
-        except sqlalchemy.exc.SQLAlchemyError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is
-            _log.error("group_failed", group_id=group.id, exc_info=error)
-            problem = f"The service failed on this group ({type(error).__name__}); its log says how."
-            outcome.failed(problem, Reason.SERVICE_FAILED)
 
     def _may_ask(self) -> bool:
         """Wait for the budget; False when the pass should begin nothing more."""
@@ -381,19 +369,28 @@ class _Pass:
 
     # When to look again
 
-    def _conclude(self, connection: Connection, group: Work, planned: Plan, outcome: Outcome, now: datetime) -> Look | None:
-        """When to look at the group again, and why; None when it is over."""
-        if group.archived and planned.empty:
-            groups.emptied(connection, group, after=late_look(group.emptied_for))
-            if group.emptied_for is None:
-                metrics.checks.labels(Reason.DELETED).inc()
-                self._scribe.emptied(connection, group)
-                _log.info("group_emptied", group_id=group.id, request_id=group.request_id)
-            return None
-        pacing = self._paced(connection, group, planned, outcome, now)
+    def _concluded(self, group: Work, planned: Plan | None, outcome: Outcome, now: datetime) -> Look | None:
+        """When to look at the group again, and why; None when it is over. A group that had no plan is put off."""
+        if planned is not None:
+            with _sparing_others(group, outcome):
+                if not (group.archived and planned.empty):
+                    return self._conclude(group, planned, outcome, now)
+                self._emptied(group)
+                return None
+        return put_off(group, outcome.errors[-1], Reason.SERVICE_FAILED)
+
+    def _emptied(self, group: Work) -> None:
+        if not self._scribe.emptied(self._lease, group, after=late_look(group.emptied_for)):
+            self._keeper.lost()
+        elif group.emptied_for is None:
+            metrics.checks.labels(Reason.DELETED).inc()
+            _log.info("group_emptied", group_id=group.id, request_id=group.request_id)
+
+    def _conclude(self, group: Work, planned: Plan, outcome: Outcome, now: datetime) -> Look:
+        pacing = self._paced(group, planned, outcome, now)
         failures = failures_in_a_row(group.failures, planned, outcome)
         after = next_look(planned, outcome, failures, group.interval, now, spread=self._spread, resume_at=pacing.resume_at)
-        error = outcome.errors[-1] if outcome.errors else (group.last_error if planned.held and not outcome.launched else None)
+        error = outcome.error_after(planned, group)
         reason = outcome.reason_after(planned, group, is_open=pacing.is_open(self._limits.breaker))
         metrics.checks.labels(reason).inc()
         if outcome.launched or outcome.deleted or outcome.errors:
@@ -411,19 +408,50 @@ class _Pass:
             )
         return Look(group, after=after, failures=failures, error=error, reason=reason)
 
-    def _paced(self, connection: Connection, group: Work, planned: Plan, outcome: Outcome, now: datetime) -> Pacing:
+    def _paced(self, group: Work, planned: Plan, outcome: Outcome, now: datetime) -> Pacing:
         """Note how the group's launches went."""
         before, breaker = pacing_of(group), self._limits.breaker
         failed = outcome.failed_launches + planned.lost
         after = Pacing() if planned.settled else before.after(succeeded=planned.came_up, failed=failed, now=now, breaker=breaker)
         if (before, group.replacing) != (after, planned.replacing):
             stands = group._replace(launch_failures=after.failures, launch_window=after.window, launch_at=after.resume_at)
-            groups.paced(connection, self._lease, stands._replace(replacing=planned.replacing))
+            with self._db.read() as connection:
+                groups.paced(connection, self._lease, stands._replace(replacing=planned.replacing))
         if after.is_open(breaker) and not before.is_open(breaker):
             _log.warning("circuit_opened", group_id=group.id, failures=after.failures)
         elif before.is_open(breaker) and not after.is_open(breaker):
             _log.info("circuit_closed", group_id=group.id)
         return after
+
+
+@contextmanager
+def _sparing_others(group: Work, outcome: Outcome) -> Iterator[None]:
+    """A fault of ours with one group costs the others nothing."""
+    try:
+        yield
+    except Exception as error:
+        if is_unavailable(error):
+            raise
+        _log.error("group_failed", group_id=group.id, exc_info=error)
+        problem = f"The service failed on this group ({type(error).__name__}); its log says how."
+        outcome.failed(problem, Reason.SERVICE_FAILED)
+
+
+def _account_problem(error: Exception) -> tuple[str, Reason]:
+    """What keeps a whole account back, and the word for it. A fault of ours too must not be tried again all the time."""
+    if isinstance(error, NoManagementKey):
+        return str(error), Reason.ACCOUNT_REJECTED
+    if isinstance(error, CloudAPIError):
+        return str(error), reason_of(error)
+    _log.error("pass_failed", exc_info=error)
+    return f"The service failed on this account ({type(error).__name__}); its log says how.", Reason.SERVICE_FAILED
+
+
+def put_off(group: Work, problem: str, reason: Reason) -> Look:
+    """Nothing can be done for the group now."""
+    metrics.checks.labels(reason).inc()
+    failures = group.failures + 1
+    return Look(group, after=backoff(failures), failures=failures, error=problem, reason=reason)
 
 
 def failures_in_a_row(before: int, planned: Plan, outcome: Outcome) -> int:

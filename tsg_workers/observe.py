@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from shared import activities, groups, instances, log
+from shared import activities, groups, instances, leases, log
 from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, Client, CloudAPIError, Machine, NotFound
 from shared.db import Database
 from shared.groups import Work
@@ -76,13 +76,12 @@ class Observer:
         self._tell = tell
 
     def look(self, due: Sequence[Work]) -> Seen:
-        """Each machine to its group, each row to its machine. `CloudAPIError` when there is no list to be had."""
+        """Each machine to its group, each row to its machine. `CloudAPIError` when there is no list to be had; `LeaseLost`."""
         by_id = {group.id: group for group in due}
         ids = by_id.keys()
-        # Of two groups of one name, the machines are the living one's.
-        by_name = {group.name: group.id for group in sorted(due, key=lambda group: not group.archived) if group.by_name}
         machines = self._list()
         with self._db.read() as connection:
+            by_name = self._by_name(connection, due)
             now, known = instances.of_groups(connection, ids)
         if self._is_doubtful(machines, known, due, now):
             again = self._list()
@@ -94,12 +93,27 @@ class Observer:
         looked, misled = self._look(missing)
         emptied = {group.id for group in due if group.emptied_for is not None}
         strays = [machine for machine in machines.values() if machine.id not in owned or owned[machine.id][1] in emptied]
-        sights = self._db.transact(
-            lambda connection: self._record(connection, by_id, known, owned, looked, {one.id for one in missing}, now)
-        )
+
+        def record(connection: Connection) -> dict[str, list[Sight]]:
+            recorded = self._record(connection, by_id, known, owned, looked, {one.id for one in missing}, now)
+            # A worker that slept since then has seen what is no more.
+            leases.require(connection, self._lease)
+            return recorded
+
+        sights = self._db.transact(record)
         with self._db.read() as connection:
             strangers = self._strangers(connection, strays)
         return Seen(now, sights, misled, strangers)
+
+    def _by_name(self, connection: Connection, due: Sequence[Work]) -> dict[str, str]:
+        """The due groups of the 2018 service by their names. Of two of one name, the machines are the living one's, due or not."""
+        living = {group.name: group.id for group in due if group.by_name and not group.archived}
+        deleted = {group.name: group.id for group in due if group.by_name and group.archived and group.name not in living}
+        if deleted:
+            for owner in groups.owners(connection, self._lease.account_id, ids=(), names=deleted):
+                if not owner.archived:
+                    del deleted[owner.name]
+        return living | deleted
 
     def _list(self) -> dict[str, Machine]:
         return {machine.id: machine for machine in self._client.machines(**{f"tag.{TAG_NAME}": "*"})}

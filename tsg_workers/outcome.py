@@ -52,6 +52,15 @@ class Outcome:
         self.unfinished = True
         self.reason = self.reason or reason
 
+    def error_after(self, planned: Plan, group: Work) -> str | None:
+        """What went wrong, in words, for as long as it keeps the group back."""
+        if self.errors:
+            return self.errors[-1]
+        if planned.stillborn:
+            machine = planned.stillborn[-1]
+            return f"Instance {machine.machine_id} never came to run: it was {machine.state}, and is replaced."
+        return group.last_error if planned.held and not self.launched else None
+
     def reason_after(self, planned: Plan, group: Work, *, is_open: bool) -> Reason:
         """What the group waits for now."""
         if is_open and (planned.held or self.failed_launches):
@@ -65,4 +74,5 @@ class Outcome:
             return Reason(group.reason) if group.reason and group.last_error and not self.launched else Reason.BACKOFF
         if group.archived or (planned.surplus and not planned.launches):
             return Reason.DELETING
-        return Reason.SETTLED if planned.settled and not self.unfinished else Reason.PROVISIONING
+        under_way = Reason.REPLACING if planned.waiting else Reason.PROVISIONING
+        return Reason.SETTLED if planned.settled and not self.unfinished else under_way

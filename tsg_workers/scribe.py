@@ -84,9 +84,16 @@ class Scribe:
         with self._db.read() as connection:
             return work(connection)
 
-    def emptied(self, connection: Connection, group: Work) -> None:
-        """Nothing is left of a deleted group."""
-        self._write(connection, group, REASONS[Reason.DELETED], DONE, MEANING[Reason.DELETED])
+    def emptied(self, lease: Lease, group: Work, *, after: float | None) -> bool:
+        """Note that nothing is left of a deleted group (`groups.emptied`), and tell it the first time."""
+
+        def work(connection: Connection) -> bool:
+            held = groups.emptied(connection, lease, group, after=after)
+            if held and group.emptied_for is None:
+                self._write(connection, group, REASONS[Reason.DELETED], DONE, MEANING[Reason.DELETED])
+            return held
+
+        return self._db.transact(work)
 
     def _is_news(self, group: Work, *told: str) -> bool:
         """Was it not told in this pass, and is it not what kept the group back at the last look already?"""

@@ -623,6 +623,17 @@ def test_the_machines_of_a_name_are_the_living_groups_and_not_those_of_its_archi
     assert world.creates == 1
 
 
+def test_an_archived_namesake_that_is_looked_at_alone_takes_no_machine_from_the_living_group(world: World) -> None:
+    machine = legacy_machine(world, "web")
+    world.delete(world.make_group(1, name="web", by_name=True))
+    living = world.make_group(1, name="web", by_name=True)
+    world.settle()
+    world.sql("UPDATE tsg_groups SET check_at = now() WHERE name = 'web' AND archived AND account_id = :id", id=world.account.id)
+    world.worker.converge(world.account.id)
+    assert (world.deletes, machine_of(world, machine).state) == (0, "running")
+    assert [row.machine_id for row in world.rows(living)] == [machine]
+
+
 def test_a_group_of_ours_does_not_take_machines_by_their_name(world: World) -> None:
     old = legacy_machine(world, "web")
     group = world.make_group(1, name="web")
@@ -702,6 +713,24 @@ def test_a_worker_that_lost_its_lease_launches_and_deletes_nothing(world: World)
     world.settle()
     assert settled(world, growing, 3)
     assert settled(world, shrinking, 0)
+
+
+def test_what_a_worker_saw_before_it_lost_its_lease_is_not_written_down(world: World) -> None:
+    unknown = legacy_machine(world, "web")
+    world.later(PROVISION_SECONDS + 1)
+    group, emptied = world.make_group(1, name="web", by_name=True), world.make_group(0)
+    world.delete(emptied)
+    with caught_in_a_pass(world) as connection:
+        connection.execute(
+            text("UPDATE tsg_accounts SET lease_token = lease_token + 1, lease_owner = 'worker-2' WHERE id = :id"), {"id": world.account.id}
+        )
+    assert world.rows(group) == []
+    assert world.kinds(group) == []
+    assert world.group_row(emptied).emptied_at is None
+    world.sql("UPDATE tsg_accounts SET lease_until = NULL WHERE id = :id", id=world.account.id)
+    world.settle()
+    assert [row.machine_id for row in world.rows(group)] == [unknown]
+    assert world.group_row(emptied).emptied_at is not None
 
 
 def test_a_worker_leaves_an_account_alone_on_which_another_is_working(world: World) -> None:
@@ -795,6 +824,35 @@ def test_a_fault_of_ours_is_put_off_and_costs_its_own_group_only(database: Datab
     assert settled(world, bad, 1)
     assert settled(world, good, 2)
     world.close()
+
+
+def test_a_group_that_cannot_be_concluded_costs_itself_only(world: World) -> None:
+    """As where a newer version of this service has written a word that this one does not know."""
+    bad, good, gone = world.make_group(2), world.make_group(2), world.make_group(0)
+    world.delete(gone)
+    pausing = "launch_failures = 1, launch_window = 1, launch_at = now() + interval '60 s'"
+    world.sql(f"UPDATE tsg_groups SET reason = 'Unheard-of', last_error = 'x', {pausing} WHERE id = :id", id=bad.id)
+    world.converge()
+    row = world.group_row(bad)
+    assert (row.failures, row.reason) == (1, Reason.SERVICE_FAILED)
+    assert row.last_error == "The service failed on this group (ValueError); its log says how."
+    assert world.group_row(good).last_error is None
+    assert world.group_row(gone).emptied_at is not None
+    world.later(61)
+    world.settle()
+    assert settled(world, good, 2)
+    assert settled(world, bad, 2)
+
+
+@pytest.mark.parametrize(("column", "value"), [("health_check_interval", 10**15), ("health_check_interval", -1), ("capacity", 10**15)])
+def test_a_number_that_nobody_would_choose_costs_its_own_group_only(world: World, column: str, value: int) -> None:
+    world.sim.knobs.turn({"quota": {world.login: 4}})
+    good, bad = world.make_group(2), world.make_group(2)
+    world.converge()
+    world.sql(f"UPDATE tsg_groups SET {column} = {value} WHERE id = :id", id=bad.id)
+    world.settle()
+    assert settled(world, good, 2)
+    assert settled(world, bad, 2)
 
 
 # Why

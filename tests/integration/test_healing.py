@@ -131,11 +131,13 @@ def test_of_many_that_look_stopped_at_once_a_fifth_is_replaced_at_a_time(world: 
     for round_ in range(1, 6):
         world.converge()
         assert (world.creates, world.deletes) == (10 + 2 * round_, 2 * round_)
+        assert world.group_row(group).reason == (Reason.REPLACING if round_ < 5 else Reason.PROVISIONING)
         world.converge()
         assert world.deletes == 2 * round_, "the replacements do not run yet"
         world.later(PROVISION_SECONDS + 1)
     world.settle()
     assert world.running(group) == len(world.machines(group)) == 10
+    assert [told.kind for told in world.told(group)].count("TSG_GROUP_REPLACING") == 1, "it was told more than once"
 
 
 def test_machines_that_only_looked_stopped_for_a_moment_are_kept_but_for_a_share(world: World) -> None:
@@ -198,6 +200,7 @@ def test_machines_that_fail_after_they_were_accepted_are_tried_gently_too(world:
     assert tries(world) == 20
     world.later(A_WHILE)
     assert tries(world) == 1
+    assert "never came to run: it was failed" in world.group_row(group).last_error
     for _ in range(3):
         world.later(A_WHILE)
         assert tries(world) <= 1

@@ -15,7 +15,7 @@ from shared import groups, instances, leases
 from shared.db import Database
 from shared.groups import Group, Look, Work
 from shared.keys import KeyPair
-from shared.leases import RING_AGAIN, Lease, is_held
+from shared.leases import RING_AGAIN, Lease, LeaseLost, is_held
 from shared.models import accounts
 from shared.reasons import Reason
 from tests.integration.conftest import World
@@ -196,6 +196,8 @@ def test_nothing_is_written_under_a_lease_that_is_over(world: World, how: str) -
         assert instances.launch(connection, lease, work) is None
         assert not instances.may_delete(connection, lease, work)
         instances.seen(connection, lease, seen.id, "failed")
+        with pytest.raises(LeaseLost):
+            leases.require(connection, lease)
         assert not groups.checked(connection, lease, [Look(work, after=300, failures=5, error="stale", reason=Reason.BACKOFF)])
     assert world.rows(group) == [seen]
     after = world.group_row(group)
@@ -212,6 +214,7 @@ def test_the_same_writes_are_done_while_the_lease_is_held(world: World) -> None:
         instances.seen(connection, lease, seen.id, "stopped")
         assert world.states(group) == ["launching", "stopped"]
         assert instances.may_delete(connection, lease, work)
+        leases.require(connection, lease)
         instances.deleting(connection, seen.id)
         assert groups.checked(connection, lease, [Look(work, after=300, failures=5, error="why", reason=Reason.BACKOFF)])
     assert world.states(group) == ["deleting", "launching"]

@@ -372,6 +372,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(leases.claim_due, limit=10) == [account_id]
     lease = use(leases.take, account_id, "worker", seconds=30)
     assert use(leases.renew, lease, seconds=30)
+    use(leases.require, lease)
 
     launch_id = use(instances.launch, lease, work)
     use(instances.acknowledged, launch_id, USER, "provisioning")
@@ -382,7 +383,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     use(instances.deleting, found.id)
     now, rows = use(instances.of_groups, [group.id])
     assert {(row.machine_id, row.state) for row in rows} == {(USER, "provisioning"), (KEY, "deleting")}
-    assert use(instances.prune) == 0
+    assert use(instances.prune, limit=10) == 0
     assert use(instances.by_state) == {"provisioning": 1, "deleting": 1}
     assert use(groups.backlog, late=60) == (1, 0, 0.0)
     assert use(groups.by_reason) == {"Provisioning": 1}
@@ -407,7 +408,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     use(groups.make_all_due, account_id)
     assert use(status.of_group, group.id) == use(status.of_account, account_id, group.id)
     use(groups.archive, account_id, group.id, request_id="r")
-    use(groups.emptied, work, after=300)
+    assert use(groups.emptied, lease, work, after=300)
     use(groups.reopen, lease, [group.id])
     use(leases.release, lease, budget_left=1)
     return used
