@@ -1,5 +1,6 @@
 """The engine, and `transact`: begin, run, commit; and once more from the start when the database says so."""
 
+import math
 import random
 import select
 import time
@@ -83,15 +84,15 @@ class Database:
         self._reader.dispose()
 
 
-def connect(url: URL, *, pool_size: int) -> Database:
+def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database:
     """A database with at most `pool_size` connections for reading, and half as many for transactions.
 
     None is opened yet for PostgreSQL. A `cockroachdb` URL may lead to either kind of server (the `TSG_CRDB_*` variables of 2018 do not
-    say which), so that server is waited for and asked.
+    say which), so that server is waited for and asked; for `patience` seconds, and then `OperationalError` says which was not reached.
     """
     options = {"connect_timeout": CONNECT_TIMEOUT, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
     if url.get_backend_name() == "cockroachdb":
-        url = _as_found(url)
+        url = _as_found(url, patience)
 
     def engine(size: int, **more: Any) -> Engine:
         made = create_engine(
@@ -150,24 +151,23 @@ def _was_cut_off(error: sqlalchemy.exc.DBAPIError) -> bool:
     return is_unavailable(error) and (state[:2] in {"", "08", "57"} or state == "40003")  # 40003: CockroachDB does not know either
 
 
-def _as_found(url: URL) -> URL:
+def _as_found(url: URL, patience: float) -> URL:
     """The URL with the dialect of the server that answers there, waiting for as long as it takes it to come up."""
+    # All that the URL says: it may name several hosts, and certificates.
+    plain = url.set(drivername="postgresql+psycopg2")
+    _, options = plain.get_dialect()().create_connect_args(plain)
+    until = time.monotonic() + patience
     while True:
         try:
-            connection = psycopg2.connect(
-                host=url.host,
-                port=url.port,
-                user=url.username,
-                password=url.password,
-                dbname=url.database,
-                connect_timeout=CONNECT_TIMEOUT,
-            )
+            connection = psycopg2.connect(**{"connect_timeout": CONNECT_TIMEOUT, **options})
         except psycopg2.OperationalError as error:
-            _log.warning("waiting_for_database", host=url.host, port=url.port, error=str(error).strip())
+            _log.warning("waiting_for_database", url=url.render_as_string(), error=str(error).strip())
+            if time.monotonic() + WAIT_PAUSE > until:
+                raise sqlalchemy.exc.OperationalError("CONNECT", None, error) from error
             time.sleep(WAIT_PAUSE)
             continue
         with connection, connection.cursor() as cursor:
             cursor.execute("SELECT version()")
             (version,) = cursor.fetchone() or ("",)
         connection.close()
-        return url if "CockroachDB" in version else url.set(drivername="postgresql+psycopg2")
+        return url if "CockroachDB" in version else plain

@@ -22,6 +22,8 @@ SETTLED, FAILED, USAGE, TRY_AGAIN = 0, 1, 2, 75
 
 #: Connections to the database.
 POOL = 8
+#: Seconds for which a database that does not answer is waited for.
+PATIENCE = 10.0
 #: Seconds between looks at whether another holder of the lease is done.
 LOOK = 1.0
 
@@ -37,18 +39,19 @@ def run(given: argparse.Namespace) -> int:
     try:
         return scale(chosen, given.group_id, wait=given.timeout if given.wait else 0.0)
     except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
-        if not db.is_unavailable(error):
-            print(f"tsg-scale: there is no group {given.group_id}", file=sys.stderr)
-            return FAILED
-        _log.warning("database_unavailable", error=str(error))
-        return TRY_AGAIN
+        if db.is_unavailable(error):
+            _log.warning("database_unavailable", error=str(error))
+            return TRY_AGAIN
+        told = f"there is no group {given.group_id}" if isinstance(error, sqlalchemy.exc.DataError) else f"the database: {error}"
+        print(f"tsg-scale: {told}", file=sys.stderr)
+        return FAILED
 
 
 def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
     """Converge until the group is settled, for one pass or at most `wait` seconds; the exit code."""
     stop = threading.Event()
     on_signal(stop.set)
-    database = db.connect(chosen.database_url, pool_size=POOL)
+    database = db.connect(chosen.database_url, pool_size=POOL, patience=PATIENCE)
     acted = threading.Event()
 
     def audit(kind: str, account_name: str, group_name: str, status: str, description: str) -> None:

@@ -64,7 +64,8 @@ def _problem(error: Exception) -> tuple[int, str]:
         return code, f"CloudAPI: {error}; nothing is lost, repeat the command"
     if isinstance(error, sqlalchemy.exc.DBAPIError | sqlalchemy.exc.TimeoutError | psycopg2.Error):
         code = TRY_AGAIN if isinstance(error, psycopg2.OperationalError) or db.is_unavailable(error) else FAILED
-        return code, f"the database: {str(getattr(error, 'orig', None) or error).strip()}"
+        where = " (TSG_DATABASE_URL, or the TSG_CRDB variables, say where it is)" if code == TRY_AGAIN else ""
+        return code, f"the database{where}: {str(getattr(error, 'orig', None) or error).strip()}"
     raise error
 
 

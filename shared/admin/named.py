@@ -7,10 +7,13 @@ from shared.accounts import Account
 from shared.errors import Conflict, NotFound
 from shared.settings import Settings
 
+#: Seconds for which a command waits for a database that does not answer: whoever sits before it should hear of that.
+PATIENCE = 5.0
+
 
 def connected(chosen: Settings) -> db.Database:
     """The service's database."""
-    return db.connect(chosen.database_url, pool_size=1)
+    return db.connect(chosen.database_url, pool_size=1, patience=PATIENCE)
 
 
 def one_account(connection: Connection, name_or_uuid: str, *, enabled: bool) -> Account:

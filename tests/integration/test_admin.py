@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import redis
@@ -14,6 +15,7 @@ import redis
 from dev.processes import free_port
 from dev.services import Valkey
 from shared import admin as program
+from shared.admin import named
 from tests.conftest import run_here
 from tests.integration.conftest import World
 
@@ -134,3 +136,13 @@ def test_every_verb_tells_its_exit_codes_and_takes_json() -> None:
     for verb in every:
         assert "75 something can't be" in verb.format_help().replace("\n", " ")
         assert "--json" in verb.format_help()
+
+
+def test_a_database_that_is_not_there_is_told_and_not_waited_for_without_end() -> None:
+    """Without a setting it is the CockroachDB of 2018, whose kind has to be found out."""
+    port = str(free_port())
+    with mock.patch.object(named, "PATIENCE", 0):
+        away = run_here(program.main, ["accounts", "list"], {"TSG_CRDB_PORT": port})
+    assert away.returncode == 75
+    assert "TSG_DATABASE_URL" in away.stderr
+    assert port in away.stderr

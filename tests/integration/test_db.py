@@ -6,10 +6,11 @@ import pytest
 import sqlalchemy.exc
 from sqlalchemy import Connection, make_url, text
 
-from dev.processes import wait_for
+from dev.processes import free_port, wait_for
 from dev.services import Postgres, scratch
 from shared import db, groups, schema, seed
 from shared.db import Database
+from tests.conftest import TEMPLATE
 
 GROUP = seed.GROUPS[0][0]
 
@@ -82,3 +83,23 @@ def test_a_server_that_is_killed_under_load_is_unavailable_and_nothing_else() ->
             thread.join()
         database.close()
     assert not broken
+
+
+def test_a_server_of_unknown_kind_is_asked_where_its_url_says_in_whatever_way(postgres: Postgres) -> None:
+    """Several hosts, and certificates, stand behind the question mark."""
+    url = make_url(postgres.url(TEMPLATE))
+    hosts = [f"127.0.0.1:{free_port()}", f"{url.query['host']}:{url.query['port']}"]
+    several = url.set(drivername="cockroachdb+psycopg2", query={"host": hosts, "sslmode": "disable"})
+    found = db.connect(several, pool_size=1, patience=10)
+    assert found.engine.dialect.name == "postgresql"
+    with found.read() as connection:
+        assert schema.is_current(connection)
+    found.close()
+
+
+def test_a_server_of_unknown_kind_that_does_not_answer_is_waited_for_no_longer_than_was_said() -> None:
+    port = free_port()
+    with pytest.raises(sqlalchemy.exc.OperationalError, match=str(port)) as raised:
+        db.connect(make_url(f"cockroachdb+psycopg2://root:hush@127.0.0.1:{port}/triton"), pool_size=1, patience=0)
+    assert db.is_unavailable(raised.value)
+    assert "hush" not in str(raised.value)
