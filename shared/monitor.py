@@ -6,6 +6,7 @@ It has no authentication, and is bound to loopback unless `TSG_METRICS_BIND` say
 import json
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -112,7 +113,8 @@ class _Server(ThreadingHTTPServer):
             self._places.release()
 
     def handle_error(self, _request: Any, client_address: Any) -> None:
-        _log.info("monitor_not_answered", client=str(client_address), exc_info=True)
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):  # who hung up, or was too slow, is no news
+            _log.error("monitor_not_answered", client=str(client_address), exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):

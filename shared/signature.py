@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 #: Bytes. A longer Authorization header is refused unread: a signature by RSA 8192 and a long keyId fit.
 MAX_HEADER = 4096
+#: Characters of a Date; every form has fewer. Dates are remembered before it is known whose they are.
+MAX_DATE = 64
 #: Seconds by which a Date may be off, as in CloudAPI.
 MAX_SKEW = 300
 
@@ -118,6 +120,8 @@ def parse(header: str) -> Credentials:
 @lru_cache(4096)
 def parse_date(text: str) -> datetime:
     """The time of a Date header: RFC 1123 in GMT or UTC, or ISO 8601. `SignatureError` for anything else."""
+    if len(text) > MAX_DATE:
+        raise SignatureError("the Date header is not a date")
     is_iso = text[:1].isdigit()
     try:
         when = datetime.fromisoformat(text) if is_iso else parsedate_to_datetime(text)

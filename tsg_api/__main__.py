@@ -18,12 +18,13 @@ from shared.management import NoManagementKey, client_for
 from shared.queue import CONVERGE, SUBMIT_JOB, Bell, make_broker
 from shared.settings import Settings
 from shared.stop import on_signal
-from tsg_api import drain, processes
+from tsg_api import drain, processes, refusals
 from tsg_api.app import create_app
-from tsg_api.auth import LOOKUPS_AN_ADDRESS, Authenticator, DevelopmentMode, Signed
+from tsg_api.auth import Authenticator, DevelopmentMode, Signed
 from tsg_api.enrol import Enrolment
 from tsg_api.errors import Unavailable
 from tsg_api.keyring import Keyring
+from tsg_api.places import shared_out
 from tsg_api.service import Service
 
 _log = log.get(__name__)
@@ -99,6 +100,7 @@ def work(chosen: Settings, listeners: Sequence[socket.socket], monitored: socket
     door = clouds if chosen.triton_auth_url == chosen.triton_url else CloudAPI(chosen.triton_auth_url, timeouts)
     sealer = Sealer(chosen.secret_keys)
     bell = Bell(make_broker(chosen.redis_url))
+    places = shared_out(chosen.http_threads)
     service = Service(
         db=database,
         ring=_ringer(bell, chosen.scaler),
@@ -107,9 +109,9 @@ def work(chosen: Settings, listeners: Sequence[socket.socket], monitored: socket
         max_body=chosen.http_max_body,
         interval=chosen.health_check_interval,
         stopping=stop,
+        places=places,
         rate_per_account=chosen.rate_per_account * share,
         rate_per_address=chosen.rate_per_address * share,
-        waiting=chosen.http_threads // 2,
     )
     authenticator: Authenticator = (
         DevelopmentMode(database)
@@ -122,7 +124,8 @@ def work(chosen: Settings, listeners: Sequence[socket.socket], monitored: socket
             manage=service.cloud,
             whitelist=chosen.triton_whitelist,
             max_body=chosen.http_max_body,
-            lookups=LOOKUPS_AN_ADDRESS * share,
+            first_sights=places.keys,
+            share=share,
         )
     )
     app = create_app(service, authenticator, healthy)
@@ -157,6 +160,7 @@ def run(
         clear_untrusted_proxy_headers=True,
         **_proxied(chosen.http_trusted_proxy),
     )
+    refusals.install(sockets)
     started()
     if not drain.run(server, sockets, stop, drain_seconds=chosen.drain_seconds, stop_seconds=chosen.stop_seconds):
         _log.warning("requests_cut_off", after=chosen.stop_seconds)

@@ -1,6 +1,5 @@
 """Who is calling. A middleware finds `req.context.account`, by one of two ways: a signature, or development mode."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -18,13 +17,15 @@ from tsg_api.enrol import Enrolment
 from tsg_api.errors import NotAuthorized, TooMany, Unauthenticated, Unavailable
 from tsg_api.keyring import ACCOUNT_SECONDS, Identity, Keyring, Known, Verified, VerifiedHeaders
 from tsg_api.limits import Buckets
+from tsg_api.places import Places
 
 _log = log.get(__name__)
 
-#: First sights of keys under way at once, each of which asks CloudAPI: the rest of the threads go on serving keys that are known.
-FIRST_SIGHTS = 4
 #: First sights a second that one address may cause, and 5 seconds' worth at once: each costs CloudAPI two requests.
 LOOKUPS_AN_ADDRESS = 50.0
+#: Keys a second of one account that are looked up with its own management key, and 5 seconds' worth at once: anybody who knows the
+#: account's name can cause such a lookup, and it is taken from the 10 requests a second that the account's groups have at CloudAPI.
+LOOKUPS_BY_MANAGER = 1.0
 
 
 class Authenticator(Protocol):
@@ -97,8 +98,10 @@ class Signed:
         manage: Callable[[Account], Client],
         whitelist: bool,
         max_body: int,
-        lookups: float = LOOKUPS_AN_ADDRESS,
+        first_sights: Places,
+        share: float = 1.0,
     ) -> None:
+        """`first_sights` is where requests wait for CloudAPI; `share` the part of all limits that this process has."""
         self._db = db
         self._cloudapi = api
         self._enrolment = enrolment
@@ -106,9 +109,10 @@ class Signed:
         self._manage = manage
         self._whitelist = whitelist
         self._max_body = max_body
-        self._lookups = Buckets(lookups)
+        self._lookups = Buckets(LOOKUPS_AN_ADDRESS * share)
+        self._lookups_by_manager = Buckets(LOOKUPS_BY_MANAGER * share)
         self._verified = VerifiedHeaders()
-        self._first_sights = threading.BoundedSemaphore(FIRST_SIGHTS)
+        self._first_sights = first_sights
 
     def __call__(self, req: falcon.Request) -> Account:
         try:
@@ -145,23 +149,18 @@ class Signed:
     def _first_sight(self, identity: Identity, credentials: Credentials, headers: Mapping[str, str], address: str) -> Known:
         """Learn a key from CloudAPI. However many requests come with it at once, one asks."""
         self._lookups.take(address)
-        if not self._first_sights.acquire(timeout=30):
-            raise TooMany("Too many unknown keys are being looked up; try again.")
-        try:
-            with self._keyring.asking(identity):
-                known = self._keyring.get(identity)
-                if known is not None:
-                    return known
-                if reason := self._keyring.refused(headers["authorization"]):
-                    raise Unauthenticated(reason)
-                # CloudAPI takes a fingerprint without its prefix only, and could be asked with a signature that covers the date alone.
-                if credentials.signs_only_date and not credentials.has_prefixed_key:
-                    account, line = self._ask_as_caller(credentials, headers)
-                else:
-                    account, line = self._ask_as_manager(credentials)
-                return self._keyring.put(identity, load_public(line), account)
-        finally:
-            self._first_sights.release()
+        with self._first_sights.of_cloudapi(), self._keyring.asking(identity):
+            known = self._keyring.get(identity)
+            if known is not None:
+                return known
+            if reason := self._keyring.refused(headers["authorization"]):
+                raise Unauthenticated(reason)
+            # CloudAPI takes a fingerprint without its prefix only, and could be asked with a signature that covers the date alone.
+            if credentials.signs_only_date and not credentials.has_prefixed_key:
+                account, line = self._ask_as_caller(credentials, headers)
+            else:
+                account, line = self._ask_as_manager(credentials)
+            return self._keyring.put(identity, load_public(line), account)
 
     def _ask_as_caller(self, credentials: Credentials, headers: Mapping[str, str]) -> tuple[Account, str]:
         """Put the caller's own signature to CloudAPI. An account's first request also gives it its management key."""
@@ -187,6 +186,7 @@ class Signed:
             account = accounts.called(connection, credentials.account)
         if account is None or not account.has_registered_key:
             raise Unauthenticated('The account is not known here yet: send one request that signs the Date alone, headers="date".')
+        self._lookups_by_manager.take(account.id)
         try:
             return account, self._manage(account).key_line(credentials.key, user=credentials.user)
         except cloudapi.NotFound:

@@ -52,6 +52,12 @@ class TooLarge(Exception):
     """413: the body is over the limit."""
 
 
+#: Of what Falcon refuses without a word.
+_WORDS = {
+    404: "There is nothing here; /v1/tsg/openapi.json has all there is.",
+    405: "This method is not served here; Allow has those that are.",
+}
+
 Params = dict[str, Any]
 Handler = Callable[[falcon.Request, falcon.Response, Exception, Params], None]
 
@@ -69,6 +75,11 @@ _CODES = {
     500: "InternalError",
     503: "ServiceUnavailable",
 }
+
+
+def code_of(status: int) -> str:
+    """The contract's word for a status."""
+    return _CODES.get(status, "BadRequest" if status < 500 else "InternalError")
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
@@ -138,8 +149,7 @@ def _http(_req: falcon.Request, resp: falcon.Response, ex: falcon.HTTPError, _pa
     status = falcon.code_to_http_status(ex.status_code)
     if ex.headers:
         resp.set_headers(ex.headers)
-    code = _CODES.get(ex.status_code, "BadRequest" if ex.status_code < 500 else "InternalError")
-    render.error(resp, status, code, ex.description or f"{ex.title}.")
+    render.error(resp, status, code_of(ex.status_code), ex.description or _WORDS.get(ex.status_code) or f"{ex.title}.")
 
 
 def _unexpected(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: Params) -> None:

@@ -1,9 +1,7 @@
 """Why a group is, or is not, what it should be: its status, and its activities. Deleted groups have both too."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from urllib.parse import urlencode
 
 import falcon
@@ -19,29 +17,11 @@ PAGE = 100
 SOONEST, LATEST = 0.1, 1.0
 
 
-class Waiting:
-    """How many requests may wait at once. Whoever waits keeps a thread of the server from all others."""
-
-    def __init__(self, most: int) -> None:
-        self._free = threading.BoundedSemaphore(most) if most else None
-
-    @contextmanager
-    def turn(self) -> Iterator[bool]:
-        """A place to wait in; False when all are taken."""
-        got = self._free is not None and self._free.acquire(blocking=False)
-        try:
-            yield got
-        finally:
-            if got and self._free is not None:
-                self._free.release()
-
-
 class Status:
     """`/v1/tsg/groups/<id>/status`"""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._waiting = Waiting(service.waiting)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         account, wanted = req.context.account.id, found_id("group", group_id)
@@ -52,7 +32,7 @@ class Status:
 
         found, seconds = look(), parse.query(StatusQuery, req.params).wait
         if seconds and not _is_over(found):
-            with self._waiting.turn() as may_wait:
+            with self._service.places.settling.turn() as may_wait:
                 if may_wait:
                     found = self._awaited(look, seconds)
                 else:

@@ -32,7 +32,7 @@ RESERVED_TAGS = "tsg."
 END = r"\Z"
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
-_LIMIT = re.compile(r"0*[1-9][0-9]{0,8}\Z")
+_LIMIT = re.compile(r"[0-9]{1,9}\Z")
 _SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?\Z")
 _GROUP_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 
@@ -155,7 +155,7 @@ def _metadata(value: dict[str, str] | None) -> dict[str, str] | None:
 
 
 def _limit(value: object) -> object:
-    if not isinstance(value, str) or not _LIMIT.match(value) or int(value) > MAX_PAGE:
+    if not isinstance(value, str) or not _LIMIT.match(value) or not 1 <= int(value) <= MAX_PAGE:
         raise _refuse(f"limit must be an integer from 1 to {MAX_PAGE}")
     return int(value)
 

@@ -11,7 +11,8 @@ from shared.templates import Template
 from tsg_api.errors import PreconditionFailed
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-_LIST = re.compile(rf"\s*(?:,\s*)*{_TAG}(?:\s*,\s*(?:{_TAG})?)*\s*\Z")
+#: One way only to read each character: a header may be 16 kB long, and must not take for ever.
+_LIST = re.compile(rf"[\s,]*{_TAG}(?:\s*,[\s,]*{_TAG})*[\s,]*\Z")
 _TAGS = re.compile(_TAG)
 
 #: Entity tags of one header; None for `*`, which is any.
@@ -19,25 +20,25 @@ Tags = frozenset[str] | None
 
 
 class Preconditions(NamedTuple):
-    """What a request says must be so. A header that is not there is an empty string."""
+    """What a request says must be so."""
 
-    match: str
-    none_match: str
+    match: str | None
+    none_match: str | None
 
     def check(self, etag: str) -> None:
         """`PreconditionFailed` when the object with this tag is not the one that the caller means."""
-        if self.match and not _holds(self.match, etag, weakly=False):
+        if self.match is not None and not _holds(self.match, etag, weakly=False):
             raise PreconditionFailed(f"If-Match is {self.match[:100]}, and the ETag is {etag}: the object was changed since it was read.")
-        if self.none_match and _holds(self.none_match, etag, weakly=True):
+        if self.none_match is not None and _holds(self.none_match, etag, weakly=True):
             raise PreconditionFailed(f"If-None-Match is {self.none_match[:100]}, and the ETag is {etag}.")
 
 
 def asked(req: falcon.Request) -> Preconditions | None:
     """The request's preconditions, None when it has none. `Invalid` when they can't be read."""
-    given = Preconditions(req.get_header("If-Match") or "", req.get_header("If-None-Match") or "")
-    if not any(given):
+    given = Preconditions(req.get_header("If-Match"), req.get_header("If-None-Match"))
+    if given == (None, None):
         return None
-    wrong = [name for name, value in zip(("If-Match", "If-None-Match"), given, strict=True) if value and _tags(value) == set()]
+    wrong = [name for name, value in zip(("If-Match", "If-None-Match"), given, strict=True) if value is not None and _tags(value) == set()]
     if wrong:
         raise Invalid([FieldError(name, f'{name} must be * or entity tags: "one", "another"') for name in wrong])
     return given
@@ -48,8 +49,8 @@ def is_fresh(req: falcon.Request, etag: str) -> bool:
     given = asked(req)
     if given is None:
         return False
-    given._replace(none_match="").check(etag)
-    return bool(given.none_match) and _holds(given.none_match, etag, weakly=True)
+    given._replace(none_match=None).check(etag)
+    return given.none_match is not None and _holds(given.none_match, etag, weakly=True)
 
 
 def of_group(group: Group) -> str:

@@ -12,6 +12,7 @@ from shared.db import Database
 from shared.errors import NotFound
 from tsg_api import parse
 from tsg_api.body import read_raw
+from tsg_api.places import Rooms
 
 
 class Service(NamedTuple):
@@ -28,11 +29,11 @@ class Service(NamedTuple):
     interval: int
     #: Set when the process is told to stop: whoever waits answers then.
     stopping: threading.Event
+    #: Where requests wait for others.
+    places: Rooms
     #: Requests a second that one account, and one address, may send; 0 for as many as they like.
     rate_per_account: float = 0.0
     rate_per_address: float = 0.0
-    #: Requests that may wait at once for a group to settle. They keep a thread each.
-    waiting: int = 0
 
 
 B = TypeVar("B", bound=parse.Body)

@@ -8,6 +8,7 @@ cannot be served is told in the log.
 import ipaddress
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,7 +50,8 @@ class Door(socketserver.ThreadingTCPServer):
             self._places.release()
 
     def handle_error(self, _request: object, client_address: object) -> None:
-        _log.info("diagnostics_not_answered", client=str(client_address), exc_info=True)
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):  # who hung up, or was too slow, is no news
+            _log.error("diagnostics_not_answered", client=str(client_address), exc_info=True)
 
 
 class Diagnostics:

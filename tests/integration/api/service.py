@@ -31,11 +31,13 @@ from shared.db import Database
 from shared.health import Health
 from shared.keys import KeyPair, Sealer
 from shared.queue import Bell, make_broker
+from tsg_api import refusals
 from tsg_api.__main__ import _cloud, _ringer
 from tsg_api.app import create_app
 from tsg_api.auth import DevelopmentMode, Signed
 from tsg_api.enrol import Enrolment
 from tsg_api.keyring import Keyring
+from tsg_api.places import PATIENCE, shared_out
 from tsg_api.service import Service
 
 KEY_NAME = "TSG_Management_us-east-1"
@@ -79,7 +81,8 @@ class Api:
         max_body: int = 100_000,
         rate_per_account: float = 0.0,
         rate_per_address: float = 0.0,
-        waiting: int = 4,
+        threads: int = 8,
+        patience: float = PATIENCE,
         health: Health | None = None,
     ) -> None:
         self.db = database
@@ -89,6 +92,7 @@ class Api:
         self._stopping = threading.Event()
         self._bell = Bell(make_broker(redis_url))
         self._clouds = CloudAPI(simulator.url, Timeouts(connect=5, read=30))
+        places = shared_out(threads, patience=patience)
         service = Service(
             db=database,
             ring=_ringer(self._bell, "worker"),
@@ -97,21 +101,31 @@ class Api:
             max_body=max_body,
             interval=300,
             stopping=self._stopping,
+            places=places,
             rate_per_account=rate_per_account,
             rate_per_address=rate_per_address,
-            waiting=waiting,
         )
         enrolment = Enrolment(database, self.sealer, key_name=KEY_NAME)
         keyring = Keyring(300, now=self.clock)
         authenticator = (
             DevelopmentMode(database)
             if dev_mode
-            else Signed(database, self._clouds, enrolment, keyring, manage=service.cloud, whitelist=whitelist, max_body=max_body)
+            else Signed(
+                database,
+                self._clouds,
+                enrolment,
+                keyring,
+                manage=service.cloud,
+                whitelist=whitelist,
+                max_body=max_body,
+                first_sights=places.keys,
+            )
         )
         self._sockets: dict[int, Any] = {}
         listener = socket.create_server(("127.0.0.1", 0))
         self.app = create_app(service, authenticator, health or Health({}, needed=()))
         self._server = create_server(self.app, map=self._sockets, sockets=[listener], threads=8, ident=None)
+        refusals.install(self._sockets)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.session = requests.Session()
         self.session.mount("http://", HTTPAdapter(pool_maxsize=64))

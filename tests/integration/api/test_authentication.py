@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -388,6 +389,44 @@ def test_a_known_key_needs_no_cloudapi_until_its_time_is_up(make_api: Callable[.
     assert api.sim.cloud.counters.to_json()["requests"] == asked
     api.clock.ahead += 20
     error(tsg("GET", "/groups"), 503, "ServiceUnavailable")
+
+
+# A slow CloudAPI, and strangers
+
+
+@pytest.mark.parametrize("path", ["/groups", "/groups/{id}/instances"])
+def test_while_cloudapi_hangs_few_wait_for_it_and_all_else_goes_on(make_api: Callable[..., Api], path: str) -> None:
+    api = make_api(patience=0.2)
+    tsg = api.new_account()
+    group = tsg.make_group(1)
+    strangers = [api.new_account() for _ in range(20)]
+    if "{id}" in path:  # known, then: it is their machines that they wait for
+        strangers = [tsg] * 20
+    api.sim.knobs.turn({"latency_seconds": 60.0})
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(one, "GET", path.format(**group)) for one in strangers]
+        assert wait_for(lambda: sum(one.done() for one in asked) == 18, seconds=20)
+        for one in asked:
+            if one.done():
+                error(one.result(), 503, "ServiceUnavailable")
+                assert one.result().headers["Retry-After"]
+        tsg.ok("PUT", f"/groups/{group['id']}/increment", {"instance_count": 1, "max_instance": 5})
+        assert tsg.capacity(group) == 2
+        assert sum(one.done() for one in asked) == 18
+        api.sim.close()
+
+
+def test_strangers_who_know_an_accounts_name_do_not_use_up_its_requests_to_cloudapi(api: Api) -> None:
+    tsg = api.new_account()
+    before = api.asked("GetKey")
+    statuses = []
+    for number in range(20):
+        date = now()
+        named = f"/{tsg.login}/keys/MD5:{number:02x}:" + ":".join(["00"] * 15)
+        statuses.append(get(api, legacy(named, date)).status_code)
+    assert statuses[:5] == [401] * 5
+    assert set(statuses) == {401, 429}
+    assert api.asked("GetKey") - before == statuses.count(401) < 15
 
 
 # The whitelist

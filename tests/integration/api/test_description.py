@@ -71,7 +71,7 @@ def test_the_page_shows_all_of_it_and_takes_nothing_from_anywhere(api: Api) -> N
 
 def test_a_stranger_who_knows_the_description_alone_finds_nothing_wrong(make_api: Callable[..., Api], tmp_path: Path) -> None:
     """Right requests and wrong ones, made from the description; their answers must be those that it promises."""
-    api = make_api(dev_mode=True, max_capacity=1000, waiting=0)
+    api = make_api(dev_mode=True, max_capacity=1000, threads=1)
     api.sim.cloud.add_account("joyent", [PAIR.public_line], uuid=seed.TRITON_UUID)
 
     api.db.transact(seed.account)

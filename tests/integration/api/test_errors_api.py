@@ -1,9 +1,13 @@
 """What is the same for every route: bodies that are none, paths and methods that are none, headers, and servers that are away."""
 
+import json
 import re
 import signal
+import socket
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.client import HTTPResponse
 
 import pytest
 import redis
@@ -111,6 +115,31 @@ def test_a_known_path_with_a_wrong_method_is_405_with_allow(tsg: Caller, path: s
     answer = tsg(method, path)
     error(answer, 405, "MethodNotAllowed")
     assert set(re.split(r",\s*", answer.headers["Allow"])) - {"OPTIONS"} == METHODS[path]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"nonsense", 400, "BadRequest"),
+        (b"get / HTTP/1.1", 400, "BadRequest"),
+        (b"GET /\xff HTTP/1.1", 400, "BadRequest"),
+        (b"GET / HTTP/1.1\r\nno colon", 400, "BadRequest"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 300_000, 431, "BadRequest"),  # waitress takes 256 kB where nobody says
+        (b"POST / HTTP/1.1\r\nContent-Length: -1", 400, "BadRequest"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 99999999999", 413, "PayloadTooLarge"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip", 501, "InternalError"),
+    ],
+)
+def test_what_is_no_http_is_refused_like_anything_else(api: Api, sent: bytes, status: int, code: str) -> None:
+    with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=20) as connection:
+        with suppress(ConnectionError):  # it may be refused before all of it is read
+            connection.sendall(sent + b"\r\n\r\n")
+        answer = HTTPResponse(connection)
+        answer.begin()
+        told = json.loads(answer.read())
+    assert (answer.status, told["code"], answer.headers["Content-Type"]) == (status, code, JSON)
+    assert told["message"]
+    assert answer.headers["X-Request-Id"]
 
 
 @pytest.mark.parametrize("method", ["FOO", "TRACE", "PROPFIND"])

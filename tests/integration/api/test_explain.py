@@ -284,7 +284,7 @@ def test_who_waits_in_vain_is_told_how_it_stands(tsg: Caller) -> None:
 
 
 def test_those_who_wait_leave_threads_for_others(make_api: Callable[..., Api]) -> None:
-    api = make_api(waiting=2)
+    api = make_api(threads=5)
     tsg = api.new_account()
     group = tsg.make_group(1)
     ended = threading.Event()

@@ -250,6 +250,14 @@ def test_without_a_key_not_a_statement_more_is_sent(make_api: Callable[..., Api]
 # ETag and If-Match
 
 
+@pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
+@pytest.mark.parametrize("value", ["", '"a"' + ", " * 4000 + "x", '"a"' + "," * 8000 + "x", " ," * 4000 + "x"])
+def test_what_is_no_list_of_tags_is_refused_and_takes_no_time(tsg: Caller, header: str, value: str) -> None:
+    group = tsg.make_group(1)
+    told = tsg("PUT", f"/groups/{group['id']}", as_body(group), headers={header: value.strip()})
+    assert set(field_errors(told)) == {header}
+
+
 def writes(group: dict[str, Any]) -> list[tuple[str, str, Any]]:
     path = f"/groups/{group['id']}"
     steps = [("PUT", f"{path}/increment", STEP), ("PUT", f"{path}/decrement", DOWN)]
