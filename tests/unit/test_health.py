@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from structlog.testing import capture_logs
 
 from dev.processes import wait_for
 from shared import monitor
@@ -111,17 +112,17 @@ def test_while_one_caller_finds_out_the_others_have_the_answer_of_before(hanging
         assert finding_out.result().status == DEGRADED
 
 
-def test_who_hangs_up_before_the_answer_leaves_nothing_in_the_log(hanging: Asked, capfd: pytest.CaptureFixture[str]) -> None:
+def test_who_hangs_up_before_the_answer_leaves_nothing_in_the_log(hanging: Asked) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
-    with monitor.serving(listener, Health({"queue": hanging}, needed=(), patience=30)):
+    with capture_logs() as logs, monitor.serving(listener, Health({"queue": hanging}, needed=(), patience=30)):
         with socket.create_connection(listener.getsockname()) as client:
             client.sendall(b"GET /readyz HTTP/1.1\r\n\r\n")
             assert wait_for(lambda: hanging.times == 1, seconds=10)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed at once, and what comes is refused
         hanging.let_go.set()
         assert wait_for(lambda: not any("process_request" in thread.name for thread in threading.enumerate()), seconds=10)
-    assert capfd.readouterr() == ("", "")
+    assert [line["event"] for line in logs if "health" not in line["event"]] == []
 
 
 def test_a_process_that_goes_is_not_ready_whatever_is_there() -> None:
