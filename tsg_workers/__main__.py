@@ -19,8 +19,8 @@ from tsg_workers.submit import Submitter
 
 _log = log.get(__name__)
 
-#: Milliseconds between looks into an idle queue: how late a bell may be heard.
-IDLE_MS = 50
+#: Milliseconds between looks of an idle thread whether it is to stop.
+IDLE_MS = 500
 #: Connections to the database: each pass writes from several threads, for a moment each.
 POOL = 16
 

@@ -26,7 +26,7 @@ def connect(redis_url: str) -> Broker:
 def declare(broker: Broker, converger: Converger, submitter: Submitter | None = None) -> None:
     """Have bells answered: each actor has a queue of its own, so that a slow Nomad keeps no cloud waiting.
 
-    Without a submitter nobody listens for jobs: each queue costs an idle worker 20 questions a second to Redis.
+    Without a submitter nobody listens for jobs: each queue is a thread and a connection to Redis.
     """
 
     def converge(account_id: str) -> None:

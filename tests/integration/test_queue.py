@@ -45,7 +45,7 @@ def listening(redis_url: str) -> Iterator[Heard]:
     for name in (CONVERGE, SUBMIT_JOB, REMOVE_JOB):
         dramatiq.Actor(teller(name), broker=broker, actor_name=name, queue_name=name, priority=0, options={})
     broker.emit_after("process_boot")
-    worker = Worker(broker, worker_threads=1, worker_timeout=20)
+    worker = Worker(broker, worker_threads=1, worker_timeout=100)
     worker.start()
     try:
         yield heard
@@ -80,6 +80,25 @@ def test_a_bell_is_heard_by_its_actor(redis_url: str, name: str) -> None:
     with listening(redis_url) as heard, bell_of(make_broker(redis_url)) as bell:
         bell.ring(name, "some-id")
         assert heard.get(timeout=20) == (name, "some-id")
+
+
+def test_an_idle_worker_waits_in_redis_rather_than_asking_it(redis_url: str) -> None:
+    with listening(redis_url) as heard, bell_of(make_broker(redis_url)) as bell, redis.Redis.from_url(redis_url) as client:
+        assert wait_for(lambda: client.info("clients")["blocked_clients"] >= 3, seconds=20), "one for each queue"
+        bell.ring(CONVERGE, "some-id")
+        assert heard.get(timeout=20) == (CONVERGE, "some-id")
+        assert wait_for(lambda: waiting(redis_url) == 0, seconds=20)
+
+
+def test_of_several_workers_that_listen_one_hears_a_bell(redis_url: str) -> None:
+    with listening(redis_url) as one, listening(redis_url) as other, bell_of(make_broker(redis_url)) as bell:
+        for number in range(100):
+            bell.ring(CONVERGE, f"account-{number}")
+        assert wait_for(lambda: one.qsize() + other.qsize() >= 100, seconds=20)
+        bell.ring(CONVERGE, "last")
+        assert wait_for(lambda: one.qsize() + other.qsize() > 100, seconds=20)
+        heard = [one.get()[1] for _ in range(one.qsize())] + [other.get()[1] for _ in range(other.qsize())]
+    assert sorted(heard) == sorted([*(f"account-{number}" for number in range(100)), "last"])
 
 
 def test_bells_are_heard_in_the_order_in_which_they_were_rung(redis_url: str) -> None:
