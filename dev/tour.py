@@ -24,6 +24,8 @@ PATIENCE = 120.0
 STARTING = 60.0
 #: Seconds between looks while waiting.
 LOOK = 0.5
+#: Seconds that one request waits for a group to settle; so often it is told how far it is.
+WAIT = 2
 
 #: Of the account that docker-compose.yml lets in.
 ACCOUNT, TRITON_UUID = "demo", "d82a1f04-b9f6-4075-998f-af20e3d49de6"
@@ -158,13 +160,17 @@ def tour(tsg: Tsg, cloud: Callable[..., Any]) -> None:
     _done(f"group {group['id']}")
     path = f"/groups/{group['id']}"
     look = lambda: tsg.ok("GET", f"{path}/instances")  # noqa: E731
-    first = _watch("5 instances come up", look, lambda machines: _all_run(machines, 5))
+    _settles(tsg, path, "5 instances come up")
+    first = look()
+    _expect(_all_run(first, 5), "five instances run")
     _check_machine(first[0], group, spec)
 
     _say("PUT /v1/tsg/groups/<id>/increment by 3")
     tsg.ok("PUT", f"{path}/increment", {"instance_count": 3, "max_instance": 20}, status=202)
     _done("accepted")
-    eight = _watch("3 more come up", look, lambda machines: _all_run(machines, 8))
+    _settles(tsg, path, "3 more come up")
+    eight = look()
+    _expect(_all_run(eight, 8), "eight instances run")
     _expect({machine["id"] for machine in first} <= {machine["id"] for machine in eight}, "the first five are still there")
 
     _say("two machines die behind the service's back")
@@ -180,7 +186,9 @@ def tour(tsg: Tsg, cloud: Callable[..., Any]) -> None:
     _say("PUT /v1/tsg/groups/<id> with capacity 2")
     tsg.ok("PUT", path, {**body, "capacity": 2})
     _done("accepted")
-    two = _watch("6 instances go", look, lambda machines: _all_run(machines, 2))
+    _settles(tsg, path, "6 instances go")
+    two = look()
+    _expect(_all_run(two, 2), "two instances run")
     youngest = sorted(healed, key=lambda machine: machine["created"])[-2:]
     _expect({m["created"] for m in two} == {m["created"] for m in youngest}, "the oldest went first")
 
@@ -189,11 +197,10 @@ def tour(tsg: Tsg, cloud: Callable[..., Any]) -> None:
     _done("accepted; the name is free")
     _expect(tsg("GET", path).status_code == 404, "the group is not found any more")
 
-    def left() -> Machines:
-        state = cloud("GET", "/state")
-        return [m for m in state["machines"] if m["tags"].get("tsg.group") == group["id"] and m["state"] != "deleted"]
-
-    _watch("its instances go, to the last one", left, lambda machines: not machines)
+    _settles(tsg, path, "its instances go, to the last one")
+    machines = cloud("GET", "/state")["machines"]
+    left = [machine["id"] for machine in machines if machine["tags"].get("tsg.group") == group["id"] and machine["state"] != "deleted"]
+    _expect(not left, "no machine of it is left in CloudAPI")
     tsg.ok("DELETE", f"/templates/{template['id']}", status=204)
     _say("DELETE /v1/tsg/templates/<id>")
     _done("gone")
@@ -214,8 +221,29 @@ def _check_machine(machine: dict[str, Any], group: dict[str, Any], spec: dict[st
     _expect(machine["name"] == f"tsg-{group['template_id'][:8]}-{machine['id'][:8]}", f"and are named like {machine['name']}")
 
 
+def _settles(tsg: Tsg, path: str, what: str) -> None:
+    """Wait until the group is settled, saying how far it is whenever that changes."""
+    started = time.monotonic()
+    said = ""
+    while True:
+        answer = tsg("GET", f"{path}/status?wait={WAIT}")
+        if answer.status_code != 200:
+            raise TourFailed(f"{what}: its status was answered with {answer.status_code}: {answer.text[:500]}")
+        told = answer.json()
+        counts = [f"{told[state]} {state}" for state in ("running", "provisioning", "failed", "deleting") if told[state]]
+        seen = ", ".join(counts) or "none"
+        if seen != said:
+            print(f"  {time.monotonic() - started:5.1f} s  {what}: {seen}", flush=True)
+            said = seen
+        if told["settled"]:
+            return
+        if time.monotonic() - started > PATIENCE:
+            raise TourFailed(f"{what}: still {seen} after {PATIENCE:.0f} s. {told['message']}")
+        time.sleep(float(answer.headers.get("Retry-After", 0)))  # other requests wait already: this one came back at once
+
+
 def _watch(what: str, look: Callable[[], Machines], done: Callable[[Machines], bool]) -> Machines:
-    """Look until it is done, saying what is to be seen each time that changes."""
+    """Look until it is done, saying what is to be seen each time that changes: for what the service does not know of yet."""
     started = time.monotonic()
     said = ""
     while True:
