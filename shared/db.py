@@ -4,14 +4,14 @@ import math
 import random
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg2
 import psycopg2.extensions
 import sqlalchemy.exc
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, Select, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
@@ -110,7 +110,42 @@ def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database
         return made
 
     # Transactions are short, and wait for one another anyway. What commits by itself leaves nothing to roll back.
-    return Database(engine((pool_size + 1) // 2), engine(pool_size, isolation_level="AUTOCOMMIT", pool_reset_on_return=None))
+    alone = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None, "skip_autocommit_rollback": True}
+    return Database(engine((pool_size + 1) // 2), engine(pool_size, **alone))
+
+
+class Lookup:
+    """A SELECT of one row that requests ask for all the time. SQLAlchemy writes it, once, and the driver runs it.
+
+    Measured with eight threads on a core: 70 us of CPU, against 125 where SQLAlchemy runs it, and 35 by the driver alone.
+    """
+
+    def __init__(self, statement: Select[Any]) -> None:
+        self._statement = statement
+        #: By the name of the dialect.
+        self._written: dict[str, str] = {}
+
+    def one(self, connection: Connection, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Its row, or None. Raises what SQLAlchemy would raise."""
+        dialect = connection.dialect
+        text = self._written.get(dialect.name) or self._write(dialect)
+        driver: Any = connection.connection
+        try:
+            with driver.cursor() as cursor:
+                cursor.execute(text, parameters)
+                found: tuple[Any, ...] | None = cursor.fetchone()
+                return found
+        except psycopg2.Error as error:
+            was_cut_off = dialect.is_disconnect(error, driver, None)  # type: ignore[arg-type]
+            if was_cut_off:
+                connection.invalidate(error)
+            raise sqlalchemy.exc.DBAPIError.instance(
+                text, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=was_cut_off, dialect=dialect
+            ) from error
+
+    def _write(self, dialect: Dialect) -> str:
+        text = self._written[dialect.name] = str(self._statement.compile(dialect=dialect))
+        return text
 
 
 #: OID of `uuid` in PostgreSQL and CockroachDB.

@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 
 from shared import activities, pages, templates
+from shared.db import Lookup
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
 from shared.leases import Lease, is_held
 from shared.models import groups
@@ -152,8 +153,8 @@ AHEAD = timedelta(seconds=60)
 
 # Statements of the requests, built once: to build one takes longer than to have it answered.
 _MINE = (groups.c.id == bindparam("its_id"), groups.c.account_id == bindparam("owner"), ~groups.c.archived)
-_GET = select(*_GROUP).where(*_MINE)
-_LOCK = _GET.with_for_update()
+_GET = Lookup(select(*_GROUP).where(*_MINE))
+_LOCK = select(*_GROUP).where(*_MINE).with_for_update()
 _NAMED = select(*_GROUP).where(groups.c.account_id == bindparam("owner"), groups.c.name == bindparam("its_name"), ~groups.c.archived)
 # A change and the activity that tells of it are one statement, and so one round trip. As text: SQLAlchemy compiles an INSERT with ON
 # CONFLICT anew each time, and is slower with statements in one another.
@@ -218,7 +219,10 @@ def create(
 
 def get(connection: Connection, account_id: str, group_id: str) -> Group:
     """The account's live group of this id, or `NotFound`."""
-    return _one(connection, _GET, group_id, {"owner": account_id, "its_id": group_id})
+    row = _GET.one(connection, {"owner": account_id, "its_id": group_id})
+    if row is None:
+        raise _not_found(group_id)
+    return Group._make(row)
 
 
 def lock(connection: Connection, account_id: str, group_id: str) -> Group:
@@ -498,5 +502,9 @@ def _require_template(connection: Connection, account_id: str, template_id: str)
 def _one(connection: Connection, statement: Executable, what: str, parameters: Mapping[str, Any]) -> Group:
     row = connection.execute(statement, parameters).one_or_none()
     if row is None:
-        raise NotFound(f"There is no group {what}.")
+        raise _not_found(what)
     return Group._make(row)
+
+
+def _not_found(what: str) -> NotFound:
+    return NotFound(f"There is no group {what}.")

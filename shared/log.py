@@ -1,8 +1,10 @@
 """Logs: constant event names with fields, columns on a terminal and JSON lines elsewhere."""
 
+import json
 import logging
+import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
 import structlog
@@ -28,12 +30,12 @@ def configure(level: str, log_format: str, *, stream: TextIO | None = None) -> N
         _redact,
     ]
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=out.isatty()) if human else structlog.processors.JSONRenderer(default=str)
+        structlog.dev.ConsoleRenderer(colors=out.isatty()) if human else structlog.processors.JSONRenderer(_to_json)
     )
     structlog.configure(
         processors=[*shared, structlog.processors.StackInfoRenderer(), structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(out),
+        logger_factory=_lines_to(out),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(out)
@@ -51,6 +53,36 @@ def configure(level: str, log_format: str, *, stream: TextIO | None = None) -> N
     # Our own events say what Dramatiq and Alembic say at INFO.
     for name in ("dramatiq", "alembic"):
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+class _Lines:
+    """Writes each line by one call of the system, which needs no lock: threads that wait for one another cost more than the line."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def msg(self, line: str) -> None:
+        data = f"{line}\n".encode(errors="backslashreplace")
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    debug = info = warning = error = critical = fatal = exception = log = msg
+
+
+def _lines_to(out: TextIO) -> Callable[..., Any]:
+    try:
+        lines = _Lines(out.fileno())
+    except (OSError, ValueError, AttributeError):  # it is kept in memory
+        return structlog.WriteLoggerFactory(out)
+    return lambda *_names: lines
+
+
+#: `json.dumps` makes one each time.
+_ENCODER = json.JSONEncoder(default=str)
+
+
+def _to_json(event: object, **_options: object) -> str:
+    return _ENCODER.encode(event)
 
 
 def get(name: str) -> Any:

@@ -26,9 +26,11 @@ def create_app(service: Service, authenticator: Authenticator, healthy: Health) 
     """The WSGI application."""
     app = App()
     app.add_middleware(Observe())
-    app.add_middleware(LimitAddresses(Buckets(service.rate_per_address)))
+    if service.rate_per_address:
+        app.add_middleware(LimitAddresses(Buckets(service.rate_per_address)))
     app.add_middleware(Authenticate(authenticator))
-    app.add_middleware(LimitAccounts(Buckets(service.rate_per_account)))
+    if service.rate_per_account:
+        app.add_middleware(LimitAccounts(Buckets(service.rate_per_account)))
     app.add_middleware(Once(service.db, service.max_body))
     app.req_options.strip_url_path_trailing_slash = True
     # Every body says what it is (tsg_api.render): an answer without one has no type.

@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Protocol
 
 import falcon
+from prometheus_client import Counter
 
 from shared import accounts, cloudapi, log, metrics, seed
 from shared.accounts import Account
@@ -42,6 +44,11 @@ _RESULTS: dict[type[Exception], str] = {
 }
 
 
+@cache
+def _counter(result: str) -> Counter:
+    return metrics.authentications.labels(result)
+
+
 class Authenticate:
     """Middleware: everything that has a route is somebody's request, unless its resource says `public = True`."""
 
@@ -58,7 +65,7 @@ class Authenticate:
                 result = _RESULTS[type(error)]
                 raise
             finally:
-                metrics.authentications.labels(result).inc()
+                _counter(result).inc()
 
 
 class DevelopmentMode:

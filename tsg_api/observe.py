@@ -1,5 +1,6 @@
 """What is seen of a request from outside: its id, and one line in the log."""
 
+import random
 import re
 import time
 import uuid
@@ -24,7 +25,8 @@ class Observe:
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         given = req.get_header("X-Request-Id") or ""
-        request_id = given if _SANE.match(given) else str(uuid.uuid4())
+        # As good as uuid4() where nobody has to be kept from guessing, and without a call of the system.
+        request_id = given if _SANE.match(given) else str(uuid.UUID(int=random.getrandbits(128), version=4))
         req.context.request_id = request_id
         req.context.started = time.perf_counter()
         resp.set_header("X-Request-Id", request_id)

@@ -45,8 +45,10 @@ class Once:
         self._max_body = max_body
 
     def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: object, _params: object) -> None:
+        if req.method not in _METHODS or not hasattr(resource, f"on_{req.method.lower()}"):
+            return
         account, key = req.context.get("account"), req.get_header(HEADER)
-        if account is None or key is None or req.method not in _METHODS or not hasattr(resource, f"on_{req.method.lower()}"):
+        if account is None or key is None:
             return
         if not _KEY.match(key):
             raise Invalid([FieldError(HEADER, f"{HEADER} must have 1 to 255 printable ASCII characters")])

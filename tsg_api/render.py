@@ -15,11 +15,13 @@ from shared.status import Status
 from shared.templates import Template
 
 JSON = "application/json; charset=utf-8"
+#: `json.dumps` makes one each time.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def timestamp(when: datetime) -> str:
     """RFC 3339 in UTC, with Z and microseconds."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return when.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def template(made: Template) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def answer(response: falcon.Response, body: object, *, status: str = falcon.HTTP
 
 def to_json(body: object) -> str:
     """The text of a JSON body."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(body)
 
 
 def send(response: falcon.Response, given: Answer) -> None:
