@@ -120,6 +120,9 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     timeout = PATIENCE
     server: _Server
+    #: What the library itself refuses.
+    server_version, sys_version = "tsg", ""
+    error_content_type, error_message_format = JSON, '{"code":"BadRequest","message":"%(message)s."}'
 
     def do_GET(self) -> None:
         page = self.server.pages.get(self.path.partition("?")[0])

@@ -1,6 +1,5 @@
 """What the server refuses before there is a request: broken HTTP, and what is larger than it takes in. Answered like any other error."""
 
-import json
 import uuid
 from typing import Any
 
@@ -8,8 +7,8 @@ from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
 from shared import log, metrics
+from tsg_api import render
 from tsg_api.errors import code_of
-from tsg_api.render import JSON
 
 _log = log.get(__name__)
 
@@ -17,13 +16,14 @@ _log = log.get(__name__)
 class _Refusal(ErrorTask):  # type: ignore[misc] # waitress has no types
     def execute(self) -> None:
         error, request_id = self.request.error, str(uuid.uuid4())
-        body = json.dumps({"code": code_of(error.code), "message": f"{error.reason}: {error.body}."}, separators=(",", ":")).encode()
+        why = f"{error.reason}: {error.body.rstrip('.')}."
+        body = render.to_json({"code": code_of(error.code), "message": why}).encode()
         self.status = f"{error.code} {error.reason}"
-        self.response_headers.extend([("Content-Type", JSON), ("X-Request-Id", request_id)])
+        self.response_headers.extend([("Content-Type", render.JSON), ("X-Request-Id", request_id)])
         self.content_length = len(body)
         self.set_close_on_finish()
         metrics.http_requests.labels("other", "other", error.code).inc()
-        _log.info("request_refused", status=error.code, why=error.body, peer=self.channel.addr[0], request_id=request_id)
+        _log.info("request_refused", status=error.code, why=why, peer=self.channel.addr[0], request_id=request_id)
         self.write(body)
 
 

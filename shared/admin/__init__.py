@@ -45,7 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code, message = _problem(error)
         print(f"tsg-admin: {message}", file=sys.stderr)
         return code
-    print(told.as_json() if given.json else told.text)
+    try:
+        print(told.as_json() if given.json else told.text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
+        if not isinstance(error, BrokenPipeError):  # a reader who has seen enough
+            print(f"tsg-admin: it is done, but what came of it can't be written: {error.strerror}", file=sys.stderr)
+            return FAILED
     return told.code
 
 
