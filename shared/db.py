@@ -3,9 +3,11 @@
 import math
 import random
 import select
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import psycopg2
@@ -13,7 +15,7 @@ import psycopg2.extensions
 import sqlalchemy.exc
 from sqlalchemy import Connection, Dialect, Engine, Select, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
 
 from shared import log
 
@@ -29,6 +31,9 @@ TRIES = 10
 #: Seconds to wait for a TCP connection, and for a server that hangs in the middle of an answer.
 CONNECT_TIMEOUT = 5
 
+#: Seconds to wait for a connection while all are in use.
+POOL_TIMEOUT = 30
+
 #: Seconds between looks for a database that is not there yet, when its kind must be found out.
 WAIT_PAUSE = 1.0
 
@@ -43,10 +48,11 @@ class Database:
     A read takes one round trip instead of three: measured, 213 us against 366.
     """
 
-    def __init__(self, engine: Engine, reader: Engine) -> None:
+    def __init__(self, engine: Engine, reader: Engine, *, most: int) -> None:
         self.engine = engine
-        # A pool of its own: to change a connection's isolation at each use costs time, and fails where the server has gone meanwhile.
+        # Connections of their own: to change one's isolation at each use costs time, and fails where the server has gone meanwhile.
         self._reader = reader
+        self._readers = _Open(reader, most)
 
     def transact(self, work: Callable[[Connection], T], *, alone: bool = False) -> T:
         """Run `work` in a transaction of its own and commit. `alone`: it is one statement, which is a transaction by itself.
@@ -76,12 +82,64 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection on which each statement stands for itself: for reads, and for writes that are one statement."""
-        with self._reader.connect() as connection:
-            yield connection
+        driver = self._readers.take()
+        try:
+            yield Connection(self._reader, driver)
+        finally:
+            self._readers.give_back(driver)
 
     def close(self) -> None:
         self.engine.dispose()
-        self._reader.dispose()
+        self._readers.close()
+
+
+class _Open:
+    """At most so many connections, opened as they are needed and kept open. Thread-safe.
+
+    SQLAlchemy's own pool takes as much CPU to lend a connection as a SELECT by its key takes, and more where threads wait for one another.
+    """
+
+    def __init__(self, engine: Engine, most: int) -> None:
+        self._engine = engine
+        #: Those that nobody uses. None is the place of one that is gone.
+        self._idle: SimpleQueue[PoolProxiedConnection | None] = SimpleQueue()
+        self._unopened = threading.Semaphore(most)
+
+    def take(self) -> PoolProxiedConnection:
+        """One that is alive. Waits for one; raises what SQLAlchemy's pool would raise."""
+        driver = self._next()
+        if driver is not None:
+            if not _is_dead(driver):
+                return driver
+            driver.invalidate()
+        try:
+            return self._engine.connect().connection  # raw_connection() would raise what the driver raises
+        except BaseException:
+            self._idle.put(None)
+            raise
+
+    def give_back(self, driver: PoolProxiedConnection) -> None:
+        # One that broke was made invalid by what noticed it.
+        self._idle.put(driver if driver.is_valid else None)
+
+    def close(self) -> None:
+        """Close those that nobody uses."""
+        with suppress(Empty):
+            while True:
+                driver = self._idle.get_nowait()
+                self._unopened.release()
+                if driver is not None:
+                    driver.close()
+
+    def _next(self) -> PoolProxiedConnection | None:
+        with suppress(Empty):
+            return self._idle.get_nowait()
+        if self._unopened.acquire(blocking=False):
+            return None
+        try:
+            return self._idle.get(timeout=POOL_TIMEOUT)
+        except Empty:
+            raise sqlalchemy.exc.TimeoutError(f"no connection to the database was free for {POOL_TIMEOUT} s") from None
 
 
 def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database:
@@ -94,24 +152,15 @@ def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database
     if url.get_backend_name() == "cockroachdb":
         url = _as_found(url, patience)
 
-    def engine(size: int, **more: Any) -> Engine:
-        made = create_engine(
-            url,
-            pool_size=size,
-            max_overflow=0,
-            pool_timeout=30,
-            pool_recycle=1800,
-            hide_parameters=True,
-            connect_args=options,
-            **more,
-        )
+    def engine(**more: Any) -> Engine:
+        made = create_engine(url, hide_parameters=True, connect_args=options, **more)
         event.listen(made, "connect", _leave_uuids_as_text)
-        event.listen(made, "checkout", _refuse_the_dead)
         return made
 
-    # Transactions are short, and wait for one another anyway. What commits by itself leaves nothing to roll back.
-    alone = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None, "skip_autocommit_rollback": True}
-    return Database(engine((pool_size + 1) // 2), engine(pool_size, **alone))
+    # Transactions are short, and wait for one another anyway.
+    pooled = engine(pool_size=(pool_size + 1) // 2, max_overflow=0, pool_timeout=POOL_TIMEOUT, pool_recycle=1800)
+    event.listen(pooled, "checkout", _refuse_the_dead)
+    return Database(pooled, engine(isolation_level="AUTOCOMMIT", poolclass=NullPool), most=pool_size)
 
 
 class Lookup:
@@ -163,10 +212,14 @@ def _refuse_the_dead(connection: Any, _record: ConnectionPoolEntry, _proxy: Pool
     A server that is gone has closed its end, and an idle connection has nothing else to be read: to look costs a microsecond, to ask
     the server (`pool_pre_ping`) a round trip.
     """
+    if _is_dead(connection):
+        raise sqlalchemy.exc.DisconnectionError("the server has closed the connection")
+
+
+def _is_dead(connection: Any) -> bool:
     look = select.poll()
     look.register(connection.fileno(), select.POLLIN)
-    if look.poll(0):
-        raise sqlalchemy.exc.DisconnectionError("the server has closed the connection")
+    return bool(look.poll(0))
 
 
 def is_unavailable(error: Exception) -> bool:

@@ -1,10 +1,12 @@
 """The engine: what is retried, and what a database that goes away looks like."""
 
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy.exc
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, literal_column, make_url, select, text
 
 from dev.processes import free_port, wait_for
 from dev.services import Postgres, scratch
@@ -103,3 +105,49 @@ def test_a_server_of_unknown_kind_that_does_not_answer_is_waited_for_no_longer_t
         db.connect(make_url(f"cockroachdb+psycopg2://root:hush@127.0.0.1:{port}/triton"), pool_size=1, patience=0)
     assert db.is_unavailable(raised.value)
     assert "hush" not in str(raised.value)
+
+
+@pytest.fixture
+def narrow(database: Database) -> Iterator[Database]:
+    """The same database over one connection for reading."""
+    opened = db.connect(database.engine.url, pool_size=1)
+    yield opened
+    opened.close()
+
+
+def backend(database: Database) -> int:
+    with database.read() as connection:
+        return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+
+def test_those_who_read_at_once_share_the_connections(narrow: Database) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: backend(narrow), range(40)))) == 1
+
+
+def test_a_connection_that_breaks_in_use_leaves_its_place_to_another(narrow: Database) -> None:
+    found = []
+    for _ in range(3):
+        found.append(backend(narrow))
+        with pytest.raises(sqlalchemy.exc.DBAPIError) as raised, narrow.read() as connection:
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        assert db.is_unavailable(raised.value)
+    assert len(set(found)) == 3
+
+
+def test_a_connection_that_broke_unused_costs_nobody_an_answer(narrow: Database, database: Database) -> None:
+    before = backend(narrow)
+    with database.read() as connection:
+        assert connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": before}).scalar_one()
+    assert backend(narrow) != before
+
+
+def test_a_lookup_fails_as_sqlalchemy_does(narrow: Database) -> None:
+    wrong = db.Lookup(select(literal_column("1 / 0")))
+    with narrow.read() as connection, pytest.raises(sqlalchemy.exc.DataError):
+        wrong.one(connection, {})
+    ended = db.Lookup(select(literal_column("pg_terminate_backend(pg_backend_pid())")))
+    with narrow.read() as connection, pytest.raises(sqlalchemy.exc.OperationalError) as raised:
+        ended.one(connection, {})
+    assert db.is_unavailable(raised.value)
+    assert backend(narrow)
