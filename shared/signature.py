@@ -27,6 +27,7 @@ MAX_SKEW = 300
 
 #: The 2018 service's names of accounts and users, and with them the hyphen and account UUIDs.
 _NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.@-]{2,254}"
+_WHOLE_NAME = re.compile(rf"{_NAME}\Z", re.ASCII)
 #: Half of all SHA-256 fingerprints have a slash in their base64.
 _KEY = r"SHA256:[A-Za-z0-9+/]{43}|[^/\"\s]{1,512}"
 _KEY_ID = re.compile(rf"/(?P<account>{_NAME})(?:/users/(?P<user>{_NAME}))?/keys/(?P<key>{_KEY})\Z", re.ASCII)
@@ -86,6 +87,11 @@ class Credentials(NamedTuple):
             if name in self.headers:
                 return name
         raise SignatureError("the signature must cover the Date header")
+
+
+def is_name(text: str) -> bool:
+    """May an account or a user be called so?"""
+    return _WHOLE_NAME.match(text) is not None
 
 
 def parse(header: str) -> Credentials:

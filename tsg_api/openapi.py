@@ -286,7 +286,7 @@ def _path(path: str) -> Json:
 
 
 def _operation(operation: Operation) -> Json:
-    errors = (429, 500) if operation.public else (*operation.errors, 401, 403, 429, 500, 503)
+    errors = (429, 500) if operation.public else (*operation.errors, 401, 403, 409, 429, 500, 503)
     told: Json = {
         "operationId": operation.name,
         "summary": operation.summary,

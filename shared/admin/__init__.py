@@ -13,7 +13,7 @@ from shared import accounts, cloudapi, db, flags, keys, log, schema, seed, setti
 from shared import groups as stored_groups
 from shared.accounts import Account
 from shared.admin import groups
-from shared.admin.named import connected, one_account
+from shared.admin.named import connected, login, one_account, triton_uuid
 from shared.admin.told import Told, table
 from shared.cloudapi import CloudAPI, CloudAPIError, Timeouts
 from shared.errors import Conflict, NotFound, ServiceError
@@ -100,8 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     of_db("seed", "load the development data: one account, six templates, six groups", _db_seed)
     of_accounts = noun("accounts", "the accounts that may use the service")
     add = of_accounts("add", "enable an account of Triton", _accounts_add)
-    add.add_argument("name", help="the account's login in Triton")
-    add.add_argument("triton_uuid", help="the account's UUID in Triton")
+    add.add_argument("name", type=login, help="the account's login in Triton")
+    add.add_argument("triton_uuid", type=triton_uuid, help="the account's UUID in Triton")
     of_accounts("list", "list the accounts", _accounts_list)
     which = "the account's login or UUID in Triton, or its id here"
     enable = of_accounts("enable", "let a disabled account in again; its groups are looked at at once", _accounts_enable)

@@ -7,7 +7,7 @@ import redis
 from sqlalchemy import Connection
 
 from shared import activities, groups, jobs, overview, status
-from shared.admin.named import connected, one_account
+from shared.admin.named import connected, count, one_account
 from shared.admin.told import Told, facts, table
 from shared.errors import Conflict, NotFound
 from shared.overview import Named
@@ -29,7 +29,7 @@ def add_groups(verb: Verb) -> None:
     lister = verb("list", "list the groups of all accounts, and what they wait for", _list)
     lister.add_argument("--account", metavar="ACCOUNT", help="of this account alone: its login or UUID in Triton, or its id here")
     lister.add_argument("--reason", choices=[str(reason) for reason in Reason], help="those that wait for this alone")
-    lister.add_argument("--limit", type=int, default=MOST, metavar="N", help=f"at most so many (default {MOST})")
+    lister.add_argument("--limit", type=count, default=MOST, metavar="N", help=f"at most so many (default {MOST})")
     for word, told, run in (
         ("show", "show how far a group is", _show),
         ("explain", "tell what a group waits for, and what was done for it last", _explain),
@@ -41,7 +41,7 @@ def add_groups(verb: Verb) -> None:
 def add_jobs(verb: Verb) -> None:
     """The verbs of `jobs`."""
     lister = verb("list", "list the Nomad jobs of groups, those in trouble first", _jobs)
-    lister.add_argument("--limit", type=int, default=MOST, metavar="N", help=f"at most so many (default {MOST})")
+    lister.add_argument("--limit", type=count, default=MOST, metavar="N", help=f"at most so many (default {MOST})")
     _group(verb("resubmit", "have a group's Nomad job submitted and run anew", _resubmit))
 
 

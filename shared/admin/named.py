@@ -1,8 +1,11 @@
-"""What a command's words stand for."""
+"""What a command's words stand for, and what they must be: argparse tells the wrong ones."""
+
+import argparse
+import uuid
 
 from sqlalchemy import Connection
 
-from shared import accounts, db
+from shared import accounts, db, signature
 from shared.accounts import Account
 from shared.errors import Conflict, NotFound
 from shared.settings import Settings
@@ -26,3 +29,27 @@ def one_account(connection: Connection, name_or_uuid: str, *, enabled: bool) -> 
         rows = ", ".join(f"{account.id} ({account.triton_uuid})" for account in meant)
         raise Conflict(f"there are several accounts {name_or_uuid}; say which by its id: {rows}")
     return meant[0]
+
+
+def login(text: str) -> str:
+    """A login in Triton."""
+    if not signature.is_name(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no login: 3 characters or more of A-Z a-z 0-9 . _ @ -")
+    return text
+
+
+def triton_uuid(text: str) -> str:
+    """A UUID in its plain form, in lower case as CloudAPI has it."""
+    try:
+        if str(uuid.UUID(text)) == text.lower():
+            return text.lower()
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no UUID")
+
+
+def count(text: str) -> int:
+    """A number of lines."""
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:10]) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 1000000")
+    return int(text)

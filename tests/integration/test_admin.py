@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import uuid
 from collections.abc import Callable
@@ -124,6 +125,21 @@ def test_what_is_not_there_in_the_way_or_away_has_its_exit_code(world: World, ad
     away = admin("groups", "list", TSG_DATABASE_URL=f"postgresql://postgres@/tsg?host={tmp_path}")
     assert away.returncode == 75
     assert "Traceback" not in away.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["accounts", "add", "login", wrong] for wrong in ("login", "", "{d82a1f04-b9f6-4075-998f-af20e3d49de6}", "d82a1f04")),
+        *(["accounts", "add", wrong, "d82a1f04-b9f6-4075-998f-af20e3d49de6"] for wrong in ("", "ab", "a b c", "a/b/c")),
+        *([noun, "list", "--limit", wrong] for noun in ("groups", "jobs") for wrong in ("-1", "0", "x", "9" * 5000)),
+    ],
+)
+def test_a_word_that_makes_no_sense_is_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        program.main(words)
+    assert ended.value.code == 2
+    assert re.search(r"error: argument .*: '.*' is no ", capsys.readouterr().err)
 
 
 def test_every_verb_tells_its_exit_codes_and_takes_json() -> None:
