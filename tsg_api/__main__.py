@@ -10,22 +10,11 @@ from typing import Any
 
 from waitress.server import create_server
 
-from shared import db, diagnostics, flags, health, log, metrics, monitor, settings
-from shared.accounts import Account
-from shared.cloudapi import Client, CloudAPI, Timeouts
-from shared.keys import Sealer
-from shared.management import NoManagementKey, client_for
-from shared.queue import CONVERGE, SUBMIT_JOB, Bell, make_broker
+from shared import diagnostics, flags, log, metrics, monitor, settings
 from shared.settings import Settings
 from shared.stop import on_signal
 from tsg_api import drain, processes, refusals
-from tsg_api.app import create_app
-from tsg_api.auth import Authenticator, DevelopmentMode, Signed
-from tsg_api.enrol import Enrolment
-from tsg_api.errors import Unavailable
-from tsg_api.keyring import Keyring
-from tsg_api.places import shared_out
-from tsg_api.service import Service
+from tsg_api.assembly import assembled
 
 _log = log.get(__name__)
 
@@ -90,51 +79,13 @@ def _process_started() -> None:
 
 def work(chosen: Settings, listeners: Sequence[socket.socket], monitored: socket.socket | None, started: Callable[[], None]) -> int:
     """Serve what comes to the sockets until a signal comes: one process's work. Limits hold for all processes together."""
-    share = 1 / chosen.http_processes
-    database = db.connect(chosen.database_url, pool_size=chosen.http_threads)
-    healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS})
     stop = threading.Event()
-    on_signal(healthy.drain, stop.set)
-    timeouts = Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout)
-    clouds = CloudAPI(chosen.triton_url, timeouts)
-    door = clouds if chosen.triton_auth_url == chosen.triton_url else CloudAPI(chosen.triton_auth_url, timeouts)
-    sealer = Sealer(chosen.secret_keys)
-    bell = Bell(make_broker(chosen.redis_url))
-    places = shared_out(chosen.http_threads)
-    service = Service(
-        db=database,
-        ring=_ringer(bell, chosen.scaler),
-        cloud=_cloud(database, clouds, sealer),
-        max_capacity=chosen.max_capacity,
-        max_body=chosen.http_max_body,
-        interval=chosen.health_check_interval,
-        stopping=stop,
-        places=places,
-        rate_per_account=chosen.rate_per_account * share,
-        rate_per_address=chosen.rate_per_address * share,
-    )
-    authenticator: Authenticator = (
-        DevelopmentMode(database)
-        if chosen.dev_mode
-        else Signed(
-            database,
-            door,
-            Enrolment(database, sealer, key_name=chosen.key_name),
-            Keyring(chosen.auth_cache_seconds),
-            manage=service.cloud,
-            whitelist=chosen.triton_whitelist,
-            max_body=chosen.http_max_body,
-            first_sights=places.keys,
-            share=share,
-        )
-    )
-    app = create_app(service, authenticator, healthy)
-    doors = diagnostics.start(chosen, "tsg-api")
-    with monitor.serving(monitored, healthy):
-        run(app, listeners, chosen, stop, started)
-    doors.stop()
-    bell.close()
-    database.close()
+    with assembled(chosen, stop) as (app, healthy):
+        on_signal(healthy.drain, stop.set)
+        doors = diagnostics.start(chosen, "tsg-api")
+        with monitor.serving(monitored, healthy):
+            run(app, listeners, chosen, stop, started)
+        doors.stop()
     _log.info("stopped")
     return 0
 
@@ -169,23 +120,6 @@ def run(
 def _proxied(proxy: str) -> dict[str, Any]:
     """Take a caller's address from the header that this proxy sets; without one, nobody's header is believed."""
     return {"trusted_proxy": proxy, "trusted_proxy_count": 1, "trusted_proxy_headers": {"x-forwarded-for"}} if proxy else {}
-
-
-def _ringer(bell: Bell, scaler: str) -> Callable[[str, str], None]:
-    """Whom a change concerns first: Nomad's job of the group, or a worker."""
-    if scaler == "nomad":
-        return lambda _account_id, group_id: bell.ring(SUBMIT_JOB, group_id)
-    return lambda account_id, _group_id: bell.ring(CONVERGE, account_id)
-
-
-def _cloud(database: db.Database, clouds: CloudAPI, sealer: Sealer) -> Callable[[Account], Client]:
-    def cloud(account: Account) -> Client:
-        try:
-            return client_for(database, clouds, sealer, account)
-        except NoManagementKey as error:
-            raise Unavailable(str(error)) from None
-
-    return cloud
 
 
 if __name__ == "__main__":

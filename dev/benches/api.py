@@ -1,5 +1,6 @@
 """The API under load, beside the bare Falcon route and the bare route with one SELECT, served alike."""
 
+import importlib.util
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from dev.benches.load import Answers, Load, Senders
 from dev.benches.report import Figure
 from dev.client import Tsg
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
-from dev.processes import Child
+from dev.processes import Child, free_port
 from dev.services import scratch
 from dev.stack import Stack
 from shared import seed
@@ -56,6 +57,7 @@ def bench(*, quick: bool) -> list[Figure]:
         try:
             measured = _Bench(senders, rounds, seconds, service)
             figures = measured.get_one()
+            figures += measured.by_granian()
             figures += measured.with_a_slow_cloudapi()
             figures += measured.lists()
             figures += measured.writes()
@@ -69,14 +71,14 @@ class _Service:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        settings = {
+        self._settings = {
             "TSG_HTTP_PROCESSES": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
             "TSG_HTTP_THREADS": str(THREADS),
             "TSG_LOG_FORMAT": "json",
             "TSG_DRAIN_SECONDS": "0",
         }
         # The writes of this bench are the API's alone: no worker takes its share of the cores.
-        self.stack = Stack(directory, workers=0, settings=settings)
+        self.stack = Stack(directory, workers=0, settings=self._settings)
 
     def __enter__(self) -> Self:
         self.stack.start()
@@ -86,6 +88,7 @@ class _Service:
             self.dev, self.dev_url = self._start("api-dev", [_program("tsg-api"), "--port=0"], {"TSG_DEV_MODE": "1"})
             answer = self._directory / "answer"
             answer.write_bytes(self.tsg("GET", f"/groups/{self.group}").content)
+            self.granian, self.granian_url = self._start_granian()
             bare = [sys.executable, "-m", "dev.benches.bare", "--account-id", self.account_id, "--answer", str(answer)]
             self.bare, self.bare_url = self._start("bare", bare, {})
         except BaseException:
@@ -118,6 +121,13 @@ class _Service:
         ((self.group,),) = stack.sql("SELECT id::text FROM tsg_groups WHERE account_id = %s AND name = 'group-50'", self.account_id)
         ((self.dev_group,),) = stack.sql("SELECT id::text FROM tsg_groups WHERE account_id = %s AND name = 'group-50'", seed.ACCOUNT_ID)
 
+    def _start_granian(self) -> tuple[Child | None, str]:
+        """The app in development mode on another server, as many processes and threads; none where it is not installed."""
+        if importlib.util.find_spec("granian") is None:
+            return None, ""
+        of_each = ["--workers", self._settings["TSG_HTTP_PROCESSES"], "--blocking-threads", str(THREADS), "--port", str(free_port())]
+        return self._start("granian", [_program("granian"), "--interface", "wsgi", *of_each, "tsg_api.wsgi:app"], {"TSG_DEV_MODE": "1"})
+
     def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> tuple[Child, str]:
         together = {**os.environ, **self.stack.environment, **environment}
         child = Child(command, log=self._directory / "log" / f"{name}.log", env=together, cwd=Path(__file__).parent.parent.parent)
@@ -125,7 +135,7 @@ class _Service:
         found: list[str] = []
 
         def told() -> bool:
-            found[:] = re.findall(r'"url": ?"(http://[^"]+)"', child.tail(1000))
+            found[:] = re.findall(r'(?:"url": ?"|Listening at: )(http://[^"\s]+)', child.tail(1000))
             return bool(found)
 
         child.wait_until(told)
@@ -164,6 +174,15 @@ class _Bench:
                 _figure("signed GET one / dev mode" + told, signed, dev),
             ]
         return figures
+
+    def by_granian(self) -> list[Figure]:
+        service = self._service
+        if service.granian is None:
+            return []
+        path = f"/groups/{service.dev_group}"
+        other = Target("granian", service.granian_url, service.granian, [_request("GET", f"/v1/tsg{path}")])
+        waitress, granian = (self._median(runs) for runs in self._alternate([self._dev("waitress", path), other], 32))
+        return [_figure("dev-mode GET one by granian / by waitress, 32 connections", granian, waitress)]
 
     def with_a_slow_cloudapi(self) -> list[Figure]:
         service = self._service

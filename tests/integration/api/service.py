@@ -32,8 +32,8 @@ from shared.health import Health
 from shared.keys import KeyPair, Sealer
 from shared.queue import Bell, make_broker
 from tsg_api import refusals
-from tsg_api.__main__ import _cloud, _ringer
 from tsg_api.app import create_app
+from tsg_api.assembly import cloud_of, ringer
 from tsg_api.auth import DevelopmentMode, Signed
 from tsg_api.enrol import Enrolment
 from tsg_api.keyring import Keyring
@@ -95,8 +95,8 @@ class Api:
         places = shared_out(threads, patience=patience)
         service = Service(
             db=database,
-            ring=_ringer(self._bell, "worker"),
-            cloud=_cloud(database, self._clouds, self.sealer),
+            ring=ringer(self._bell, "worker"),
+            cloud=cloud_of(database, self._clouds, self.sealer),
             max_capacity=max_capacity,
             max_body=max_body,
             interval=300,

@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from dev.cloudapi.simulator import Simulator
 from dev.faults import killed
-from dev.processes import Child, wait_for
+from dev.processes import Child, free_port, wait_for
 from dev.services import Valkey
 from shared import keys, seed
 from shared.db import Database
@@ -280,6 +280,31 @@ def test_the_api_starts_without_its_database(environment: dict[str, str], tmp_pa
         error(requests.get(f"{served.url}/v1/tsg/groups", timeout=30), 503, "ServiceUnavailable")
     finally:
         served.child.stop()
+
+
+def test_another_wsgi_server_serves_the_same_app(environment: dict[str, str], database: Database, tmp_path: Path) -> None:
+    database.transact(seed.load)
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "waitress", f"--listen={address}", "tsg_api.wsgi:app"]
+    server = Child(command, log=tmp_path / "server.log", env=environment | {"TSG_DEV_MODE": "1", "TSG_LOG_FORMAT": "json"})
+    try:
+        server.wait_until(lambda: "Serving on" in server.tail(100))
+        group, *_ = requests.get(f"http://{address}/v1/tsg/groups", timeout=30).json()
+        path = f"http://{address}/v1/tsg/groups/{group['id']}"
+        assert requests.put(f"{path}/increment", json={"instance_count": 1, "max_instance": 90}, timeout=30).status_code == 202
+        assert requests.get(path, timeout=30).json()["capacity"] == group["capacity"] + 1
+        monitor = re.findall(r'"monitor_url": "([^"]+)"', server.tail(100))[0]
+        assert 'tsg_http_requests_total{method="PUT"' in requests.get(f"{monitor}/metrics", timeout=30).text
+    finally:
+        server.stop()
+
+
+def test_another_wsgi_server_does_not_start_with_wrong_settings(environment: dict[str, str]) -> None:
+    wrong = environment | {"TSG_HTTP_THREADS": "many", "TSG_SCALER": "nobody"}
+    done = subprocess.run([sys.executable, "-c", "import tsg_api.wsgi"], env=wrong, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert {"TSG_HTTP_THREADS", "TSG_SCALER"} <= set(re.findall(r"TSG_\w+", done.stderr))
+    assert "Traceback" not in done.stderr
 
 
 def test_a_write_whose_answer_died_with_the_api_is_asked_for_again_and_done_once(

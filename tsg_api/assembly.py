@@ -1,0 +1,88 @@
+"""The app and all that it stands on, put together as the settings say: for tsg-api, and for any other WSGI server (`tsg_api.wsgi`)."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import falcon
+
+from shared import db, health
+from shared.accounts import Account
+from shared.cloudapi import Client, CloudAPI, Timeouts
+from shared.health import Health
+from shared.keys import Sealer
+from shared.management import NoManagementKey, client_for
+from shared.queue import CONVERGE, SUBMIT_JOB, Bell, make_broker
+from shared.settings import Settings
+from tsg_api.app import create_app
+from tsg_api.auth import Authenticator, DevelopmentMode, Signed
+from tsg_api.enrol import Enrolment
+from tsg_api.errors import Unavailable
+from tsg_api.keyring import Keyring
+from tsg_api.places import shared_out
+from tsg_api.service import Service
+
+App = falcon.App[falcon.Request, falcon.Response]
+
+
+@contextmanager
+def assembled(chosen: Settings, stopping: threading.Event) -> Iterator[tuple[App, Health]]:
+    """One process's app, and how it is. Limits hold for all processes together. Once `stopping` is set nobody waits in it any more."""
+    share = 1 / chosen.http_processes
+    database = db.connect(chosen.database_url, pool_size=chosen.http_threads)
+    healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS})
+    timeouts = Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout)
+    clouds = CloudAPI(chosen.triton_url, timeouts)
+    door = clouds if chosen.triton_auth_url == chosen.triton_url else CloudAPI(chosen.triton_auth_url, timeouts)
+    sealer = Sealer(chosen.secret_keys)
+    bell = Bell(make_broker(chosen.redis_url))
+    places = shared_out(chosen.http_threads)
+    service = Service(
+        db=database,
+        ring=ringer(bell, chosen.scaler),
+        cloud=cloud_of(database, clouds, sealer),
+        max_capacity=chosen.max_capacity,
+        max_body=chosen.http_max_body,
+        interval=chosen.health_check_interval,
+        stopping=stopping,
+        places=places,
+        rate_per_account=chosen.rate_per_account * share,
+        rate_per_address=chosen.rate_per_address * share,
+    )
+    authenticator: Authenticator = (
+        DevelopmentMode(database)
+        if chosen.dev_mode
+        else Signed(
+            database,
+            door,
+            Enrolment(database, sealer, key_name=chosen.key_name),
+            Keyring(chosen.auth_cache_seconds),
+            manage=service.cloud,
+            whitelist=chosen.triton_whitelist,
+            max_body=chosen.http_max_body,
+            first_sights=places.keys,
+            share=share,
+        )
+    )
+    try:
+        yield create_app(service, authenticator, healthy), healthy
+    finally:
+        bell.close()
+        database.close()
+
+
+def ringer(bell: Bell, scaler: str) -> Callable[[str, str], None]:
+    """Whom a change concerns first: Nomad's job of the group, or a worker."""
+    if scaler == "nomad":
+        return lambda _account_id, group_id: bell.ring(SUBMIT_JOB, group_id)
+    return lambda account_id, _group_id: bell.ring(CONVERGE, account_id)
+
+
+def cloud_of(database: db.Database, clouds: CloudAPI, sealer: Sealer) -> Callable[[Account], Client]:
+    def cloud(account: Account) -> Client:
+        try:
+            return client_for(database, clouds, sealer, account)
+        except NoManagementKey as error:
+            raise Unavailable(str(error)) from None
+
+    return cloud

@@ -1,0 +1,43 @@
+"""The app for another WSGI server than tsg-api: `granian --interface wsgi tsg_api.wsgi:app`, `gunicorn tsg_api.wsgi:app`.
+
+The settings are those of the environment. To import this module is to start: each process of the server imports it for itself. The port,
+the processes and their end are the server's; `TSG_HTTP_PROCESSES` and `TSG_HTTP_THREADS` say how many it has, so that limits and
+connections fit.
+"""
+
+import atexit
+import os
+import sys
+import threading
+from contextlib import ExitStack
+
+from shared import diagnostics, log, monitor, settings
+from tsg_api.assembly import App, assembled
+
+_log = log.get(__name__)
+
+
+def _start() -> App:
+    try:
+        chosen = settings.load(os.environ)
+    except settings.SettingsError as error:
+        sys.exit(f"tsg_api.wsgi: {error}")
+    log.configure(chosen.log_level, chosen.log_format)
+    if chosen.dev_mode:
+        _log.warning("development_mode", meaning="every request is the seeded account's, whoever sends it")
+    stopping = threading.Event()
+    opened = ExitStack()
+    made, healthy = opened.enter_context(assembled(chosen, stopping))
+    opened.callback(diagnostics.start(chosen, "tsg_api.wsgi").stop)
+    try:
+        opened.enter_context(monitor.serving(monitor.listen(chosen), healthy))
+    except monitor.PortTaken as error:
+        _log.warning("not_monitored", error=str(error), meaning="another process of this server has the port")
+    opened.callback(stopping.set)
+    opened.callback(healthy.drain)
+    atexit.register(opened.close)
+    _log.info("assembled", process=os.getpid())
+    return made
+
+
+app = _start()
