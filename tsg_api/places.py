@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from tsg_api.errors import Unavailable
 
-#: Seconds in which a CloudAPI in good health answers all that one request asks of it.
-PATIENCE = 3.0
+#: Seconds in which a CloudAPI in good health answers all that one request asks of it: five requests for the first one of an account.
+PATIENCE = 5.0
 
 
 class Places:
