@@ -33,7 +33,7 @@ def run(server: Any, sockets: dict[int, Any], stop: threading.Event, *, drain_se
         listener.del_channel()
         listener.socket.close()
     finished = _until(sockets, time.monotonic() + stop_seconds, lambda: not any(map(_is_busy, list(sockets.values()))))
-    server.task_dispatcher.shutdown(timeout=0)
+    server.task_dispatcher.shutdown(timeout=LOOK if finished else 0)
     wasyncore.close_all(sockets, ignore_all=True)
     return finished
 

@@ -134,6 +134,7 @@ def test_a_request_under_way_is_answered_before_the_api_goes(serve: Callable[...
     assert served.child.status == 0
     assert served.lines("stopped")
     assert not served.lines("requests_cut_off")
+    assert "still running" not in served.child.tail(100)
 
 
 def test_a_request_that_does_not_end_is_cut_off(serve: Callable[..., Served]) -> None:
