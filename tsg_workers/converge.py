@@ -478,7 +478,8 @@ def next_look(
     looks = [usual]
     if planned.moving and planned.moved_at is not None:
         looks.append(min(LATEST, max(SOONEST, (now - planned.moved_at).total_seconds() / 4)))
-    if planned.held and resume_at is not None:
+    # Once the pause is over, what is held is held by the launch that is under way.
+    if planned.held and resume_at is not None and (resume_at > now or not planned.moving):
         looks.append(max(0.0, (resume_at - now).total_seconds()))
     return min(looks)
 

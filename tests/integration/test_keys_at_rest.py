@@ -275,7 +275,8 @@ class MortalCloudAPI(CloudAPI):
 
 class MortalDatabase(Database):
     def __init__(self, database: Database, death: Death) -> None:
-        super().__init__(database.engine, database._reader)
+        # The other's connections, and the other closes them.
+        self.__dict__.update(database.__dict__)
         self._death = death
 
     def transact(self, work: Callable[[Connection], Any]) -> Any:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from shared.groups import Work
 from shared.instances import DELETING, GONE, LAUNCHING, MISSING, Instance
 from shared.reasons import Reason
-from tsg_workers.converge import LATE_LOOK, late_look, next_look
+from tsg_workers.converge import LATE_LOOK, SOONEST, late_look, next_look
 from tsg_workers.outcome import Outcome
 from tsg_workers.pacing import PROBE_EVERY, Pacing
 from tsg_workers.plan import Limits, Plan, Sight, plan
@@ -208,6 +208,13 @@ def test_no_look_is_ever_later_than_the_interval() -> None:
 
 def test_a_paused_group_is_looked_at_when_its_pause_is_over() -> None:
     assert look(made(2, launch_at=NOW + timedelta(seconds=7)), resume_in=7) == 7
+
+
+def test_while_the_first_launch_after_a_pause_is_under_way_the_group_is_not_looked_at_all_the_time() -> None:
+    planned = made(3, some(1, "provisioning", ran=False), launch_window=1, launch_at=NOW - timedelta(seconds=1))
+    assert planned.held == 2
+    assert look(planned, resume_in=-1) >= SOONEST
+    assert look(planned, resume_in=0.5) == 0.5
 
 
 def test_a_deleted_group_is_looked_at_for_latecomers_ever_less_often_and_not_for_ever() -> None:
