@@ -6,13 +6,13 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dev.benches import api, scaling, steady
 from dev.benches.report import Figure, table
 
-BENCHES: dict[str, tuple[Callable[..., list[Figure]], str]] = {
+BENCHES: dict[str, tuple[Callable[..., Iterator[Figure]], str]] = {
     "api": (api.bench, "requests a second: the API beside the bare route, and the bare route with one SELECT"),
     "capacity": (scaling.capacity, "seconds from POST to the last of N running, beside provisioning + N / budget"),
     "heal": (scaling.heal, "seconds from the death of machines to the request for the last replacement, beside the interval of checks"),
@@ -29,7 +29,7 @@ def main() -> int:
         epilog=f"benches:\n{told}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bench", choices=(*BENCHES, "all"), help="which one, or all of them")
+    parser.add_argument("bench", choices=(*BENCHES, "all"), help="which one, or all of them: less than ten minutes")
     parser.add_argument("--quick", action="store_true", help="less than a minute each, and less sure")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     given = parser.parse_args()
@@ -38,12 +38,15 @@ def main() -> int:
     for name, (bench, what) in chosen.items():
         print(f"{name}: {what}", flush=True)
         began = time.monotonic()
-        figures = bench(quick=given.quick)
+        figures = []
+        for figure in bench(quick=given.quick):
+            figures.append(figure)
+            print(f"  {time.monotonic() - began:3.0f} s  {figure}", file=sys.stderr, flush=True)
         print(f"{table(figures)}\n({time.monotonic() - began:.0f} s)\n", flush=True)
         found[name] = [figure.to_json() for figure in figures]
-    if given.json:
-        machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform(), "load": os.getloadavg()}
-        given.json.write_text(json.dumps({"machine": machine, "quick": given.quick, "benches": found}, indent=2) + "\n")
+        if given.json:
+            machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform(), "load": os.getloadavg()}
+            given.json.write_text(json.dumps({"machine": machine, "quick": given.quick, "benches": found}, indent=2) + "\n")
     return 0
 
 

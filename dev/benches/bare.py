@@ -1,4 +1,7 @@
-"""The limit of the API: the least that Falcon and waitress do, served as tsg-api is. `/bytes`, and `/select/<id>` with one SELECT."""
+"""The limit of the API: the least that Falcon and waitress do, served as tsg-api is.
+
+`/bytes`, `/select/<id>` with one SELECT, and POST to `/insert` with one INSERT.
+"""
 
 import argparse
 import json
@@ -21,6 +24,11 @@ SELECT = (
     "SELECT id::text, name, template_id::text, capacity, created_at, updated_at FROM tsg_groups"
     " WHERE id = %s AND account_id = %s AND NOT archived"
 )
+INSERT = (
+    "INSERT INTO tsg_groups (name, template_id, account_id, capacity, created_at, updated_at, archived, check_at, by_name)"
+    " VALUES (%s, %s, %s, %s, now(), now(), false, now(), false)"
+    " RETURNING id::text, name, template_id::text, capacity, created_at, updated_at"
+)
 JSON = "application/json; charset=utf-8"
 
 
@@ -35,8 +43,8 @@ class Bytes:
         resp.data = self._data
 
 
-class Select:
-    """A row by its id, over a connection to each thread that commits by itself."""
+class Statement:
+    """A row by one statement, over a connection to each thread that commits by itself."""
 
     def __init__(self, url: URL, account_id: str) -> None:
         self._dsn = url.render_as_string(hide_password=False)
@@ -44,12 +52,20 @@ class Select:
         self._local = threading.local()
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
+        self._answer(resp, SELECT, (group_id, self._account_id))
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        asked = json.loads(req.bounded_stream.read())
+        self._answer(resp, INSERT, (asked["group_name"], asked["template_id"], self._account_id, asked["capacity"]))
+        resp.status = falcon.HTTP_201
+
+    def _answer(self, resp: falcon.Response, statement: str, parameters: tuple[object, ...]) -> None:
         connection = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = psycopg2.connect(self._dsn)
             connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute(SELECT, (group_id, self._account_id))
+            cursor.execute(statement, parameters)
             found, name, template_id, capacity, *times = cursor.fetchone()
         created_at, updated_at = (when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") for when in times)
         body = {"id": found, "group_name": name, "template_id": template_id, "capacity": capacity}
@@ -66,7 +82,9 @@ def main() -> int:
     log.configure(chosen.log_level, chosen.log_format)
     app = falcon.App()
     app.add_route("/bytes", Bytes(given.answer.read_bytes()))
-    app.add_route("/select/{group_id}", Select(chosen.database_url.set(drivername="postgresql"), given.account_id))
+    statement = Statement(chosen.database_url.set(drivername="postgresql"), given.account_id)
+    app.add_route("/select/{group_id}", statement)
+    app.add_route("/insert", statement)
     listeners = processes.listen("127.0.0.1", 0)
 
     def started() -> None:

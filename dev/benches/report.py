@@ -18,6 +18,9 @@ class Figure(NamedTuple):
     def ratio(self) -> float | None:
         return self.value / self.limit if self.limit else None
 
+    def __str__(self) -> str:
+        return f"{self.what}: {_number(self.value)} {self.unit}" + ("" if self.ratio is None else f", ratio {self.ratio:.2f}")
+
     def to_json(self) -> dict[str, Any]:
         told = {"what": self.what, "value": self.value, "unit": self.unit, "limit": self.limit, "ratio": self.ratio, **self.more}
         return {name: round(value, 4) if isinstance(value, float) else value for name, value in told.items()}

@@ -68,16 +68,17 @@ def _time_of(machine: Mapping[str, Any], event: str) -> float:
     return float(next(moment for moment, what in machine["life"] if what == event))
 
 
-def capacity(*, quick: bool) -> list[Figure]:
+def capacity(*, quick: bool) -> Iterator[Figure]:
     """Seconds from POST to the last of N running."""
     budgeted = [(1, 1, 1.0), (10, 1, 1.0)] if quick else [(1, 1, 1.0), (10, 1, 5.0), (100, 1, 1.0), (100, 1, 5.0), (100, 1, 40.0)]
     unlimited = [(100, 1, 1.0)] if quick else [(10, 1, 1.0), (100, 1, 5.0), (1000, 10, 5.0)]
     with _stack({}) as stack:
-        figures = [_grow(stack, *case, budget=True) for case in budgeted]
+        for case in budgeted:
+            yield _grow(stack, *case, budget=True)
     with _stack(NO_BUDGET) as stack:
         stack.cloud("PATCH", "/knobs", {"throttle": False})
-        figures += [_grow(stack, *case, budget=False) for case in unlimited]
-    return figures
+        for case in unlimited:
+            yield _grow(stack, *case, budget=False)
 
 
 def _grow(stack: Stack, count: int, groups: int, provision: float, *, budget: bool) -> Figure:
@@ -96,10 +97,9 @@ def _grow(stack: Stack, count: int, groups: int, provision: float, *, budget: bo
     return Figure(what, took, "s", limit, {"CloudAPI calls": float(calls)})
 
 
-def heal(*, quick: bool) -> list[Figure]:
+def heal(*, quick: bool) -> Iterator[Figure]:
     """Seconds from the death of machines to the last request for a replacement. The limit is the interval between checks, here 10 s."""
     cases = [(10, 1)] if quick else [(10, 1), (10, 5), (100, 10)]
-    figures = []
     with _stack({"TSG_HEALTH_CHECK_INTERVAL": "10"}) as stack:
         stack.cloud("PATCH", "/knobs", {"provision_seconds": 1.0})
         for count, killed in cases:
@@ -113,14 +113,12 @@ def heal(*, quick: bool) -> list[Figure]:
             asked = [moment - died for machine in machines if (moment := _time_of(machine, "provisioning")) > died]
             calls = stack.cloud("GET", "/counters")["requests"] - before
             more = {"first asked s": min(asked), "CloudAPI calls": float(calls)}
-            figures.append(Figure(f"{killed} of {count} machines die, checks every 10 s", max(asked), "s", 10.0, more))
-    return figures
+            yield Figure(f"{killed} of {count} machines die, checks every 10 s", max(asked), "s", 10.0, more)
 
 
-def queue(*, quick: bool) -> list[Figure]:
+def queue(*, quick: bool) -> Iterator[Figure]:
     """Milliseconds from a bell to the end of a turn that finds nothing to do: a little more than to its beginning."""
-    bells = 40 if quick else 200
-    figures = []
+    bells = 40 if quick else 150
     for workers in (1, 4):
         with _stack({}, workers=workers) as stack:
             tenant = _Tenant(stack)
@@ -132,10 +130,8 @@ def queue(*, quick: bool) -> list[Figure]:
                 broker.close()
         ordered = sorted(late)
         p99 = ordered[math.ceil(len(ordered) * 0.99) - 1]
-        figures.append(
-            Figure(f"bell to converge, p99, {workers} worker{'s' * (workers > 1)}", p99, "ms", 100.0, {"p50 ms": statistics.median(late)})
-        )
-    return figures
+        what = f"bell to converge, p99, {workers} worker{'s' * (workers > 1)}"
+        yield Figure(what, p99, "ms", 100.0, {"p50 ms": statistics.median(late)})
 
 
 def _ring(stack: Stack, broker: Any, account_id: str) -> float:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,10 @@ SELECT 'g' || n, id, :account, :capacity, now(), now(), false, now() FROM templa
 """
 
 
-def bench(*, quick: bool) -> list[Figure]:
+def bench(*, quick: bool) -> Iterator[Figure]:
     """CPU seconds of one worker for a round: the median of some, after the one that finds the machines."""
     log.configure("ERROR", "json")
     pair = keys.generate()
-    figures = []
     with scratch() as directory, Postgres(directory / "postgres") as server:
         for number, (groups, tenants) in enumerate(QUICK if quick else CASES):
             server.create_database(f"steady_{number}")
@@ -51,10 +50,9 @@ def bench(*, quick: bool) -> list[Figure]:
             with database.engine.begin() as connection:
                 schema.upgrade(connection)
             try:
-                figures.append(_round(database, directory, pair, groups, tenants, rounds=3 if quick else 5))
+                yield _round(database, directory, pair, groups, tenants, rounds=3 if quick else 5)
             finally:
                 database.close()
-    return figures
 
 
 def _round(database: Database, directory: Path, pair: KeyPair, groups: int, tenants: int, *, rounds: int) -> Figure:
