@@ -8,7 +8,7 @@ import falcon
 
 from shared import db, health
 from shared.accounts import Account
-from shared.cloudapi import Client, CloudAPI, Timeouts
+from shared.cloudapi import Budget, Client, CloudAPI, Timeouts
 from shared.health import Health
 from shared.keys import Sealer
 from shared.management import NoManagementKey, client_for
@@ -23,6 +23,11 @@ from tsg_api.places import shared_out
 from tsg_api.service import Service
 
 App = falcon.App[falcon.Request, falcon.Response]
+
+#: How often a request that CloudAPI throttles is sent again, up to `cloudapi.THROTTLED_TRIES` times: for a second.
+TRIES_A_SECOND = 4.0
+#: Requests to CloudAPI for one of ours that are sent without a wait between them, as long as none is throttled.
+PAGES = 10
 
 
 @contextmanager
@@ -80,8 +85,10 @@ def ringer(bell: Bell, scaler: str) -> Callable[[str, str], None]:
 
 def cloud_of(database: db.Database, clouds: CloudAPI, sealer: Sealer) -> Callable[[Account], Client]:
     def cloud(account: Account) -> Client:
+        # A worker that launches may have used up what CloudAPI allows the account: the next request has its turn a moment later.
+        patience = Budget(TRIES_A_SECOND, burst=PAGES)
         try:
-            return client_for(database, clouds, sealer, account)
+            return client_for(database, clouds, sealer, account, patience)
         except NoManagementKey as error:
             raise Unavailable(str(error)) from None
 

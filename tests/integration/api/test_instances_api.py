@@ -117,6 +117,17 @@ def test_an_unknown_group_is_404_even_while_cloudapi_is_away(make_api: Callable[
     error(tsg("GET", f"/groups/{uuid.uuid4()}/instances"), 404, "ResourceNotFound")
 
 
+def test_a_throttle_that_a_launch_has_used_up_delays_the_instances_and_no_more(make_api: Callable[..., Api]) -> None:
+    api = make_api()
+    tsg = api.new_account()
+    group = tsg.make_group(3)
+    assert listed(tsg, group) == set()
+    api.sim.knobs.turn({"throttle": True, "throttle_burst": 1, "throttle_rate": 4})
+    answers = [tsg("GET", f"/groups/{group['id']}/instances") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert api.sim.cloud.counters.to_json()["by_endpoint"]["ListMachines"]["429"] >= 1, "nothing was throttled"
+
+
 def test_a_management_key_that_cloudapi_has_lost_is_503_and_not_401(api: Api) -> None:
     account = api.new_triton()
     api.enable(account)
