@@ -13,9 +13,9 @@ from shared.groups import INTERVAL
 from shared.leases import RING_AGAIN
 from shared.models import accounts, groups
 
-#: Seconds for which one actor has a group's job to itself, and for which a killed one stands in the way. Two at once do no harm: the job
-#: is the same, and a run too many finds nothing to do.
-CLAIM_SECONDS = 10
+#: Seconds for which one actor has a group's job to itself, and for which a killed one stands in the way. A claim is renewed before each
+#: request to Nomad, and none of those takes longer: one that submits can't put back what another has removed meanwhile.
+CLAIM_SECONDS = 15
 
 
 class JobWork(NamedTuple):
@@ -37,6 +37,8 @@ class JobWork(NamedTuple):
     is_deleted: bool
     failures: int
     request_id: str | None
+    #: Which claim this is, and until when it holds.
+    claimed_until: datetime
 
 
 class DueJob(NamedTuple):
@@ -60,6 +62,7 @@ _WORK = (
     groups.c.archived,
     groups.c.job_failures,
     groups.c.request_id,
+    groups.c.job_claimed_until,
 )
 
 
@@ -74,11 +77,18 @@ def claim(connection: Connection, group_id: str) -> JobWork | None:
     return JobWork._make(row)
 
 
+def renew(connection: Connection, work: JobWork) -> JobWork | None:
+    """Go on having the group's job. None when the claim has ended and another has it, or had it."""
+    renewed = update(groups).where(*_claimed(work)).values(job_claimed_until=_in(CLAIM_SECONDS)).returning(groups.c.job_claimed_until)
+    claimed_until = connection.execute(renewed).scalar_one_or_none()
+    return None if claimed_until is None else work._replace(claimed_until=claimed_until)
+
+
 def name(connection: Connection, work: JobWork, plain: str, distinct: str) -> str:
     """Give the group's job its id: the plain one, or the distinct one while a deleted group still has the plain one."""
     taken = connection.execute(select(groups.c.id).where(groups.c.job_id == plain, groups.c.id != work.group_id)).one_or_none()
     job_id = distinct if taken else plain
-    connection.execute(update(groups).where(groups.c.id == work.group_id).values(job_id=job_id))
+    connection.execute(update(groups).where(*_claimed(work)).values(job_id=job_id))
     return job_id
 
 
@@ -88,8 +98,8 @@ def submitted(connection: Connection, work: JobWork) -> None:
 
 
 def put_off(connection: Connection, work: JobWork, *, after: float) -> None:
-    """Nomad did not do it: try again so many seconds later. Of several who tried at once, one counts."""
-    statement = update(groups).where(groups.c.id == work.group_id, groups.c.job_failures == work.failures)
+    """Nomad did not do it: try again so many seconds later."""
+    statement = update(groups).where(*_claimed(work))
     connection.execute(statement.values(job_claimed_until=None, job_failures=work.failures + 1, job_check_at=_in(after)))
 
 
@@ -100,7 +110,7 @@ def postponed(connection: Connection, work: JobWork, *, after: float) -> None:
 
 def removed(connection: Connection, work: JobWork) -> None:
     """The job is gone, and its id is free."""
-    statement = update(groups).where(groups.c.id == work.group_id)
+    statement = update(groups).where(*_claimed(work))
     connection.execute(statement.values(job_id=None, job_check_at=None, job_claimed_until=None, job_failures=0))
 
 
@@ -119,15 +129,20 @@ def claim_due(connection: Connection, *, limit: int) -> list[DueJob]:
 def resubmit(connection: Connection, group_id: str) -> bool:
     """Have the group's job submitted and run again, now. False when the group is gone, and its job with it."""
     statement = update(groups).where(groups.c.id == group_id, groups.c.emptied_at.is_(None))
-    again = statement.values(job_generation=0, job_check_at=func.now(), job_failures=0)
+    again = statement.values(job_generation=0, job_check_at=func.now(), job_failures=0, job_claimed_until=None)
     return connection.execute(again.returning(groups.c.id)).one_or_none() is not None
 
 
 def _done(connection: Connection, work: JobWork, *, after: float, **values: int) -> None:
     unchanged = (groups.c.generation == work.generation) & (groups.c.emptied_at.is_not(None) == literal(work.is_over))
-    statement = update(groups).where(groups.c.id == work.group_id)
+    statement = update(groups).where(*_claimed(work))
     check_at = case((unchanged, _in(after)), else_=func.now())
     connection.execute(statement.values(job_claimed_until=None, job_check_at=check_at, **values))
+
+
+def _claimed(work: JobWork) -> tuple[ColumnElement[bool], ...]:
+    """The condition that everything is noted under: an actor that was overtaken notes nothing."""
+    return (groups.c.id == work.group_id, groups.c.job_claimed_until == work.claimed_until)
 
 
 def _in(seconds: float) -> ColumnElement[datetime]:

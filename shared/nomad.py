@@ -76,14 +76,14 @@ class Nomad:
 
     def validate(self, job: Job) -> None:
         """`Rejected` with all that is wrong. Nomad answers 200 whatever it finds: the body says."""
-        body = self._call("PUT", "/v1/validate/job", {"Job": job}).json()
+        body = _json(self._call("PUT", "/v1/validate/job", {"Job": job}))
         errors = body.get("ValidationErrors") or ([body["Error"]] if body.get("Error") else [])
         if errors:
             raise Rejected("; ".join(str(error) for error in errors)[:TOLD])
 
     def register(self, job: Job) -> int:
         """Make the job, or change it in place; a run under way goes on. Its modify index, which an identical job leaves as it is."""
-        return int(self._call("PUT", "/v1/jobs", {"Job": job}).json()["JobModifyIndex"])
+        return int(_json(self._call("PUT", "/v1/jobs", {"Job": job}))["JobModifyIndex"])
 
     def force(self, job_id: str) -> None:
         """Start a run of a periodic job now."""
@@ -92,17 +92,17 @@ class Nomad:
     def read(self, job_id: str) -> Job | None:
         """The job, or None when there is none of this id."""
         response = self._call("GET", _job(job_id), missing=True)
-        return None if response.status_code == 404 else response.json()
+        return None if response.status_code == 404 else _json(response)
 
     def plan(self, job: Job) -> Mapping[str, Any]:
         """What registering the job would change: `Diff`, `JobModifyIndex`, `FailedTGAllocs`. Changes nothing."""
-        body: Mapping[str, Any] = self._call("PUT", f"{_job(job['ID'])}/plan", {"Job": job, "Diff": True}).json()
+        body: Mapping[str, Any] = _json(self._call("PUT", f"{_job(job['ID'])}/plan", {"Job": job, "Diff": True}))
         return body
 
     def children(self, job_id: str) -> list[Mapping[str, Any]]:
         """The runs of a periodic job, as stubs with `ID` and `Status` (pending, running, dead)."""
         prefix = f"{job_id}/periodic-"
-        stubs: list[Mapping[str, Any]] = self._call("GET", "/v1/jobs", query={"prefix": prefix}).json()
+        stubs: list[Mapping[str, Any]] = _json(self._call("GET", "/v1/jobs", query={"prefix": prefix}))
         return [stub for stub in stubs if str(stub.get("ID", "")).startswith(prefix)]
 
     def deregister(self, job_id: str) -> None:
@@ -111,12 +111,12 @@ class Nomad:
 
     def allocations(self, job_id: str) -> list[Mapping[str, Any]]:
         """The allocations of a job (of a run, for a periodic one), with `ClientStatus` and `TaskStates`."""
-        stubs: list[Mapping[str, Any]] = self._call("GET", f"{_job(job_id)}/allocations", query={"all": "true"}).json()
+        stubs: list[Mapping[str, Any]] = _json(self._call("GET", f"{_job(job_id)}/allocations", query={"all": "true"}))
         return stubs
 
     def leader(self) -> str:
         """The address of the leader; `Unavailable` when there is none."""
-        return str(self._call("GET", "/v1/status/leader").json())
+        return str(_json(self._call("GET", "/v1/status/leader")))
 
     def _call(
         self, method: str, path: str, body: Any = None, *, query: Mapping[str, str] | None = None, missing: bool = False
@@ -141,6 +141,13 @@ class Nomad:
         if 200 <= status < 300 or (missing and status == 404):
             return response
         raise _error(status, response.text[:TOLD].strip())
+
+
+def _json(response: requests.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError as error:
+        raise Unavailable("Nomad answered something that is not JSON: is this its address?") from error
 
 
 def endpoint_of(method: str, path: str) -> str:

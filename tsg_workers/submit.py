@@ -20,6 +20,28 @@ _log = log.get(__name__)
 RUN_IS_ENDING = 2.0
 
 
+class _Overtaken(Exception):
+    """The claim on the job has ended meanwhile: another actor has the job, and does what is to be done."""
+
+
+class _Claim:
+    """A group's job, for as long as one actor is at it."""
+
+    def __init__(self, database: Database, nomad: Nomad, work: JobWork) -> None:
+        self.work = work
+        self._db = database
+        self._nomad = nomad
+
+    def ask(self) -> Nomad:
+        """Nomad, for one request; `_Overtaken` when the job is another's by now."""
+        with self._db.read() as connection:
+            renewed = jobs.renew(connection, self.work)
+        if renewed is None:
+            raise _Overtaken
+        self.work = renewed
+        return self._nomad
+
+
 class Submitter:
     """Submits and removes the jobs of groups. One for a process; thread-safe."""
 
@@ -40,22 +62,26 @@ class Submitter:
         """See to it that the job of an emptied group, and every run of it, is gone from Nomad."""
         self._claimed(group_id, self._remove, activities.JOB_REMOVE_ERROR)
 
-    def _claimed(self, group_id: str, act: Callable[[JobWork], None], error_kind: str) -> None:
+    def _claimed(self, group_id: str, act: Callable[[_Claim], None], error_kind: str) -> None:
         work = self._db.transact(lambda connection: jobs.claim(connection, group_id))
         if work is None:
             return
+        claim = _Claim(self._db, self._nomad, work)
         try:
-            (self._remove if work.is_over else act)(work)
+            (self._remove if work.is_over else act)(claim)
+        except _Overtaken:
+            _log.warning("job_overtaken", group_id=group_id, job_id=work.job_id)
         except NomadError as error:
             pause = backoff(work.failures + 1)
             with self._db.read() as connection:
-                jobs.put_off(connection, work, after=pause)
+                jobs.put_off(connection, claim.work, after=pause)
             _log.warning("nomad_failed", group_id=group_id, job_id=work.job_id, error=str(error), again_in=round(pause, 1))
             # Said once at the beginning, not at each try; the log has them all.
             if work.failures == 0:
                 self._tell(work, error_kind, activities.FAILED, str(error))
 
-    def _submit(self, work: JobWork) -> None:
+    def _submit(self, claim: _Claim) -> None:
+        work = claim.work
         job_id = work.job_id or self._db.transact(
             lambda connection: jobs.name(
                 connection,
@@ -65,38 +91,39 @@ class Submitter:
             )
         )
         spec = job(job_id, group_id=work.group_id, account_id=work.account_id, interval=work.interval, shape=self._shape)
-        self._nomad.validate(spec)
+        claim.ask().validate(spec)
         is_behind = work.job_generation < work.generation
-        problem = _no_place(self._nomad.plan(spec)) if is_behind else ""
-        self._nomad.register(spec)
+        problem = _no_place(claim.ask().plan(spec)) if is_behind else ""
+        claim.ask().register(spec)
         if is_behind:
-            self._nomad.force(job_id)
+            claim.ask().force(job_id)
             _log.info("job_submitted", group_id=work.group_id, job_id=job_id, request_id=work.request_id)
             self._tell(work, activities.JOB_SUBMITTED, activities.DONE, f"job {job_id} was run for generation {work.generation}")
             if problem:
                 _log.warning("nomad_has_no_place", group_id=work.group_id, job_id=job_id, error=problem)
                 self._tell(work, activities.JOB_ERROR, activities.FAILED, problem)
         with self._db.read() as connection:
-            jobs.submitted(connection, work)
+            jobs.submitted(connection, claim.work)
 
-    def _remove(self, work: JobWork) -> None:
+    def _remove(self, claim: _Claim) -> None:
+        work = claim.work
         if work.job_id is not None:
             # The parent first, so that it starts no more runs. One that is under way sees the group empty and ends by itself.
-            self._nomad.deregister(work.job_id)
-            children = self._nomad.children(work.job_id)
+            claim.ask().deregister(work.job_id)
+            children = claim.ask().children(work.job_id)
             running = [child for child in children if child.get("Status") == "running"]
             # Pending is also what a run stays that found no node.
             for child in children:
                 if child not in running:
-                    self._nomad.deregister(str(child["ID"]))
+                    claim.ask().deregister(str(child["ID"]))
             if running:
                 with self._db.read() as connection:
-                    jobs.postponed(connection, work, after=RUN_IS_ENDING)
+                    jobs.postponed(connection, claim.work, after=RUN_IS_ENDING)
                 return
             _log.info("job_removed", group_id=work.group_id, job_id=work.job_id, request_id=work.request_id)
             self._tell(work, activities.JOB_REMOVED, activities.DONE, f"job {work.job_id} was removed")
         with self._db.read() as connection:
-            jobs.removed(connection, work)
+            jobs.removed(connection, claim.work)
 
     def _tell(self, work: JobWork, kind: str, status: str, description: str) -> None:
         with self._db.read() as connection:

@@ -429,7 +429,7 @@ def use_keys(use: Callable[..., Any], account_id: str) -> None:
 
 def use_jobs(use: Callable[..., Any], group_id: str) -> None:
     assert [job.group_id for job in use(jobs.claim_due, limit=10)] == [group_id]
-    job = use(jobs.claim, group_id)
+    job = use(jobs.renew, use(jobs.claim, group_id))
     assert use(jobs.name, job, "plain", "distinct") == "plain"
     use(jobs.submitted, job)
     use(jobs.put_off, job, after=1)

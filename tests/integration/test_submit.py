@@ -1,6 +1,8 @@
 """Groups and their Nomad jobs, against the simulator of Nomad over real HTTP."""
 
+import http.server
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,21 @@ def statuses(work: "Submitting", job_id: str) -> list[str]:
 def nomad() -> Iterator[NomadSimulator]:
     with NomadSimulator() as simulator:
         yield simulator
+
+
+class SignIn(http.server.BaseHTTPRequestHandler):
+    """A page for people, in the place of an answer."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        page = b"<html>Sign in</html>"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
 
 
 class Submitting:
@@ -192,6 +209,45 @@ def test_two_at_once_are_one(world: World, nomad: NomadSimulator) -> None:
         assert jobs.claim(connection, group.id) is not None
     work.submitter.submit(group.id)
     assert work.job_id(group) is None, "another has the group's job in hand"
+
+
+def test_a_submission_that_was_overtaken_does_not_bring_a_removed_job_back(world: World, nomad: NomadSimulator) -> None:
+    """As where Nomad keeps one actor waiting for longer than its claim holds."""
+    group = world.make_group(0)
+    work = Submitting(world, nomad.url)
+    work.submitter.submit(group.id)
+    job_id = work.job_id(group)
+    world.resize(group, 1)
+
+    class Slow(Nomad):
+        def plan(self, job: Any) -> Any:
+            planned = super().plan(job)
+            world.delete(group)
+            world.settle()
+            world.sql("UPDATE tsg_groups SET job_claimed_until = now() - interval '1 second' WHERE id = :id", id=group.id)
+            assert wait_for(lambda: "running" not in statuses(work, job_id), seconds=10)
+            work.submitter.remove(group.id)
+            assert work.nomad.read(job_id) is None
+            return planned
+
+    Submitter(world.db, Slow(Access(nomad.url)), SHAPE, actor="slow").submit(group.id)
+    assert work.nomad.read(job_id) is None
+    assert work.job_id(group) is None
+    assert [kind for kind, _ in work.told(group)] == ["TSG_JOB_SUBMIT", "TSG_JOB_REMOVE"]
+
+
+def test_something_else_at_nomads_address_is_told_and_waited_for(world: World, nomad: NomadSimulator) -> None:
+    group = world.make_group(1)
+    with http.server.HTTPServer(("127.0.0.1", 0), SignIn) as server:
+        elsewhere = Submitting(world, f"http://127.0.0.1:{server.server_port}")
+        with ThreadPoolExecutor(1) as pool:
+            answered = pool.submit(server.handle_request)
+            elsewhere.submitter.submit(group.id)
+            answered.result()
+    assert [description for _, description in elsewhere.told(group)] == ["Nomad answered something that is not JSON: is this its address?"]
+    assert elsewhere.row(group).job_failures == 1
+    Submitting(world, nomad.url).submitter.submit(group.id)
+    assert elsewhere.row(group).job_generation == 1
 
 
 def test_unknown_jobs_are_refused_where_they_must_be_and_gone_where_they_may(nomad: NomadSimulator) -> None:
