@@ -15,7 +15,7 @@ from shared.models import accounts, groups
 
 #: Seconds for which one actor has a group's job to itself, and for which a killed one stands in the way. A claim is renewed before each
 #: request to Nomad, and none of those takes longer: one that submits can't put back what another has removed meanwhile.
-CLAIM_SECONDS = 15
+CLAIM_SECONDS = 10
 
 
 class JobWork(NamedTuple):

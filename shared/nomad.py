@@ -16,8 +16,8 @@ import requests
 
 from shared import metrics
 
-#: Seconds to wait for a connection and for an answer.
-TIMEOUTS = (3.05, 10.0)
+#: Seconds to wait for a connection and for an answer: together less than `jobs.CLAIM_SECONDS`.
+TIMEOUTS = (3.05, 6.0)
 #: Characters of one of Nomad's plain-text errors that are passed on.
 TOLD = 2000
 

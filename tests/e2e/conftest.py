@@ -150,7 +150,7 @@ def doomed(service: Service, fault: str, program: str, *arguments: str) -> Child
 def dying(service: Service, programs: dict[str, Child]) -> None:
     """Each has come to the step at which it is killed."""
     for fault, program in programs.items():
-        service.wait(f"killed {fault}", lambda program=program: program.status is not None, seconds=30)
+        service.wait(f"killed {fault}", lambda program=program: program.status is not None)
     assert {fault: program.status for fault, program in programs.items()} == dict.fromkeys(programs, -signal.SIGKILL)
 
 
