@@ -49,6 +49,14 @@ def client_for(
     return clouds.as_account(account.name, signer, budget, guard, newer)
 
 
+def forget_registration(database: Database, account: Account) -> None:
+    """CloudAPI does not know the management key any more: the account's next requests put it there again."""
+    with database.read() as connection:
+        key = accounts.key_of(connection, account.id)
+        if key is not None:
+            accounts.mark_registered(connection, key.id, registered=False)
+
+
 def open_key(database: Database, sealer: Sealer, key: ManagementKey) -> KeyPair:
     """The pair of a stored key. One that the 2018 service left in clear text is sealed. `SealError` for what is not the row's own."""
     material = key.material or ""

@@ -15,7 +15,7 @@ from shared.cloudapi import Client, CloudAPI
 from shared.db import Database
 from shared.signature import Credentials, SignatureError, check_digest, check_skew, load_public, parse, signed_text, verify
 from tsg_api.body import read_raw
-from tsg_api.enrol import Enrolment
+from tsg_api.enrol import Enrolment, as_manager
 from tsg_api.errors import NotAuthorized, TooMany, Unauthenticated, Unavailable
 from tsg_api.keyring import ACCOUNT_SECONDS, Identity, Keyring, Known, Verified, VerifiedHeaders
 from tsg_api.limits import Buckets
@@ -177,8 +177,7 @@ class Signed:
             if not account.has_registered_key:
                 self._enrolment.ensure(caller, account)
             # A sub-user may not be allowed to look at keys; the account's own management key is.
-            looker = self._manage(account) if credentials.user else caller
-            return account, looker.key_line(credentials.key, user=credentials.user)
+            return account, self._looked_up(account, credentials) if credentials.user else caller.key_line(credentials.key)
         except cloudapi.Forbidden as error:
             raise NotAuthorized(str(error)) from None
         except (cloudapi.Unauthorized, cloudapi.Rejected) as error:
@@ -195,11 +194,16 @@ class Signed:
             raise Unauthenticated('The account is not known here yet: send one request that signs the Date alone, headers="date".')
         self._lookups_by_manager.take(account.id)
         try:
-            return account, self._manage(account).key_line(credentials.key, user=credentials.user)
+            return account, self._looked_up(account, credentials)
         except cloudapi.NotFound:
             raise Unauthenticated("The account has no such key.") from None
         except cloudapi.CloudAPIError as error:
             raise Unavailable(f"The signature can't be verified now: {error}") from None
+
+    def _looked_up(self, account: Account, credentials: Credentials) -> str:
+        """The public key that the credentials name, by the account's own management key."""
+        with as_manager(self._db, account):
+            return self._manage(account).key_line(credentials.key, user=credentials.user)
 
     def _account(self, told: cloudapi.Account) -> Account:
         """The row of an account that CloudAPI vouches for, made if everybody is let in."""

@@ -1,16 +1,30 @@
 """An account's management key: made here, sealed, and put into CloudAPI under the first signature that the account sends us."""
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from shared import accounts, cloudapi, keys, log
 from shared.accounts import Account, ManagementKey
 from shared.cloudapi import Client
 from shared.db import Database
 from shared.errors import Conflict
-from shared.management import open_key
+from shared.management import forget_registration, open_key
 from tsg_api.errors import NotAuthorized, Unavailable
 
 _log = log.get(__name__)
+
+
+@contextmanager
+def as_manager(db: Database, account: Account) -> Iterator[None]:
+    """CloudAPI is asked under the account's management key. `Unavailable`, and a note of it, when CloudAPI does not know that any more."""
+    try:
+        yield
+    except cloudapi.Unauthorized:
+        forget_registration(db, account)
+        raise Unavailable(
+            "CloudAPI does not know this service's key of the account any more; a request in some seconds puts it there anew."
+        ) from None
 
 
 class Enrolment:

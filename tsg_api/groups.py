@@ -12,6 +12,7 @@ from shared.errors import Invalid
 from shared.groups import Group as StoredGroup
 from shared.idempotency import Answer
 from tsg_api import once, paging, parse, preconditions, render
+from tsg_api.enrol import as_manager
 from tsg_api.errors import TooLarge
 from tsg_api.service import Service, found_id, read_body
 
@@ -177,7 +178,7 @@ class Instances(_Resource):
         page, found = paging.asked(req), self._existing(req, group_id)
         with self._service.db.read() as connection:
             by_name = groups.is_by_name(connection, found.id)
-        with self._service.places.machines.of_cloudapi():
+        with self._service.places.machines.of_cloudapi(), as_manager(self._service.db, req.context.account):
             machines = self._service.cloud(req.context.account).machines(**{f"tag.{TAG_NAME}": found.name})
         names = {found.name: found.id} if by_name else {}
         owned = [machine for machine in machines if machine.owner({found.id}, names)]

@@ -17,14 +17,13 @@ from itertools import chain, zip_longest
 from structlog.contextvars import bound_contextvars
 
 from shared import accounts, activities, cloudapi, groups, instances, leases, log, metrics, templates
-from shared.accounts import Account
 from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, TAG_TEMPLATE, Budget, Client, CloudAPI, CloudAPIError
 from shared.db import Database, is_unavailable
 from shared.groups import Look, Work
 from shared.instances import Instance
 from shared.keys import Sealer
 from shared.leases import Lease, LeaseLost
-from shared.management import NoManagementKey, client_for
+from shared.management import NoManagementKey, client_for, forget_registration
 from shared.reasons import Reason
 from shared.templates import Template
 from tsg_workers.backoff import backoff
@@ -158,7 +157,7 @@ class Converger:
                     raise  # nothing can be noted now: the clock rings again
                 self._put_off(scribe, lease, keeper, due, *_account_problem(error))
                 if isinstance(error, cloudapi.Unauthorized):
-                    self._forget_registration(account)
+                    forget_registration(self._db, account)
         return False
 
     def _put_off(self, scribe: Scribe, lease: Lease, keeper: Keeper, due: Sequence[Work], problem: str, reason: Reason) -> None:
@@ -173,13 +172,6 @@ class Converger:
         self._reported[account_id] = set(strangers)
         if new:
             _log.warning("machines_of_no_group_of_ours", account_id=account_id, machines=len(new), machine_ids=sorted(new)[:10])
-
-    def _forget_registration(self, account: Account) -> None:
-        """CloudAPI does not know the management key any more: the account's next request puts it there again."""
-        with self._db.read() as connection:
-            key = accounts.key_of(connection, account.id)
-            if key is not None:
-                accounts.mark_registered(connection, key.id, registered=False)
 
 
 class _Pass:

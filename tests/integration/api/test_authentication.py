@@ -613,17 +613,18 @@ def test_a_key_that_is_here_and_not_in_cloudapi_is_registered_again(newcomer: Ca
     enrolled_once(newcomer.api, newcomer.triton)
 
 
-def test_a_key_that_cloudapi_has_lost_is_registered_again_once_a_worker_has_noted_that(newcomer: Caller) -> None:
-    newcomer.ok("GET", "/groups")
+def test_a_key_that_cloudapi_has_lost_is_registered_again_once_that_was_noted(newcomer: Caller) -> None:
+    path = f"/groups/{newcomer.make_group(1)['id']}/instances"
     ((fingerprint,),) = [[key.fingerprint] for key in newcomer.triton.keys if key.name == KEY_NAME]
     newcomer.triton.keys.remove(KEY_NAME)
-    (row,) = key_rows(newcomer.api, newcomer.triton)
-    newcomer.api.db.transact(lambda connection: accounts.mark_registered(connection, str(row.id), registered=False))
+    told = error(newcomer("GET", path), 503, "ServiceUnavailable")["message"]
+    assert "does not know this service's key" in told
     newcomer.api.clock.ahead += 6
     newcomer.ok("GET", "/groups")
     newcomer.ok("GET", "/groups")
     assert management_keys(newcomer.triton) == [fingerprint]
     enrolled_once(newcomer.api, newcomer.triton)
+    assert newcomer.ok("GET", path) == []
 
 
 @pytest.mark.parametrize(
