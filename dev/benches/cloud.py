@@ -1,4 +1,7 @@
-"""A simulated CloudAPI that is full of machines from the first: `python -m dev.benches.cloud FILE`; prints its address."""
+"""A simulated CloudAPI that is full of machines from the first: `python -m dev.benches.cloud FILE MADE`; prints its address.
+
+What it was filled with is in MADE: account, group and machine, a line each.
+"""
 
 import json
 import signal
@@ -15,7 +18,7 @@ def main() -> int:
     wanted = json.loads(Path(sys.argv[1]).read_text())
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
-    with Simulator(throttle=False, provision_seconds=0) as simulator:
+    with Simulator(throttle=False, provision_seconds=0) as simulator, Path(sys.argv[2]).open("w") as made:
         cloud = simulator.cloud
         for tenant in wanted["accounts"]:
             account = cloud.add_account(tenant["login"], [wanted["key"]], uuid=tenant["uuid"])
@@ -34,7 +37,9 @@ def main() -> int:
                         deletion_protection=False,
                         delegate_dataset=False,
                     )
-                    cloud.create_machine(account, order)
+                    machine_id, _shown = cloud.create_machine(account, order)
+                    made.write(f"{tenant['id']}\t{group_id}\t{machine_id}\n")
+        made.close()
         print(simulator.url, flush=True)
         stop.wait()
     return 0

@@ -40,7 +40,7 @@ SELECT 'g' || n, id, :account, :capacity, now(), now(), false, now() FROM templa
 
 
 def bench(*, quick: bool) -> Iterator[Figure]:
-    """CPU seconds of one worker for a round: the median of some, after the one that finds the machines."""
+    """CPU seconds of one worker for a round: the median of some, after one that warms up."""
     log.configure("ERROR", "json")
     pair = keys.generate()
     with scratch() as directory, Postgres(directory / "postgres") as server:
@@ -60,12 +60,13 @@ def _round(database: Database, directory: Path, pair: KeyPair, groups: int, tena
     filled = [
         database.transact(lambda connection, n=number: _tenant(connection, sealer, pair, n, groups // tenants)) for number in range(tenants)
     ]
-    order = directory / "fill.json"
+    order, made = directory / "fill.json", directory / "made"
     order.write_text(json.dumps({"key": f"{pair.public_line} tsg", "instances": INSTANCES, "accounts": filled}))
-    with subprocess.Popen([sys.executable, "-m", "dev.benches.cloud", str(order)], stdout=subprocess.PIPE, text=True) as cloud:
+    with subprocess.Popen([sys.executable, "-m", "dev.benches.cloud", str(order), str(made)], stdout=subprocess.PIPE, text=True) as cloud:
         assert cloud.stdout is not None
         try:
             url = cloud.stdout.readline().strip()
+            _know(database, made)
             return _measured(database, sealer, url, filled, groups, rounds)
         finally:
             cloud.terminate()
@@ -83,7 +84,7 @@ def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any
     for engine in (database.engine, database._reader):  # noqa: SLF001 - both pools of the worker
         event.listen(engine, "before_cursor_execute", count)
     found = []
-    for _ in range(rounds + 2):  # the first finds the machines, the second sees that all is well
+    for _ in range(rounds + 1):  # the first sees that all is well
         with database.read() as connection:
             connection.execute(text("UPDATE tsg_groups SET check_at = now()"))
         calls, sent[0], cpu, began = _calls(url), 0, time.process_time(), time.perf_counter()
@@ -96,7 +97,7 @@ def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any
         unsettled = connection.execute(text("SELECT count(*) FROM tsg_groups WHERE reason IS DISTINCT FROM 'Settled'")).scalar_one()
     if unsettled:
         raise RuntimeError(f"{unsettled} of {groups} groups are not settled")
-    cpu, seconds, statements, asked = (statistics.median(column) for column in zip(*found[2:], strict=True))
+    cpu, seconds, statements, asked = (statistics.median(column) for column in zip(*found[1:], strict=True))
     pages = sum(max(1, math.ceil(len(tenant["groups"]) * INSTANCES / PAGE)) for tenant in filled)
     more = {
         "CPU s": cpu,
@@ -106,6 +107,24 @@ def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any
         "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     return Figure(f"{groups:,} settled groups in {len(filled)} accounts", float(asked), "CloudAPI calls", float(pages), more)
+
+
+def _know(database: Database, made: Path) -> None:
+    """Have the machines known as running, as they are to a service that launched them: to find 10,000 takes it half a minute."""
+    driver = database.engine.raw_connection()
+    try:
+        with driver.cursor() as cursor, made.open() as rows:
+            cursor.execute("CREATE TEMP TABLE made (account_id uuid, group_id uuid, machine_id uuid)")
+            cursor.copy_from(rows, "made")
+            cursor.execute(
+                "INSERT INTO tsg_instances (account_id, group_id, machine_id, state, ran_at)"
+                " SELECT account_id, group_id, machine_id, 'running', now() FROM made"
+            )
+            cursor.execute("DROP TABLE made")
+            cursor.execute("ANALYZE")
+        driver.commit()
+    finally:
+        driver.close()
 
 
 def _calls(url: str) -> int:
