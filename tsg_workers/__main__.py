@@ -21,6 +21,8 @@ _log = log.get(__name__)
 
 #: Milliseconds between looks of an idle thread whether it is to stop.
 IDLE_MS = 500
+#: Seconds that the main thread sleeps at a time.
+AWAKE = 1.0
 #: Connections to the database: each pass writes from several threads, for a moment each.
 POOL = 16
 
@@ -70,7 +72,9 @@ def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> boo
     worker.start()
     doors = diagnostics.start(chosen, "tsg-worker")
     _log.info("working", threads=chosen.worker_threads)
-    stop.wait()
+    # A signal that came to another thread is heeded when this one runs again.
+    while not stop.wait(AWAKE):
+        pass
     _log.info("stopping")
     worker.stop(timeout=round(chosen.stop_seconds * 1000))
     cut_off = _hand_back(converger)

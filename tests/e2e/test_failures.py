@@ -1,7 +1,10 @@
 """Whatever dies, a group ends at its capacity; nothing is lost, nothing is doubled."""
 
+import ctypes
 import signal
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -143,6 +146,16 @@ def test_killed_machines_are_replaced_within_a_check(calm: Service) -> None:
     calm.wait("five run again", lambda: calm.running(group) == 5, seconds=15)
     assert not set(killed) & {machine["id"] for machine in calm.machines(group)}
     assert calm.counters()["creates_accepted"] == 7
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals a thread of another process")
+def test_a_worker_heeds_a_signal_whichever_of_its_threads_takes_it(calm: Service) -> None:
+    worker = calm.stack.processes["worker-1"]
+    calm.wait("the worker listens", lambda: '"working"' in worker.tail(1000))
+    others = [int(task.name) for task in Path(f"/proc/{worker.pid}/task").iterdir() if task.name != str(worker.pid)]
+    assert ctypes.CDLL(None).tgkill(worker.pid, others[0], signal.SIGTERM) == 0
+    calm.wait("the worker has ended", lambda: worker.status is not None)
+    assert worker.status == 0
 
 
 @pytest.mark.parametrize(
