@@ -489,7 +489,12 @@ def _error_body(response: requests.Response) -> tuple[str, str]:
         return "", ""
     message = str(body.get("message") or "")
     details = [_detail(error) for error in body.get("errors") or () if isinstance(error, dict)]
-    return str(body.get("code") or ""), "; ".join(filter(None, [message, *details]))[:2000]
+    return _storable(str(body.get("code") or "")), _storable("; ".join(filter(None, [message, *details]))[:2000])
+
+
+def _storable(text: str) -> str:
+    """Without what JSON can say and no column of text takes: zero bytes, and halves of characters."""
+    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 def _detail(error: Mapping[str, Any]) -> str:

@@ -961,6 +961,14 @@ def test_a_group_that_fails_the_same_way_for_long_is_told_of_once(
     assert [one.kind for one in world.told(group)] == [*once, *["TSG_INSTANCE_LAUNCH"] * 3, "TSG_GROUP_SETTLED"]
 
 
+def test_a_refusal_in_words_that_no_column_takes_costs_its_own_group_only(world: World) -> None:
+    one, other = world.make_group(1), world.make_group(1)
+    refusal = {"refuse_status": 409, "refuse_code": "ValidationFailed", "refuse_message": "no\0 such \ud800 thing"}
+    world.sim.knobs.turn({"refuse_next_creates": 1, **refusal})
+    world.converge()
+    assert {world.group_row(group).last_error for group in (one, other)} == {"no such ? thing", None}
+
+
 def test_a_cloud_that_is_away_for_long_is_told_of_once(world: World) -> None:
     group = world.make_group(1)
     world.sim.knobs.turn({"down": True})
