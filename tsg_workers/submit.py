@@ -4,13 +4,14 @@ As level-triggered as converging: each call looks at the group and at Nomad, and
 answer is put off with growing pauses and told in the log and the group's activities; the clock rings again.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from shared import activities, jobs, log
 from shared.db import Database
 from shared.jobs import JobWork
-from shared.nomad import Nomad, NomadError
+from shared.nomad import Nomad, NomadError, Unavailable
 from tsg_workers.backoff import backoff
 from tsg_workers.jobspec import Shape, distinct_id, job, plain_id
 
@@ -18,6 +19,10 @@ _log = log.get(__name__)
 
 #: Seconds until a job is looked at again whose last run is finishing.
 RUN_IS_ENDING = 2.0
+#: Seconds in which a Nomad that was away is not asked again: each try may hold a thread for as long as a timeout.
+AWAY = 5.0
+#: Seconds: a Nomad that is back is asked for every job again within this time.
+BACK_WITHIN = 60.0
 
 
 class _Overtaken(Exception):
@@ -50,6 +55,8 @@ class Submitter:
         self._nomad = nomad
         self._shape = shape
         self._actor = actor
+        #: Until when, by the monotonic clock, Nomad is not asked, and why.
+        self._away = (0.0, "")
 
     def submit(self, group_id: str) -> None:
         """See to it that the group's job is there and as it should be, and that it has run for the group's newest generation.
@@ -68,17 +75,32 @@ class Submitter:
             return
         claim = _Claim(self._db, self._nomad, work)
         try:
+            self._spare_nomad()
             (self._remove if work.is_over else act)(claim)
         except _Overtaken:
             _log.warning("job_overtaken", group_id=group_id, job_id=work.job_id)
         except NomadError as error:
-            pause = backoff(work.failures + 1)
+            pause = self._pause(work.failures + 1, error)
             with self._db.read() as connection:
                 jobs.put_off(connection, claim.work, after=pause)
             _log.warning("nomad_failed", group_id=group_id, job_id=work.job_id, error=str(error), again_in=round(pause, 1))
             # Said once at the beginning, not at each try; the log has them all.
             if work.failures == 0:
                 self._tell(work, error_kind, activities.FAILED, str(error))
+
+    def _spare_nomad(self) -> None:
+        """`Unavailable` when Nomad was away a moment ago: one finds it out for all."""
+        until, problem = self._away
+        if time.monotonic() < until:
+            raise Unavailable(problem)
+
+    def _pause(self, failures: int, error: NomadError) -> float:
+        """Seconds until a job is tried again that failed so many times in a row."""
+        if not isinstance(error, Unavailable):
+            return backoff(failures)
+        if time.monotonic() >= self._away[0]:
+            self._away = (time.monotonic() + AWAY, str(error))
+        return backoff(failures, BACK_WITHIN)
 
     def _submit(self, claim: _Claim) -> None:
         work = claim.work

@@ -3,6 +3,7 @@
 import http.server
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -198,8 +199,22 @@ def test_a_nomad_that_is_away_or_leaderless_is_waited_for(world: World, nomad: N
     work.submitter.submit(group.id)
     assert tuple(work.row(group)) == (0, 1, 2, True)
     nomad.knobs.turn({"no_leader": False})
-    work.submitter.submit(group.id)
-    assert tuple(work.row(group)) == (1, 1, 0, True)
+    back = Submitting(world, nomad.url)
+    back.submitter.submit(group.id)
+    assert tuple(back.row(group)) == (1, 1, 0, True)
+
+
+def test_one_finds_a_nomad_away_for_all_and_each_is_tried_again_within_a_minute(world: World, nomad: NomadSimulator) -> None:
+    groups = [world.make_group(1) for _ in range(5)]
+    world.sql("UPDATE tsg_groups SET job_failures = 12 WHERE account_id = :id", id=world.account.id)
+    nomad.knobs.turn({"no_leader": True})
+    work = Submitting(world, nomad.url)
+    for group in groups:
+        work.submitter.submit(group.id)
+    assert nomad.cluster.counters.to_json()["requests"] == 1
+    rows = world.sql("SELECT job_failures, job_check_at - now() FROM tsg_groups WHERE account_id = :id", id=world.account.id)
+    assert [failures for failures, _ in rows] == [13] * 5
+    assert all(timedelta(seconds=25) < wait <= timedelta(seconds=60) for _, wait in rows)
 
 
 def test_two_at_once_are_one(world: World, nomad: NomadSimulator) -> None:
@@ -239,6 +254,7 @@ def test_a_submission_that_was_overtaken_does_not_bring_a_removed_job_back(world
 def test_something_else_at_nomads_address_is_told_and_waited_for(world: World, nomad: NomadSimulator) -> None:
     group = world.make_group(1)
     with http.server.HTTPServer(("127.0.0.1", 0), SignIn) as server:
+        server.timeout = 20
         elsewhere = Submitting(world, f"http://127.0.0.1:{server.server_port}")
         with ThreadPoolExecutor(1) as pool:
             answered = pool.submit(server.handle_request)
