@@ -383,6 +383,12 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def copy_of(data_dir: Path, to: Path) -> Path:
+    """A stopped server's directory copied, with its owner, which is not us when we are root; the copy."""
+    subprocess.run(["cp", "-a", data_dir, to], check=True)
+    return to
+
+
 def _fits_a_socket(path: Path) -> bool:
     """Short enough, and without the comma that separates libpq's hosts."""
     return len(os.fsencode(path)) <= SOCKET_PATH_MAX and "," not in str(path)

@@ -23,7 +23,7 @@ import requests
 
 from dev.client import make_key, shell, write_private
 from dev.processes import Child, ChildError, free_port
-from dev.services import Postgres, Valkey
+from dev.services import Postgres, Valkey, copy_of
 from shared import keys
 
 DATACENTER = "us-east-1"
@@ -87,7 +87,7 @@ class Stack:
         self.key_id = make_key(self.key_file, self.account)
         (self.directory / "log").mkdir(exist_ok=True)
         if self._copy_of and not self.postgres.data_dir.exists():
-            subprocess.run(["cp", "-a", self._copy_of, self.postgres.data_dir], check=True)  # with its owner, which is not us as root
+            copy_of(self._copy_of, self.postgres.data_dir)
         self.postgres.start()
         self.valkey.start()
         self.cloud_url = self._start_cloud()

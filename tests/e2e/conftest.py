@@ -18,9 +18,8 @@ from dev.client import Tsg
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.faults import killed
 from dev.processes import Child, wait_for
-from dev.services import Postgres, scratch
-from dev.stack import DATABASE, TRITON_UUID, Stack, machines_of
-from tests.conftest import migrate
+from dev.services import scratch
+from dev.stack import TRITON_UUID, Stack, machines_of
 
 #: Seconds that anything may take to come right.
 PATIENCE = 90
@@ -35,6 +34,8 @@ SETTINGS = {
     # What a killed worker was about to ask for is asked for again after this: short, since the simulator answers at once.
     "TSG_LAUNCH_GRACE": "5",
     "TSG_LOG_FORMAT": "json",
+    # Each costs half a second to begin; where the number matters it is set.
+    "TSG_HTTP_PROCESSES": "1",
 }
 
 
@@ -161,20 +162,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 
 
-@pytest.fixture(scope="session")
-def new_cluster() -> Iterator[Path]:
-    """What every stack's PostgreSQL begins with: our tables, and nothing in them."""
-    with scratch() as directory:
-        with Postgres(directory / "postgres", durable=False) as server:
-            migrate(server, DATABASE)
-        yield directory / "postgres"
-
-
 @pytest.fixture(scope="module")
-def common_stack(request: pytest.FixtureRequest, new_cluster: Path) -> Iterator[Stack]:
+def common_stack(request: pytest.FixtureRequest, cluster: Path) -> Iterator[Stack]:
     """One stack for the tests of a module; the module may say `SCALER = "nomad"`, and have settings `BESIDES`."""
     settings = {**SETTINGS, **getattr(request.module, "BESIDES", {})}
-    with started(getattr(request.module, "SCALER", "worker"), settings, new_cluster) as stack:
+    with started(getattr(request.module, "SCALER", "worker"), settings, cluster) as stack:
         yield stack
 
 
@@ -193,11 +185,11 @@ def calm(common_stack: Stack) -> Iterator[Service]:
 
 
 @pytest.fixture
-def service(request: pytest.FixtureRequest, new_cluster: Path) -> Iterator[Service]:
+def service(request: pytest.FixtureRequest, cluster: Path) -> Iterator[Service]:
     """A stack of its own, for settings of its own: the marker `settings` has them."""
     marker = request.node.get_closest_marker("settings")
     settings = {**SETTINGS, **(marker.kwargs if marker else {})}
-    with started(settings.pop("TSG_SCALER", "worker"), settings, new_cluster) as stack:
+    with started(settings.pop("TSG_SCALER", "worker"), settings, cluster) as stack:
         yield Service(stack)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from dev.processes import Child, wait_for
+from dev.processes import Child
 from tests.e2e.conftest import REAL_NOMAD, Service, doomed, dying, workers_asleep
 
 #: Who scales in the tests that share a stack.
@@ -159,22 +159,6 @@ def test_a_killed_tsg_scale_is_made_good(calm: Service) -> None:
     os.kill(pid, signal.SIGKILL)
     calm.settles(group, 40)
     assert calm.counters()["creates_accepted"] == 40
-
-
-@pytest.mark.settings(TSG_SCALER="nomad", TSG_TRITON_DC="nowhere", TSG_NOMAD_GRACE="5")
-@only_simulated
-def test_a_datacenter_without_nodes_is_told_in_the_groups_activities(service: Service) -> None:
-    group = service.make_group(1)
-    told = []
-
-    def has_told() -> bool:
-        told[:] = [text for kind, status, text in service.activities(group) if (kind, status) == ("TSG_JOB_SUBMIT_ERROR", "failed")]
-        return bool(told)
-
-    assert wait_for(has_told, seconds=30)
-    assert "Nomad has no node for the job" in told[0]
-    # A worker does it in Nomad's place after the grace time.
-    service.settles(group, 1)
 
 
 @only_simulated

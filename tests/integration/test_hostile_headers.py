@@ -21,7 +21,7 @@ from shared import keys
 from tests.conftest import new_database
 from tests.integration.api.service import NOBODY, PAIR, WHITELIST, Api, Caller, error, legacy, modern, now, sign, template_body, together
 
-FUZZED = int(os.environ.get("TSG_TEST_HEADERS", "20000"))
+FUZZED = int(os.environ.get("TSG_TEST_HEADERS", "5000"))
 PATH = "/v1/tsg/groups"
 
 

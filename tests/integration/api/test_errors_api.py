@@ -15,7 +15,7 @@ import redis
 from dev.processes import wait_for
 from dev.services import Postgres, Valkey, scratch
 from shared.queue import CONVERGE
-from tests.conftest import migrate, new_database
+from tests.conftest import new_database
 from tests.integration.api.service import JSON, NOBODY, Api, Caller, error, field_errors, template_body
 
 GROUP, TEMPLATE = f"/groups/{NOBODY}", f"/templates/{NOBODY}"
@@ -226,54 +226,48 @@ def test_a_bug_is_a_500_that_tells_nothing(make_api: Callable[..., Api]) -> None
     assert "capacity" not in body["message"]
 
 
-def test_postgresql_away_is_503_and_all_is_well_when_it_is_back(valkey: Valkey, make_api: Callable[..., Api]) -> None:
-    with scratch() as directory, Postgres(directory / "postgres", durable=False) as server:
-        migrate(server)
-        with new_database(server) as database:
-            tsg = make_api(database=database).new_account()
-            group = tsg.make_group(3)
-            server.stop("immediate")
-            for method, path, body in (
-                ("GET", "/groups", None),
-                ("GET", f"/groups/{group['id']}", None),
-                ("POST", "/templates", template_body(template_name="new")),
-                ("POST", "/groups", {"group_name": "new", "template_id": group["template_id"]}),
-                ("PUT", f"/groups/{group['id']}/increment", {"instance_count": 1, "max_instance": 9}),
-                ("DELETE", f"/groups/{group['id']}", None),
-            ):
-                answer = tsg(method, path, body)
-                error(answer, 503, "ServiceUnavailable")
-                assert int(answer.headers["Retry-After"]) > 0
-            tsg.api.clock.ahead += 10  # the account's row is to be read again
-            error(tsg("GET", "/groups"), 503, "ServiceUnavailable")
-            server.start()
-            assert tsg.ok("GET", "/groups") == [group]
-            assert tsg.make_group(1)["capacity"] == 1
+def test_postgresql_away_is_503_and_all_is_well_when_it_is_back(breakable: Postgres, make_api: Callable[..., Api]) -> None:
+    with new_database(breakable) as database:
+        tsg = make_api(database=database).new_account()
+        group = tsg.make_group(3)
+        breakable.stop("immediate")
+        for method, path, body in (
+            ("GET", "/groups", None),
+            ("GET", f"/groups/{group['id']}", None),
+            ("POST", "/templates", template_body(template_name="new")),
+            ("POST", "/groups", {"group_name": "new", "template_id": group["template_id"]}),
+            ("PUT", f"/groups/{group['id']}/increment", {"instance_count": 1, "max_instance": 9}),
+            ("DELETE", f"/groups/{group['id']}", None),
+        ):
+            answer = tsg(method, path, body)
+            error(answer, 503, "ServiceUnavailable")
+            assert int(answer.headers["Retry-After"]) > 0
+        tsg.api.clock.ahead += 10  # the account's row is to be read again
+        error(tsg("GET", "/groups"), 503, "ServiceUnavailable")
+        breakable.start()
+        assert tsg.ok("GET", "/groups") == [group]
+        assert tsg.make_group(1)["capacity"] == 1
 
 
-def test_a_restart_of_postgresql_between_two_requests_costs_nobody_an_answer(make_api: Callable[..., Api]) -> None:
-    with scratch() as directory, Postgres(directory / "postgres", durable=False) as server:
-        migrate(server)
-        with new_database(server) as database:
-            tsg = make_api(database=database).new_account()
-            group = tsg.make_group(3)
-            server.restart()
-            assert tsg.ok("GET", "/groups") == [group]
-            server.restart()
-            assert tsg.make_group(4)["capacity"] == 4
+def test_a_restart_of_postgresql_between_two_requests_costs_nobody_an_answer(breakable: Postgres, make_api: Callable[..., Api]) -> None:
+    with new_database(breakable) as database:
+        tsg = make_api(database=database).new_account()
+        group = tsg.make_group(3)
+        breakable.restart()
+        assert tsg.ok("GET", "/groups") == [group]
+        breakable.restart()
+        assert tsg.make_group(4)["capacity"] == 4
 
 
-def test_a_first_request_is_503_while_postgresql_is_away(make_api: Callable[..., Api]) -> None:
-    with scratch() as directory, Postgres(directory / "postgres", durable=False) as server:
-        migrate(server)
-        with new_database(server) as database:
-            api = make_api(database=database)
-            account = api.new_triton()
-            server.stop("immediate")
-            error(Caller(api, account)("GET", "/groups"), 503, "ServiceUnavailable")
-            server.start()
-            api.enable(account)
-            assert Caller(api, account).ok("GET", "/groups") == []
+def test_a_first_request_is_503_while_postgresql_is_away(breakable: Postgres, make_api: Callable[..., Api]) -> None:
+    with new_database(breakable) as database:
+        api = make_api(database=database)
+        account = api.new_triton()
+        breakable.stop("immediate")
+        error(Caller(api, account)("GET", "/groups"), 503, "ServiceUnavailable")
+        breakable.start()
+        api.enable(account)
+        assert Caller(api, account).ok("GET", "/groups") == []
 
 
 @pytest.fixture

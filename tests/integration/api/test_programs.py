@@ -48,6 +48,7 @@ def sql(database: Database) -> Callable[..., list[Any]]:
 def environment(url: str, valkey: Valkey, simulator: Simulator) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TSG_", "NOMAD_"))}
     settings = {"DATABASE_URL": url, "REDIS_URL": valkey.url, "TRITON_URL": simulator.url, "SECRET_KEYS": keys.make_secret_key()}
+    settings["HTTP_PROCESSES"] = "1"
     return clean | {f"TSG_{name}": value for name, value in settings.items()}
 
 
