@@ -12,7 +12,7 @@ from shared import activities, jobs, log
 from shared.db import Database
 from shared.jobs import JobWork
 from shared.nomad import Nomad, NomadError, Unavailable
-from tsg_workers.backoff import backoff
+from tsg_workers.backoff import LONGEST, backoff
 from tsg_workers.jobspec import Shape, distinct_id, job, plain_id
 
 _log = log.get(__name__)
@@ -80,7 +80,10 @@ class Submitter:
         except _Overtaken:
             _log.warning("job_overtaken", group_id=group_id, job_id=work.job_id)
         except NomadError as error:
-            pause = self._pause(work.failures + 1, error)
+            is_away = isinstance(error, Unavailable)
+            if is_away:
+                self._found_away(str(error))
+            pause = backoff(work.failures + 1, BACK_WITHIN if is_away else LONGEST)
             with self._db.read() as connection:
                 jobs.put_off(connection, claim.work, after=pause)
             _log.warning("nomad_failed", group_id=group_id, job_id=work.job_id, error=str(error), again_in=round(pause, 1))
@@ -94,13 +97,9 @@ class Submitter:
         if time.monotonic() < until:
             raise Unavailable(problem)
 
-    def _pause(self, failures: int, error: NomadError) -> float:
-        """Seconds until a job is tried again that failed so many times in a row."""
-        if not isinstance(error, Unavailable):
-            return backoff(failures)
+    def _found_away(self, problem: str) -> None:
         if time.monotonic() >= self._away[0]:
-            self._away = (time.monotonic() + AWAY, str(error))
-        return backoff(failures, BACK_WITHIN)
+            self._away = (time.monotonic() + AWAY, problem)
 
     def _submit(self, claim: _Claim) -> None:
         work = claim.work
