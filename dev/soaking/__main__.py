@@ -23,6 +23,7 @@ from dev.processes import ChildError, wait_for
 from dev.services import ServiceError
 from dev.soaking import ledger
 from dev.soaking.faults import CALM, CLOUDS, NOMADS, OURS, Lane, ended
+from dev.soaking.memory import Memory
 from dev.soaking.oracle import Group
 from dev.soaking.users import User
 from dev.soaking.world import METADATA, USERDATA, Told, World
@@ -47,6 +48,9 @@ SETTINGS = {
 }
 
 
+#: What is not ours: it may say and keep what it likes.
+SIMULATORS = {"cloudapi", "nomad"}
+
 FAULT_NAMES = {fault.__name__ for fault in (*OURS, *NOMADS, *CLOUDS)}
 
 
@@ -69,6 +73,7 @@ class Soak:
         #: Machines that failed before any list showed them, and whose launch was not answered.
         self.never_listed: set[str] = set()
         self.counters: dict[str, Any] = {}
+        self.memory = Memory()
         self._began = time.monotonic()
         self._out = out
         self._said = 0.0
@@ -215,7 +220,7 @@ class Soak:
         stack = self.world.stack
         secrets = [stack.environment["TSG_SECRET_KEYS"], "PRIVATE KEY", "Signature keyId", USERDATA, METADATA]
         for file in sorted((stack.directory / "log").glob("*.log")):
-            if file.stem in {"cloudapi", "nomad"}:
+            if file.stem in SIMULATORS:
                 continue
             for line in file.read_text(errors="replace").splitlines():
                 if any(secret in line for secret in secrets):
@@ -274,6 +279,7 @@ class Soak:
                 time.sleep(LOOK)
 
     def _progress(self, phase: str) -> None:
+        self.memory.look((name, child) for name, child in list(self.world.stack.processes.items()) if name not in SIMULATORS)
         if time.monotonic() - self._said < PROGRESS:
             return
         self._said = time.monotonic()
@@ -304,6 +310,7 @@ class Soak:
             "answers_lost": self.counters.get("answers_lost"),
             "errors_injected": self.counters.get("errors_injected"),
             "failed_before_they_were_listed": len(self.never_listed),
+            "memory": self.memory.report(),
             "violations": self.told.violations,
         }
 

@@ -1,8 +1,15 @@
 """What holds the soak's machines and answers against what should be: it must see what is wrong, and nothing else."""
 
+import itertools
+import os
+import sys
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from dev.soaking.ledger import LAG, violations
+from dev.soaking.memory import GROWN_UP, Memory
 from dev.soaking.oracle import Account, Change, Group
 
 TIMEOUT = 30.0
@@ -73,3 +80,20 @@ def test_the_model_tells_what_differs() -> None:
     assert len(account.differences([made.to_json(), made.to_json()], templates)) == 1
     account.deleted(made, START)
     assert account.differences([], templates) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process holds in a file")
+def test_the_memory_of_a_process_that_lived_long_is_told() -> None:
+    memory = Memory(now=itertools.count(0.0, GROWN_UP / 4).__next__)
+    lasting: Any = SimpleNamespace(pid=os.getpid())
+    brief: Any = SimpleNamespace(pid=os.getppid())
+    memory.look([("lasting", lasting), ("brief", brief)])
+    assert memory.report() == {}
+    held: list[bytes] = []
+    for _ in range(4):
+        held.append(os.urandom(8 * 2**20))
+        memory.look([("lasting", lasting)])
+    told = memory.report()
+    assert list(told) == ["lasting"]
+    first, half, last = (float(part) for part in told["lasting"].partition(" MiB")[0].split(" -> "))
+    assert first + 12 < half + 8 < last
