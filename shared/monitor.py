@@ -4,17 +4,16 @@ It has no authentication, and is bound to loopback unless `TSG_METRICS_BIND` say
 """
 
 import json
-import os
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from http.server import BaseHTTPRequestHandler
+from typing import NamedTuple
 
 from shared import log, metrics
 from shared.health import Health, Report
+from shared.port import Port, listener, shown
 from shared.settings import Settings
 
 _log = log.get(__name__)
@@ -61,27 +60,26 @@ def listen(chosen: Settings) -> socket.socket | None:
     """The monitor's port, as the settings have it; None when there is to be none. `PortTaken` when it can't be had."""
     if not chosen.metrics_enable:
         return None
-    address = (chosen.metrics_bind, chosen.metrics_port)
     try:
-        listener = socket.create_server(address, family=socket.AF_INET6 if ":" in chosen.metrics_bind else socket.AF_INET)
+        found = listener(chosen.metrics_bind, chosen.metrics_port)
     except OSError as error:
-        why = os.strerror(error.errno or 0)  # its own text repeats the address
-        raise PortTaken(f"cannot listen on {address[0]}:{address[1]} (TSG_METRICS_PORT): {why}") from None
+        raise PortTaken(
+            f"cannot listen on {shown(chosen.metrics_bind, chosen.metrics_port)} (TSG_METRICS_PORT): {error.strerror}"
+        ) from None
     # Several processes may share it: the one that comes too late for a connection must not wait for the next.
-    listener.setblocking(False)
-    host, port = listener.getsockname()[:2]
-    _log.info("monitoring", monitor_url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    return listener
+    found.setblocking(False)
+    _log.info("monitoring", monitor_url=f"http://{shown(*found.getsockname()[:2])}")
+    return found
 
 
 @contextmanager
-def serving(listener: socket.socket | None, health: Health) -> Iterator[None]:
+def serving(at: socket.socket | None, health: Health) -> Iterator[None]:
     """The monitor, for as long as the context lasts."""
-    if listener is None:
+    if at is None:
         yield
         return
     pages: Pages = {"/metrics": counted, "/healthz": alive, "/readyz": lambda: ready(health.report())}
-    server = _Server(listener, pages)
+    server = _Server(at, pages)
     threading.Thread(target=server.serve_forever, name="monitor", daemon=True).start()
     try:
         yield
@@ -90,31 +88,10 @@ def serving(listener: socket.socket | None, health: Health) -> Iterator[None]:
         server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, listener: socket.socket, pages: Pages) -> None:
-        super().__init__(listener.getsockname()[:2], _Handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = listener
+class _Server(Port):
+    def __init__(self, at: socket.socket, pages: Pages) -> None:
+        super().__init__(at, _Handler, most=MOST, unanswered="monitor_not_answered")
         self.pages = pages
-        self._places = threading.BoundedSemaphore(MOST)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
-
-    def handle_error(self, _request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):  # who hung up, or was too slow, is no news
-            _log.error("monitor_not_answered", client=str(client_address), exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):

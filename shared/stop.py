@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: Seconds that the main thread sleeps at a time.
+AWAKE = 1.0
 
 
 def on_signal(*told: Callable[[], None]) -> None:
@@ -26,3 +28,9 @@ def on_signal(*told: Callable[[], None]) -> None:
 
     for number in heeded:
         signal.signal(number, handle)
+
+
+def wait(stop: threading.Event) -> None:
+    """Sleep until `stop` is set. For the main thread: a signal that came to another thread is heeded when this one runs again."""
+    while not stop.wait(AWAKE):
+        pass

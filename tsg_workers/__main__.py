@@ -12,7 +12,7 @@ from dramatiq import Worker
 from shared import db, diagnostics, flags, health, log, monitor, settings
 from shared.nomad import Nomad
 from shared.settings import Settings
-from shared.stop import on_signal
+from shared.stop import on_signal, wait
 from tsg_workers import actors, build
 from tsg_workers.converge import Converger
 from tsg_workers.submit import Submitter
@@ -21,8 +21,6 @@ _log = log.get(__name__)
 
 #: Milliseconds between looks of an idle thread whether it is to stop.
 IDLE_MS = 500
-#: Seconds that the main thread sleeps at a time.
-AWAKE = 1.0
 #: Connections to the database: each pass writes from several threads, for a moment each.
 POOL = 16
 
@@ -72,9 +70,7 @@ def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> boo
     worker.start()
     doors = diagnostics.start(chosen, "tsg-worker")
     _log.info("working", threads=chosen.worker_threads)
-    # A signal that came to another thread is heeded when this one runs again.
-    while not stop.wait(AWAKE):
-        pass
+    wait(stop)
     _log.info("stopping")
     worker.stop(timeout=round(chosen.stop_seconds * 1000))
     cut_off = _hand_back(converger)

@@ -12,6 +12,7 @@ from pathlib import Path
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
 from dev.cloudapi.order import Order
 from dev.cloudapi.simulator import Simulator
+from shared.stop import wait
 
 
 def main() -> int:
@@ -41,7 +42,7 @@ def main() -> int:
                     made.write(f"{tenant['id']}\t{group_id}\t{machine_id}\n")
         made.close()
         print(simulator.url, flush=True)
-        stop.wait()
+        wait(stop)
     return 0
 
 

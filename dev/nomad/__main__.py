@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from dev.nomad.simulator import Simulator
+from shared.stop import wait
 
 
 def main() -> int:
@@ -25,7 +26,7 @@ def main() -> int:
         state=args.state,
     ) as simulator:
         print(f"nomad simulator listening on {simulator.url}", flush=True)
-        stop.wait()
+        wait(stop)
     return 0
 
 

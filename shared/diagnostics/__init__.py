@@ -8,12 +8,12 @@ cannot be served is told in the log.
 import ipaddress
 import socket
 import socketserver
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 
 from shared import log
+from shared.port import Port, listener, shown
 from shared.settings import Settings
 
 _log = log.get(__name__)
@@ -22,60 +22,30 @@ _log = log.get(__name__)
 MOST = 8
 
 
-class Door(socketserver.ThreadingTCPServer):
-    """A listening socket with a thread for each of a few connections."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-
-    def __init__(self, handler: type[socketserver.BaseRequestHandler], bind: str, port: int) -> None:
-        self.address_family = socket.AF_INET6 if ":" in bind else socket.AF_INET
-        self._places = threading.BoundedSemaphore(MOST)
-        super().__init__((bind, port), handler)
-
-    @property
-    def port(self) -> int:
-        return int(self.server_address[1])
-
-    def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
-
-    def handle_error(self, _request: object, client_address: object) -> None:
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):  # who hung up, or was too slow, is no news
-            _log.error("diagnostics_not_answered", client=str(client_address), exc_info=True)
-
-
 class Diagnostics:
     """The doors that are open. `stop` closes them."""
 
     def __init__(self) -> None:
-        self.doors: list[Door] = []
+        self.doors: list[Port] = []
         self._closers: list[Callable[[], None]] = []
 
-    def open(self, kind: str, handler: type[socketserver.BaseRequestHandler], bind: str, port: int) -> Door | None:
-        """Listen on a port, or on a free one where it is taken: several processes of one machine share their settings."""
+    def open(self, kind: str, handler: type[socketserver.BaseRequestHandler], bind: str, wanted: int) -> int | None:
+        """Listen on a port, or on a free one where it is taken: several processes of one machine share their settings. Which it is."""
         try:
-            door = _listen(handler, bind, port)
+            found = _listener(bind, wanted)
         except OSError as error:
-            _log.error("diagnostics_unavailable", kind=kind, bind=bind, port=port, error=error.strerror or str(error))
+            _log.error("diagnostics_unavailable", kind=kind, bind=bind, port=wanted, error=error.strerror)
             return None
-        if door.port != port and port:
-            _log.warning("diagnostics_port_taken", kind=kind, wanted=port, port=door.port)
+        port: int = found.getsockname()[1]
+        if port != wanted and wanted:
+            _log.warning("diagnostics_port_taken", kind=kind, wanted=wanted, port=port)
         if not _is_loopback(bind):
             _log.warning("diagnostics_open_to_the_network", kind=kind, bind=bind, meaning="whoever reaches the port is answered")
-        _log.info("diagnostics_listening", kind=kind, address=f"{f'[{bind}]' if ':' in bind else bind}:{door.port}")
+        _log.info("diagnostics_listening", kind=kind, address=shown(bind, port))
+        door = Port(found, handler, most=MOST, unanswered="diagnostics_not_answered")
         threading.Thread(target=door.serve_forever, name=f"diagnostics-{kind}", daemon=True).start()
         self.doors.append(door)
-        return door
+        return port
 
     def at_the_end(self, close: Callable[[], None]) -> None:
         self._closers.append(close)
@@ -99,19 +69,19 @@ def start(chosen: Settings, program: str) -> Diagnostics:
     if chosen.gops_enable:
         from shared.diagnostics import gops  # noqa: PLC0415
 
-        door = diagnostics.open("gops", gops.handler(program), chosen.gops_bind, chosen.gops_port)
-        if door:
-            diagnostics.at_the_end(gops.announce(door.port))
+        port = diagnostics.open("gops", gops.handler(program), chosen.gops_bind, chosen.gops_port)
+        if port:
+            diagnostics.at_the_end(gops.announce(port))
     return diagnostics
 
 
-def _listen(handler: type[socketserver.BaseRequestHandler], bind: str, port: int) -> Door:
+def _listener(bind: str, port: int) -> socket.socket:
     try:
-        return Door(handler, bind, port)
+        return listener(bind, port)
     except OSError:
         if not port:
             raise
-        return Door(handler, bind, 0)
+        return listener(bind, 0)
 
 
 def _is_loopback(bind: str) -> bool:

@@ -397,7 +397,7 @@ def test_a_cpu_profile_and_a_trace_come_through_gops_too(monkeypatch: pytest.Mon
     monkeypatch.setattr(gops, "PROFILE_SECONDS", 0.2)
     monkeypatch.setattr(gops, "TRACE_SECONDS", 0.1)
     doors = diagnostics.start(chosen(TSG_GOPS_ENABLE="1", TSG_GOPS_PORT="0"), "test")
-    port = doors.doors[0].port
+    port = int(doors.doors[0].server_address[1])
     answers = []
     for question in (0x6, 0x8):
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
