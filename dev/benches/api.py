@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import statistics
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
-from dev.benches.load import Answers, Load, Senders
+from dev.benches.load import Load, Senders
 from dev.benches.report import Figure
 from dev.client import Tsg
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
@@ -42,9 +43,13 @@ class Target(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One target in one round."""
+    """One target in one round, or what several rounds were like."""
 
-    answers: Answers
+    #: Requests a second.
+    rate: float
+    #: Milliseconds.
+    p50: float
+    p99: float
     #: Microseconds of the server's processes for each request.
     cpu: float
 
@@ -280,11 +285,12 @@ class _Bench:
         after = cpu_seconds(target.server.pid)
         if answers.wrong:
             raise RuntimeError(f"{target.what or target.url}: {answers.wrong} of {len(answers.latencies)} answers were no success")
-        return Run(answers, (after - before) / len(answers.latencies) * 1e6)
+        cpu = (after - before) / len(answers.latencies) * 1e6
+        return Run(answers.rate, answers.percentile(0.5), answers.percentile(0.99), cpu)
 
     def _median(self, runs: Sequence[Run]) -> Run:
-        """The run in the middle by its rate."""
-        return sorted(runs, key=lambda run: run.answers.rate)[len(runs) // 2]
+        """Of each column its own median: a round in which one was bad need not be bad in another."""
+        return Run(*map(statistics.median, zip(*runs, strict=True)))
 
 
 def cpu_seconds(process: int) -> float:
@@ -301,11 +307,10 @@ def cpu_seconds(process: int) -> float:
 
 
 def _figure(what: str, run: Run, limit: Run | None = None) -> Figure:
-    answers = run.answers
-    more = {"p50 ms": answers.percentile(0.5), "p99 ms": answers.percentile(0.99), "CPU us": run.cpu}
+    more = {"p50 ms": run.p50, "p99 ms": run.p99, "CPU us": run.cpu}
     if limit is not None:
         more["limit's CPU us"] = limit.cpu
-    return Figure(what, answers.rate, "/s", limit.answers.rate if limit else None, more)
+    return Figure(what, run.rate, "/s", limit.rate if limit else None, more)
 
 
 def _request(method: str, path: str, headers: Mapping[str, str] | None = None, body: object = None) -> bytes:

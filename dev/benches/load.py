@@ -4,6 +4,7 @@ Nothing but sockets and bytes made beforehand: the program that measures shares 
 """
 
 import itertools
+import math
 import multiprocessing
 import selectors
 import socket
@@ -43,7 +44,7 @@ class Answers(NamedTuple):
     def percentile(self, share: float) -> float:
         """Milliseconds within which this share of the answers came."""
         ordered = sorted(self.latencies)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000 if ordered else float("nan")
+        return ordered[max(0, math.ceil(len(ordered) * share) - 1)] * 1000 if ordered else float("nan")
 
 
 class Senders:
@@ -59,7 +60,7 @@ class Senders:
         parts = [
             load._replace(
                 connections=load.connections // count + (number < load.connections % count),
-                requests=load.requests[number::count],
+                requests=load.requests[number::count] if load.once else load.requests,
             )
             for number in range(count)
         ]
