@@ -15,6 +15,7 @@ from shared.settings import Settings
 from shared.stop import on_signal
 from tsg_api import drain, processes, refusals
 from tsg_api.assembly import assembled
+from tsg_api.share import Share, shares
 
 _log = log.get(__name__)
 
@@ -62,7 +63,7 @@ def serve(chosen: Settings) -> int:
     on_cores = processes.cores(chosen.http_processes, pin=chosen.http_pin)
     if len(on_cores) > 1:
         crew = processes.Crew(
-            lambda: work(chosen, listeners, monitored, _process_started),
+            lambda share: work(chosen, listeners, monitored, share, _process_started),
             on_cores,
             shared=[*listeners, *([monitored] if monitored else [])],
             stop_within=chosen.drain_seconds + chosen.stop_seconds + LAST_SECONDS,
@@ -70,28 +71,35 @@ def serve(chosen: Settings) -> int:
         with metrics.added_up():
             return crew.keep(started)
     processes.settle(on_cores[0])
-    return work(chosen, listeners, monitored, started)
+    return work(chosen, listeners, monitored, shares(1)[0], started)
 
 
 def _process_started() -> None:
     _log.info("process_started", process=os.getpid())
 
 
-def work(chosen: Settings, listeners: Sequence[socket.socket], monitored: socket.socket | None, started: Callable[[], None]) -> int:
+def work(
+    chosen: Settings, listeners: Sequence[socket.socket], monitored: socket.socket | None, share: Share, started: Callable[[], None]
+) -> int:
     """Serve what comes to the sockets until a signal comes: one process's work. Limits hold for all processes together."""
     stop = threading.Event()
     with assembled(chosen, stop) as (app, healthy):
         on_signal(healthy.drain, stop.set)
         doors = diagnostics.start(chosen, "tsg-api")
         with monitor.serving(monitored, healthy):
-            run(app, listeners, chosen, stop, started)
+            run(app, listeners, chosen, share, stop, started)
         doors.stop()
     _log.info("stopped")
     return 0
 
 
 def run(
-    app: Callable[..., Any], listeners: Sequence[socket.socket], chosen: Settings, stop: threading.Event, started: Callable[[], None]
+    app: Callable[..., Any],
+    listeners: Sequence[socket.socket],
+    chosen: Settings,
+    share: Share,
+    stop: threading.Event,
+    started: Callable[[], None],
 ) -> None:
     """Have waitress serve an app until `stop`, and let the requests under way finish."""
     sockets: dict[int, Any] = {}
@@ -113,7 +121,7 @@ def run(
     )
     refusals.install(sockets)
     started()
-    if not drain.run(server, sockets, stop, drain_seconds=chosen.drain_seconds, stop_seconds=chosen.stop_seconds):
+    if not drain.run(server, sockets, share, stop, drain_seconds=chosen.drain_seconds, stop_seconds=chosen.stop_seconds):
         _log.warning("requests_cut_off", after=chosen.stop_seconds)
 
 

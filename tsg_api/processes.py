@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from shared import log
+from tsg_api.share import Share, shares
 
 _log = log.get(__name__)
 
@@ -68,14 +69,14 @@ def cores(count: int, *, pin: bool) -> list[int | None]:
 
 
 class Crew:
-    """The parent of processes that all do the same `work`, which returns an exit status.
+    """The parent of processes that all do the same `work`, each with its share of the connections, which returns an exit status.
 
     `shared` are sockets that they inherit. Those that are told to stop and do not in `stop_within` seconds are killed.
     """
 
     def __init__(
         self,
-        work: Callable[[], int],
+        work: Callable[[Share], int],
         on_cores: Sequence[int | None],
         *,
         shared: Sequence[socket.socket] = (),
@@ -85,6 +86,7 @@ class Crew:
         self._stop_within = stop_within
         self._work = work
         self._cores = on_cores
+        self._shares = shares(len(on_cores))
         #: Process id -> its place among the cores, and when it was started.
         self._running: dict[int, tuple[int, float]] = {}
         #: Places without a process, and when each is to have one again.
@@ -155,6 +157,7 @@ class Crew:
             if not process:
                 return
             place, since = self._running.pop(process)
+            self._shares[place].end()
             if self._stopping:
                 continue
             now = time.monotonic()
@@ -193,7 +196,7 @@ class Crew:
             threading.Thread(target=self._stop_when_orphaned, name="parent", daemon=True).start()
             settle(self._cores[place])
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-            status = self._work()
+            status = self._work(self._shares[place])
         except (KeyboardInterrupt, SystemExit):
             status = 0
         except BaseException as error:  # noqa: BLE001 - nothing may leave the child but its status

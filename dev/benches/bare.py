@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL
 from shared import log, settings
 from tsg_api import processes
 from tsg_api.__main__ import run
+from tsg_api.share import Share
 
 SELECT = (
     "SELECT id::text, name, template_id::text, capacity, created_at, updated_at FROM tsg_groups"
@@ -90,10 +91,10 @@ def main() -> int:
     def started() -> None:
         log.get("bare").info("listening", url=f"http://127.0.0.1:{listeners[0].getsockname()[1]}")
 
-    def work() -> int:
+    def work(share: Share) -> int:
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
-        run(app, listeners, chosen, stop, lambda: None)
+        run(app, listeners, chosen, share, stop, lambda: None)
         return 0
 
     on_cores = processes.cores(chosen.http_processes, pin=chosen.http_pin)

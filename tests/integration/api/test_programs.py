@@ -257,9 +257,8 @@ def test_a_request_under_way_is_answered_when_the_api_is_told_to_stop(serve: Cal
 
 
 def test_an_api_whose_processes_keep_dying_gives_up() -> None:
-    program = (
-        "import sys; from tsg_api import processes as p; p.FIRST_PAUSE = 0.001; sys.exit(p.Crew(lambda: 3, [None] * 2).keep(lambda: None))"
-    )
+    crew = "p.Crew(lambda _share: 3, [None] * 2)"
+    program = f"import sys; from tsg_api import processes as p; p.FIRST_PAUSE = 0.001; sys.exit({crew}.keep(lambda: None))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "processes_keep_dying" in done.stdout
