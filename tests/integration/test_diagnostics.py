@@ -16,6 +16,7 @@ import pytest
 import requests
 from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.message import Message
+from structlog.testing import capture_logs
 
 from dev import reference
 from dev.processes import Child, wait_for
@@ -384,15 +385,6 @@ def test_a_question_that_is_none_is_answered_with_nothing(process: Process) -> N
     assert process.ask(0xFF) == b""
 
 
-def test_gops_finds_a_process_by_its_number_for_as_long_as_it_runs(tmp_path: Path) -> None:
-    process = Process(tmp_path)
-    file = process.config / str(process.child.pid)
-    assert file.read_text() == process.addresses["gops"].rsplit(":", 1)[1]
-    process.child.stop()
-    assert process.child.status == 0
-    assert not file.exists()
-
-
 def test_a_cpu_profile_and_a_trace_come_through_gops_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gops, "PROFILE_SECONDS", 0.2)
     monkeypatch.setattr(gops, "TRACE_SECONDS", 0.1)
@@ -419,20 +411,24 @@ def test_nothing_listens_unless_it_is_turned_on() -> None:
     assert diagnostics.start(chosen(), "test").doors == []
 
 
-def test_a_port_that_is_taken_is_no_reason_to_stop(process: Process, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_no_reason_to_stop_and_gops_finds_a_process_by_its_number(process: Process, tmp_path: Path) -> None:
     taken = {kind: address.rsplit(":", 1)[1] for kind, address in process.addresses.items()}
     second = Process(tmp_path, TSG_PPROF_PORT=taken["pprof"], TSG_GOPS_PORT=taken["gops"])
     assert {event["kind"] for event in second.events("diagnostics_port_taken")} == {"pprof", "gops"}
     assert second.get("cmdline").status_code == 200
     assert str(second.child.pid) in second.ask(0x7).decode()
+    file = second.config / str(second.child.pid)
+    assert file.read_text() == second.addresses["gops"].rsplit(":", 1)[1]
     second.child.stop()
+    assert second.child.status == 0
+    assert not file.exists(), "it is found for as long as it runs"
 
 
-def test_an_address_that_is_not_ours_is_told_and_no_reason_to_stop(tmp_path: Path) -> None:
-    process = Process(tmp_path, TSG_PPROF_BIND="192.0.2.1", TSG_GOPS_BIND="no.such.host.invalid")
-    assert {event["kind"] for event in process.events("diagnostics_unavailable")} == {"pprof", "gops"}
-    process.child.stop()
-    assert process.child.status == 0
+def test_an_address_that_is_not_ours_is_told_and_no_reason_to_stop() -> None:
+    elsewhere = {"TSG_PPROF_BIND": "192.0.2.1", "TSG_GOPS_BIND": "no.such.host.invalid"}
+    with capture_logs() as logs:
+        assert diagnostics.start(chosen(TSG_PPROF_ENABLE="1", TSG_GOPS_ENABLE="1", **elsewhere), "test").doors == []
+    assert {line["kind"] for line in logs if line["event"] == "diagnostics_unavailable"} == {"pprof", "gops"}
 
 
 def test_the_network_is_warned_of() -> None:

@@ -1,13 +1,13 @@
 """Taking over a database of 2018 in which two live rows share what must be unique: told before anything is touched."""
 
-import subprocess
-import sys
 import uuid
-from pathlib import Path
+from subprocess import CompletedProcess
 
 from sqlalchemy import Engine, text
 
+from shared import admin as tsg_admin
 from shared import takeover
+from tests.conftest import run_here
 from tests.integration.test_migrations import ACCOUNT, GROUP, MADE, TEMPLATE, empty, of_2018  # noqa: F401 - fixtures
 
 TWIN, OTHER_ACCOUNT, THIRD = (str(uuid.UUID(int=number)) for number in range(21, 24))
@@ -23,10 +23,9 @@ TWINS = f"""
 """
 
 
-def run_upgrade(engine: Engine, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).parent / "tsg-admin", "db", "upgrade", *more]
+def run_upgrade(engine: Engine, *more: str) -> CompletedProcess[str]:
     url = engine.url.render_as_string(hide_password=False)
-    return subprocess.run(command, env={"TSG_DATABASE_URL": url}, capture_output=True, text=True, check=False)
+    return run_here(tsg_admin.main, ["db", "upgrade", *more], {"TSG_DATABASE_URL": url})
 
 
 def execute(engine: Engine, statements: str) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -85,14 +86,20 @@ def test_the_model_tells_what_differs() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process holds in a file")
 def test_the_memory_of_a_process_that_lived_long_is_told() -> None:
     memory = Memory(now=itertools.count(0.0, GROWN_UP / 4).__next__)
-    lasting: Any = SimpleNamespace(pid=os.getpid())
-    brief: Any = SimpleNamespace(pid=os.getppid())
-    memory.look([("lasting", lasting), ("brief", brief)])
-    assert memory.report() == {}
-    held: list[bytes] = []
-    for _ in range(4):
-        held.append(os.urandom(8 * 2**20))
-        memory.look([("lasting", lasting)])
+    growing = "import os, sys\nheld = []\nfor _ in sys.stdin:\n    held.append(os.urandom(8 * 2**20))\n    print(flush=True)"
+    # Another process than this one, which may have children by now.
+    with subprocess.Popen([sys.executable, "-c", growing], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        lasting: Any = SimpleNamespace(pid=process.pid)
+        brief: Any = SimpleNamespace(pid=os.getpid())
+        memory.look([("lasting", lasting), ("brief", brief)])
+        assert memory.report() == {}
+        for _ in range(4):
+            process.stdin.write("more\n")
+            process.stdin.flush()
+            process.stdout.readline()
+            memory.look([("lasting", lasting)])
     told = memory.report()
     assert list(told) == ["lasting"]
     first, half, last = (float(part) for part in told["lasting"].partition(" MiB")[0].split(" -> "))

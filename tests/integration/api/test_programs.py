@@ -4,8 +4,10 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import falcon
 import pytest
 import requests
 from sqlalchemy import text
@@ -21,9 +24,14 @@ from dev.cloudapi.simulator import Simulator
 from dev.faults import killed
 from dev.processes import Child, free_port, wait_for
 from dev.services import Valkey
-from shared import keys, seed
+from shared import admin as tsg_admin
+from shared import keys, seed, settings
 from shared.db import Database
-from tests.integration.api.service import JSON, PAIR, WHITELIST, error, legacy, now, template_body
+from tests.conftest import run_here
+from tests.integration.api.service import JSON, PAIR, WHITELIST, Api, error, legacy, now, template_body
+from tsg_api import __main__ as tsg_api
+from tsg_api import processes
+from tsg_api.share import shares
 
 BIN = Path(sys.executable).parent
 SEEDED_CAPACITIES = (3, 3, 6, 1, 3, 12)
@@ -57,7 +65,7 @@ def admin(environment: dict[str, str]) -> Callable[..., str]:
     """Runs tsg-admin, which must succeed; what it prints."""
 
     def run(*arguments: str) -> str:
-        done = subprocess.run([BIN / "tsg-admin", *arguments], env=environment, capture_output=True, text=True, check=False)
+        done = run_here(tsg_admin.main, arguments, environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -70,7 +78,9 @@ DEMOUSER = (
 )
 
 
-def test_upgrade_makes_the_tables_of_2018_and_twice_is_once(sql: Callable[..., list[Any]], admin: Callable[..., str]) -> None:
+def test_upgrade_makes_the_tables_of_2018_and_twice_is_once(
+    sql: Callable[..., list[Any]], admin: Callable[..., str], environment: dict[str, str]
+) -> None:
     def columns() -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
         for table, column in sql("SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"):
@@ -81,7 +91,7 @@ def test_upgrade_makes_the_tables_of_2018_and_twice_is_once(sql: Callable[..., l
     sql("DROP SCHEMA public CASCADE")
     sql("CREATE SCHEMA public")
     assert columns() == {}
-    admin("db", "upgrade")
+    subprocess.run([BIN / "tsg-admin", "db", "upgrade"], env=environment, check=True)
     assert columns() == migrated
     of_2018 = {
         "tsg_keys": "name fingerprint material account_id updated_at",
@@ -157,18 +167,18 @@ def serve(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[...,
 def test_a_request_is_followed_by_its_id_through_the_log(
     serve: Callable[..., Served], simulator: Simulator, sql: Callable[..., list[Any]]
 ) -> None:
-    served = serve()
+    served = serve(TSG_HTTP_TRUSTED_PROXY="127.0.0.1")
     account = simulator.cloud.add_account("demo", [PAIR.public_line], uuid=str(uuid.uuid4()))
     sql(WHITELIST, login="demo", uuid=account.id)
     signed = legacy(f"/demo/keys/{PAIR.fingerprint}", now())
-    given = {**signed, "X-Request-Id": "my-request.1"}
+    given = {**signed, "X-Request-Id": "my-request.1", "X-Forwarded-For": "192.0.2.7"}
     body = template_body(userdata="a secret of the user")
     assert requests.post(f"{served.url}/v1/tsg/templates", json=body, headers=given, timeout=30).status_code == 201
     refused = requests.get(f"{served.url}/v1/tsg/templates", timeout=30)
     assert wait_for(lambda: len(served.lines("request")) == 2, seconds=10)
     first, second = served.lines("request")
     assert (first["request_id"], first["method"], first["path"]) == ("my-request.1", "POST", "/v1/tsg/templates")
-    assert (first["status"], first["account"]) == (201, "demo")
+    assert (first["status"], first["account"], first["peer"]) == (201, "demo", "192.0.2.7")
     assert (second["request_id"], second["status"], second["account"]) == (refused.headers["X-Request-Id"], 401, None)
     told = served.child.tail(10_000)
     for secret in (signed["Authorization"].rpartition(" ")[2], "PRIVATE KEY", "a secret of the user"):
@@ -176,7 +186,7 @@ def test_a_request_is_followed_by_its_id_through_the_log(
 
 
 def test_settings_reach_the_app(serve: Callable[..., Served], database: Database) -> None:
-    served = serve(TSG_DEV_MODE="1", TSG_MAX_CAPACITY="7", TSG_HTTP_MAX_BODY="1000", TSG_SECRET_KEYS="")
+    served = serve(TSG_DEV_MODE="1", TSG_MAX_CAPACITY="7", TSG_HTTP_MAX_BODY="1000", TSG_SECRET_KEYS="", TSG_METRICS_ENABLE="0")
     database.transact(seed.load)
     found = requests.get(f"{served.url}/v1/tsg/groups", timeout=30)
     assert found.headers["Content-Type"] == JSON
@@ -191,26 +201,36 @@ def test_settings_reach_the_app(serve: Callable[..., Served], database: Database
     group, *_ = found.json()
     error(requests.get(f"{served.url}/v1/tsg/groups/{group['id']}/instances", timeout=30), 503, "ServiceUnavailable")
     assert served.lines("development_mode")
+    assert not served.lines("monitoring")
 
 
 @pytest.mark.parametrize(("proxy", "peer"), [("", "127.0.0.1"), ("127.0.0.1", "192.0.2.7"), ("*", "192.0.2.7"), ("192.0.2.1", "127.0.0.1")])
-def test_an_address_behind_a_proxy_is_believed_of_that_proxy_alone(serve: Callable[..., Served], proxy: str, peer: str) -> None:
-    served = serve(TSG_DEV_MODE="1", TSG_HTTP_TRUSTED_PROXY=proxy)
-    # What the caller says comes first, what the proxy adds comes last.
-    headers = {"X-Forwarded-For": "198.51.100.1, 192.0.2.7", "X-Forwarded-Host": "elsewhere", "Forwarded": "for=198.51.100.2"}
-    assert requests.get(f"{served.url}/v1/tsg/groups", headers=headers, timeout=30).status_code == 200
-    assert wait_for(lambda: len(served.lines("request")) == 1, seconds=10)
-    assert [line["peer"] for line in served.lines("request")] == [peer]
+def test_an_address_behind_a_proxy_is_believed_of_that_proxy_alone(proxy: str, peer: str) -> None:
+    stop, started = threading.Event(), threading.Event()
+    (listener,) = processes.listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    def tell_peer(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        request = falcon.Request(environ)
+        start_response("200 OK", [])
+        return [f"{request.remote_addr} {request.host}".encode()]
+
+    chosen = settings.load({"TSG_HTTP_TRUSTED_PROXY": proxy}, needs_keys=False)
+    server = threading.Thread(target=tsg_api.run, args=(tell_peer, [listener], chosen, shares(1)[0], stop, started.set))
+    server.start()
+    try:
+        assert started.wait(timeout=30)
+        # What the caller says comes first, what the proxy adds comes last.
+        headers = {"X-Forwarded-For": "198.51.100.1, 192.0.2.7", "X-Forwarded-Host": "elsewhere", "Forwarded": "for=198.51.100.2"}
+        assert requests.get(url, headers=headers, timeout=30).text == f"{peer} 127.0.0.1"
+    finally:
+        stop.set()
+        server.join()
 
 
-def test_the_api_ends_in_good_order_when_it_is_told_to(serve: Callable[..., Served]) -> None:
-    served = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="1")
-    served.child.stop(signal.SIGTERM)
-    assert served.child.status == 0
-    assert served.lines("stopped")
-
-
-def test_a_process_that_dies_is_replaced(serve: Callable[..., Served]) -> None:
+def test_a_process_that_dies_is_replaced_and_a_request_under_way_is_answered_when_the_api_is_told_to_stop(
+    serve: Callable[..., Served], database: Database
+) -> None:
     served = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="2")
     assert wait_for(lambda: len(served.lines("process_started")) == 2, seconds=30)
     first, second = (line["process"] for line in served.lines("process_started"))
@@ -220,21 +240,7 @@ def test_a_process_that_dies_is_replaced(serve: Callable[..., Served]) -> None:
     assert (ended["process"], ended["status"]) == (first, -signal.SIGKILL)
     third = served.lines("process_started")[-1]["process"]
     assert len({first, second, third}) == 3
-    served.child.stop(signal.SIGTERM)
-    assert served.child.status == 0
-    assert len(served.lines("stopped")) == 2
 
-
-def test_processes_end_with_their_parent_even_if_it_is_killed(serve: Callable[..., Served]) -> None:
-    served = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="2")
-    assert wait_for(lambda: len(served.lines("process_started")) == 2, seconds=30)
-    served.child.send(signal.SIGKILL)
-    assert wait_for(lambda: len(served.lines("stopped")) == 2, seconds=10)
-
-
-def test_a_request_under_way_is_answered_when_the_api_is_told_to_stop(serve: Callable[..., Served], database: Database) -> None:
-    served = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="2")
-    assert wait_for(lambda: len(served.lines("process_started")) == 2, seconds=30)
     database.transact(seed.load)
     (group, *_) = requests.get(f"{served.url}/v1/tsg/groups", timeout=30).json()
     url, step = f"{served.url}/v1/tsg/groups/{group['id']}/increment", {"instance_count": 1, "max_instance": 50}
@@ -252,8 +258,15 @@ def test_a_request_under_way_is_answered_when_the_api_is_told_to_stop(serve: Cal
             served.child.send(signal.SIGTERM)
             assert wait_for(lambda: len(served.lines("stopped")) == 1, seconds=10)
         assert answer.result().status_code == 202
-    served.child.stop()
-    assert served.child.status == 0
+    assert wait_for(lambda: served.child.status == 0, seconds=10)
+    assert len(served.lines("stopped")) == 2
+
+
+def test_processes_end_with_their_parent_even_if_it_is_killed(serve: Callable[..., Served]) -> None:
+    served = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="2")
+    assert wait_for(lambda: len(served.lines("process_started")) == 2, seconds=30)
+    served.child.send(signal.SIGKILL)
+    assert wait_for(lambda: len(served.lines("stopped")) == 2, seconds=10)
 
 
 def test_an_api_whose_processes_keep_dying_gives_up() -> None:
@@ -264,22 +277,12 @@ def test_an_api_whose_processes_keep_dying_gives_up() -> None:
     assert "processes_keep_dying" in done.stdout
 
 
-def test_a_port_that_is_taken_is_told(serve: Callable[..., Served], environment: dict[str, str]) -> None:
-    port = serve(TSG_DEV_MODE="1").url.rpartition(":")[2]
-    done = subprocess.run(
-        [BIN / "tsg-api", "--port", port], env=environment | {"TSG_DEV_MODE": "1"}, capture_output=True, text=True, timeout=60, check=False
-    )
+def test_a_port_that_is_taken_is_told(environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_here(tsg_api.main, ["--port", str(port)], environment)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f"tsg-api: cannot listen on 127.0.0.1:{port}: Address already in use"
-
-
-def test_the_api_starts_without_its_database(environment: dict[str, str], tmp_path: Path) -> None:
-    away = environment | {"TSG_DATABASE_URL": f"postgresql://postgres@/tsg?host={tmp_path}"}
-    served = Served(away | {"TSG_DEV_MODE": "1"}, tmp_path)
-    try:
-        error(requests.get(f"{served.url}/v1/tsg/groups", timeout=30), 503, "ServiceUnavailable")
-    finally:
-        served.child.stop()
+    assert done.stderr == f"tsg-api: cannot listen on 127.0.0.1:{port}: Address already in use\n"
 
 
 def test_another_wsgi_server_serves_the_same_app(environment: dict[str, str], database: Database, tmp_path: Path) -> None:
@@ -308,25 +311,27 @@ def test_another_wsgi_server_does_not_start_with_wrong_settings(environment: dic
 
 
 def test_a_write_whose_answer_died_with_the_api_is_asked_for_again_and_done_once(
-    serve: Callable[..., Served], sql: Callable[..., list[Any]], database: Database
+    serve: Callable[..., Served], make_api: Callable[..., Api], sql: Callable[..., list[Any]], database: Database
 ) -> None:
     """Killed when the change is committed and nobody has been told. Another process answers for the dead one."""
     database.transact(seed.load)
-    alive = serve(TSG_DEV_MODE="1")
+    alive = make_api(dev_mode=True, database=database)
+    # Each of its processes dies at its first change, and is replaced.
+    doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="2", **killed("after shared.db:Database.transact"))
     group, *_ = requests.get(f"{alive.url}/v1/tsg/groups", timeout=30).json()
     path = f"/v1/tsg/groups/{group['id']}"
     state = "SELECT name, capacity, generation, archived FROM tsg_groups ORDER BY name"
-    for method, where, body in (
+    writes: list[tuple[str, str, Any]] = [
         ("POST", "/v1/tsg/groups", {"group_name": "new", "template_id": group["template_id"], "capacity": 2}),
         ("PUT", f"{path}/increment", {"instance_count": 2, "max_instance": 90}),
         ("DELETE", path, None),
-    ):
+    ]
+    for deaths, (method, where, body) in enumerate(writes, start=1):
         key = {"Idempotency-Key": f"{method} {where}"}
-        doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="1", **killed("after shared.db:Database.transact"))
         before = sql(state)
         with pytest.raises(requests.ConnectionError):
             requests.request(method, doomed.url + where, json=body, headers=key, timeout=30)
-        assert wait_for(lambda served=doomed: served.child.status == -signal.SIGKILL, seconds=10)
+        assert wait_for(lambda deaths=deaths: len(doomed.lines("process_ended")) == deaths, seconds=10)
         after = sql(state)
         assert len(set(after) - set(before)) == 1, "it was done"
         told = [requests.request(method, alive.url + where, json=body, headers=key, timeout=30) for _ in range(2)]
@@ -338,15 +343,16 @@ def test_a_write_whose_answer_died_with_the_api_is_asked_for_again_and_done_once
             made = told[0].json()
             assert (made["group_name"], made["capacity"]) == ("new", 2)
             assert requests.get(f"{alive.url}{told[0].headers['Location']}", timeout=30).json() == made
+    assert {line["status"] for line in doomed.lines("process_ended")} == {-signal.SIGKILL}
 
 
 def test_a_write_that_died_uncommitted_is_done_when_it_is_asked_for_again(
-    serve: Callable[..., Served], sql: Callable[..., list[Any]], database: Database
+    serve: Callable[..., Served], make_api: Callable[..., Api], sql: Callable[..., list[Any]], database: Database
 ) -> None:
     """Killed when all is written down and nothing is committed: the key is free again."""
     database.transact(seed.load)
     doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="1", **killed("after shared.idempotency:keep"))
-    alive = serve(TSG_DEV_MODE="1")
+    alive = make_api(dev_mode=True, database=database)
     body = {"group_name": "new", "template_id": seed.TEMPLATES[0], "capacity": 2}
     key = {"Idempotency-Key": "a key"}
     with pytest.raises(requests.ConnectionError):
