@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,21 @@ REAL_NOMAD = os.environ.get("TSG_TEST_NOMAD_ADDR", "")
 LOOK = 0.25
 
 SETTINGS = {
+    # What is written is searched for secrets.
+    "TSG_LOG_LEVEL": "DEBUG",
     # What a killed worker was about to ask for is asked for again after this: short, since the simulator answers at once.
     "TSG_LAUNCH_GRACE": "5",
     "TSG_LOG_FORMAT": "json",
     # Each costs half a second to begin; where the number matters it is set.
     "TSG_HTTP_PROCESSES": "1",
+}
+
+#: The stacks that tests share, by what their marker `stack` says: who scales, and settings besides. Each costs as much as many tests.
+STACKS: dict[str, tuple[str, dict[str, str]]] = {
+    "workers": ("worker", {}),
+    # So long does a dead holder's lease stand in the way of the next.
+    "often killed": ("worker", {"TSG_LEASE_SECONDS": "5"}),
+    "nomad": ("nomad", {}),
 }
 
 
@@ -155,42 +165,50 @@ def dying(service: Service, programs: dict[str, Child]) -> None:
     assert {fault: program.status for fault, program in programs.items()} == dict.fromkeys(programs, -signal.SIGKILL)
 
 
+def stack_of(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("stack")
+    assert marker, f"{item.nodeid} does not say which stack it shares"
+    return str(marker.args[0])
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run in several processes, those that share a stack run in one."""
     for item in items:
         if "calm" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+            item.add_marker(pytest.mark.xdist_group(stack_of(item)))
 
 
-@pytest.fixture(scope="module")
-def common_stack(request: pytest.FixtureRequest, cluster: Path) -> Iterator[Stack]:
-    """One stack for the tests of a module; the module may say `SCALER = "nomad"`, and have settings `BESIDES`."""
-    settings = {**SETTINGS, **getattr(request.module, "BESIDES", {})}
-    with started(getattr(request.module, "SCALER", "worker"), settings, cluster) as stack:
-        yield stack
+@pytest.fixture(scope="package")
+def stacks(cluster: Path) -> Iterator[Callable[[str], Stack]]:
+    """The stack of a name, started unless it is the one that is up; one at a time."""
+    with ExitStack() as up:
+        found: dict[str, Stack] = {}
+
+        def named(name: str) -> Stack:
+            if name not in found:
+                found.clear()
+                up.close()
+                scaler, besides = STACKS[name]
+                found[name] = up.enter_context(started(scaler, {**SETTINGS, **besides}, cluster))
+            return found[name]
+
+        yield named
 
 
 @pytest.fixture
-def calm(common_stack: Stack) -> Iterator[Service]:
+def calm(request: pytest.FixtureRequest, stacks: Callable[[str], Stack]) -> Iterator[Service]:
     """A stack that others have used and will use: what a test broke is mended after it, and its groups go."""
-    service = Service(common_stack)
-    common_stack.cloud("POST", "/counters/reset")
-    knobs = common_stack.cloud("GET", "/knobs")
+    stack = stacks(stack_of(request.node))
+    service = Service(stack)
+    stack.cloud("POST", "/counters/reset")
+    knobs = stack.cloud("GET", "/knobs")
     yield service
-    common_stack.restart_the_dead()
+    stack.restart_the_dead()
     service.knobs(**knobs)
     for group in service.tsg.ok("GET", "/groups"):
         service.tsg.ok("DELETE", f"/groups/{group['id']}", status=204)
     service.wait("all groups are gone", lambda: not service.stack.sql("SELECT 1 FROM tsg_groups WHERE emptied_at IS NULL"))
-
-
-@pytest.fixture
-def service(request: pytest.FixtureRequest, cluster: Path) -> Iterator[Service]:
-    """A stack of its own, for settings of its own: the marker `settings` has them."""
-    marker = request.node.get_closest_marker("settings")
-    settings = {**SETTINGS, **(marker.kwargs if marker else {})}
-    with started(settings.pop("TSG_SCALER", "worker"), settings, cluster) as stack:
-        yield Service(stack)
 
 
 @contextmanager

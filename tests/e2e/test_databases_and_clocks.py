@@ -9,9 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg2
+import pytest
 
 from dev.faults import skewed
 from tests.e2e.conftest import Service, workers_asleep
+
+pytestmark = pytest.mark.stack("workers")
 
 #: What a disk that is full keeps from growing.
 TABLES = ("tsg_groups", "tsg_instances", "tsg_activities")

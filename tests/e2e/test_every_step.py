@@ -12,8 +12,7 @@ from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.faults import killed
 from tests.e2e.conftest import Service, doomed, dying, workers_asleep
 
-#: So long does a dead holder's lease stand in the way of the next.
-BESIDES = {"TSG_LEASE_SECONDS": "3"}
+pytestmark = pytest.mark.stack("often killed")
 
 #: What a pass over a group does, in order; `2`: at the second of its two machines.
 LAUNCHING = (

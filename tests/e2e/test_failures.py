@@ -11,6 +11,8 @@ import pytest
 from dev.processes import Child
 from tests.e2e.conftest import Service
 
+pytestmark = pytest.mark.stack("often killed")
+
 
 def workers(service: Service) -> dict[str, Child]:
     return {name: child for name, child in service.stack.processes.items() if name.startswith("worker")}
@@ -37,26 +39,31 @@ def test_one_worker_takes_over_from_a_killed_one(calm: Service) -> None:
     assert calm.counters()["creates_accepted"] == 40
 
 
-@pytest.mark.settings(TSG_LAUNCH_GRACE="30")
-def test_a_frozen_worker_does_no_harm_when_it_wakes(service: Service) -> None:
-    group = service.make_group(40)
-    service.wait("some machines are there", lambda: len(service.machines(group)) >= 5)
+def test_a_frozen_worker_does_no_harm_when_it_wakes(calm: Service) -> None:
+    for name, child in workers(calm).items():
+        child.stop()
+        # What the frozen one was about to ask for, it asks for on waking.
+        calm.stack.start_process(name, "tsg-worker", environment={"TSG_LAUNCH_GRACE": "30"})
+    group = calm.make_group(40)
+    calm.wait("some machines are there", lambda: len(calm.machines(group)) >= 5)
     ((name, frozen),) = [
         (name, child)
-        for name, child in workers(service).items()
-        if service.stack.sql("SELECT 1 FROM tsg_accounts WHERE lease_owner LIKE %s", f"%:{child.pid}")
+        for name, child in workers(calm).items()
+        if calm.stack.sql("SELECT 1 FROM tsg_accounts WHERE lease_owner LIKE %s", f"%:{child.pid}")
     ]
     frozen.send(signal.SIGSTOP)
-    service.wait(
+    calm.wait(
         "another has taken over",
-        lambda: bool(service.stack.sql("SELECT 1 FROM tsg_accounts WHERE lease_owner NOT LIKE %s", f"%:{frozen.pid}")),
+        lambda: bool(calm.stack.sql("SELECT 1 FROM tsg_accounts WHERE lease_owner NOT LIKE %s", f"%:{frozen.pid}")),
     )
     frozen.send(signal.SIGCONT)
-    service.settles(group, 40)
-    service.resize(group, 41)
-    service.settles(group, 41)
-    assert service.counters()["creates_accepted"] == 41
+    calm.settles(group, 40)
+    calm.resize(group, 41)
+    calm.settles(group, 41)
+    assert calm.counters()["creates_accepted"] == 41
     assert frozen.status is None, f"{name} has died"
+    for child in workers(calm).values():
+        child.stop()
 
 
 def test_a_post_is_answered_without_redis_and_carried_out_when_it_is_back(calm: Service) -> None:

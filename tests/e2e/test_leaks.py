@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -51,25 +51,27 @@ class Recorder(Tsg):
         return requests.get(f"{self.url}/v1/tsg/groups", headers=dict(headers), timeout=60)
 
 
-@pytest.mark.settings(TSG_LOG_LEVEL="DEBUG", TSG_HEALTH_CHECK_INTERVAL="10", TSG_SCALER="worker")
-def test_workers_write_nothing_secret(service: Service) -> None:
-    examine(service)
+@pytest.mark.stack("workers")
+def test_workers_write_nothing_secret(calm: Service) -> None:
+    examine(calm, administer)
 
 
-@pytest.mark.settings(TSG_LOG_LEVEL="DEBUG", TSG_HEALTH_CHECK_INTERVAL="10", TSG_SCALER="nomad")
-def test_jobs_of_nomad_write_nothing_secret(service: Service) -> None:
-    examine(service)
+@pytest.mark.stack("nomad")
+def test_jobs_of_nomad_write_nothing_secret(calm: Service) -> None:
+    examine(calm)
 
 
-def examine(service: Service) -> None:
+def examine(service: Service, besides: Callable[[Service, Recorder], dict[str, bytes]] = lambda *_: {}) -> None:
     recorder = Recorder(service)
-    admins = tour(service, recorder)
+    tour(service, recorder)
+    admins = besides(service, recorder)
+    keys = [*recorder.keys, *private_lines(service)]
     secrets = {
-        **{f"line {number} of the management key": line for number, line in enumerate([*recorder.keys, *private_lines(service)])},
+        **{f"line {number} of the management key": line for number, line in enumerate(keys)},
         **{f"a caller's signature, {signature[:8]}": signature for signature in recorder.sent},
         "TSG_SECRET_KEYS": service.stack.environment["TSG_SECRET_KEYS"],
     }
-    assert len(recorder.keys) > 20
+    assert len(keys) > 20
     assert len(recorder.sent) > 2
     texts = dict(written(service)) | admins
     logs = {name: text for name, text in texts.items() if name.startswith(("log ", "tsg-admin "))}
@@ -90,8 +92,8 @@ def examine(service: Service) -> None:
     assert USERDATA_MARK.encode() in texts["database"], "which is where it belongs"
 
 
-def tour(service: Service, tsg: Recorder) -> dict[str, bytes]:
-    """Use everything, and have it fail in every way; what `tsg-admin` said meanwhile."""
+def tour(service: Service, tsg: Recorder) -> None:
+    """Use the service, and have it fail in every way."""
     stack = service.stack
     template = {"template_name": "web", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE, "userdata": USERDATA}
     made = tsg.ok("POST", "/templates", {**template, "metadata": {"note": METADATA_MARK}}, status=201)
@@ -125,13 +127,7 @@ def tour(service: Service, tsg: Recorder) -> dict[str, bytes]:
     stack.sql("UPDATE tsg_groups SET check_at = now() WHERE id = %s", group["id"])
     service.settles(group, 4)
 
-    # the key is rotated, sealed anew, and does not open
-    said = {}
-    tsg.keys += private_lines(service)
-    for words in (("accounts", "list"), ("keys", "rotate", stack.account), ("keys", "reseal")):
-        done = run(service, "tsg-admin", *words)
-        assert done.returncode == 0, done.stderr
-        said[f"tsg-admin {words}"] = done.stdout + done.stderr
+    # the management key does not open
     sealed = stack.sql("SELECT id::text, material FROM tsg_keys")
     stack.sql("UPDATE tsg_keys SET material = left(material, 40)")
     stack.sql("UPDATE tsg_groups SET check_at = now()")
@@ -141,7 +137,15 @@ def tour(service: Service, tsg: Recorder) -> dict[str, bytes]:
     stack.sql("UPDATE tsg_groups SET check_at = now()")
     service.settles(group, 4)
 
-    # programs with wrong settings
+
+def administer(service: Service, tsg: Recorder) -> dict[str, bytes]:
+    """What is said when the key is rotated and sealed anew, and by programs with wrong settings."""
+    said = {}
+    tsg.keys += private_lines(service)
+    for words in (("accounts", "list"), ("keys", "rotate", service.stack.account), ("keys", "reseal")):
+        done = run(service, "tsg-admin", *words)
+        assert done.returncode == 0, done.stderr
+        said[f"tsg-admin {words}"] = done.stdout + done.stderr
     for program in ("tsg-api", "tsg-worker", "tsg-clock", "tsg-admin"):
         done = run(service, program, *(("db", "upgrade") if program == "tsg-admin" else ()), **WRONG)
         assert done.returncode == 2, (program, done.stderr)

@@ -5,10 +5,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import Service
+
+pytestmark = pytest.mark.stack("workers")
 
 ROOT = Path(__file__).parents[2]
 

@@ -83,7 +83,7 @@ class StackOf2018(Stack):
 @pytest.fixture
 def service(cluster: Path) -> Iterator[Service]:
     with scratch() as directory:
-        options: dict[str, Any] = {"workers": 2, "provision_seconds": 1.0, "durable": False, "settings": SETTINGS, "copy_of": cluster}
+        options: dict[str, Any] = {"workers": 1, "provision_seconds": 1.0, "durable": False, "settings": SETTINGS, "copy_of": cluster}
         with StackOf2018(directory, **options) as stack:
             yield Service(stack)
 
