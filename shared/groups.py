@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 
 from shared import activities, pages, templates
-from shared.db import Lookup
+from shared.db import Prepared
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
 from shared.leases import Lease, is_held
 from shared.models import groups
@@ -153,28 +153,31 @@ AHEAD = timedelta(seconds=60)
 
 # Statements of the requests, built once: to build one takes longer than to have it answered.
 _MINE = (groups.c.id == bindparam("its_id"), groups.c.account_id == bindparam("owner"), ~groups.c.archived)
-_GET = Lookup(select(*_GROUP).where(*_MINE))
+_GET = Prepared(select(*_GROUP).where(*_MINE))
 _LOCK = select(*_GROUP).where(*_MINE).with_for_update()
 _NAMED = select(*_GROUP).where(groups.c.account_id == bindparam("owner"), groups.c.name == bindparam("its_name"), ~groups.c.archived)
 # A change and the activity that tells of it are one statement, and so one round trip. As text: SQLAlchemy compiles an INSERT with ON
 # CONFLICT anew each time, and is slower with statements in one another.
 _TOLD = (
     "INSERT INTO tsg_activities (account_id, group_id, kind, status, description, cause, request_id, actor, started_at)"
-    " SELECT CAST(:owner AS uuid), id, :kind, 'success', :description, :cause, :request_id,"
+    " SELECT CAST(:owner AS uuid), id, CAST(:kind AS text), 'success', CAST(:description AS text), CAST(:cause AS text),"
+    " CAST(:request_id AS text),"
     " (SELECT account_name FROM tsg_accounts WHERE id = :owner), now() FROM"
 )
 _SHOWN = "id, name, template_id, capacity, created_at, updated_at, generation"
 #: The template goes on being there until the transaction ends: whoever deletes it locks it first (`templates.archive`).
-_CREATE = text(
-    "WITH template AS (SELECT id FROM tsg_templates WHERE id = :template_id AND account_id = :owner AND NOT archived FOR SHARE),"  # noqa: S608 - of constants alone
-    " made AS (INSERT INTO tsg_groups (name, template_id, account_id, capacity, health_check_interval, request_id, cause,"
-    " created_at, updated_at, archived, check_at, by_name)"
-    " SELECT :its_name, id, CAST(:owner AS uuid), :capacity, :interval, :request_id, :cause, now(), now(), false, now(), false"
-    " FROM template"
-    f" ON CONFLICT (account_id, name) WHERE NOT archived DO NOTHING RETURNING {_SHOWN}),"
-    f" told AS ({_TOLD} made)"
-    f" SELECT {_SHOWN} FROM made"
-).columns(*_GROUP)
+_CREATE = Prepared(
+    text(
+        "WITH template AS (SELECT id FROM tsg_templates WHERE id = :template_id AND account_id = :owner AND NOT archived FOR SHARE),"  # noqa: S608 - of constants alone
+        " made AS (INSERT INTO tsg_groups (name, template_id, account_id, capacity, health_check_interval, request_id, cause,"
+        " created_at, updated_at, archived, check_at, by_name)"
+        " SELECT CAST(:its_name AS text), id, CAST(:owner AS uuid), CAST(:capacity AS bigint), CAST(:interval AS bigint),"
+        " CAST(:request_id AS text), CAST(:cause AS text), now(), now(), false, now(), false FROM template"
+        f" ON CONFLICT (account_id, name) WHERE NOT archived DO NOTHING RETURNING {_SHOWN}),"
+        f" told AS ({_TOLD} made)"
+        f" SELECT {_SHOWN} FROM made"
+    )
+)
 #: Launches that failed before may go better now: there is no waiting for the next. Without a cause nothing is told.
 _CHANGE = text(
     "WITH changed AS (UPDATE tsg_groups SET template_id = :template_id, capacity = :capacity,"  # noqa: S608
@@ -210,7 +213,7 @@ def create(
         "description": f"group {name} was {cause}",
         "cause": cause,
     }
-    row = connection.execute(_CREATE, values).one_or_none()
+    row = _CREATE.one(connection, values)
     if row is None:
         _require_template(connection, account_id, template_id)
         raise Conflict(f'Cannot create group "{name}", group name conflicts with existing group.')

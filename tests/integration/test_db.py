@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import sqlalchemy.exc
@@ -142,12 +143,43 @@ def test_a_connection_that_broke_unused_costs_nobody_an_answer(narrow: Database,
     assert backend(narrow) != before
 
 
-def test_a_lookup_fails_as_sqlalchemy_does(narrow: Database) -> None:
-    wrong = db.Lookup(select(literal_column("1 / 0")))
+def test_a_prepared_statement_fails_as_sqlalchemy_does(narrow: Database) -> None:
+    wrong = db.Prepared(select(literal_column("1 / 0")))
     with narrow.read() as connection, pytest.raises(sqlalchemy.exc.DataError):
         wrong.one(connection, {})
-    ended = db.Lookup(select(literal_column("pg_terminate_backend(pg_backend_pid())")))
+    ended = db.Prepared(select(literal_column("pg_terminate_backend(pg_backend_pid())")))
     with narrow.read() as connection, pytest.raises(sqlalchemy.exc.OperationalError) as raised:
         ended.one(connection, {})
     assert db.is_unavailable(raised.value)
     assert backend(narrow)
+
+
+PREPARED = text("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'tsg_%'")
+
+
+def test_a_statement_is_prepared_once_for_a_connection(narrow: Database) -> None:
+    added = db.Prepared(text("SELECT CAST(:one AS bigint) + :other"))
+    with narrow.read() as connection:
+        assert [added.one(connection, {"one": number, "other": 40}) for number in (1, 2)] == [(41,), (42,)]
+        assert connection.execute(PREPARED).scalar_one() == 1
+
+
+def test_a_prepared_statement_that_is_lost_costs_nobody_an_answer(narrow: Database) -> None:
+    """As behind a pooler that gives each statement another connection: it is not there, or another's."""
+    for loss in ("DEALLOCATE ALL", None):
+        given = db.Prepared(text("SELECT CAST(:number AS bigint)"))
+        with narrow.read() as connection:
+            assert given.one(connection, {"number": 1}) == (1,)
+            if loss:
+                connection.exec_driver_sql(loss)
+            else:
+                driver: Any = connection.connection
+                driver.info.clear()
+            assert [given.one(connection, {"number": number}) for number in (2, 3)] == [(2,), (3,)]
+
+
+def test_a_transaction_prepares_nothing(database: Database) -> None:
+    given = db.Prepared(text("SELECT CAST(:number AS bigint)"))
+    with database.engine.begin() as connection:
+        assert given.one(connection, {"number": 1}) == (1,)
+        assert connection.execute(PREPARED).scalar_one() == 0
