@@ -72,6 +72,10 @@ class AnswerLost(Unavailable):
     """The request went out, and what became of it is not known."""
 
 
+class Broken(Unavailable):
+    """CloudAPI failed over a request that makes something (500): it may have been made before that."""
+
+
 class Withheld(CloudAPIError):
     """The request was not sent, since the guard said no."""
 
@@ -475,7 +479,9 @@ def _fail(response: requests.Response, *, makes: bool, took: float) -> NoReturn:
         raise NotFound(text, **told)
     if 400 <= status < 500:
         raise (NoCapacity if code.startswith(NO_CAPACITY) else Rejected)(text, **told)
-    by_gateway = status in {502, 504} or (status != 500 and took > GATEWAY_SECONDS)
+    if makes and status == 500:
+        raise Broken(text, **told)
+    by_gateway = status in {502, 504} or took > GATEWAY_SECONDS
     raise (AnswerLost if makes and by_gateway else Unavailable)(text, **told)
 
 

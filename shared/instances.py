@@ -21,6 +21,7 @@ from shared.models import groups, instances
 
 #: States of ours, beside those of CloudAPI (provisioning, ready, running, stopping, stopped, offline, failed, unknown).
 LAUNCHING = "launching"  # CloudAPI was asked, or is about to be; no answer is known
+DOUBTED = "doubted"  # CloudAPI was asked, and failed: it may have been made before that
 DELETING = "deleting"  # CloudAPI has taken its deletion on
 MISSING = "missing"  # CloudAPI does not know it any more: it says so of what never was, and not of what was destroyed
 GONE = "gone"
@@ -35,7 +36,7 @@ FORGET_AFTER = timedelta(minutes=10)
 KEEP_GONE = timedelta(days=1)
 
 #: A machine in such a state is not what it was asked to be yet, or may come back by itself.
-ON_THE_WAY = frozenset({LAUNCHING, "provisioning", "ready", "stopping", "offline", "unknown"})
+ON_THE_WAY = frozenset({LAUNCHING, DOUBTED, "provisioning", "ready", "stopping", "offline", "unknown"})
 
 
 class Instance(NamedTuple):
@@ -88,6 +89,12 @@ def acknowledged(connection: Connection, launch_id: str, machine_id: str, state:
         .values(machine_id=machine_id, state=state, state_since=func.now(), gone_at=None, ran_at=_ran_at(state))
     )
     connection.execute(statement)
+
+
+def doubted(connection: Connection, launch_id: str) -> None:
+    """CloudAPI failed over the launch: the next lists show whether it made a machine."""
+    statement = update(instances).where(instances.c.id == launch_id, instances.c.machine_id.is_(None))
+    connection.execute(statement.values(state=DOUBTED, state_since=func.now()))
 
 
 def refused(connection: Connection, launch_id: str) -> None:

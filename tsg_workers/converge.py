@@ -301,8 +301,9 @@ class _Pass:
                     error=error,
                 )
             except CloudAPIError as error:
+                end = instances.doubted if isinstance(error, cloudapi.Broken) else instances.refused
                 with self._db.read() as connection:
-                    instances.refused(connection, launch_id)
+                    end(connection, launch_id)
                 outcome.refused |= isinstance(error, cloudapi.Rejected)
                 metrics.launches.labels("failed").inc()
                 self._failed("launch_failed", outcome, error, Reason.TEMPLATE_REJECTED, launch_id=launch_id)

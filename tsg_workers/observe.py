@@ -1,7 +1,8 @@
 """What is: CloudAPI's list of an account's machines, laid beside the rows.
 
 A list is not believed when it lacks machines: it is asked for a second time, and whatever both lack is asked for one by one, so many in a
-pass. A machine is gone when CloudAPI says so of that machine; until then it is what it was.
+pass. A machine is gone when CloudAPI says so of that machine; until then it is what it was. A list that lacks what CloudAPI turns out to
+have says nothing of launches either.
 """
 
 import random
@@ -18,14 +19,12 @@ from shared import activities, groups, instances, leases, log
 from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, Client, CloudAPIError, Machine, NotFound
 from shared.db import Database
 from shared.groups import Work
-from shared.instances import DELETING, FAILED, GONE, LAUNCHING, MISSING, ON_THE_WAY, RUNNING, Instance
+from shared.instances import DELETING, DOUBTED, FAILED, GONE, LAUNCHING, MISSING, ON_THE_WAY, RUNNING, Instance
 from shared.leases import Lease
-from tsg_workers.plan import Limits, Sight, is_lost
+from tsg_workers.plan import LISTED_AFTER, Limits, Sight, is_lost
 
 _log = log.get(__name__)
 
-#: Seconds for which a machine that CloudAPI acknowledged may be missing from its list without being asked for.
-LISTED_AFTER = 5.0
 #: Machines that one pass asks for one by one: half of what the budget gives it.
 LOOKS_A_PASS = 60
 #: Requests under way at once.
@@ -90,12 +89,14 @@ class Observer:
         owned = {machine.id: (machine, owner) for machine in machines.values() if (owner := machine.owner(ids, by_name)) is not None}
         # What failed, or is not known to CloudAPI, is not expected in its list.
         missing = [instance for instance in self._missing(known, owned, now) if instance.state not in {FAILED, MISSING}]
-        looked, misled = self._look(missing)
+        looked, left = self._look(missing)
+        # CloudAPI has what its list lacks.
+        lies = any(told.state not in {GONE, MISSING, FAILED} for told in looked.values())
         emptied = {group.id for group in due if group.emptied_for is not None}
         strays = [machine for machine in machines.values() if machine.id not in owned or owned[machine.id][1] in emptied]
 
         def record(connection: Connection) -> dict[str, list[Sight]]:
-            recorded = self._record(connection, by_id, known, owned, looked, {one.id for one in missing}, now)
+            recorded = self._record(connection, by_id, known, owned, looked, {one.id for one in missing}, now, lies=lies)
             # A worker that slept since then has seen what is no more.
             leases.require(connection, self._lease)
             return recorded
@@ -103,7 +104,7 @@ class Observer:
         sights = self._db.transact(record)
         with self._db.read() as connection:
             strangers = self._strangers(connection, strays)
-        return Seen(now, sights, misled, strangers)
+        return Seen(now, sights, left if lies else (), strangers)
 
     def _by_name(self, connection: Connection, due: Sequence[Work]) -> dict[str, str]:
         """The due groups of the 2018 service by their names. Of two of one name, the machines are the living one's, due or not."""
@@ -137,7 +138,7 @@ class Observer:
         return not machines and not known and any(group.by_name and group.wanted for group in due)
 
     def _look(self, missing: Sequence[Instance]) -> tuple[dict[str, _Told], set[str]]:
-        """Ask for machines one by one, going round the groups: what CloudAPI says of them, and the groups that its list misleads about."""
+        """Ask for machines one by one, going round the groups: what CloudAPI says of them, and the groups with some left over."""
         by_group: dict[str, list[Instance]] = {}
         # In no order: where not all can be asked for, it is others every time. What is being deleted can wait.
         for instance in sorted(random.sample(missing, len(missing)), key=lambda one: one.state == DELETING):
@@ -148,10 +149,9 @@ class Observer:
             return {}, set()
         with ThreadPoolExecutor(min(PARALLEL, len(asked))) as pool:
             looked = dict(filter(None, pool.map(self._ask, asked)))
-        wrong = [told for told in looked.values() if told.state not in {GONE, MISSING, FAILED}]
         if left:
-            _log.warning("machines_not_listed", missing=len(missing), asked=len(asked), there=len(wrong))
-        return looked, {instance.group_id for instance in left} if wrong else set()
+            _log.warning("machines_not_listed", missing=len(missing), asked=len(asked))
+        return looked, {instance.group_id for instance in left}
 
     def _ask(self, instance: Instance) -> tuple[str, _Told] | None:
         machine_id = instance.machine_id or ""
@@ -178,17 +178,20 @@ class Observer:
         looked: Mapping[str, _Told],
         missing: Collection[str],
         now: datetime,
+        *,
+        lies: bool,
     ) -> dict[str, list[Sight]]:
         """Write down what was seen, and give it back group by group."""
         sights: dict[str, list[Sight]] = {group_id: [] for group_id in due}
         by_machine = {instance.machine_id: instance for instance in known if instance.machine_id}
-        launches = {instance.id: instance for instance in known if instance.state == LAUNCHING}
+        launches = {instance.id: instance for instance in known if instance.state in {LAUNCHING, DOUBTED}}
         for machine, group_id in owned.values():
             instance = by_machine.get(machine.id)
             launch = launches.pop(str(machine.tags.get(TAG_LAUNCH)), None)
             if instance is None and launch is not None:
                 instances.acknowledged(connection, launch.id, machine.id, machine.state)
-                description = f"found {machine.id}, {machine.state}, of a launch whose answer was lost"
+                what = "failed" if launch.state == DOUBTED else "was not answered"
+                description = f"found {machine.id}, {machine.state}, of a launch that {what}"
                 self._tell(connection, due[group_id], activities.FOUND, description, machine.id)
                 instance = _in_state(launch._replace(machine_id=machine.id), machine.state, now)
             elif instance is None:
@@ -204,9 +207,10 @@ class Observer:
             sights[instance.group_id].append(Sight(instance, told.created, told.protected))
         unseen = [instance for machine_id, instance in by_machine.items() if machine_id not in owned and machine_id not in looked]
         for instance in [*unseen, *launches.values()]:
-            lost = is_lost(instance, now, self._limits)
+            lost = not lies and is_lost(instance, now, self._limits)
             if lost:
                 instances.refused(connection, instance.id)
+            if lost and instance.state == LAUNCHING:
                 words = f"launch {instance.id} came to nothing: its answer was lost, and no list has its machine"
                 self._tell(connection, due[instance.group_id], activities.LAUNCH_LOST, words, None)
                 _log.warning("launch_lost", group_id=instance.group_id, launch_id=instance.id)

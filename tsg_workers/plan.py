@@ -6,8 +6,11 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from shared.groups import Work
-from shared.instances import DELETING, GONE, LAUNCHING, ON_THE_WAY, Instance
+from shared.instances import DELETING, DOUBTED, GONE, LAUNCHING, ON_THE_WAY, Instance
 from tsg_workers.pacing import Pacing
+
+#: Seconds for which CloudAPI's list may lack a machine that it has made.
+LISTED_AFTER = 5.0
 
 #: CloudAPI gives a deletion up after 180 s, and says nothing.
 DELETE_AGAIN = timedelta(seconds=200)
@@ -22,7 +25,7 @@ class Sight(NamedTuple):
     protected: bool = False
     #: False: CloudAPI's list does not have the machine, and it could not be asked for. It is what it was, until somebody knows better.
     sure: bool = True
-    #: A launch that came to nothing: no list had its machine for as long as it might have taken.
+    #: A launch that came to nothing: the list does not have its machine, after as long as that might have taken.
     lost: bool = False
 
 
@@ -74,8 +77,12 @@ class Plan:
 
 
 def is_lost(instance: Instance, now: datetime, limits: Limits) -> bool:
-    """A launch whose answer never came, and whose machine was listed nowhere for as long as it might have taken."""
-    return instance.state == LAUNCHING and now - instance.launched_at > timedelta(seconds=limits.launch_grace)
+    """A launch that no machine was known of for as long as it might have taken to be listed. A list without it settles it.
+
+    One that CloudAPI failed over is not under way any more; one that was not answered may be.
+    """
+    waits = {LAUNCHING: limits.launch_grace, DOUBTED: LISTED_AFTER}.get(instance.state)
+    return waits is not None and (now - instance.launched_at).total_seconds() > waits
 
 
 def plan(group: Work, sights: Sequence[Sight], now: datetime, limits: Limits) -> Plan:
@@ -105,7 +112,8 @@ def plan(group: Work, sights: Sequence[Sight], now: datetime, limits: Limits) ->
     on_the_way = [sight.instance for sight in (*counted, *unsure) if sight.instance.state in ON_THE_WAY]
     missing = max(0, group.wanted - healthy - len(waiting))
     came_up = sum(sight.instance.ran_at == now for sight in there)
-    lost = sum(sight.lost for sight in sights)
+    # What CloudAPI failed over was counted when it did.
+    lost = sum(sight.lost and sight.instance.state == LAUNCHING for sight in sights)
     pacing = pacing_of(group).after(succeeded=came_up, failed=0, now=now, breaker=limits.breaker)
     if stillborn or lost:
         pacing = pacing._replace(window=max(1, came_up))
@@ -135,7 +143,7 @@ def pacing_of(group: Work) -> Pacing:
 
 def _is_healthy(instance: Instance, now: datetime, limits: Limits) -> bool:
     if instance.state in ON_THE_WAY:
-        return instance.state == LAUNCHING or now - instance.state_since <= timedelta(seconds=limits.provision_timeout)
+        return instance.machine_id is None or now - instance.state_since <= timedelta(seconds=limits.provision_timeout)
     return instance.state == "running"
 
 

@@ -19,6 +19,7 @@ from shared.cloudapi import (
     PAGE,
     THROTTLED_TRIES,
     AnswerLost,
+    Broken,
     Budget,
     Client,
     CloudAPI,
@@ -250,8 +251,8 @@ def test_a_machine_that_is_gone_is_as_good_as_deleted_whatever_the_answer(demo: 
 # CloudAPI in trouble
 
 
-@pytest.mark.parametrize(("status", "kind"), [(500, Unavailable), (503, Unavailable), (502, AnswerLost), (504, AnswerLost)])
-def test_a_5xx_to_a_create_leaves_doubt_only_when_a_gateway_said_it(demo: Client, sim: Simulator, status: int, kind: type) -> None:
+@pytest.mark.parametrize(("status", "kind"), [(500, Broken), (503, Unavailable), (502, AnswerLost), (504, AnswerLost)])
+def test_a_5xx_to_a_create_leaves_doubt_unless_it_says_not_now(demo: Client, sim: Simulator, status: int, kind: type) -> None:
     machine_id = create(demo).id
     sim.knobs.turn({"error_share": 1, "error_status": status})
     assert type(refusal(lambda: create(demo))) is kind
@@ -267,7 +268,7 @@ def test_a_503_that_took_long_came_from_a_gateway_and_leaves_doubt_of_a_create(
     error = refusal(lambda: create(demo))
     assert (type(error), error.status) == (AnswerLost, 503)
     sim.knobs.turn({"error_status": 500})
-    assert type(refusal(lambda: create(demo))) is Unavailable, "CloudAPI itself said it, however long it took"
+    assert type(refusal(lambda: create(demo))) is Broken, "CloudAPI itself said it, however long it took"
 
 
 def test_maintenance_refuses_writes_and_nothing_else(demo: Client, sim: Simulator) -> None:

@@ -23,6 +23,7 @@ from shared.templates import Spec
 from tests.integration.conftest import DELETE_SECONDS, LIMITS, PROVISION_SECONDS, World
 from tsg_workers.backoff import LONGEST
 from tsg_workers.converge import Converger, Pace
+from tsg_workers.plan import LISTED_AFTER
 
 #: A moment, in which a machine neither boots nor goes; but long enough for CloudAPI to list what it made.
 A_MOMENT = 6.0
@@ -301,6 +302,37 @@ def test_a_launch_given_up_whose_machine_turns_up_after_all_is_one_too_many_and_
     world.settle()
     assert settled(world, group, 1)
     assert (world.creates, world.deletes) == (2, 1)
+
+
+def test_creates_that_failed_in_cloudapi_and_made_their_machines_all_the_same_are_not_repeated(world: World) -> None:
+    world.sim.knobs.turn({"lost_answers_next": 2, "lost_answer_status": 500, "stale_list_seconds": LISTED_AFTER - 1})
+    group = world.make_group(3)
+    world.converge()
+    assert world.states(group) == ["doubted"] * 2 + ["provisioning"]
+    world.later(LISTED_AFTER - 2)
+    world.converge()
+    assert world.creates == 3, "they may not be listed yet"
+    world.later(3)
+    world.settle()
+    assert settled(world, group, 3)
+    assert world.creates == 3
+    found = [one.description for one in world.told(group) if one.kind == activities.FOUND]
+    assert len(found) == 2
+    assert all("of a launch that failed" in description for description in found)
+
+
+def test_creates_that_failed_in_cloudapi_are_repeated_as_soon_as_a_list_lacks_them(world: World) -> None:
+    world.sim.knobs.turn({"error_share": 1.0, "error_status": 500, "error_endpoints": ["CreateMachine"]})
+    group = world.make_group(1)
+    world.converge()
+    world.sim.knobs.turn({"error_share": 0.0})
+    world.converge()
+    assert (world.states(group), world.creates) == (["doubted"], 0)
+    world.later(LISTED_AFTER + 1)
+    world.converge()
+    assert (world.states(group), world.creates) == (["provisioning"], 1)
+    assert world.kinds(group) == [activities.LAUNCH_ERROR, activities.LAUNCH], "a failure is told once"
+    assert world.group_row(group).launch_failures == 1, "and counted once"
 
 
 # What CloudAPI refuses

@@ -121,6 +121,22 @@ def test_a_lost_launch_is_not_made_again_on_the_strength_of_one_empty_list(world
     assert world.running(group) == 1
 
 
+@pytest.mark.parametrize("status", [None, 500])
+def test_a_lost_launch_is_not_made_again_for_as_long_as_lists_lack_what_is_there(world: World, status: int | None) -> None:
+    group = settled_group(world, 4)
+    world.sim.knobs.turn({"lost_answers_next": 1, "lost_answer_status": status})
+    world.resize(group, 5)
+    world.converge()
+    world.sim.knobs.turn({"empty_lists": True})
+    for _ in range(5):
+        world.later(LIMITS.launch_grace)
+        world.converge()
+    assert (len(world.machines(group)), world.creates) == (5, 5)
+    world.sim.knobs.turn({"empty_lists": False})
+    world.settle()
+    assert (world.running(group), world.creates, world.deletes) == (5, 5, 0)
+
+
 # Many that look unhealthy at once
 
 
