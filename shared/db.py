@@ -4,7 +4,6 @@ import hashlib
 import math
 import random
 import select
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -103,45 +102,45 @@ class _Open:
 
     def __init__(self, engine: Engine, most: int) -> None:
         self._engine = engine
-        #: Those that nobody uses. None is the place of one that is gone.
-        self._idle: SimpleQueue[PoolProxiedConnection | None] = SimpleQueue()
-        self._unopened = threading.Semaphore(most)
+        #: Those that nobody uses. The one that was used last is lent first: its server process is the one that is warm.
+        self._idle: list[PoolProxiedConnection] = []
+        #: As many as may be lent still.
+        self._places: SimpleQueue[None] = SimpleQueue()
+        for _ in range(most):
+            self._places.put(None)
 
     def take(self) -> PoolProxiedConnection:
         """One that is alive. Waits for one; raises what SQLAlchemy's pool would raise."""
-        driver = self._next()
-        if driver is not None:
-            if not _is_dead(driver):
-                return driver
-            driver.invalidate()
         try:
+            self._places.get(timeout=POOL_TIMEOUT)
+        except Empty:
+            raise sqlalchemy.exc.TimeoutError(f"no connection to the database was free for {POOL_TIMEOUT} s") from None
+        try:
+            driver = self._last()
+            if driver is not None:
+                if not _is_dead(driver):
+                    return driver
+                driver.invalidate()
             return self._engine.connect().connection  # raw_connection() would raise what the driver raises
         except BaseException:
-            self._idle.put(None)
+            self._places.put(None)
             raise
 
     def give_back(self, driver: PoolProxiedConnection) -> None:
         # One that broke was made invalid by what noticed it.
-        self._idle.put(driver if driver.is_valid else None)
+        if driver.is_valid:
+            self._idle.append(driver)
+        self._places.put(None)
 
     def close(self) -> None:
         """Close those that nobody uses."""
-        with suppress(Empty):
-            while True:
-                driver = self._idle.get_nowait()
-                self._unopened.release()
-                if driver is not None:
-                    driver.close()
+        while (driver := self._last()) is not None:
+            driver.close()
 
-    def _next(self) -> PoolProxiedConnection | None:
-        with suppress(Empty):
-            return self._idle.get_nowait()
-        if self._unopened.acquire(blocking=False):
-            return None
-        try:
-            return self._idle.get(timeout=POOL_TIMEOUT)
-        except Empty:
-            raise sqlalchemy.exc.TimeoutError(f"no connection to the database was free for {POOL_TIMEOUT} s") from None
+    def _last(self) -> PoolProxiedConnection | None:
+        with suppress(IndexError):
+            return self._idle.pop()
+        return None
 
 
 def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database:
