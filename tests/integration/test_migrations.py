@@ -375,6 +375,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     use(leases.require, lease)
 
     launch_id = use(instances.launch, lease, work)
+    use(instances.doubted, launch_id)
     use(instances.acknowledged, launch_id, USER, "provisioning")
     use(instances.refused, instances.launch(connection, lease, work))
     found = use(instances.found, lease, group.id, KEY, "running")
