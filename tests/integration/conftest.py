@@ -21,6 +21,7 @@ from shared.db import Database
 from shared.groups import Group
 from shared.instances import Instance
 from shared.keys import KeyPair, Sealer
+from shared.reasons import Reason
 from shared.templates import Spec, Template
 from tests.conftest import new_database
 from tsg_workers.converge import Converger, Pace
@@ -121,11 +122,27 @@ class World:
         return (worker or self.worker).converge(self.account.id)
 
     def settle(self, worker: Converger | None = None) -> None:
-        """Turns and time enough for whatever was begun to come to its end."""
+        """Turns and time enough for whatever was begun to come to its end: until two in a row find all as it should be, and five at most."""
+        calm = 0
         for _ in range(4):
             self.converge(worker)
+            calm = 0 if self._moves() else calm + 1
+            if calm == 2:
+                return
             self.later(PROVISION_SECONDS + 1)
         self.converge(worker)
+
+    def _moves(self) -> bool:
+        """Does the service know of anything that is not as it should be?"""
+        (found,) = self.sql(
+            "SELECT EXISTS (SELECT 1 FROM tsg_groups WHERE account_id = :id AND check_at IS NOT NULL AND reason IS DISTINCT FROM :settled)"
+            " OR EXISTS (SELECT 1 FROM tsg_instances WHERE account_id = :id AND state NOT IN (:running, :gone))",
+            id=self.account.id,
+            settled=str(Reason.SETTLED),
+            running=instances.RUNNING,
+            gone=instances.GONE,
+        )
+        return bool(found[0])
 
     # What is
 

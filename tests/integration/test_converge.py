@@ -978,7 +978,7 @@ def test_a_group_that_fails_the_same_way_for_long_is_told_of_once(
 ) -> None:
     group = world.make_group(3)
     world.sim.knobs.turn({"refuse_next_creates": 1000, "refuse_status": status, "refuse_code": code, "refuse_message": message})
-    for _ in range(12):
+    for _ in range(LIMITS.breaker + 3):
         world.converge()
         world.later(3600)
     once = ["TSG_GROUP_CREATE", "TSG_INSTANCE_LAUNCH_ERROR", f"TSG_GROUP_{expected.name}", "TSG_GROUP_CIRCUIT_OPEN"]
@@ -988,8 +988,7 @@ def test_a_group_that_fails_the_same_way_for_long_is_told_of_once(
     assert message in failed.description
     assert failed.cloudapi_request_id
     world.sim.knobs.turn({"refuse_next_creates": 0})
-    for _ in range(4):
-        world.settle()
+    world.settle()
     assert [one.kind for one in world.told(group)] == [*once, *["TSG_INSTANCE_LAUNCH"] * 3, "TSG_GROUP_SETTLED"]
 
 
