@@ -306,25 +306,28 @@ def archive(connection: Connection, account_id: str, group_id: str, *, request_i
     return _changed(connection, account_id, current, activities.GROUP_DELETED, cause, request_id, description=told, archived=True)
 
 
+_IS_DUE = groups.c.check_at <= func.now()
+_IS_DUE_SOON = and_(
+    groups.c.reason == Reason.SETTLED,
+    groups.c.check_at <= func.now() + AHEAD,
+    groups.c.check_at <= func.now() + INTERVAL * literal(timedelta(seconds=0.2), Interval()),
+)
+#: Written once: each pass asks it twice, and to write it takes longer than to ask it.
+_DUE = (
+    select(*_WORK, _IS_DUE.label("is_due"))
+    .where(groups.c.account_id == bindparam("account_id"), or_(_IS_DUE, _IS_DUE_SOON))
+    .order_by(groups.c.check_at, groups.c.id)
+    .limit(bindparam("most", type_=Integer))
+)
+
+
 def due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
     """The account's groups whose time to be looked at has come, the longest due first.
 
     With them come those with which all is well and whose time comes in `AHEAD` or a fifth of their interval: they are in the same list
     of machines. So the looks at an account come together, and its list is fetched once for all of them.
     """
-    soon = and_(
-        groups.c.reason == Reason.SETTLED,
-        groups.c.check_at <= func.now() + AHEAD,
-        groups.c.check_at <= func.now() + INTERVAL * literal(timedelta(seconds=0.2), Interval()),
-    )
-    is_due = groups.c.check_at <= func.now()
-    statement = (
-        select(*_WORK, is_due.label("is_due"))
-        .where(groups.c.account_id == account_id, or_(is_due, soon))
-        .order_by(groups.c.check_at, groups.c.id)
-        .limit(limit)
-    )
-    rows = connection.execute(statement).all()
+    rows = connection.execute(_DUE, {"account_id": account_id, "most": limit}).all()
     return [Work._make(row[:-1]) for row in rows] if rows and rows[0].is_due else []
 
 
