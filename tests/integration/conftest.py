@@ -23,13 +23,15 @@ from shared.instances import Instance
 from shared.keys import KeyPair, Sealer
 from shared.reasons import Reason
 from shared.templates import Spec, Template
-from tests.conftest import new_database
+from tests.conftest import FEW_BITS, new_database, new_pair
 from tsg_workers.converge import Converger, Pace
 from tsg_workers.plan import Limits
 
 LIMITS = Limits(provision_timeout=300, launch_grace=60)
 #: Seconds that the simulated machines take, on the test's own clock.
 PROVISION_SECONDS, DELETE_SECONDS = 20.0, 10.0
+#: Of the simulator, for requests that a test holds up and those that come meanwhile.
+THREADS = 12
 
 _numbers = itertools.count(1)
 
@@ -122,7 +124,7 @@ class World:
         return (worker or self.worker).converge(self.account.id)
 
     def settle(self, worker: Converger | None = None) -> None:
-        """Turns and time enough for whatever was begun to come to its end: until two in a row find all as it should be, and five at most."""
+        """Turns and time enough for whatever was begun to come to its end: until two in a row find all as it should be, or five."""
         calm = 0
         for _ in range(4):
             self.converge(worker)
@@ -218,9 +220,15 @@ class World:
         return found
 
 
+@pytest.fixture(autouse=True)
+def _small_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Management keys by the dozen. Those of the programs, in processes of their own, are as large as anybody's."""
+    monkeypatch.setattr(keys, "RSA_BITS", FEW_BITS)
+
+
 @pytest.fixture(scope="session")
 def pair() -> KeyPair:
-    return keys.generate()
+    return new_pair()
 
 
 @pytest.fixture(scope="session")
@@ -235,7 +243,7 @@ def sim() -> Iterator[Simulator]:
     """A cloud whose time stands still until the test moves it, without a throttle."""
     began = time.time()
     knobs = {"provision_seconds": PROVISION_SECONDS, "delete_seconds": DELETE_SECONDS}
-    with Simulator(now=lambda: began, throttle=False, **knobs) as simulator:
+    with Simulator(now=lambda: began, throttle=False, threads=THREADS, **knobs) as simulator:
         yield simulator
 
 

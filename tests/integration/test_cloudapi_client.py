@@ -38,6 +38,7 @@ from shared.cloudapi import (
 from shared.keys import KeyPair
 from shared.signature import Signer
 from shared.templates import Spec
+from tests.conftest import new_pair
 from tests.integration.conftest import DELETE_SECONDS, PROVISION_SECONDS
 
 SPEC = Spec("template", DEFAULT_PACKAGE, DEFAULT_IMAGE)
@@ -563,4 +564,4 @@ def misbehaving(answer: Callable[[Request], None], account: str = "demo") -> Ite
         thread.join()
 
 
-PAIR = keys.generate()
+PAIR = new_pair()

@@ -283,10 +283,7 @@ class MortalDatabase(Database):
         return self._death.step(lambda: super(MortalDatabase, self).transact(work))
 
 
-def test_a_rotation_that_is_killed_at_any_step_harms_nobody_and_is_gone_on_with(
-    owner: World, clouds: CloudAPI, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keys, "RSA_BITS", 1024)  # forty keys are made
+def test_a_rotation_that_is_killed_at_any_step_harms_nobody_and_is_gone_on_with(owner: World, clouds: CloudAPI) -> None:
     whole = Rotation(owner.db, clouds, owner.sealer, key_name=KEY_NAME)
     before = whole.rotate(owner.account)
     died = 0

@@ -135,7 +135,7 @@ def clock():
 @pytest.fixture
 def sim(clock):
     """A cloud whose time stands still until the test moves it, without a throttle."""
-    with Simulator(now=clock, seed=1, throttle=False) as simulator:
+    with Simulator(now=clock, seed=1, throttle=False, threads=8) as simulator:
         simulator.cloud.add_account("demo", [openssh("rsa")])
         simulator.cloud.add_account("other", [openssh("p256")])
         yield simulator

@@ -132,6 +132,12 @@ def test_a_pair_is_had_again_from_its_private_half(pair: keys.KeyPair) -> None:
     assert keys.of_pem(pair.private_pem) == pair
 
 
+def test_a_new_pair_has_2048_bits(pair: keys.KeyPair) -> None:
+    private = serialization.load_pem_private_key(pair.private_pem.encode(), password=None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    assert private.key_size == 2048
+
+
 def test_two_pairs_are_two(pair: keys.KeyPair) -> None:
     assert keys.generate().fingerprint != pair.fingerprint
 

@@ -25,12 +25,13 @@ from waitress.server import create_server
 from dev.cloudapi import accounts as triton
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.cloudapi.simulator import Simulator
-from shared import accounts, keys
+from shared import accounts
 from shared.cloudapi import CloudAPI, Timeouts
 from shared.db import Database
 from shared.health import Health
 from shared.keys import KeyPair, Sealer
 from shared.queue import Bell, make_broker
+from tests.conftest import new_pair
 from tsg_api import refusals
 from tsg_api.app import create_app
 from tsg_api.assembly import cloud_of, ringer
@@ -44,7 +45,7 @@ KEY_NAME = "TSG_Management_us-east-1"
 #: The seed's way of enabling an account.
 WHITELIST = "INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, updated_at) VALUES (:login, :uuid, NOW(), NOW())"
 #: The key pair of every caller. Accounts may share it: a key is known by the account that it is of.
-PAIR = keys.generate()
+PAIR = new_pair()
 
 JSON = "application/json; charset=utf-8"
 #: A UUID that is nobody's.

@@ -23,9 +23,10 @@ from dev.cloudapi import accounts as triton
 from dev.processes import wait_for
 from shared import accounts, keys
 from shared.keys import KeyPair
+from tests.conftest import new_pair
 from tests.integration.api.service import KEY_NAME, PAIR, Api, Caller, error, legacy, modern, now, sign, together
 
-OTHER = keys.generate()
+OTHER = new_pair()
 
 
 def get(api: Api, headers: Mapping[str, str | bytes], path: str = "/v1/tsg/groups", **more: Any) -> Any:
