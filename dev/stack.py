@@ -126,8 +126,8 @@ class Stack:
         """Use the Nomad that was given, or start one."""
         self.nomad_url = self._settings.get("NOMAD_ADDR", "")
         if not self.nomad_url:
-            self._nomad_port = free_port()
-            self.nomad_url = f"http://127.0.0.1:{self._nomad_port}"
+            self._nomad_ports = self._ports_of_nomad()
+            self.nomad_url = f"http://127.0.0.1:{self._nomad_ports['http']}"
             self.start_nomad()
             return
         # A node that was not started here knows nothing of us: it finds the settings in a file.
@@ -136,6 +136,17 @@ class Stack:
         )
         write_private(self.directory / "settings.toml", tables)
         self._settings["TSG_NOMAD_CONFIG"] = str(self.directory / "settings.toml")
+
+    @property
+    def _agent_file(self) -> Path:
+        return self.directory / "nomad" / "agent.json"
+
+    def _ports_of_nomad(self) -> dict[str, int]:
+        """Those of the last time: an agent that is started again waits for ever for the leader that it was at another port."""
+        if self._agent_file.exists():
+            ports: dict[str, int] = json.loads(self._agent_file.read_text())["ports"]
+            return ports
+        return {name: free_port() for name in ("http", "rpc", "serf")}
 
     def _nomad_settings(self) -> dict[str, str]:
         return {
@@ -177,13 +188,12 @@ class Stack:
         directory = self.directory / "nomad"
         directory.mkdir(exist_ok=True)
         if program:
-            configuration = directory / "agent.json"
-            configuration.write_text(json.dumps(self._nomad_configuration(directory)))
-            command: list[str | Path] = [program, "agent", f"-config={configuration}"]
+            self._agent_file.write_text(json.dumps(self._nomad_configuration(directory)))
+            command: list[str | Path] = [program, "agent", f"-config={self._agent_file}"]
         else:
             node = directory / "node.env"
             write_private(node, "".join(f"{name}={value}\n" for name, value in self._node_environment().items()))
-            options = ["--port", str(self._nomad_port), "--datacenter", DATACENTER, "--role", "automater", "--node-env", node]
+            options = ["--port", str(self._nomad_ports["http"]), "--datacenter", DATACENTER, "--role", "automater", "--node-env", node]
             command = [sys.executable, "-m", "dev.nomad", *options, "--state", directory / "state.json"]
         child = Child(
             command,
@@ -206,7 +216,7 @@ class Stack:
             "bind_addr": "127.0.0.1",
             # Nomad thinks it unsafe to be found on loopback; here it is the point.
             "advertise": dict.fromkeys(("http", "rpc", "serf"), "127.0.0.1"),
-            "ports": {"http": self._nomad_port, "rpc": free_port(), "serf": free_port()},
+            "ports": self._nomad_ports,
             "server": {"enabled": True, "bootstrap_expect": 1},
             "client": {"enabled": True, "meta": {"role": "automater"}},
             "plugin": [{"raw_exec": [{"config": [{"enabled": True}]}]}],
