@@ -104,6 +104,7 @@ class Stack:
         """Stop everything that was started, and nothing else."""
         for name in reversed(list(self.processes)):
             self.processes.pop(name).stop()
+        _unmount(self._agent_file.parent)
         self.valkey.stop()
         self.postgres.stop()
 
@@ -315,6 +316,15 @@ class Stack:
 def machines_of(state: Mapping[str, Any], group_id: str) -> list[dict[str, Any]]:
     """The machines of a group that exist, whatever state they are in, out of `/--sim/state`."""
     return [machine for machine in state["machines"] if machine["tags"].get("tsg.group") == group_id and machine["state"] != "deleted"]
+
+
+def _unmount(directory: Path) -> None:
+    """Take down what a real agent has mounted below the directory and left so: the secrets of each run, where root started it."""
+    mounts = Path("/proc/mounts")
+    for line in mounts.read_text().splitlines() if mounts.exists() else ():
+        target = line.split()[1]
+        if Path(target).is_relative_to(directory):
+            subprocess.run(["umount", target], check=False)
 
 
 def _has_leader(nomad_url: str) -> bool:
