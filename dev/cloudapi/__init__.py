@@ -14,7 +14,6 @@ listing.py     reading a machine list query
 tags.py        tag rules
 catalog.py     packages, images, networks and their fixed ids
 knobs.py       everything that can be turned
-wanted.py      what a field of an admin route may be
 signature.py   HTTP signatures, the server's side
 keys.py        SSH public keys
 versions.py    Accept-Version ranges

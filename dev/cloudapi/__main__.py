@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import threading
 from pathlib import Path
 from typing import Any
 
 from dev.cloudapi.cloud import Cloud
 from dev.cloudapi.errors import ApiError
-from dev.cloudapi.order import is_uuid
-from dev.cloudapi.simulator import THREADS, Simulator
+from dev.cloudapi.simulator import Simulator
+from dev.simulation.server import THREADS
+from dev.simulation.wanted import is_uuid
+from shared.stop import on_signal
 
 #: Seconds between looks at what there is to keep.
 KEEP_SECONDS = 1.0
@@ -21,8 +22,7 @@ KEEP_SECONDS = 1.0
 def main() -> int:
     args = _parser().parse_args()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    on_signal(stop.set)
     kept = _Kept(args.state)
     with Simulator(
         args.bind,

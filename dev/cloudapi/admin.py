@@ -7,7 +7,6 @@ and the message names the field.
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any, ClassVar
 
 import falcon
@@ -16,9 +15,9 @@ from dev.cloudapi.accounts import Account
 from dev.cloudapi.catalog import Image, Network, Package
 from dev.cloudapi.cloud import BREAKABLE, Cloud
 from dev.cloudapi.errors import ApiError, not_found
-from dev.cloudapi.knobs import KnobError
 from dev.cloudapi.machine import Machine, iso
-from dev.cloudapi.wanted import ANY_TEXT, COUNT, FLAG, OBJECT, SECONDS, TEXT, UUID, Wanted
+from dev.simulation.admin import read
+from dev.simulation.wanted import ANY_TEXT, COUNT, FLAG, OBJECT, SECONDS, TEXT, UUID, Unwanted, Wanted
 
 Req = falcon.Request
 Resp = falcon.Response
@@ -27,35 +26,6 @@ KEYS = TEXT.in_array("an array of OpenSSH public key lines")
 USERS = KEYS.in_object("an object of user login to an array of OpenSSH public key lines")
 UUIDS = UUID.in_array("an array of lower-case UUIDs")
 BROKEN_STATE = Wanted("one of " + ", ".join(BREAKABLE), lambda state: state in BREAKABLE)
-
-
-def bad(message: str) -> ApiError:
-    return ApiError(400, "InvalidArgument", message)
-
-
-def _read(req: Req, wanted: dict[str, Wanted], required: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The JSON object of the body, every field checked. An unknown field is refused. Raises ApiError."""
-    fields = _read_object(req)
-    for name in required:
-        if name not in fields:
-            raise bad(f"{name} is required")
-    for name, value in fields.items():
-        if name not in wanted:
-            raise bad(f"{name} is not a field here; there are: {', '.join(sorted(wanted))}")
-        if not wanted[name].accepts(value):
-            raise bad(f"{name} must be {wanted[name].text}")
-    return fields
-
-
-def _read_object(req: Req) -> dict[str, Any]:
-    raw = req.bounded_stream.read()
-    try:
-        fields = json.loads(raw) if raw.strip() else {}
-    except ValueError as error:
-        raise bad(f"the body is not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise bad("the body must be a JSON object")
-    return fields
 
 
 def _machine_row(machine: Machine, login: str) -> dict[str, Any]:
@@ -89,36 +59,11 @@ class State(Admin):
         }
 
 
-class CountersResource(Admin):
-    def on_get(self, _req: Req, resp: Resp) -> None:
-        resp.media = self.cloud.counters.to_json()
-
-
-class CountersReset(Admin):
-    def on_post(self, _req: Req, resp: Resp) -> None:
-        self.cloud.counters.reset()
-        resp.media = self.cloud.counters.to_json()
-
-
-class KnobsResource(Admin):
-    """GET: all knobs. PATCH: turn some, all or none; the answer is all of them."""
-
-    def on_get(self, _req: Req, resp: Resp) -> None:
-        resp.media = self.cloud.knobs.to_json()
-
-    def on_patch(self, req: Req, resp: Resp) -> None:
-        try:
-            self.cloud.knobs.turn(_read_object(req))
-        except KnobError as error:
-            raise bad(str(error)) from None
-        resp.media = self.cloud.knobs.to_json()
-
-
 class Clock(Admin):
     """POST {"seconds": 300}: the cloud's clock goes forward at once; signatures keep the real one."""
 
     def on_post(self, req: Req, resp: Resp) -> None:
-        self.cloud.advance(_read(req, {"seconds": SECONDS}, required=("seconds",))["seconds"])
+        self.cloud.advance(read(req, {"seconds": SECONDS}, required=("seconds",))["seconds"])
         resp.media = {"now": iso(self.cloud.now())}
 
 
@@ -147,7 +92,7 @@ class Accounts(Admin):
         resp.media = [_account_row(account) for account in self.cloud.accounts.values()]
 
     def on_post(self, req: Req, resp: Resp) -> None:
-        fields = _read(req, self.FIELDS, required=("login",))
+        fields = read(req, self.FIELDS, required=("login",))
         try:
             account = self.cloud.add_account(**fields)
         except ValueError as error:
@@ -166,9 +111,9 @@ class AccountResource(Admin):
 
     def on_patch(self, req: Req, resp: Resp, login: str) -> None:
         account = self.account(login)
-        fields = _read(req, self.FIELDS)
+        fields = read(req, self.FIELDS)
         if ("user" in fields) != ("authorized" in fields):
-            raise bad("user and authorized go together")
+            raise Unwanted("user and authorized go together")
         if "user" in fields:
             user = account.find_user(fields.pop("user"))
             if user is None:
@@ -183,7 +128,7 @@ class AccountKeys(Admin):
     """POST {"key", "name"?}."""
 
     def on_post(self, req: Req, resp: Resp, login: str) -> None:
-        fields = _read(req, {"key": TEXT, "name": TEXT}, required=("key",))
+        fields = read(req, {"key": TEXT, "name": TEXT}, required=("key",))
         resp.media = self.account(login).keys.add(fields["key"], fields.get("name")).to_json()
         resp.status = 201
 
@@ -212,7 +157,7 @@ class Packages(Admin):
     }
 
     def on_post(self, req: Req, resp: Resp) -> None:
-        fields = _read(req, self.FIELDS, required=("id",))
+        fields = read(req, self.FIELDS, required=("id",))
         package = Package(**({"name": fields["id"], "memory": 512, "disk": 10240} | fields))
         self.cloud.packages[package.id] = package
         resp.status = 201
@@ -233,7 +178,7 @@ class Images(Admin):
     }
 
     def on_post(self, req: Req, resp: Resp) -> None:
-        fields = _read(req, self.FIELDS, required=("id",))
+        fields = read(req, self.FIELDS, required=("id",))
         image = Image(**({"name": fields["id"]} | fields))
         self.cloud.images[image.id] = image
         resp.status = 201
@@ -253,7 +198,7 @@ class Networks(Admin):
     }
 
     def on_post(self, req: Req, resp: Resp) -> None:
-        fields = _read(req, self.FIELDS, required=("id",))
+        fields = read(req, self.FIELDS, required=("id",))
         network = Network(**({"name": fields["id"]} | fields | {"owners": tuple(fields.get("owners", ()))}))
         self.cloud.add_network(network)
         resp.status = 201
@@ -305,7 +250,7 @@ class MachineDeed(Admin):
         elif deed == "fail":
             self.cloud.break_machine(machine, "failed")
         elif deed == "break":
-            self.cloud.break_machine(machine, _read(req, {"state": BROKEN_STATE}).get("state", "unknown"))
+            self.cloud.break_machine(machine, read(req, {"state": BROKEN_STATE}).get("state", "unknown"))
         else:
             raise not_found(f"{deed} is not something to do to a machine: kill, stop, fail, break")
 
@@ -316,7 +261,7 @@ class KillMachines(Admin):
     FIELDS: ClassVar[dict[str, Wanted]] = {"count": COUNT, "tag": OBJECT, "account": TEXT}
 
     def on_post(self, req: Req, resp: Resp) -> None:
-        fields = _read(req, self.FIELDS)
+        fields = read(req, self.FIELDS)
         owner = self.account(fields["account"]).id if "account" in fields else None
         tags = fields.get("tag", {})
         victims = [

@@ -11,7 +11,9 @@ from dev.cloudapi import admin, resources
 from dev.cloudapi.cloud import Cloud
 from dev.cloudapi.errors import ApiError
 from dev.cloudapi.knobs import ENDPOINTS as KNOWN_ENDPOINTS
-from dev.cloudapi.pipeline import ADMIN_PREFIX, Pipeline, answer
+from dev.cloudapi.pipeline import Pipeline, answer
+from dev.simulation.admin import add_routes as add_admin_routes
+from dev.simulation.wanted import Unwanted
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +45,6 @@ ENDPOINTS = {
 
 ADMIN = {
     "state": admin.State,
-    "counters": admin.CountersResource,
-    "counters/reset": admin.CountersReset,
-    "knobs": admin.KnobsResource,
     "clock/advance": admin.Clock,
     "accounts": admin.Accounts,
     "accounts/{login}": admin.AccountResource,
@@ -68,11 +67,11 @@ def create_app(cloud: Cloud) -> falcon.App[falcon.Request, falcon.Response]:
     app.add_error_handler(Exception, _on_bug)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(ApiError, _on_api_error)
+    app.add_error_handler(Unwanted, _on_unwanted)
     for path, endpoint in ENDPOINTS.items():
         assert KNOWN_ENDPOINTS.issuperset(endpoint.names.values()), f"knobs.py does not know all of {endpoint.names}"
         app.add_route(path, endpoint(cloud))
-    for path, resource in ADMIN.items():
-        app.add_route(ADMIN_PREFIX + path, resource(cloud))
+    add_admin_routes(app, cloud.counters, cloud.knobs, {path: resource(cloud) for path, resource in ADMIN.items()})
     return app
 
 
@@ -81,6 +80,10 @@ def _on_api_error(req: falcon.Request, resp: falcon.Response, error: ApiError, _
     if req.accept == "text/plain":  # CloudAPI: the bare message
         resp.data = error.message.encode()
         resp.content_type = req.accept
+
+
+def _on_unwanted(_req: falcon.Request, resp: falcon.Response, error: Unwanted, _params: dict[str, Any]) -> None:
+    answer(resp, ApiError(400, "InvalidArgument", str(error)))
 
 
 def _on_http_error(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _params: dict[str, Any]) -> None:

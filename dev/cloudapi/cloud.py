@@ -27,7 +27,8 @@ from dev.cloudapi.errors import ApiError, GoneError, invalid_argument, not_autho
 from dev.cloudapi.knobs import Knobs
 from dev.cloudapi.listing import Listing
 from dev.cloudapi.machine import GONE, Job, Machine, Nic
-from dev.cloudapi.order import Order, bad_name, final_name, is_uuid
+from dev.cloudapi.order import Order, bad_name, final_name
+from dev.simulation.wanted import is_uuid
 
 DEFAULT_PACKAGE = catalog.DEFAULT_PACKAGE
 DEFAULT_IMAGE = catalog.DEFAULT_IMAGE

@@ -1,12 +1,13 @@
-"""Everything that can be turned while the simulator runs: `GET` and `PATCH /--sim/knobs`, or `simulator.knobs` in a test."""
+"""Everything that can be turned of the cloud while it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, get_type_hints
+from dataclasses import dataclass, field
+from typing import Annotated
 
-from dev.cloudapi.wanted import ANY_TEXT, COUNT, ERROR_STATUS, FLAG, POSITIVE_COUNT, RATE, SECONDS, SHARE, Wanted
+from dev.simulation import knobs as simulation
+from dev.simulation.knobs import Count, Flag, Seconds, Share, Status, Text
+from dev.simulation.wanted import COUNT, ERROR_STATUS, POSITIVE_COUNT, RATE, SECONDS, Wanted
 
 #: The endpoints by their CloudAPI names: what `latency_by_endpoint`, `error_endpoints` and the counters speak of.
 ENDPOINTS = frozenset(
@@ -30,22 +31,12 @@ _SECONDS_BY_ENDPOINT = Wanted(
     lambda value: isinstance(value, dict) and all(map(_ENDPOINT.accepts, value)) and all(map(SECONDS.accepts, value.values())),
 )
 
-Seconds = Annotated[float, SECONDS]
-Share = Annotated[float, SHARE]
-Count = Annotated[int, COUNT]
 Limit = Annotated[int | None, COUNT.or_null()]
-Flag = Annotated[bool, FLAG]
-Text = Annotated[str, ANY_TEXT]
-Status = Annotated[int, ERROR_STATUS]
 Endpoints = Annotated[list[str], _ENDPOINT.in_array("an array of endpoint names like ListMachines; [] means all")]
 
 
-class KnobError(ValueError):
-    """A knob that doesn't exist, or a value it can't take; the message names the knob."""
-
-
 @dataclass
-class Knobs:
+class Knobs(simulation.Knobs):
     # How long things take.
     provision_seconds: Seconds = 5.0
     provision_jitter: Seconds = 0.0  #: each machine takes up to this much longer, at random
@@ -91,19 +82,3 @@ class Knobs:
     empty_lists_next: Count = 0
     truncate_lists: Count = 0  #: so many machines are missing at the end of every page
     stale_list_seconds: Seconds = 0.0  #: a new machine is listed only after so long
-
-    def turn(self, changes: Mapping[str, Any]) -> None:
-        """Set several knobs, all or none. Raises KnobError."""
-        for name, value in changes.items():
-            if name not in _WANTED:
-                raise KnobError(f"{name} is not a knob; there are: {', '.join(sorted(_WANTED))}")
-            if not _WANTED[name].accepts(value):
-                raise KnobError(f"{name} must be {_WANTED[name].text}")
-        for name, value in changes.items():
-            setattr(self, name, value)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-_WANTED: dict[str, Wanted] = {name: hint.__metadata__[0] for name, hint in get_type_hints(Knobs, include_extras=True).items()}

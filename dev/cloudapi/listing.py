@@ -10,8 +10,9 @@ from typing import Any
 
 from dev.cloudapi.errors import invalid_argument, validation_failed
 from dev.cloudapi.machine import GONE, Machine
-from dev.cloudapi.order import NAME, is_uuid
+from dev.cloudapi.order import NAME
 from dev.cloudapi.tags import tag_filter
+from dev.simulation.wanted import is_uuid
 
 MAX_LIMIT = 1000
 

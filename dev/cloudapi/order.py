@@ -10,19 +10,14 @@ from typing import Any
 from dev.cloudapi.catalog import Image, Network, Package
 from dev.cloudapi.errors import ApiError, invalid_argument, missing_parameter, validation_failed
 from dev.cloudapi.tags import check_tags
+from dev.simulation.wanted import is_uuid
 
 #: CloudAPI: at most 189 characters, 63 when the account has CNS.
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,188}")
 NAME_LENGTH_WITH_CNS = 63
 SHORT_ID = "{{shortId}}"
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _METADATA_KEY = re.compile(r"\w.*", re.DOTALL)
-
-
-def is_uuid(text: Any) -> bool:
-    """CloudAPI's ids are lower-case UUIDs; upper case is not one."""
-    return isinstance(text, str) and _UUID.fullmatch(text) is not None
 
 
 @dataclass

@@ -17,13 +17,12 @@ import re
 import time
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
 import falcon
-from waitress.channel import ClientDisconnected
 
 from dev.cloudapi import signature, versions
 from dev.cloudapi.accounts import Account, Keyring
@@ -31,10 +30,10 @@ from dev.cloudapi.catalog import Image, Package
 from dev.cloudapi.cloud import Caller, Cloud
 from dev.cloudapi.errors import ApiError, invalid_credentials, not_authorized, not_found
 from dev.cloudapi.machine import Machine
+from dev.simulation.admin import PREFIX as ADMIN_PREFIX
+from dev.simulation.server import cut_connection
 
 MAX_BODY_BYTES = 100_000
-#: Admin routes: outside the pipeline.
-ADMIN_PREFIX = "/--sim/"
 
 _READABLE = ("application/json", "text/plain", "application/octet-stream", "application/javascript")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -203,7 +202,7 @@ class Pipeline:
             self.cloud.counters.count("answers_lost")
             if knobs.lost_answer_status is None:
                 # 200: Falcon looks at no body of a 204, and would let the answer through.
-                resp.status, resp.data, resp.stream = 200, None, _cut_connection()
+                resp.status, resp.data, resp.stream = 200, None, cut_connection()
             else:
                 answer(resp, ApiError(knobs.lost_answer_status, "InternalError", "the simulator lost the answer"))
         elif knobs.bad_json and resp.data:
@@ -216,12 +215,6 @@ def answer(resp: falcon.Response, error: ApiError) -> None:
     resp.content_type = falcon.MEDIA_JSON
     for name, value in error.headers.items():
         resp.set_header(name, value)
-
-
-def _cut_connection() -> Iterator[bytes]:
-    """A body that makes waitress close the socket before a single byte of the answer is sent."""
-    raise ClientDisconnected
-    yield b""
 
 
 def _target(req: falcon.Request) -> str:

@@ -16,9 +16,10 @@ from dev.cloudapi.catalog import Image
 from dev.cloudapi.errors import ApiError, invalid_argument, missing_parameter, not_found, validation_failed
 from dev.cloudapi.listing import read_listing
 from dev.cloudapi.machine import Machine
-from dev.cloudapi.order import is_uuid, read_order
+from dev.cloudapi.order import read_order
 from dev.cloudapi.pipeline import Call, Endpoint
 from dev.cloudapi.tags import UNUSABLE, check_tags
+from dev.simulation.wanted import is_uuid
 
 #: CloudAPI: metadata keys with a life of their own.
 _GUARDED_METADATA = ("credentials", "administrator_pw", "root_authorized_keys")

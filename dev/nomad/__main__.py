@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import threading
 from pathlib import Path
 
 from dev.nomad.simulator import Simulator
-from shared.stop import wait
+from shared.stop import on_signal, wait
 
 
 def main() -> int:
     args = _parser().parse_args()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    on_signal(stop.set)
     with Simulator(
         args.bind,
         args.port,

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import falcon
-from waitress.channel import ClientDisconnected
 
 from dev.nomad import admin, resources
 from dev.nomad.cluster import Cluster
-from dev.nomad.errors import Cut, Refusal, failed, no_leader
+from dev.nomad.errors import Cut, Refusal, bad_request, failed, no_leader
 from dev.nomad.resources import ERROR_TYPE, Endpoint
+from dev.simulation.admin import PREFIX as ADMIN_PREFIX
+from dev.simulation.admin import add_routes as add_admin_routes
+from dev.simulation.server import cut_connection
+from dev.simulation.wanted import Unwanted
 
 log = logging.getLogger(__name__)
-
-#: Admin routes: no token, no knobs.
-ADMIN_PREFIX = "/--sim/"
 
 ENDPOINTS = {
     "/v1/validate/job": resources.Validate,
@@ -31,9 +30,6 @@ ENDPOINTS = {
 
 ADMIN = {
     "state": admin.State,
-    "counters": admin.CountersResource,
-    "counters/reset": admin.CountersReset,
-    "knobs": admin.KnobsResource,
     "clock/advance": admin.Clock,
 }
 
@@ -45,11 +41,11 @@ def create_app(cluster: Cluster, token: str | None) -> falcon.App[falcon.Request
     app.add_error_handler(Exception, _on_bug)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(Refusal, _on_refusal)
+    app.add_error_handler(Unwanted, _on_unwanted)
     app.add_error_handler(Cut, _on_cut)
     for path, endpoint in ENDPOINTS.items():
         app.add_route(path, endpoint(cluster))
-    for path, resource in ADMIN.items():
-        app.add_route(ADMIN_PREFIX + path, resource(cluster))
+    add_admin_routes(app, cluster.counters, cluster.knobs, {path: resource(cluster) for path, resource in ADMIN.items()})
     return app
 
 
@@ -102,14 +98,12 @@ def _on_refusal(_req: falcon.Request, resp: falcon.Response, error: Refusal, _pa
     resp.content_type = ERROR_TYPE
 
 
+def _on_unwanted(req: falcon.Request, resp: falcon.Response, error: Unwanted, params: dict[str, Any]) -> None:
+    _on_refusal(req, resp, bad_request(str(error)), params)
+
+
 def _on_cut(_req: falcon.Request, resp: falcon.Response, _error: Cut, _params: dict[str, Any]) -> None:
-    resp.data, resp.stream = None, _cut_connection()
-
-
-def _cut_connection() -> Iterator[bytes]:
-    """A body that makes waitress close the socket before a single byte of the answer is sent."""
-    raise ClientDisconnected
-    yield b""
+    resp.data, resp.stream = None, cut_connection()
 
 
 def _on_http_error(_req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _params: dict[str, Any]) -> None:

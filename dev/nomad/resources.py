@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from typing import Any, ClassVar
 
 import falcon
@@ -12,12 +11,12 @@ import falcon
 from dev.nomad.cluster import Cluster
 from dev.nomad.errors import bad_request, error_list, failed, no_leader, not_found
 from dev.nomad.shape import go_name, read_job
+from dev.simulation.wanted import is_uuid
 
 ERROR_TYPE = "text/plain; charset=utf-8"
 
 _TRUE = frozenset(["1", "t", "T", "TRUE", "true", "True"])
 _FALSE = frozenset(["0", "f", "F", "FALSE", "false", "False"])
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Req = falcon.Request
 Resp = falcon.Response
@@ -278,5 +277,5 @@ def _check_region(req: Req) -> None:
 
 
 def _check_uuid(text: str) -> None:
-    if not _UUID.fullmatch(text):
+    if not is_uuid(text):
         raise failed("alloc lookup failed: index error: UUID must be 36 characters")

@@ -18,9 +18,10 @@ import pytest
 import requests
 
 from dev.nomad.cron import Cron, CronError
-from dev.nomad.knobs import KnobError, Knobs
+from dev.nomad.knobs import Knobs
 from dev.nomad.simulator import Simulator
 from dev.nomad.validate import duration
+from dev.simulation.wanted import Unwanted
 
 ROOT = Path(__file__).parents[2]
 SECOND = 1_000_000_000
@@ -935,7 +936,7 @@ def test_a_knob_that_is_none_is_refused_and_nothing_is_turned(nomad, changes):
     answer = nomad.call("PATCH", "/--sim/knobs", {"no_leader": True} | changes)
     assert (answer.status_code, nomad.sim.knobs.no_leader) == (400, False)
     assert next(iter(changes)) in answer.text
-    with pytest.raises(KnobError):
+    with pytest.raises(Unwanted):
         Simulator(**changes)
 
 

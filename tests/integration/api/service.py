@@ -2,7 +2,6 @@
 
 import base64
 import itertools
-import socket
 import threading
 import time
 import uuid
@@ -19,12 +18,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from requests.adapters import HTTPAdapter
 from sqlalchemy import Connection, text
-from waitress import wasyncore
-from waitress.server import create_server
 
 from dev.cloudapi import accounts as triton
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.cloudapi.simulator import Simulator
+from dev.simulation.server import Server
 from shared import accounts
 from shared.cloudapi import CloudAPI, Timeouts
 from shared.db import Database
@@ -122,27 +120,16 @@ class Api:
                 first_sights=places.keys,
             )
         )
-        self._sockets: dict[int, Any] = {}
-        listener = socket.create_server(("127.0.0.1", 0))
         self.app = create_app(service, authenticator, health or Health({}, needed=()))
-        self._server = create_server(self.app, map=self._sockets, sockets=[listener], threads=8, ident=None)
-        refusals.install(self._sockets)
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._server = Server(lambda: self.app, threads=8)
+        refusals.install(self._server.sockets)
+        self.url = self._server.url
         self.session = requests.Session()
         self.session.mount("http://", HTTPAdapter(pool_maxsize=64))
-        self._thread = threading.Thread(target=self._serve, name="api", daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while not self._stopping.is_set():
-            wasyncore.loop(map=self._sockets, use_poll=True, count=1)
 
     def close(self) -> None:
-        self._server.task_dispatcher.shutdown()
         self._stopping.set()
-        self._server.pull_trigger()
-        self._thread.join()
-        wasyncore.close_all(self._sockets)
+        self._server.close()
         self.session.close()
         self._clouds.close()
         self._bell.close()

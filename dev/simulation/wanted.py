@@ -1,13 +1,18 @@
-"""What a JSON field of the admin routes may be."""
+"""What a field of an admin route may be."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dev.cloudapi.order import is_uuid
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Unwanted(ValueError):
+    """A field that doesn't exist, one that is missing, or a value it can't take; the message names the field."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,20 @@ class Wanted:
 
     def in_object(self, text: str) -> Wanted:
         return Wanted(text, lambda value: isinstance(value, dict) and all(map(self.accepts, value.values())))
+
+
+def check(fields: Mapping[str, Any], wanted: Mapping[str, Wanted], *, what: str = "field here") -> None:
+    """Every field is known and may be what it is. Raises Unwanted."""
+    for name, value in fields.items():
+        if name not in wanted:
+            raise Unwanted(f"{name} is not a {what}; there are: {', '.join(sorted(wanted))}")
+        if not wanted[name].accepts(value):
+            raise Unwanted(f"{name} must be {wanted[name].text}")
+
+
+def is_uuid(value: Any) -> bool:
+    """CloudAPI's and Nomad's ids are lower-case UUIDs; upper case is not one."""
+    return isinstance(value, str) and _UUID.fullmatch(value) is not None
 
 
 def _is_number(value: Any) -> bool:
