@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, Connection, Interval, Select, and_, delete
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from shared.groups import Work
 from shared.leases import Lease, is_held
+from shared.looks import Work
 from shared.models import groups, instances
 
 #: States of ours, beside those of CloudAPI (provisioning, ready, running, stopping, stopped, offline, failed, unknown).

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Interval, Row, case, func, literal, or_, select, update
 
-from shared.groups import INTERVAL
 from shared.leases import RING_AGAIN
+from shared.looks import INTERVAL
 from shared.models import accounts, groups
 
 #: Seconds for which one actor has a group's job to itself, and for which a killed one stands in the way. A claim is renewed before each

@@ -12,7 +12,7 @@ import redis
 import sqlalchemy.exc
 from dramatiq.brokers.redis import RedisBroker
 
-from shared import activities, db, diagnostics, flags, groups, health, idempotency, instances, jobs, leases, log, metrics, monitor, settings
+from shared import activities, db, diagnostics, flags, health, idempotency, instances, jobs, leases, log, looks, metrics, monitor, settings
 from shared.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, make_broker, send, waiting
 from shared.reasons import Reason
 from shared.settings import Settings
@@ -118,8 +118,8 @@ def _prune(database: db.Database, activity_days: int) -> bool:
 def _count(database: db.Database, broker: RedisBroker) -> None:
     """Read the state that is told at /metrics: here and now, so that whoever asks for it costs nobody anything."""
     with database.read() as connection:
-        backlog = groups.backlog(connection, late=LATE)
-        metrics.replace(metrics.groups, {**dict.fromkeys(map(str, Reason), 0), **groups.by_reason(connection)})
+        backlog = looks.backlog(connection, late=LATE)
+        metrics.replace(metrics.groups, {**dict.fromkeys(map(str, Reason), 0), **looks.by_reason(connection)})
         metrics.replace(metrics.machines, instances.by_state(connection))
     metrics.groups_due.set(backlog.due)
     metrics.groups_late.set(backlog.late)

@@ -16,13 +16,13 @@ from itertools import chain, zip_longest
 
 from structlog.contextvars import bound_contextvars
 
-from shared import accounts, activities, cloudapi, groups, instances, leases, log, metrics, templates
+from shared import accounts, activities, cloudapi, instances, leases, log, looks, metrics, templates
 from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, TAG_TEMPLATE, Budget, Client, CloudAPI, CloudAPIError
 from shared.db import Database, is_unavailable
-from shared.groups import Look, Work
 from shared.instances import Instance
 from shared.keys import Sealer
 from shared.leases import Lease, LeaseLost
+from shared.looks import Look, Work
 from shared.management import NoManagementKey, client_for, forget_registration
 from shared.reasons import Reason
 from shared.templates import Template
@@ -135,7 +135,7 @@ class Converger:
     def _turn(self, lease: Lease, keeper: Keeper, budget: Budget, *, until: float) -> bool:
         while keeper.holds:
             with self._db.read() as connection:
-                due = groups.due(connection, lease.account_id, limit=GROUPS_A_PASS)
+                due = looks.due(connection, lease.account_id, limit=GROUPS_A_PASS)
                 account = accounts.get(connection, lease.account_id) if due else None
             if not due:
                 return False
@@ -210,8 +210,8 @@ class _Pass:
         self._act([group for group in due if group.id in plans], plans, outcomes)
         # The database's time, whatever this machine's clock says.
         now = seen.now + timedelta(seconds=time.monotonic() - began)
-        looks = [self._concluded(group, plans.get(group.id), outcomes[group.id], now) for group in due]
-        if not self._scribe.checked(self._lease, [look for look in looks if look is not None]):
+        concluded = [self._concluded(group, plans.get(group.id), outcomes[group.id], now) for group in due]
+        if not self._scribe.checked(self._lease, [look for look in concluded if look is not None]):
             self._keeper.lost()
         return seen.strangers
 
@@ -409,7 +409,7 @@ class _Pass:
         if (before, group.replacing) != (after, planned.replacing):
             stands = group._replace(launch_failures=after.failures, launch_window=after.window, launch_at=after.resume_at)
             with self._db.read() as connection:
-                groups.paced(connection, self._lease, stands._replace(replacing=planned.replacing))
+                looks.paced(connection, self._lease, stands._replace(replacing=planned.replacing))
         if after.is_open(breaker) and not before.is_open(breaker):
             _log.warning("circuit_opened", group_id=group.id, failures=after.failures)
         elif before.is_open(breaker) and not after.is_open(breaker):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy.exc
 
-from shared import activities, db, groups, log, settings, status
+from shared import activities, db, log, looks, settings, status
 from shared.settings import Settings
 from shared.status import Status
 from shared.stop import on_signal
@@ -65,7 +65,7 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
         print(f"tsg-scale: there is no group {group_id}", file=sys.stderr)
         return FAILED
     with database.read() as connection:
-        groups.make_due(connection, group_id)
+        looks.make_due(connection, group_id)
     while True:
         converger.converge(found.account_id)
         found = _status(database, group_id) or found

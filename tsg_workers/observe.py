@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from shared import activities, groups, instances, leases, log
+from shared import activities, instances, leases, log, looks
 from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, Client, CloudAPIError, Machine, NotFound
 from shared.db import Database
-from shared.groups import Work
 from shared.instances import DELETING, DOUBTED, FAILED, GONE, LAUNCHING, MISSING, ON_THE_WAY, RUNNING, Instance
 from shared.leases import Lease
+from shared.looks import Work
 from tsg_workers.plan import LISTED_AFTER, Limits, Sight, is_lost
 
 _log = log.get(__name__)
@@ -111,7 +111,7 @@ class Observer:
         living = {group.name: group.id for group in due if group.by_name and not group.archived}
         deleted = {group.name: group.id for group in due if group.by_name and group.archived and group.name not in living}
         if deleted:
-            for owner in groups.owners(connection, self._lease.account_id, ids=(), names=deleted):
+            for owner in looks.owners(connection, self._lease.account_id, ids=(), names=deleted):
                 if not owner.archived:
                     del deleted[owner.name]
         return living | deleted
@@ -234,7 +234,7 @@ class Observer:
         sound = {group_id for group_id in ids.values() if _UUID.match(group_id)}
         if not machines:
             return []
-        owners = groups.owners(connection, self._lease.account_id, ids=sound, names=set(names.values()))
+        owners = looks.owners(connection, self._lease.account_id, ids=sound, names=set(names.values()))
         known = {owner.id for owner in owners}
         known_names = {owner.name for owner in owners if owner.by_name and not owner.is_emptied}
         emptied = {owner.id for owner in owners if owner.is_emptied}
@@ -245,7 +245,7 @@ class Observer:
             late = {group_id for machine_id, group_id in ids.items() if group_id in emptied and machine_id not in gone}
             if late:
                 _log.warning("machines_turned_up_late", groups=sorted(late))
-                groups.reopen(connection, self._lease, late)
+                looks.reopen(connection, self._lease, late)
         return [one for one, group_id in ids.items() if group_id not in known] + [one for one in names if names[one] not in known_names]
 
 

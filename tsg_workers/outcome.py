@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from shared import cloudapi
 from shared.cloudapi import CloudAPIError
-from shared.groups import Work
+from shared.looks import Work
 from shared.reasons import Reason
 from tsg_workers.plan import Plan
 

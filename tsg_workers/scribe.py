@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from shared import activities, groups
+from shared import activities, looks
 from shared.activities import DONE, FAILED, REASONS
 from shared.cloudapi import CloudAPIError
 from shared.db import Database
-from shared.groups import Look, Work
 from shared.leases import Lease
+from shared.looks import Look, Work
 from shared.reasons import MEANING, Reason
 from tsg_workers.plan import Plan, Sight
 
@@ -68,12 +68,12 @@ class Scribe:
         """What became of a machine by itself, in the transaction in which it is written down."""
         self._write(connection, group, kind, DONE if kind == activities.FOUND else FAILED, description, machine_id=machine_id)
 
-    def checked(self, lease: Lease, looks: Sequence[Look]) -> bool:
-        """Note looks at groups (`groups.checked`), and tell what each waits for if that is new."""
-        news = [look for look in looks if look.reason in REASONS and (look.reason != look.group.reason or not _is_observed(look.group))]
+    def checked(self, lease: Lease, done: Sequence[Look]) -> bool:
+        """Note looks at groups (`looks.checked`), and tell what each waits for if that is new."""
+        news = [look for look in done if look.reason in REASONS and (look.reason != look.group.reason or not _is_observed(look.group))]
 
         def work(connection: Connection) -> bool:
-            held = groups.checked(connection, lease, looks)
+            held = looks.checked(connection, lease, done)
             for look in news if held else ():
                 told = f"{MEANING[look.reason]} {look.error}" if look.error else MEANING[look.reason]
                 self._write(connection, look.group, REASONS[look.reason], DONE if look.reason in _GOOD else FAILED, told)
@@ -85,10 +85,10 @@ class Scribe:
             return work(connection)
 
     def emptied(self, lease: Lease, group: Work, *, after: float | None) -> bool:
-        """Note that nothing is left of a deleted group (`groups.emptied`), and tell it the first time."""
+        """Note that nothing is left of a deleted group (`looks.emptied`), and tell it the first time."""
 
         def work(connection: Connection) -> bool:
-            held = groups.emptied(connection, lease, group, after=after)
+            held = looks.emptied(connection, lease, group, after=after)
             if held and group.emptied_for is None:
                 self._write(connection, group, REASONS[Reason.DELETED], DONE, MEANING[Reason.DELETED])
             return held

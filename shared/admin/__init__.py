@@ -9,8 +9,7 @@ import psycopg2
 import sqlalchemy.exc
 from sqlalchemy import Connection
 
-from shared import accounts, cloudapi, db, flags, keys, log, schema, seed, settings, takeover
-from shared import groups as stored_groups
+from shared import accounts, cloudapi, db, flags, keys, log, looks, schema, seed, settings, takeover
 from shared.accounts import Account
 from shared.admin import groups
 from shared.admin.named import connected, login, one_account, triton_uuid
@@ -172,7 +171,7 @@ def _accounts_enable(given: argparse.Namespace, chosen: Settings) -> Told:
     def enable(connection: Connection) -> Account:
         account = one_account(connection, given.account, enabled=False)
         accounts.set_enabled(connection, account, enabled=True)
-        stored_groups.make_all_due(connection, account.id)
+        looks.make_all_due(connection, account.id)
         return account
 
     account = connected(chosen).transact(enable)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import redis
 from sqlalchemy import Connection
 
-from shared import activities, groups, jobs, overview, status
+from shared import activities, jobs, looks, overview, status
 from shared.admin.named import connected, count, one_account
 from shared.admin.told import Told, facts, table
 from shared.errors import Conflict, NotFound
@@ -76,7 +76,7 @@ def _explain(given: argparse.Namespace, chosen: Settings) -> Told:
 def _converge(given: argparse.Namespace, chosen: Settings) -> Told:
     with connected(chosen).read() as connection:
         group = _one(connection, given.group)
-        groups.make_due(connection, group.id)
+        looks.make_due(connection, group.id)
     rung = _ring(chosen, CONVERGE, group.account_id)
     return Told(f"group {group.name} ({group.id}) is due now; {_heard(rung)}", {"id": group.id, "rung": rung})
 

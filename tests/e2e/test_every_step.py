@@ -19,13 +19,13 @@ LAUNCHING = (
     "after shared.leases:take",
     "after shared.instances:launch 2",
     "after shared.cloudapi:Client.create_machine",
-    "before shared.groups:checked",
+    "before shared.looks:checked",
     "before shared.leases:release",
 )
 DELETING = (
     "after shared.cloudapi:Client.delete_machine",
     "after shared.instances:deleting",
-    "before shared.groups:emptied",
+    "before shared.looks:emptied",
 )
 
 

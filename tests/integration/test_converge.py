@@ -12,7 +12,7 @@ from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE, LARGE_PACKAGE, 
 from dev.cloudapi.machine import Machine
 from dev.cloudapi.simulator import Simulator
 from dev.processes import free_port, wait_for
-from shared import activities, groups, instances, leases
+from shared import activities, groups, instances, leases, looks
 from shared.cloudapi import CloudAPI, Timeouts
 from shared.db import Database
 from shared.groups import Group
@@ -276,7 +276,7 @@ def test_a_launch_that_never_left_us_is_made_again_when_its_grace_is_over_and_no
     def write_a_launch_down(connection: Connection) -> None:
         lease = leases.take(connection, world.account.id, "killed", seconds=1)
         assert lease is not None
-        (work,) = groups.due(connection, world.account.id, limit=1)
+        (work,) = looks.due(connection, world.account.id, limit=1)
         assert instances.launch(connection, lease, work)
         leases.release(connection, lease, budget_left=1)
 

@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from shared import groups, instances, leases
-from shared.groups import Group, Work
+from shared import instances, leases, looks
+from shared.groups import Group
 from shared.instances import DELETING, GONE, LAUNCHING, Instance
 from shared.leases import Lease
+from shared.looks import Work
 from tests.integration.conftest import World
 
 
@@ -26,7 +27,7 @@ class Holder:
         self.lease: Lease = lease
 
     def work(self) -> Work:
-        (work,) = groups.due(self.connection, self.world.account.id, limit=10)
+        (work,) = looks.due(self.connection, self.world.account.id, limit=10)
         return work
 
     def launch(self) -> str:

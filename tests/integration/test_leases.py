@@ -11,11 +11,12 @@ from sqlalchemy import update
 
 from dev.cloudapi.simulator import Simulator
 from dev.processes import wait_for
-from shared import groups, instances, leases
+from shared import instances, leases, looks
 from shared.db import Database
-from shared.groups import Group, Look, Work
+from shared.groups import Group
 from shared.keys import KeyPair
 from shared.leases import RING_AGAIN, Lease, LeaseLost, is_held
+from shared.looks import Look, Work
 from shared.models import accounts
 from shared.reasons import Reason
 from tests.integration.conftest import World
@@ -55,7 +56,7 @@ def row(world: World) -> Any:
 
 def due(world: World, group: Group) -> Work:
     with world.db.read() as connection:
-        return next(work for work in groups.due(connection, world.account.id, limit=100) if work.id == group.id)
+        return next(work for work in looks.due(connection, world.account.id, limit=100) if work.id == group.id)
 
 
 def claim(world: World, *, late: int = 0) -> bool:
@@ -198,7 +199,7 @@ def test_nothing_is_written_under_a_lease_that_is_over(world: World, how: str) -
         instances.seen(connection, lease, seen.id, "failed")
         with pytest.raises(LeaseLost):
             leases.require(connection, lease)
-        assert not groups.checked(connection, lease, [Look(work, after=300, failures=5, error="stale", reason=Reason.BACKOFF)])
+        assert not looks.checked(connection, lease, [Look(work, after=300, failures=5, error="stale", reason=Reason.BACKOFF)])
     assert world.rows(group) == [seen]
     after = world.group_row(group)
     assert (after.check_at, after.failures, after.last_error) == (before.check_at, 0, None)
@@ -216,7 +217,7 @@ def test_the_same_writes_are_done_while_the_lease_is_held(world: World) -> None:
         assert instances.may_delete(connection, lease, work)
         leases.require(connection, lease)
         instances.deleting(connection, seen.id)
-        assert groups.checked(connection, lease, [Look(work, after=300, failures=5, error="why", reason=Reason.BACKOFF)])
+        assert looks.checked(connection, lease, [Look(work, after=300, failures=5, error="why", reason=Reason.BACKOFF)])
     assert world.states(group) == ["deleting", "launching"]
     assert (world.group_row(group).failures, world.group_row(group).last_error) == (5, "why")
 

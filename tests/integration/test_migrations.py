@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy_cockroachdb.psycopg2 import CockroachDBDialect_psycopg2
 
 from dev.services import Postgres
-from shared import accounts, activities, db, groups, idempotency, instances, jobs, leases, models, schema, seed, status, templates
+from shared import accounts, activities, db, groups, idempotency, instances, jobs, leases, looks, models, schema, seed, status, templates
 from shared.db import Database
 from shared.reasons import Reason
 from shared.templates import Spec
@@ -61,7 +61,7 @@ ROWS_OF_2018 = f"""
         ('{BARE_GROUP}', 'bare', '{TEMPLATE}', '{ACCOUNT}', 0, NULL, '{MADE}', '{MADE}', false);
 """
 
-STATE_MODULES = [accounts, activities, groups, idempotency, instances, jobs, leases, status, templates]
+STATE_MODULES = [accounts, activities, groups, idempotency, instances, jobs, leases, looks, status, templates]
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_the_rows_of_2018_work(of_2018: Engine) -> None:
         assert template.spec == Spec("web", "p", "i", True, ["n1", "n2"], "script", {"a": "b"}, None)
         assert templates.by_ids(connection, {ARCHIVED_TEMPLATE})[ARCHIVED_TEMPLATE].spec == Spec("web", "p", "i", networks=[])
         assert {group.id: group.capacity for group in groups.listed(connection, ACCOUNT, limit=10)} == {GROUP: 3, BARE_GROUP: 0}
-        due = {work.id: work for work in groups.due(connection, ACCOUNT, limit=10)}
+        due = {work.id: work for work in looks.due(connection, ACCOUNT, limit=10)}
         assert set(due) == {GROUP, BARE_GROUP}, "what lives is looked at, and what was deleted then is done with"
         assert (due[GROUP].by_name, due[GROUP].wanted, due[GROUP].interval, due[GROUP].generation) == (True, 3, 120, 1)
         assert due[BARE_GROUP].interval == 300
@@ -367,7 +367,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(groups.get, account_id, group.id) == use(groups.named, account_id, "web")
     assert len(use(groups.listed, account_id, limit=10)) == 1
     assert not use(groups.is_by_name, group.id)
-    (work,) = use(groups.due, account_id, limit=10)
+    (work,) = use(looks.due, account_id, limit=10)
 
     assert use(leases.claim_due, limit=10) == [account_id]
     lease = use(leases.take, account_id, "worker", seconds=30)
@@ -386,8 +386,8 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert {(row.machine_id, row.state) for row in rows} == {(USER, "provisioning"), (KEY, "deleting")}
     assert use(instances.prune, limit=10) == 0
     assert use(instances.by_state) == {"provisioning": 1, "deleting": 1}
-    assert use(groups.backlog, late=60) == (1, 0, 0.0)
-    assert use(groups.by_reason) == {"Provisioning": 1}
+    assert use(looks.backlog, late=60) == (1, 0, 0.0)
+    assert use(looks.by_reason) == {"Provisioning": 1}
 
     use(activities.record, account_id=account_id, group_id=group.id, kind="k", status="s", description="d", actor="a")
     (recorded,) = use(activities.of_group, group.id, limit=10, status="s", kind="k")
@@ -402,15 +402,15 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(idempotency.find, account_id, "key") == ("request", (202, None, None, None))
     assert use(idempotency.prune, limit=10) == 0
     assert use(groups.lock, account_id, group.id).generation == 4
-    assert use(groups.checked, lease, [groups.Look(work, after=1, failures=0, error=None, reason=Reason.SETTLED)])
-    use(groups.paced, lease, work)
-    assert [owner.id for owner in use(groups.owners, account_id, ids={group.id}, names={"web"})] == [group.id]
-    use(groups.make_due, group.id)
-    use(groups.make_all_due, account_id)
+    assert use(looks.checked, lease, [looks.Look(work, after=1, failures=0, error=None, reason=Reason.SETTLED)])
+    use(looks.paced, lease, work)
+    assert [owner.id for owner in use(looks.owners, account_id, ids={group.id}, names={"web"})] == [group.id]
+    use(looks.make_due, group.id)
+    use(looks.make_all_due, account_id)
     assert use(status.of_group, group.id) == use(status.of_account, account_id, group.id)
     use(groups.archive, account_id, group.id, request_id="r")
-    assert use(groups.emptied, lease, work, after=300)
-    use(groups.reopen, lease, [group.id])
+    assert use(looks.emptied, lease, work, after=300)
+    use(looks.reopen, lease, [group.id])
     use(leases.release, lease, budget_left=1)
     return used
 

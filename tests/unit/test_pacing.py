@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.groups import Work
 from shared.instances import DELETING, GONE, LAUNCHING, MISSING, Instance
+from shared.looks import Work
 from shared.reasons import Reason
 from tsg_workers.converge import LATE_LOOK, SOONEST, late_look, next_look
 from tsg_workers.outcome import Outcome

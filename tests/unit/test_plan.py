@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.groups import Work
 from shared.instances import DELETING, GONE, LAUNCHING, Instance
+from shared.looks import Work
 from tsg_workers.backoff import LONGEST, backoff
 from tsg_workers.converge import LATEST, SOONEST, next_look
 from tsg_workers.outcome import Outcome
