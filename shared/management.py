@@ -2,7 +2,8 @@
 
 from shared import accounts, keys, log
 from shared.accounts import Account, ManagementKey
-from shared.cloudapi import Budget, Client, CloudAPI, Guard, always
+from shared.budget import Budget
+from shared.cloudapi import Client, CloudAPI, Guard, always
 from shared.db import Database
 from shared.keys import KeyPair, Sealer, SealError
 from shared.signature import Signer

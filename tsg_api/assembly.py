@@ -8,7 +8,8 @@ import falcon
 
 from shared import db, health
 from shared.accounts import Account
-from shared.cloudapi import Budget, Client, CloudAPI, Timeouts
+from shared.budget import Budget
+from shared.cloudapi import Client, CloudAPI, Timeouts
 from shared.health import Health
 from shared.keys import Sealer
 from shared.management import NoManagementKey, client_for

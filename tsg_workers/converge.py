@@ -17,7 +17,8 @@ from itertools import chain, zip_longest
 from structlog.contextvars import bound_contextvars
 
 from shared import accounts, activities, cloudapi, instances, leases, log, looks, metrics, templates
-from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, TAG_TEMPLATE, Budget, Client, CloudAPI, CloudAPIError
+from shared.budget import Budget
+from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, TAG_TEMPLATE, Client, CloudAPI, CloudAPIError
 from shared.db import Database, is_unavailable
 from shared.instances import Instance
 from shared.keys import Sealer

@@ -15,12 +15,12 @@ from dev.cloudapi.order import Order
 from dev.cloudapi.simulator import Simulator
 from dev.processes import free_port
 from shared import cloudapi, keys
+from shared.budget import Budget
 from shared.cloudapi import (
     PAGE,
     THROTTLED_TRIES,
     AnswerLost,
     Broken,
-    Budget,
     Client,
     CloudAPI,
     CloudAPIError,
