@@ -4,7 +4,6 @@ Level, not edge: nothing here asks what happened. It may be run at any time, by 
 anywhere: what it was about is in the rows, and the next one goes on.
 """
 
-import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -34,6 +33,7 @@ from tsg_workers.outcome import Outcome, reason_of
 from tsg_workers.pacing import Pacing
 from tsg_workers.plan import Limits, Plan, pacing_of, plan
 from tsg_workers.scribe import Audit, Scribe
+from tsg_workers.when import failures_in_a_row, late_look, next_look
 
 _log = log.get(__name__)
 
@@ -46,10 +46,6 @@ PASS_SECONDS = 10.0
 #: Seconds for which one call of `converge` goes on making passes before it lets other accounts have the thread.
 TURN_SECONDS = 20.0
 
-#: Seconds between looks while something is moving: a quarter of the time it has been moving for, within these bounds.
-SOONEST, LATEST = 1.0, 15.0
-#: A deleted group that is empty is looked at this many seconds later, then after four times as long, until it has been empty for that long.
-LATE_LOOK, LATE_LOOKS_END = 300.0, 43_200.0
 #: Why an instance goes that never came to run.
 STILLBORN = "stillborn"
 #: In words.
@@ -446,39 +442,3 @@ def put_off(group: Work, problem: str, reason: Reason) -> Look:
     metrics.checks.labels(reason).inc()
     failures = group.failures + 1
     return Look(group, after=backoff(failures), failures=failures, error=problem, reason=reason)
-
-
-def failures_in_a_row(before: int, planned: Plan, outcome: Outcome) -> int:
-    """How often it went wrong in a row. Errors beside successes are CloudAPI's bad minute and count as one."""
-    if planned.stillborn and not planned.came_up:
-        return before + 1
-    if outcome.errors:
-        return 1 if planned.came_up or outcome.launched or outcome.deleted else before + 1
-    return 0 if planned.came_up or planned.settled else before
-
-
-def next_look(
-    planned: Plan, outcome: Outcome, failures: int, interval: int, now: datetime, *, spread: float, resume_at: datetime | None
-) -> float:
-    """Seconds until the group is to be looked at again: never more than its interval."""
-    usual = interval * random.uniform(1.0 - spread, 1.0)
-    if outcome.errors:
-        return min(usual, backoff(failures))
-    if outcome.unfinished or planned.unsure:
-        # CloudAPI says no to more than we count: it is given time.
-        return SOONEST if outcome.reason == Reason.THROTTLED else 0.0
-    if outcome.launched or outcome.deleted:
-        return SOONEST
-    looks = [usual]
-    if planned.moving and planned.moved_at is not None:
-        looks.append(min(LATEST, max(SOONEST, (now - planned.moved_at).total_seconds() / 4)))
-    # Once the pause is over, what is held is held by the launch that is under way.
-    if planned.held and resume_at is not None and (resume_at > now or not planned.moving):
-        looks.append(max(0.0, (resume_at - now).total_seconds()))
-    return min(looks)
-
-
-def late_look(emptied_for: float | None) -> float | None:
-    """Seconds until a deleted group that is empty is looked at for machines that turned up late; None when it has been empty for long."""
-    age = emptied_for or 0.0
-    return None if age > LATE_LOOKS_END else max(LATE_LOOK, 3 * age)

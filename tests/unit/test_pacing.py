@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from shared.instances import DELETING, GONE, LAUNCHING, MISSING, Instance
 from shared.looks import Work
 from shared.reasons import Reason
-from tsg_workers.converge import LATE_LOOK, SOONEST, late_look, next_look
 from tsg_workers.outcome import Outcome
 from tsg_workers.pacing import PROBE_EVERY, Pacing
 from tsg_workers.plan import Limits, Plan, Sight, plan
@@ -190,39 +189,7 @@ def test_no_more_than_a_share_is_ever_away_by_our_own_doing(wanted: int, running
     assert len(planned.unhealthy) + len(planned.waiting) == ailing
 
 
-# When to look again, and why
-
-
-def look(planned: Plan, outcome: Outcome | None = None, *, failures: int = 0, interval: int = 300, resume_in: float | None = None) -> float:
-    resume_at = None if resume_in is None else NOW + timedelta(seconds=resume_in)
-    return next_look(planned, outcome or Outcome(), failures, interval, NOW, spread=0.1, resume_at=resume_at)
-
-
-def test_no_look_is_ever_later_than_the_interval() -> None:
-    trouble = Outcome(errors=["no room"])
-    for _ in range(200):
-        assert 9 <= look(made(1, some(1, "running")), interval=10) <= 10
-        assert look(made(1), trouble, failures=50, interval=10) <= 10
-        assert look(made(2, launch_at=NOW + timedelta(seconds=500)), interval=10, resume_in=500) <= 10
-
-
-def test_a_paused_group_is_looked_at_when_its_pause_is_over() -> None:
-    assert look(made(2, launch_at=NOW + timedelta(seconds=7)), resume_in=7) == 7
-
-
-def test_while_the_first_launch_after_a_pause_is_under_way_the_group_is_not_looked_at_all_the_time() -> None:
-    planned = made(3, some(1, "provisioning", ran=False), launch_window=1, launch_at=NOW - timedelta(seconds=1))
-    assert planned.held == 2
-    assert look(planned, resume_in=-1) >= SOONEST
-    assert look(planned, resume_in=0.5) == 0.5
-
-
-def test_a_deleted_group_is_looked_at_for_latecomers_ever_less_often_and_not_for_ever() -> None:
-    ages, after = [0.0], late_look(None)
-    while after is not None:
-        ages.append(ages[-1] + after)
-        after = late_look(ages[-1])
-    assert ages == [0, LATE_LOOK, 1200, 4800, 19200, 76800]
+# Why nothing is launched
 
 
 def test_the_reason_for_a_pause_is_what_was_refused_until_the_breaker_opens() -> None:

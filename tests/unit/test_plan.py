@@ -9,9 +9,6 @@ from hypothesis import strategies as st
 
 from shared.instances import DELETING, GONE, LAUNCHING, Instance
 from shared.looks import Work
-from tsg_workers.backoff import LONGEST, backoff
-from tsg_workers.converge import LATEST, SOONEST, next_look
-from tsg_workers.outcome import Outcome
 from tsg_workers.plan import DELETE_AGAIN, Limits, Plan, Sight, is_lost, plan
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -275,41 +272,3 @@ def test_once_carried_out_a_plan_leaves_nothing_to_do(wanted: int, sights: list[
     after += [sight(LAUNCHING) for _ in range(planned.launches)]
     again = made(wanted, *after)
     assert (again.launches, again.unhealthy, again.surplus) == (0, (), ())
-
-
-# When to look again
-
-
-def look(planned: Plan, *, failures: int = 0, launched: int = 0, errors: tuple[str, ...] = (), unfinished: bool = False) -> float:
-    outcome = Outcome(launched=launched, errors=list(errors), unfinished=unfinished)
-    return next_look(planned, outcome, failures, 300, NOW, spread=0.1, resume_at=None)
-
-
-def test_a_settled_group_is_left_until_its_interval_is_nearly_over() -> None:
-    looks = [look(made(1, sight("running"))) for _ in range(100)]
-    assert all(270 <= seconds <= 300 for seconds in looks)
-    assert len(set(looks)) > 1, "groups that were made together would be checked together for ever"
-
-
-def test_what_was_just_launched_is_looked_at_soon() -> None:
-    assert look(made(1), launched=1) == SOONEST
-
-
-@pytest.mark.parametrize(("since", "seconds"), [(0, SOONEST), (8, 2), (40, 10), (299, LATEST)])
-def test_the_longer_nothing_moves_the_longer_until_the_next_look(since: float, seconds: float) -> None:
-    assert look(made(1, sight("provisioning", since=since))) == seconds
-
-
-def test_what_was_not_finished_goes_on_at_once() -> None:
-    assert look(made(5), launched=2, unfinished=True) == 0
-
-
-def test_trouble_is_met_with_patience_even_when_something_was_left_over() -> None:
-    assert look(made(1), failures=5, errors=("no room",), unfinished=True) >= 16
-
-
-def test_patience_doubles_up_to_ten_minutes() -> None:
-    for failures in range(1, 100):
-        top = min(LONGEST, 2**failures)
-        assert top / 2 <= backoff(failures) <= top
-    assert LONGEST == 600

@@ -1,0 +1,96 @@
+"""When a group is looked at again."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tsg_workers.backoff import LONGEST, backoff
+from tsg_workers.outcome import Outcome
+from tsg_workers.plan import Plan
+from tsg_workers.when import LATE_LOOK, LATEST, SOONEST, late_look, next_look
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+SETTLED = Plan(
+    launches=0,
+    held=0,
+    stillborn=(),
+    unhealthy=(),
+    waiting=(),
+    surplus=(),
+    unsure=0,
+    moving=False,
+    moved_at=None,
+    empty=False,
+    came_up=0,
+    lost=0,
+    replacing=0,
+)
+TROUBLE = Outcome(errors=["no room"])
+
+
+def plan(*, moving_for: float | None = None, **more: Any) -> Plan:
+    """The plan of a settled group, but for this. `moving_for` is in seconds."""
+    moved_at = None if moving_for is None else NOW - timedelta(seconds=moving_for)
+    return replace(SETTLED, moving=moving_for is not None, moved_at=moved_at, **more)
+
+
+def look(planned: Plan, outcome: Outcome | None = None, *, failures: int = 0, interval: int = 300, resume_in: float | None = None) -> float:
+    resume_at = None if resume_in is None else NOW + timedelta(seconds=resume_in)
+    return next_look(planned, outcome or Outcome(), failures, interval, NOW, spread=0.1, resume_at=resume_at)
+
+
+def test_a_settled_group_is_left_until_its_interval_is_nearly_over() -> None:
+    looks = [look(plan()) for _ in range(100)]
+    assert all(270 <= seconds <= 300 for seconds in looks)
+    assert len(set(looks)) > 1, "groups that were made together would be checked together for ever"
+
+
+def test_no_look_is_ever_later_than_the_interval() -> None:
+    for _ in range(200):
+        assert 9 <= look(plan(), interval=10) <= 10
+        assert look(plan(launches=1), TROUBLE, failures=50, interval=10) <= 10
+        assert look(plan(held=2), interval=10, resume_in=500) <= 10
+
+
+def test_what_was_just_launched_is_looked_at_soon() -> None:
+    assert look(plan(launches=1), Outcome(launched=1)) == SOONEST
+
+
+@pytest.mark.parametrize(("seconds", "until"), [(0, SOONEST), (8, 2), (40, 10), (299, LATEST)])
+def test_the_longer_nothing_moves_the_longer_until_the_next_look(seconds: float, until: float) -> None:
+    assert look(plan(moving_for=seconds)) == until
+
+
+def test_what_was_not_finished_goes_on_at_once() -> None:
+    assert look(plan(launches=5), Outcome(launched=2, unfinished=True)) == 0
+
+
+def test_trouble_is_met_with_patience_even_when_something_was_left_over() -> None:
+    assert look(plan(launches=1), replace(TROUBLE, unfinished=True), failures=5) >= 16
+
+
+def test_patience_doubles_up_to_ten_minutes() -> None:
+    for failures in range(1, 100):
+        top = min(LONGEST, 2**failures)
+        assert top / 2 <= backoff(failures) <= top
+    assert LONGEST == 600
+
+
+def test_a_paused_group_is_looked_at_when_its_pause_is_over() -> None:
+    assert look(plan(held=2), resume_in=7) == 7
+
+
+def test_while_the_first_launch_after_a_pause_is_under_way_the_group_is_not_looked_at_all_the_time() -> None:
+    planned = plan(held=2, moving_for=1)
+    assert look(planned, resume_in=-1) >= SOONEST
+    assert look(planned, resume_in=0.5) == 0.5
+
+
+def test_a_deleted_group_is_looked_at_for_latecomers_ever_less_often_and_not_for_ever() -> None:
+    ages, after = [0.0], late_look(None)
+    while after is not None:
+        ages.append(ages[-1] + after)
+        after = late_look(ages[-1])
+    assert ages == [0, LATE_LOOK, 1200, 4800, 19200, 76800]
