@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain, zip_longest
 
 from structlog.contextvars import bound_contextvars
@@ -226,38 +227,18 @@ class _Pass:
                     done.result()
 
     def _actions(self, group: Work, planned: Plan, outcome: Outcome, made_from: Mapping[str, Template]) -> list[Callable[[], None]]:
-        def deleting(instance: Instance, why: str) -> Callable[[], None]:
-            return lambda: self._delete(group, instance, why, outcome)
-
-        template = made_from.get(group.template_id)
-        launches = planned.launches
+        template, launches = made_from.get(group.template_id), planned.launches
         if launches and (template is None or template.unreadable):
             # A database of 2018 may lack the reference that keeps it, or hold what a person wrote into it.
             problem = f"is unreadable: {', '.join(template.unreadable)}" if template else "is not there"
             outcome.failed(f"The group's template {group.template_id} {problem}.", Reason.TEMPLATE_REJECTED)
             launches = 0
-
-        def launching() -> None:
-            if template is not None:
-                self._launch(group, template, outcome)
-
-        def sparing_others(action: Callable[[], None]) -> Callable[[], None]:
-            def act() -> None:
-                with _sparing_others(group, outcome):
-                    action()
-
-            return act
-
-        return [
-            sparing_others(action)
-            for action in (
-                *(deleting(instance, STILLBORN) for instance in planned.stillborn),
-                *(deleting(instance, "unhealthy") for instance in planned.unhealthy),
-                *(deleting(instance, "surplus") for instance in planned.surplus),
-                # A row may have any number in it.
-                *[launching] * min(launches, LAUNCHES_A_PASS),
-            )
-        ]
+        doomed = ((planned.stillborn, STILLBORN), (planned.unhealthy, "unhealthy"), (planned.surplus, "surplus"))
+        actions = [partial(self._delete, group, instance, why, outcome) for those, why in doomed for instance in those]
+        if template is not None:
+            # A row may have any number in it.
+            actions += [partial(self._launch, group, template, outcome)] * min(launches, LAUNCHES_A_PASS)
+        return [_sparing_others(group, outcome)(action) for action in actions]
 
     def _may_ask(self) -> bool:
         """Wait for the budget; False when the pass should begin nothing more."""
