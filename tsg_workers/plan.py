@@ -88,9 +88,10 @@ def is_lost(instance: Instance, now: datetime, limits: Limits) -> bool:
 def plan(group: Work, sights: Sequence[Sight], now: datetime, limits: Limits) -> Plan:
     """Count what is there and what is coming, and close the difference.
 
-    Counted as capacity: machines that run or are on their way there, and launches whose answer is not known. Not counted: failed,
-    stopped, or on the way for longer than `provision_timeout`; those are replaced, of those that ever ran only a share at a time.
-    What nobody is sure of counts as there before anything is launched, and as gone before anything is deleted.
+    Counted as capacity: machines that run or are on their way there. Not counted: failed, stopped, or on the way for longer than
+    `provision_timeout`; those are replaced, of those that ever ran only a share at a time.
+    What nobody is sure of, a launch whose answer is not known too, counts as there before anything is launched, and as gone before
+    anything is deleted.
     """
     there = [sight for sight in sights if sight.instance.state != GONE and not sight.lost]
     going = [sight.instance for sight in there if sight.instance.state == DELETING]
@@ -101,10 +102,11 @@ def plan(group: Work, sights: Sequence[Sight], now: datetime, limits: Limits) ->
     stillborn = [instance for instance in failing if instance.ran_at is None]
     ailing = sorted((instance for instance in failing if instance.ran_at is not None), key=lambda one: (one.state_since, one.id))
 
+    known = [sight for sight in counted if sight.instance.machine_id is not None]
     healthy = len(counted) + len(unsure)
     running = sum(sight.instance.state == "running" for sight in (*counted, *unsure))
     replacing = min(group.replacing, max(0, group.wanted - running - len(ailing)))
-    needless = max(0, len(counted) + len(ailing) - group.wanted)
+    needless = max(0, len(known) + len(ailing) - group.wanted)
     share = max(1, group.wanted * limits.replace_percent // 100)
     room = needless + max(0, share - replacing)
     replaced, waiting = ailing[:room], ailing[room:]
@@ -125,7 +127,7 @@ def plan(group: Work, sights: Sequence[Sight], now: datetime, limits: Limits) ->
         stillborn=tuple(stillborn),
         unhealthy=(*replaced, *stubborn),
         waiting=tuple(waiting),
-        surplus=_oldest(counted, len(counted) - group.wanted),
+        surplus=_oldest(known, len(known) - group.wanted),
         unsure=len(unsure),
         moving=bool(going or on_the_way),
         moved_at=max((instance.state_since for instance in (*going, *on_the_way)), default=None),
@@ -147,8 +149,7 @@ def _is_healthy(instance: Instance, now: datetime, limits: Limits) -> bool:
     return instance.state == "running"
 
 
-def _oldest(counted: Sequence[Sight], count: int) -> tuple[Instance, ...]:
-    """The oldest of those that can be deleted: what is protected, or not known to be there, is left for last or left alone."""
-    deletable = [sight for sight in counted if sight.instance.machine_id is not None]
-    deletable.sort(key=lambda sight: (sight.protected, sight.created or sight.instance.launched_at.isoformat(), sight.instance.id))
-    return tuple(sight.instance for sight in deletable[: max(0, count)])
+def _oldest(known: Sequence[Sight], count: int) -> tuple[Instance, ...]:
+    """The oldest of them; what is protected is left for last."""
+    by_age = sorted(known, key=lambda sight: (sight.protected, sight.created or sight.instance.launched_at.isoformat(), sight.instance.id))
+    return tuple(sight.instance for sight in by_age[: max(0, count)])

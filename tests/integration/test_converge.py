@@ -335,6 +335,19 @@ def test_creates_that_failed_in_cloudapi_are_repeated_as_soon_as_a_list_lacks_th
     assert world.group_row(group).launch_failures == 1, "and counted once"
 
 
+def test_no_machine_goes_for_creates_that_may_have_come_to_nothing(world: World) -> None:
+    group = world.make_group(3)
+    world.settle()
+    world.sim.knobs.turn({"error_share": 1.0, "error_status": 500, "error_endpoints": ["CreateMachine"]})
+    world.resize(group, 5)
+    world.converge()
+    assert world.states(group) == ["doubted"] * 2 + ["running"] * 3
+    world.resize(group, 3)
+    world.settle()
+    assert settled(world, group, 3)
+    assert (world.creates, world.deletes) == (3, 0)
+
+
 # What CloudAPI refuses
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.instances import DELETING, GONE, LAUNCHING, Instance
+from shared.instances import DELETING, DOUBTED, GONE, LAUNCHING, Instance
 from shared.looks import Work
 from tsg_workers.plan import DELETE_AGAIN, Limits, Plan, Sight, is_lost, plan
 
@@ -31,7 +31,7 @@ def sight(state: str, age: float = 0, *, since: float | None = None, protected: 
     """A machine made `age` seconds ago, and in its state for `since` seconds."""
     number = next(_numbers)
     made = NOW - timedelta(seconds=age)
-    machine_id = None if state == LAUNCHING else f"m{number:06}"
+    machine_id = None if state in {LAUNCHING, DOUBTED} else f"m{number:06}"
     state_since = NOW - timedelta(seconds=age if since is None else since)
     instance = Instance(f"i{number:06}", "g1", machine_id, state, state_since, made, None, made)
     told = "" if machine_id is None else made.isoformat()
@@ -129,10 +129,15 @@ def test_what_is_protected_goes_last() -> None:
     assert list(made(0, protected, young, old).surplus) == instances(old, young, protected)
 
 
-def test_a_launch_without_a_machine_cannot_be_deleted_and_something_else_goes() -> None:
-    launching, running = sight(LAUNCHING, 100), sight("running", 10)
-    assert list(made(1, launching, running).surplus) == instances(running)
-    assert made(0, launching).surplus == ()
+@pytest.mark.parametrize("state", [LAUNCHING, DOUBTED])
+def test_nothing_goes_for_a_launch_that_may_come_to_nothing(state: str) -> None:
+    unknown, running = sight(state, 100), sight("running", 10)
+    assert made(1, unknown, running).surplus == ()
+    assert list(made(0, unknown, running).surplus) == instances(running)
+    assert made(0, unknown).surplus == ()
+    # Of what ran and does not any more, none is needless.
+    gentle = LIMITS._replace(replace_percent=1)
+    assert len(plan(group(2), [unknown, sight("stopped"), sight("stopped")], NOW, gentle).unhealthy) == 1
 
 
 def test_a_machine_that_is_still_provisioning_may_be_surplus() -> None:
@@ -182,7 +187,7 @@ def test_the_last_movement_is_that_of_what_is_moving() -> None:
 
 # Whatever there is
 
-STATES = st.sampled_from(["running"] * 5 + [*COMING, *BROKEN, LAUNCHING, DELETING, GONE])
+STATES = st.sampled_from(["running"] * 5 + [*COMING, *BROKEN, LAUNCHING, DOUBTED, DELETING, GONE])
 SIGHTS = st.lists(
     st.builds(
         lambda state, age, share, protected: sight(state, age, since=age * share, protected=protected),
@@ -199,7 +204,7 @@ WANTED = st.integers(0, 40)
 def counts(one: Sight) -> bool:
     """The rule of capacity in other words than the code's."""
     since = (NOW - one.instance.state_since).total_seconds()
-    return one.instance.state in {"running", LAUNCHING} or (one.instance.state in COMING and since <= LIMITS.provision_timeout)
+    return one.instance.state in {"running", LAUNCHING, DOUBTED} or (one.instance.state in COMING and since <= LIMITS.provision_timeout)
 
 
 @given(WANTED, SIGHTS)
@@ -212,7 +217,7 @@ def test_never_more_is_launched_than_is_missing(wanted: int, sights: list[Sight]
 def test_nothing_is_launched_while_something_is_too_many(wanted: int, sights: list[Sight]) -> None:
     planned = made(wanted, *sights)
     assert not (planned.launches and planned.surplus)
-    assert len(planned.surplus) <= max(0, sum(map(counts, sights)) - wanted)
+    assert len(planned.surplus) <= max(0, sum(counts(one) and one.instance.machine_id is not None for one in sights) - wanted)
 
 
 @given(WANTED, SIGHTS)
@@ -235,7 +240,7 @@ def test_what_works_is_deleted_only_when_it_is_too_many(wanted: int, sights: lis
 def test_of_a_group_that_should_be_empty_everything_that_can_be_is_deleted(sights: list[Sight]) -> None:
     planned = made(0, *sights)
     young = [one for one in sights if one.instance.state == DELETING and NOW - one.instance.state_since <= DELETE_AGAIN]
-    untouchable = {LAUNCHING, GONE}
+    untouchable = {LAUNCHING, DOUBTED, GONE}
     expected = {one.instance.id for one in sights if one.instance.state not in untouchable and one not in young}
     assert planned.launches == 0
     assert {instance.id for instance in (*planned.unhealthy, *planned.surplus)} == expected
