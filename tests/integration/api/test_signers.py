@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from dev.client import CURL_FUNCTION
 from dev.cloudapi import accounts as triton
-from dev.cloudapi.simulator import Simulator
-from dev.services import Postgres, Valkey
 from shared.keys import fingerprint, sha256_fingerprint
-from tests.conftest import new_database
 from tests.integration.api.service import Api, error, now, template_body
 
 #: What ssh-keygen is asked for, and what the Go and the Node SDK sign with then.
@@ -76,12 +73,6 @@ def ssh_keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Key]:
         private = serialization.load_ssh_private_key(file.read_bytes(), password=None)
         made[name] = Key(file, line, private, go, node)
     return made
-
-
-@pytest.fixture(scope="module")
-def api(postgres: Postgres, valkey: Valkey) -> Iterator[Api]:
-    with new_database(postgres) as database, Simulator(throttle=False) as simulator, Api(database, simulator, valkey.url) as served:
-        yield served
 
 
 @pytest.fixture

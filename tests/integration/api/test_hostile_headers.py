@@ -27,18 +27,9 @@ PATH = "/v1/tsg/groups"
 
 @pytest.fixture(scope="module")
 def api(postgres: Postgres, valkey: Valkey) -> Iterator[Api]:
+    """One of these tests' own: they use up what an address may ask for."""
     with new_database(postgres) as database, Simulator(throttle=False) as simulator, Api(database, simulator, valkey.url) as served:
         yield served
-
-
-@pytest.fixture
-def tsg(api: Api) -> Caller:
-    return api.new_account()
-
-
-@pytest.fixture
-def stranger(api: Api) -> Caller:
-    return api.new_account()
 
 
 # Bad headers. In each, KEYID, SIG and DATE stand for what would be good there.
@@ -456,19 +447,19 @@ def test_use_does_not_make_a_key_live_longer(api: Api) -> None:
         api.clock.ahead = 0
 
 
-def test_while_cloudapi_is_down_known_keys_work_for_their_time_and_are_503_then(postgres: Postgres, valkey: Valkey) -> None:
-    with new_database(postgres) as database, Simulator(throttle=False) as simulator, Api(database, simulator, valkey.url) as api:
-        tsg = api.new_account()
-        tsg.ok("GET", "/groups")
-        simulator.close()
-        api.clock.ahead = 299
-        tsg.ok("GET", "/groups")
-        api.clock.ahead = 301
-        answer = tsg("GET", "/groups")
-        error(answer, 503, "ServiceUnavailable")
-        assert int(answer.headers["Retry-After"]) > 0
-        error(api.request("GET", PATH, headers=headers_of(tsg, GOOD.replace("SIG", "QUJD"), now())), 503, "ServiceUnavailable")
-        error(api.request("GET", PATH), 401, "InvalidCredentials")
+def test_while_cloudapi_is_down_known_keys_work_for_their_time_and_are_503_then(make_api: Callable[..., Api]) -> None:
+    api = make_api()
+    tsg = api.new_account()
+    tsg.ok("GET", "/groups")
+    api.sim.close()
+    api.clock.ahead = 299
+    tsg.ok("GET", "/groups")
+    api.clock.ahead = 301
+    answer = tsg("GET", "/groups")
+    error(answer, 503, "ServiceUnavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+    error(api.request("GET", PATH, headers=headers_of(tsg, GOOD.replace("SIG", "QUJD"), now())), 503, "ServiceUnavailable")
+    error(api.request("GET", PATH), 401, "InvalidCredentials")
 
 
 def test_a_thousand_requests_of_one_key_cost_cloudapi_at_most_three(api: Api, tsg: Caller) -> None:
