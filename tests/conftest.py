@@ -5,24 +5,27 @@ import gc
 import io
 import itertools
 import os
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 from unittest import mock
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from sqlalchemy import Connection, NullPool, create_engine, make_url
+from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from dev.cloudapi.simulator import Simulator
 from dev.services import Postgres, Valkey, copy_of, scratch
 from dev.stack import DATABASE
-from shared import db, keys, log, schema
+from shared import accounts, db, keys, log, schema
+from shared.accounts import Account
 from shared.db import Database
-from shared.keys import KeyPair
+from shared.keys import KeyPair, Sealer
 from shared.models import metadata
 
 #: The database with our tables that every other one is a copy of.
@@ -102,6 +105,24 @@ def simulator() -> Iterator[Simulator]:
 
 def new_pair() -> KeyPair:
     return keys.of_private_key(rsa.generate_private_key(65537, FEW_BITS))
+
+
+def managed_account(connection: Connection, login: str, triton_id: str, pair: KeyPair, sealer: Sealer, *, key_name: str = "tsg") -> Account:
+    """An account that was here before: enabled, and with `pair` for its registered management key."""
+    account = accounts.add(connection, login, triton_id)
+    key_id = str(uuid.uuid4())
+    material = sealer.seal(pair.private_pem, row=key_id)
+    accounts.give_key(connection, account.id, key_id=key_id, name=key_name, fingerprint=pair.fingerprint, material=material)
+    accounts.mark_registered(connection, key_id, registered=True)
+    found = accounts.get(connection, account.id)
+    assert found is not None
+    return found
+
+
+def sql(database: Database, statement: str, **parameters: Any) -> list[Any]:
+    with database.read() as connection:
+        result = connection.execute(text(statement), parameters)
+        return list(result) if result.returns_rows else []
 
 
 def run_here(main: Callable[[Sequence[str]], int], arguments: Sequence[str], environ: Mapping[str, str]) -> CompletedProcess[str]:

@@ -35,6 +35,10 @@ class Counters:
         with self._lock:
             self._events[event] += 1
 
+    def asked(self, endpoint: str) -> int:
+        with self._lock:
+            return sum(self._answers[endpoint].values()) if endpoint in self._answers else 0
+
     def to_json(self) -> dict[str, Any]:
         with self._lock:
             answers = {endpoint: dict(statuses) for endpoint, statuses in self._answers.items()}

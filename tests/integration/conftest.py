@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.cloudapi.machine import Machine
 from dev.cloudapi.simulator import Simulator
 from dev.services import Postgres
-from shared import accounts, activities, groups, instances, keys, templates
+from shared import activities, groups, instances, keys, templates
 from shared.accounts import Account
 from shared.activities import Activity
 from shared.cloudapi import CloudAPI, Timeouts
@@ -23,7 +23,7 @@ from shared.instances import Instance
 from shared.keys import KeyPair, Sealer
 from shared.reasons import Reason
 from shared.templates import Spec, Template
-from tests.conftest import FEW_BITS, new_database, new_pair
+from tests.conftest import FEW_BITS, managed_account, new_database, new_pair, sql
 from tsg_workers.converge import Converger, Pace
 from tsg_workers.plan import Limits
 
@@ -46,7 +46,7 @@ class World:
         self.pair = pair
         self.login = f"account-{next(_numbers)}"
         self.triton = simulator.cloud.add_account(self.login, [f"{pair.public_line} tsg"], uuid=str(uuid.uuid4()))
-        self.account: Account = database.transact(self._add_account)
+        self.account: Account = database.transact(lambda made: managed_account(made, self.login, self.triton.id, pair, self.sealer))
         self._clouds: list[CloudAPI] = []
         self.worker = self.make_worker()
 
@@ -202,22 +202,10 @@ class World:
 
     def asked(self, endpoint: str) -> int:
         """How often an endpoint of CloudAPI was asked."""
-        return sum(self.sim.cloud.counters.to_json()["by_endpoint"].get(endpoint, {}).values())
+        return self.sim.cloud.counters.asked(endpoint)
 
     def sql(self, statement: str, **parameters: Any) -> list[Any]:
-        with self.db.read() as connection:
-            result = connection.execute(text(statement), parameters)
-            return list(result) if result.returns_rows else []
-
-    def _add_account(self, connection: Connection) -> Account:
-        account = accounts.add(connection, self.login, self.triton.id)
-        key_id = str(uuid.uuid4())
-        material = self.sealer.seal(self.pair.private_pem, row=key_id)
-        accounts.give_key(connection, account.id, key_id=key_id, name="tsg", fingerprint=self.pair.fingerprint, material=material)
-        accounts.mark_registered(connection, key_id, registered=True)
-        found = accounts.get(connection, account.id)
-        assert found is not None
-        return found
+        return sql(self.db, statement, **parameters)
 
 
 @pytest.fixture(autouse=True)

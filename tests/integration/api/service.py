@@ -17,19 +17,17 @@ import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from requests.adapters import HTTPAdapter
-from sqlalchemy import Connection, text
 
 from dev.cloudapi import accounts as triton
 from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.cloudapi.simulator import Simulator
 from dev.simulation.server import Server
-from shared import accounts
 from shared.cloudapi import CloudAPI, Timeouts
 from shared.db import Database
 from shared.health import Health
 from shared.keys import KeyPair, Sealer
 from shared.queue import Bell, make_broker
-from tests.conftest import new_pair
+from tests.conftest import managed_account, new_pair, sql
 from tsg_api import refusals
 from tsg_api.app import create_app
 from tsg_api.assembly import cloud_of, ringer
@@ -158,27 +156,17 @@ class Api:
     def new_account(self) -> "Caller":
         """An account that was here before: enabled, and its management key (`PAIR` too, which saves making one) is registered."""
         account = self.new_triton()
-
-        def enrol(connection: Connection) -> None:
-            row = accounts.add(connection, account.login, account.id)
-            key_id = str(uuid.uuid4())
-            material = self.sealer.seal(PAIR.private_pem, row=key_id)
-            accounts.give_key(connection, row.id, key_id=key_id, name=KEY_NAME, fingerprint=PAIR.fingerprint, material=material)
-            accounts.mark_registered(connection, key_id, registered=True)
-
-        self.db.transact(enrol)
+        self.db.transact(lambda made: managed_account(made, account.login, account.id, PAIR, self.sealer, key_name=KEY_NAME))
         return Caller(self, account)
 
     # What is to be seen
 
     def sql(self, statement: str, **parameters: Any) -> list[Any]:
-        with self.db.read() as connection:
-            result = connection.execute(text(statement), parameters)
-            return list(result) if result.returns_rows else []
+        return sql(self.db, statement, **parameters)
 
     def asked(self, endpoint: str) -> int:
         """How often an endpoint of CloudAPI was asked."""
-        return sum(self.sim.cloud.counters.to_json()["by_endpoint"].get(endpoint, {}).values())
+        return self.sim.cloud.counters.asked(endpoint)
 
 
 class Caller:

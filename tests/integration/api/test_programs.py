@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from shared import admin as tsg_admin
 from shared import keys, seed, settings
 from shared.db import Database
 from tests.conftest import run_here
+from tests.conftest import sql as rows_of
 from tests.integration.api.service import JSON, PAIR, WHITELIST, Api, error, legacy, now, template_body
 from tsg_api import __main__ as tsg_api
 from tsg_api import processes
@@ -44,12 +46,7 @@ def url(database: Database) -> str:
 
 @pytest.fixture
 def sql(database: Database) -> Callable[..., list[Any]]:
-    def run(statement: str, **parameters: Any) -> list[Any]:
-        with database.read() as connection:
-            result = connection.execute(text(statement), parameters)
-            return [tuple(row) for row in result] if result.returns_rows else []
-
-    return run
+    return partial(rows_of, database)
 
 
 @pytest.fixture
