@@ -1,24 +1,16 @@
 """Who may call, and how an account gets its management key."""
 
 import base64
-import hashlib
-import itertools
-import os
 import re
-import shutil
-import subprocess
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives import hashes
 
-from dev.client import CURL_FUNCTION
 from dev.cloudapi import accounts as triton
 from dev.processes import wait_for
 from shared import accounts, keys
@@ -120,27 +112,6 @@ def test_rsa_with_any_digest_of_cloudapi(newcomer: Caller, digest: str) -> None:
         assert get(newcomer.api, {"Date": date, "Authorization": header}).status_code == 200
 
 
-@pytest.mark.parametrize("algorithm", ["ecdsa-sha256", "ed25519-sha512"])
-def test_keys_of_other_kinds(newcomer: Caller, algorithm: str) -> None:
-    date = now()
-    text = f"date: {date}".encode()
-    private = ec.generate_private_key(ec.SECP256R1()) if algorithm.startswith("ecdsa") else ed25519.Ed25519PrivateKey.generate()
-    raw = private.sign(text, ec.ECDSA(hashes.SHA256())) if isinstance(private, ec.EllipticCurvePrivateKey) else private.sign(text)
-    line = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
-    key = newcomer.triton.keys.add(f"{line} mine")
-    key_id, signature = f"/{newcomer.login}/keys/{key.fingerprint}", base64.b64encode(raw).decode()
-    header = f'Signature keyId="{key_id}",algorithm="{algorithm}",headers="date",signature="{signature}"'
-    for _ in range(2):
-        assert get(newcomer.api, {"Date": date, "Authorization": header}).status_code == 200
-
-
-def test_a_key_of_a_known_account_may_be_named_by_its_md5_fingerprint_with_prefix(newcomer: Caller) -> None:
-    headers = legacy(f"/{newcomer.login}/keys/MD5:{PAIR.fingerprint}", now())
-    assert "signs the Date alone" in unauthenticated(get(newcomer.api, headers))
-    newcomer.ok("GET", "/groups")
-    assert get(newcomer.api, headers).status_code == 200
-
-
 @pytest.mark.parametrize("has_slash", [False, True])
 def test_a_key_of_a_known_account_may_be_named_by_its_sha256_fingerprint(newcomer: Caller, *, has_slash: bool) -> None:
     pairs = iter(keys.generate, None)
@@ -171,28 +142,9 @@ def test_a_signature_over_the_request_line_holds_for_that_request_alone(newcomer
     assert unauthenticated(newcomer.api.request("POST", "/v1/tsg/groups?a=%2F", headers=headers))
 
 
-def test_the_body_of_a_signed_digest_can_not_be_changed(newcomer: Caller) -> None:
-    body = f'{{"group_name": "web", "template_id": "{newcomer.make_template()}"}}'
-    digest = "SHA-256=" + base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
-    headers = signed_more(newcomer, "date", "digest", digest=digest)
-    unauthenticated(newcomer.api.request("POST", "/v1/tsg/groups", headers=headers, data=body.replace("web", "wob")))
-    assert newcomer.api.request("POST", "/v1/tsg/groups", headers=headers, data=body).status_code == 201
-
-
 def test_a_stranger_must_first_sign_the_date_alone(newcomer: Caller) -> None:
     headers = signed_more(newcomer, "(request-target)", "date", request_target="get /v1/tsg/groups")
     assert "signs the Date alone" in unauthenticated(get(newcomer.api, headers))
-
-
-@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("openssl")), reason="curl and openssl are needed for the seed's function")
-def test_the_curl_function_of_the_seed_works_as_it_stands(newcomer: Caller, tmp_path: Path) -> None:
-    key_file = tmp_path / "id_rsa"
-    key_file.write_text(PAIR.private_pem)
-    script = f"{CURL_FUNCTION.replace('~/.ssh/id_rsa', str(key_file))}\ntsg /v1/tsg/templates"
-    environment = {**os.environ, "TSG_URL": newcomer.api.url, "TRITON_ACCOUNT": newcomer.login, "TRITON_KEY_ID": PAIR.fingerprint}
-    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("HTTP/1.1 200 OK")
-    assert done.stdout.rstrip().endswith("[]")
 
 
 # Refusals
@@ -202,66 +154,6 @@ def test_a_request_must_be_signed(tsg: Caller) -> None:
     signed = tsg.signed()
     for headers in ({}, {"Date": signed["Date"]}, {"Authorization": signed["Authorization"]}):
         assert unauthenticated(get(tsg.api, headers)) == "Requests must be signed: they need a Date and an Authorization header."
-
-
-KEY_ID = f"/account-1/keys/{PAIR.fingerprint}"
-GOOD = base64.b64encode(b"x" * 256).decode()
-
-
-STRANGE_KEY_IDS = (
-    *("", "/", "//keys/", "x", "/ab/keys/x", "/abc/keys/", "/abc/key/x", "/abc/users/ab/keys/x", "/abc/users/keys/x", "/a/b/c/d/e/f"),
-    *("/../keys/x", "/abc/keys/x/y", "/ab c/keys/x", "/abc/keys/a b", "%2fabc%2fkeys%2fx", "/my/keys/x"),
-)
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        *("Signature", "Signature ", "Basic YTpi", "Bearer x", "signature", "x", ",", "=", '"', "Signature ,,,", 'Signature keyId="'),
-        f"Signature {GOOD}",
-        f'Signature keyId="{KEY_ID}"',
-        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="date"',
-        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="date" ',
-        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="date" not~base64',
-        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="date" A',
-        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="date",signature=""',
-        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="date",signature="{GOOD}" {GOOD}',
-        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",algorithm="rsa-sha256",headers="date" {GOOD}',
-        f'Signature keyId="{KEY_ID}",headers="date" {GOOD}',
-        f'Signature algorithm="rsa-sha256",headers="date" {GOOD}',
-        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="" {GOOD}',
-        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="host" {GOOD}',
-        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="date x-missing" {GOOD}',
-        f'Signature keyId="{KEY_ID}",algorithm="rsa-sha256",headers="(request-target) date" {GOOD}',
-        f'Signature keyId="{KEY_ID}",algorithm="md5",headers="date" {GOOD}',
-        f'Signature keyId="{KEY_ID}",algorithm="hmac-sha256",headers="date" {GOOD}',
-        f'Signature keyId="{KEY_ID}", algorithm="rsa-sha256", headers="date" {GOOD}',
-        *(f'Signature keyId="{key_id}",algorithm="rsa-sha256",headers="date" {GOOD}' for key_id in STRANGE_KEY_IDS),
-        "Signature " + "x" * 5000,
-        "Signature " + ',a="b"' * 500,
-        'Signature keyId="/äöü/keys/x",algorithm="rsa-sha256",headers="date" x'.encode("latin-1"),
-        b"\xff\xfe Signature \x80",
-    ],
-    ids=map(str, itertools.count()),  # some are made anew in each process
-)
-def test_a_malformed_header_is_401_and_never_500(api: Api, header: str | bytes) -> None:
-    unauthenticated(get(api, {"Date": now(), "Authorization": header}))
-
-
-@pytest.mark.parametrize(
-    "date",
-    [
-        *("", "x", "now", "0", "-1", "1" * 400, "2026", "2026-01-01", "2026-02-30T00:00:00Z", "2026-01-01T00:00:00", "NaN", ","),
-        *("Mon, 32 Jan 2026 00:00:00 GMT", "Mon, 01 Jan 0000 00:00:00 GMT", "Mon, 01 Jan 99999 00:00:00 GMT"),
-        *("Fri, 01 Jan 0001 00:00:00 +1400", "9999-12-31T23:59:59-14:00", "\xe4".encode("latin-1")),
-    ],
-    ids=map(str, itertools.count()),
-)
-def test_a_date_that_is_none_is_401_and_never_500(tsg: Caller, date: str | bytes) -> None:
-    text = date.decode("latin-1") if isinstance(date, bytes) else date
-    for form in FORMS.values():
-        headers = form(tsg.key_id, text)
-        unauthenticated(get(tsg.api, {**headers, "Date": date}))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -306,14 +198,6 @@ def test_nobody_calls_as_another_account(newcomer: Caller, *, known: bool) -> No
 def test_a_key_or_an_account_that_cloudapi_does_not_know_is_401(newcomer: Caller) -> None:
     unauthenticated(get(newcomer.api, legacy(f"/{newcomer.login}/keys/{OTHER.fingerprint}", now(), pair=OTHER)))
     unauthenticated(get(newcomer.api, legacy(f"/nobody-at-all/keys/{PAIR.fingerprint}", now())))
-
-
-def test_a_key_that_was_removed_is_believed_for_its_time_and_no_longer(newcomer: Caller) -> None:
-    newcomer.ok("GET", "/groups")
-    newcomer.triton.keys.remove(PAIR.fingerprint)
-    newcomer.ok("GET", "/groups")
-    newcomer.api.clock.ahead += 301
-    unauthenticated(newcomer("GET", "/groups"))
 
 
 def test_headers_that_were_good_are_good_no_longer_than_their_key_and_their_date(newcomer: Caller) -> None:
@@ -377,19 +261,6 @@ def test_a_cloudapi_that_is_not_there_is_503(make_api: Callable[..., Api]) -> No
     api.enable(account)
     api.sim.close()
     error(Caller(api, account)("GET", "/groups"), 503, "ServiceUnavailable")
-
-
-def test_a_known_key_needs_no_cloudapi_until_its_time_is_up(make_api: Callable[..., Api]) -> None:
-    api = make_api()
-    tsg = api.new_account()
-    tsg.ok("GET", "/groups")
-    api.sim.knobs.turn({"down": True})
-    asked = api.sim.cloud.counters.to_json()["requests"]
-    api.clock.ahead += 290
-    tsg.ok("GET", "/groups")
-    assert api.sim.cloud.counters.to_json()["requests"] == asked
-    api.clock.ahead += 20
-    error(tsg("GET", "/groups"), 503, "ServiceUnavailable")
 
 
 # A slow CloudAPI, and strangers
@@ -528,8 +399,8 @@ def test_a_sub_user_that_may_do_nothing_is_403(api: Api) -> None:
 # The management key
 
 
-def test_ten_first_requests_at_once_make_one_key(newcomer: Caller) -> None:
-    assert together(10, lambda _number: newcomer("GET", "/groups").status_code) == [200] * 10
+def test_fifty_first_requests_at_once_make_one_key(newcomer: Caller) -> None:
+    assert together(50, lambda _number: newcomer("GET", "/groups").status_code) == [200] * 50
     enrolled_once(newcomer.api, newcomer.triton)
     assert newcomer.api.sim.cloud.counters.to_json()["by_endpoint"]["CreateKey"].get("409") is None
 

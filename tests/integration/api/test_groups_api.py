@@ -504,14 +504,6 @@ def every_route(group: dict[str, Any]) -> list[tuple[str, str, object]]:
     ]
 
 
-def test_another_accounts_group_is_not_found(tsg: Caller, stranger: Caller) -> None:
-    group = tsg.make_group(3)
-    for method, path, body in every_route(group):
-        error(stranger(method, path, body), 404, "ResourceNotFound")
-    assert tsg.ok("GET", "/groups") == [group]
-    assert stranger.ok("GET", "/groups") == []
-
-
 @pytest.mark.parametrize("group_id", [NOBODY, "x", "5", "%00", f"{{{NOBODY}}}", NOBODY[:-1], "%F0%28", "a%0Ab", "increment"])
 def test_an_id_that_is_nobodys_or_none_at_all_is_not_found(tsg: Caller, group_id: str) -> None:
     template_id = tsg.make_template()

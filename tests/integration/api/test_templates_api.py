@@ -269,13 +269,6 @@ def test_an_upper_case_id_is_the_same_id(tsg: Caller) -> None:
     assert tsg("DELETE", f"/templates/{template_id.upper()}").status_code == 204
 
 
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_another_accounts_template_is_not_found(tsg: Caller, stranger: Caller, method: str) -> None:
-    template_id = tsg.make_template()
-    error(stranger(method, f"/templates/{template_id}"), 404, "ResourceNotFound")
-    assert tsg("GET", f"/templates/{template_id}").status_code == 200
-
-
 @pytest.mark.parametrize(
     "left", [{"networks": None, "metadata": None, "tags": None, "userdata": None}, {"networks": "", "metadata": "", "tags": "null"}]
 )
