@@ -58,9 +58,9 @@ class Database:
     def transact(self, work: Callable[[Connection], T], *, alone: bool = False) -> T:
         """Run `work` in a transaction of its own and commit. `alone`: it is one statement, which is a transaction by itself.
 
-        `work` is run again, in a new transaction, when the database refuses to order it among the others (SQLSTATE 40001, 40P01);
-        so it must have no effect outside the database. Anything else it raises is rolled back and passed on. `AnswerLost` when nobody
-        knows whether it was committed.
+        `work` is run again, in a new transaction, when the database refuses to order it among the others (SQLSTATE 40001, 40P01), and
+        once when its connection breaks before the commit; so it must have no effect outside the database. Anything else it raises is
+        rolled back and passed on. `AnswerLost` when nobody knows whether it was committed.
         """
         for attempt in range(1, TRIES + 1):
             may_be_stored = False
@@ -74,7 +74,8 @@ class Database:
                 state = getattr(error.orig, "pgcode", None)
                 if may_be_stored and _was_cut_off(error):
                     raise AnswerLost("COMMIT", None, error.orig or error) from error
-                if attempt == TRIES or state not in RETRY_STATES:
+                broke = error.connection_invalidated and attempt == 1
+                if attempt == TRIES or not (broke or state in RETRY_STATES):
                     raise
                 _log.debug("transaction_retried", attempt=attempt)
                 time.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.01 * 2**attempt))

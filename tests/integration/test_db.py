@@ -33,6 +33,24 @@ def test_a_transaction_that_can_not_be_serialized_is_run_again(database: Databas
     assert len(set(map(id, tries))) == 3, "each try has a transaction of its own"
 
 
+def test_a_transaction_whose_connection_is_cut_is_run_again_once(database: Database) -> None:
+    runs: list[int] = []
+
+    def die(connection: Connection, times: int) -> int:
+        runs.append(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+        if len(runs) <= times:
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return runs[-1]
+
+    database.transact(lambda connection: die(connection, 1))
+    assert len(set(runs)) == 2
+    runs.clear()
+    with pytest.raises(sqlalchemy.exc.DBAPIError) as raised:
+        database.transact(lambda connection: die(connection, 2))
+    assert db.is_unavailable(raised.value)
+    assert len(runs) == 2
+
+
 def test_another_error_is_not_tried_again(database: Database) -> None:
     tries = []
 
