@@ -3,6 +3,7 @@
 CloudAPIError
   Unavailable       it can't be reached, or failed: nothing came of the request that a new list would not show. Later
     AnswerLost      a request that makes something went out and no usable answer came back: it may yet take effect
+    Broken          CloudAPI failed over a request that makes something (500): it may have been made before that
   Withheld          the request was not sent: whoever asked may not ask any more
   Throttled         too many requests. Slower
   Unauthorized      the signature is not accepted
