@@ -23,7 +23,6 @@ class JobWork(NamedTuple):
 
     group_id: str
     account_id: str
-    account_name: str
     triton_uuid: str
     group_name: str
     #: The job's id, once it was given one.
@@ -34,7 +33,6 @@ class JobWork(NamedTuple):
     interval: int
     #: The group is deleted and has no instance left: the job is to go.
     is_over: bool
-    is_deleted: bool
     failures: int
     request_id: str | None
     #: Which claim this is, and until when it holds.
@@ -51,7 +49,6 @@ class DueJob(NamedTuple):
 _WORK = (
     groups.c.id,
     groups.c.account_id,
-    accounts.c.account_name,
     func.coalesce(accounts.c.triton_uuid, accounts.c.id.cast(accounts.c.triton_uuid.type)),
     groups.c.name,
     groups.c.job_id,
@@ -59,7 +56,6 @@ _WORK = (
     groups.c.job_generation,
     INTERVAL,
     groups.c.emptied_at.is_not(None),
-    groups.c.archived,
     groups.c.job_failures,
     groups.c.request_id,
     groups.c.job_claimed_until,

@@ -109,11 +109,6 @@ class Nomad:
         """Remove a job without a trace. An unknown one is as good. The runs of a periodic job are jobs of their own."""
         self._call("DELETE", _job(job_id), query={"purge": "true"})
 
-    def allocations(self, job_id: str) -> list[Mapping[str, Any]]:
-        """The allocations of a job (of a run, for a periodic one), with `ClientStatus` and `TaskStates`."""
-        stubs: list[Mapping[str, Any]] = _json(self._call("GET", f"{_job(job_id)}/allocations", query={"all": "true"}))
-        return stubs
-
     def leader(self) -> str:
         """The address of the leader; `Unavailable` when there is none."""
         return str(_json(self._call("GET", "/v1/status/leader")))

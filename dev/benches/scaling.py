@@ -17,8 +17,8 @@ from dev.services import scratch
 from dev.stack import Stack
 from shared.queue import CONVERGE, make_broker, send
 
-#: CloudAPI's throttle, which the service keeps to by itself: requests a second, and at once.
-RATE, BURST = 10.0, 30
+#: Requests a second: CloudAPI's throttle, which the service keeps to by itself.
+RATE = 10.0
 NO_BUDGET = {"TSG_CLOUDAPI_RATE": "100000", "TSG_CLOUDAPI_BURST": "100000"}
 #: Instances of one group at most.
 MOST = 100

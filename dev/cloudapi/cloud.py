@@ -52,10 +52,9 @@ class Cloud:
         datacenter: str = "us-east-1",
         now: Callable[[], float] = time.time,
         seed: int | None = None,
-        knobs: Knobs | None = None,
     ) -> None:
         self.datacenter = datacenter
-        self.knobs = knobs or Knobs()
+        self.knobs = Knobs()
         self.counters = Counters()
         self.closing = threading.Event()  #: set when the program stops; whoever waits in a handler waits on this
         self.packages = {package.id: package for package in catalog.PACKAGES}

@@ -77,7 +77,6 @@ class Soak:
         self._began = time.monotonic()
         self._out = out
         self._said = 0.0
-        self._phase = ""
 
     def run(self, minutes: float) -> None:
         self.world.knobs(**CALM)

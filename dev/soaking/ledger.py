@@ -30,9 +30,8 @@ class Event(NamedTuple):
 class Life:
     """What a machine is at the moment that is looked at."""
 
-    born: float
-    state: str = ""
-    since: float = 0.0
+    state: str
+    since: float
     dying: bool = False
 
 
@@ -68,7 +67,7 @@ def _of_group(group: Group, machines: Iterable[Mapping[str, Any]], provision_tim
             healthy = sum(_is_sound(other, event.at, provision_timeout) for other in lives.values())
             if healthy >= wanted:
                 found.append(f"{_name(group)}: machine {event.machine} was launched at {event.at:.1f}, {healthy} of {wanted} being there")
-            lives[event.machine] = Life(event.at, event.what, event.at)
+            lives[event.machine] = Life(event.what, event.at)
             continue
         if event.what == "destroy":
             wanted = min(group.capacities(event.at - LAG, event.at))

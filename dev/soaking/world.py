@@ -25,7 +25,6 @@ class Told:
     requests: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
-    unanswered: int = 0
     last: deque[str] = field(default_factory=lambda: deque(maxlen=LAST))
     violations: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -44,7 +43,6 @@ class Told:
         with self._lock:
             self.requests[what.partition(" ")[0]] += 1
             self.answers[str(status)] += 1
-            self.unanswered += status is None
 
 
 class World:
@@ -54,7 +52,8 @@ class World:
         self.stack = stack
         self.told = told
         self.accounts = {name: Account(name) for name in accounts}
-        self.uuids = {name: stack.add_account(name) for name in accounts}
+        for name in accounts:
+            stack.add_account(name)
         #: When CloudAPI or the database is away or has just been: a 503 is the truth then.
         self._away: list[tuple[float, float]] = []
         self._began: dict[str, float] = {}
