@@ -10,7 +10,7 @@ from typing import Any
 
 from waitress.server import create_server
 
-from shared import diagnostics, flags, log, metrics, monitor, settings
+from shared import diagnostics, flags, log, metrics, monitor, program
 from shared.settings import Settings
 from shared.stop import on_signal
 from tsg_api import drain, processes, refusals
@@ -31,13 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bind", metavar="ADDRESS", dest="TSG_HTTP_BIND", help="address to listen on (TSG_HTTP_BIND)")
     parser.add_argument("--port", metavar="PORT", dest="TSG_HTTP_PORT", help="port to listen on, 0 for a free one (TSG_HTTP_PORT)")
     parser.add_argument("--processes", metavar="N", dest="TSG_HTTP_PROCESSES", help="processes that serve the port (TSG_HTTP_PROCESSES)")
-    try:
-        chosen = settings.load_arguments(parser.parse_args(arguments), os.environ)
-    except settings.SettingsError as error:
-        print(f"tsg-api: {error}", file=sys.stderr)
-        return 2
-    log.configure(chosen.log_level, chosen.log_format)
-    return serve(chosen)
+    return serve(program.begin(parser.prog, parser.parse_args(arguments)))
 
 
 def serve(chosen: Settings) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import sqlalchemy.exc
 from dramatiq import Worker
 
-from shared import db, diagnostics, flags, health, log, monitor, settings
+from shared import db, diagnostics, flags, health, log, monitor, program
 from shared.nomad import Nomad
 from shared.settings import Settings
 from shared.stop import on_signal, wait
@@ -29,13 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tsg-worker", description="Bring groups to their capacity, as bells ring.")
     flags.add(parser)
     parser.add_argument("--threads", metavar="N", dest="TSG_WORKER_THREADS", help="accounts worked on at once (TSG_WORKER_THREADS)")
-    try:
-        chosen = settings.load_arguments(parser.parse_args(arguments), os.environ)
-    except settings.SettingsError as error:
-        print(f"tsg-worker: {error}", file=sys.stderr)
-        return 2
-    log.configure(chosen.log_level, chosen.log_format)
-    return work(chosen)
+    return work(program.begin(parser.prog, parser.parse_args(arguments)))
 
 
 def work(chosen: Settings) -> int:

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import sys
 import threading
 import time
@@ -12,7 +11,7 @@ import redis
 import sqlalchemy.exc
 from dramatiq.brokers.redis import RedisBroker
 
-from shared import activities, db, diagnostics, flags, health, idempotency, instances, jobs, leases, log, looks, metrics, monitor, settings
+from shared import activities, db, diagnostics, flags, health, idempotency, instances, jobs, leases, log, looks, metrics, monitor, program
 from shared.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, make_broker, send, waiting
 from shared.reasons import Reason
 from shared.settings import Settings
@@ -36,13 +35,7 @@ BATCH = 1000
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tsg-clock", description="Ring for the groups that are due to be looked at.")
     flags.add(parser)
-    try:
-        chosen = settings.load_arguments(parser.parse_args(arguments), os.environ, needs_keys=False)
-    except settings.SettingsError as error:
-        print(f"tsg-clock: {error}", file=sys.stderr)
-        return 2
-    log.configure(chosen.log_level, chosen.log_format)
-    return tick(chosen)
+    return tick(program.begin(parser.prog, parser.parse_args(arguments), needs_keys=False))
 
 
 def tick(chosen: Settings) -> int:

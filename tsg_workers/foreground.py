@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import threading
 import time
@@ -10,7 +9,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy.exc
 
-from shared import activities, db, log, looks, settings, status
+from shared import activities, db, log, looks, program, status
 from shared.settings import Settings
 from shared.status import Status
 from shared.stop import on_signal
@@ -18,7 +17,7 @@ from tsg_workers import build
 
 _log = log.get(__name__)
 
-SETTLED, FAILED, USAGE, TRY_AGAIN = 0, 1, 2, 75
+SETTLED, FAILED, TRY_AGAIN = 0, 1, 75
 
 #: Connections to the database.
 POOL = 8
@@ -30,12 +29,7 @@ LOOK = 1.0
 
 def run(given: argparse.Namespace) -> int:
     """Do what the command line says; the exit code."""
-    try:
-        chosen = settings.load_arguments(given, os.environ)
-    except settings.SettingsError as error:
-        print(f"tsg-scale: {error}", file=sys.stderr)
-        return USAGE
-    log.configure(chosen.log_level, chosen.log_format)
+    chosen = program.begin("tsg-scale", given)
     try:
         return scale(chosen, given.group_id, wait=given.timeout if given.wait else 0.0)
     except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
