@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, or_, select
 
+from shared.instances import RUNNING
 from shared.models import accounts, groups, instances
 from shared.reasons import Reason
 
@@ -52,7 +53,7 @@ def listed(connection: Connection, *, account_id: str | None = None, reason: str
     """Groups that are not gone, by account and name; of one account, or those that wait for one thing, where that is asked for."""
     running = (
         select(func.count())
-        .where(instances.c.group_id == groups.c.id, instances.c.gone_at.is_(None), instances.c.state == "running")
+        .where(instances.c.group_id == groups.c.id, instances.c.gone_at.is_(None), instances.c.state == RUNNING)
         .correlate(groups)
         .scalar_subquery()
     )

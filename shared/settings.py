@@ -285,7 +285,7 @@ def _values(env: _Source, problems: dict[str, str]) -> dict[str, Any]:
         "worker_threads": env.int("TSG_WORKER_THREADS", 8, validate=Range(1, 64)),
         "metrics_enable": env.bool("TSG_METRICS_ENABLE", True),
         "metrics_bind": env.str("TSG_METRICS_BIND", "127.0.0.1", validate=Length(min=1)),
-        "metrics_port": env.int("TSG_METRICS_PORT", 0, validate=Range(min=0, max=65535, error="must be a port, 0 to 65535")),
+        "metrics_port": env.int("TSG_METRICS_PORT", 0, validate=port_or_free),
         "drain_seconds": env.float("TSG_DRAIN_SECONDS", 0.0, validate=Range(0, 300)),
         "stop_seconds": env.float("TSG_STOP_SECONDS", 20.0, validate=Range(1, 300)),
         "gops_enable": env.bool("TSG_GOPS_ENABLE", False),

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, Float, case, cast, extract, fu
 
 from shared import activities
 from shared.errors import NotFound
-from shared.instances import DELETING, ON_THE_WAY
+from shared.instances import DELETING, ON_THE_WAY, RUNNING
 from shared.models import accounts, groups, instances
 from shared.reasons import MEANING, NEEDS_A_CHANGE, Reason
 
@@ -66,7 +66,7 @@ def of_group(connection: Connection, group_id: str) -> Status | None:
 
     counted = (
         select(
-            count("running").label("running"),
+            count(RUNNING).label("running"),
             count(*ON_THE_WAY).label("coming"),
             count(DELETING).label("deleting"),
             func.count(instances.c.id).label("all"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from shared.instances import DELETING, DOUBTED, GONE, LAUNCHING, ON_THE_WAY, Instance
+from shared.instances import DELETING, DOUBTED, GONE, LAUNCHING, ON_THE_WAY, RUNNING, Instance
 from shared.looks import Work
 from tsg_workers.pacing import Pacing
 
@@ -104,7 +104,7 @@ def plan(group: Work, sights: Sequence[Sight], now: datetime, limits: Limits) ->
 
     known = [sight for sight in counted if sight.instance.machine_id is not None]
     healthy = len(counted) + len(unsure)
-    running = sum(sight.instance.state == "running" for sight in (*counted, *unsure))
+    running = sum(sight.instance.state == RUNNING for sight in (*counted, *unsure))
     replacing = min(group.replacing, max(0, group.wanted - running - len(ailing)))
     needless = max(0, len(known) + len(ailing) - group.wanted)
     share = max(1, group.wanted * limits.replace_percent // 100)
@@ -146,7 +146,7 @@ def pacing_of(group: Work) -> Pacing:
 def _is_healthy(instance: Instance, now: datetime, limits: Limits) -> bool:
     if instance.state in ON_THE_WAY:
         return instance.machine_id is None or now - instance.state_since <= timedelta(seconds=limits.provision_timeout)
-    return instance.state == "running"
+    return instance.state == RUNNING
 
 
 def _oldest(known: Sequence[Sight], count: int) -> tuple[Instance, ...]:

@@ -10,6 +10,7 @@ from shared import activities, looks
 from shared.activities import DONE, FAILED, REASONS
 from shared.cloudapi import CloudAPIError
 from shared.db import Database
+from shared.instances import GONE
 from shared.leases import Lease
 from shared.looks import Look, Work
 from shared.reasons import MEANING, Reason
@@ -36,7 +37,7 @@ class Scribe:
 
     def planned(self, group: Work, sights: Sequence[Sight], plan: Plan) -> None:
         """What was found, and is done about it: the next links of the chain."""
-        states = Counter(sight.instance.state for sight in sights if sight.instance.state != "gone" and not sight.lost)
+        states = Counter(sight.instance.state for sight in sights if sight.instance.state != GONE and not sight.lost)
         found = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
         deletions = len(plan.stillborn) + len(plan.unhealthy) + len(plan.surplus)
         doing = [f"{verb} {count}" for verb, count in (("launches", plan.launches), ("deletes", deletions)) if count]
