@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Interval, bindparam, delete, func, insert, li
 
 from shared.errors import FieldError, Invalid
 from shared.models import activities
+from shared.moments import ago
 from shared.reasons import Reason
 
 #: The vocabulary of 2018.
@@ -124,6 +125,6 @@ def of_group(
 
 def prune(connection: Connection, *, days: int, limit: int) -> int:
     """Forget at most `limit` activities that are older than so many days; how many it were."""
-    old = activities.c.at < func.now() - literal(timedelta(days=days), Interval())
+    old = activities.c.at < ago(days * 86_400.0)
     oldest = select(activities.c.id).where(old).order_by(activities.c.at).limit(limit)
     return connection.execute(delete(activities).where(activities.c.id.in_(oldest))).rowcount

@@ -5,16 +5,16 @@ the first, and then finds its answer; and what is committed can be answered, eve
 Session first, never commits, no network.
 """
 
-from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Interval, delete, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared.models import idempotency_keys as keys
+from shared.moments import ago
 
-#: How long a key is remembered.
-KEPT = timedelta(hours=24)
+#: Seconds for which a key is remembered.
+KEPT = 24 * 3600.0
 
 
 class Answer(NamedTuple):
@@ -64,4 +64,4 @@ def prune(connection: Connection, *, limit: int) -> int:
 
 
 def _is_over() -> ColumnElement[bool]:
-    return keys.c.created_at <= func.now() - literal(KEPT, Interval())
+    return keys.c.created_at <= ago(KEPT)

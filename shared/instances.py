@@ -8,16 +8,17 @@ Session first, never commits, no network.
 """
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Interval, Select, and_, delete, exists, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, func, literal, or_, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared.leases import Lease, is_held
 from shared.looks import Work
 from shared.models import groups, instances
+from shared.moments import ago
 
 #: States of ours, beside those of CloudAPI (provisioning, ready, running, stopping, stopped, offline, failed, unknown).
 LAUNCHING = "launching"  # CloudAPI was asked, or is about to be; no answer is known
@@ -30,10 +31,10 @@ FAILED = "failed"
 PROVISIONING = "provisioning"
 RUNNING = "running"
 
-#: A machine that CloudAPI still lists so long after it was seen to be gone is taken for living again.
-FORGET_AFTER = timedelta(minutes=10)
-#: Rows of what is gone are kept so long for whoever reads the database.
-KEEP_GONE = timedelta(days=1)
+#: A machine that CloudAPI still lists so many seconds after it was seen to be gone is taken for living again.
+FORGET_AFTER = 600.0
+#: Rows of what is gone are kept for so many seconds for whoever reads the database.
+KEEP_GONE = 86_400.0
 
 #: A machine in such a state is not what it was asked to be yet, or may come back by itself.
 ON_THE_WAY = frozenset({LAUNCHING, DOUBTED, "provisioning", "ready", "stopping", "offline", "unknown"})
@@ -67,7 +68,7 @@ _INSTANCE = (
 
 def of_groups(connection: Connection, group_ids: Collection[str]) -> tuple[datetime, list[Instance]]:
     """The database's time, and all instances of these groups that are there or went a short while ago."""
-    recent = or_(instances.c.gone_at.is_(None), instances.c.gone_at > func.now() - literal(FORGET_AFTER, Interval()))
+    recent = or_(instances.c.gone_at.is_(None), instances.c.gone_at > ago(FORGET_AFTER))
     now: datetime = connection.execute(select(func.now())).scalar_one()
     rows = connection.execute(select(*_INSTANCE).where(instances.c.group_id.in_(group_ids), recent))
     return now, [Instance._make(row) for row in rows]
@@ -142,7 +143,7 @@ def deleting(connection: Connection, instance_id: str) -> None:
 
 def prune(connection: Connection, *, limit: int) -> int:
     """Forget at most `limit` that have been gone for `KEEP_GONE`, the oldest first; how many."""
-    old = instances.c.gone_at < func.now() - literal(KEEP_GONE, Interval())
+    old = instances.c.gone_at < ago(KEEP_GONE)
     oldest = select(instances.c.id).where(old).order_by(instances.c.gone_at).limit(limit)
     return connection.execute(delete(instances).where(instances.c.id.in_(oldest))).rowcount
 

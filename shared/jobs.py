@@ -4,14 +4,15 @@ A job is submitted once for each generation of its group, looked after once in e
 group is deleted and empty. `job_check_at` says when there is something to do. Session first, never commits, no network.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Interval, Row, case, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, func, literal, or_, select, update
 
 from shared.leases import RING_AGAIN
 from shared.looks import INTERVAL
 from shared.models import accounts, groups
+from shared.moments import ahead
 
 #: Seconds for which one actor has a group's job to itself, and for which a killed one stands in the way. A claim is renewed before each
 #: request to Nomad, and none of those takes longer: one that submits can't put back what another has removed meanwhile.
@@ -65,7 +66,7 @@ _WORK = (
 def claim(connection: Connection, group_id: str) -> JobWork | None:
     """Take on a group's job. None when another has, or when there is no such group."""
     free = or_(groups.c.job_claimed_until.is_(None), groups.c.job_claimed_until < func.now())
-    claimed = update(groups).where(groups.c.id == group_id, free).values(job_claimed_until=_in(CLAIM_SECONDS)).returning(groups.c.id)
+    claimed = update(groups).where(groups.c.id == group_id, free).values(job_claimed_until=ahead(CLAIM_SECONDS)).returning(groups.c.id)
     if connection.execute(claimed).one_or_none() is None:
         return None
     source = select(*_WORK).join_from(groups, accounts, groups.c.account_id == accounts.c.id)
@@ -75,7 +76,7 @@ def claim(connection: Connection, group_id: str) -> JobWork | None:
 
 def renew(connection: Connection, work: JobWork) -> JobWork | None:
     """Go on having the group's job. None when the claim has ended and another has it, or had it."""
-    renewed = update(groups).where(*_claimed(work)).values(job_claimed_until=_in(CLAIM_SECONDS)).returning(groups.c.job_claimed_until)
+    renewed = update(groups).where(*_claimed(work)).values(job_claimed_until=ahead(CLAIM_SECONDS)).returning(groups.c.job_claimed_until)
     claimed_until = connection.execute(renewed).scalar_one_or_none()
     return None if claimed_until is None else work._replace(claimed_until=claimed_until)
 
@@ -96,7 +97,7 @@ def submitted(connection: Connection, work: JobWork) -> None:
 def put_off(connection: Connection, work: JobWork, *, after: float) -> None:
     """Nomad did not do it: try again so many seconds later."""
     statement = update(groups).where(*_claimed(work))
-    connection.execute(statement.values(job_claimed_until=None, job_failures=work.failures + 1, job_check_at=_in(after)))
+    connection.execute(statement.values(job_claimed_until=None, job_failures=work.failures + 1, job_check_at=ahead(after)))
 
 
 def postponed(connection: Connection, work: JobWork, *, after: float) -> None:
@@ -116,7 +117,7 @@ def claim_due(connection: Connection, *, limit: int) -> list[DueJob]:
     statement = (
         update(groups)
         .where(groups.c.id.in_(due), groups.c.job_check_at <= func.now())
-        .values(job_check_at=_in(RING_AGAIN))
+        .values(job_check_at=ahead(RING_AGAIN))
         .returning(groups.c.id, groups.c.emptied_at.is_not(None))
     )
     return [DueJob._make(row) for row in connection.execute(statement)]
@@ -132,14 +133,10 @@ def resubmit(connection: Connection, group_id: str) -> bool:
 def _done(connection: Connection, work: JobWork, *, after: float, **values: int) -> None:
     unchanged = (groups.c.generation == work.generation) & (groups.c.emptied_at.is_not(None) == literal(work.is_over))
     statement = update(groups).where(*_claimed(work))
-    check_at = case((unchanged, _in(after)), else_=func.now())
+    check_at = case((unchanged, ahead(after)), else_=func.now())
     connection.execute(statement.values(job_claimed_until=None, job_check_at=check_at, **values))
 
 
 def _claimed(work: JobWork) -> tuple[ColumnElement[bool], ...]:
     """The condition that everything is noted under: an actor that was overtaken notes nothing."""
     return (groups.c.id == work.group_id, groups.c.job_claimed_until == work.claimed_until)
-
-
-def _in(seconds: float) -> ColumnElement[datetime]:
-    return func.now() + literal(timedelta(seconds=seconds), Interval())

@@ -5,12 +5,12 @@ its own is made on the condition that the number is still the newest (`is_held`)
 Session first, never commits, no network. Times are the database's, so that no worker's clock matters.
 """
 
-from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Float, FromClause, Interval, cast, exists, extract, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Float, FromClause, cast, exists, extract, func, or_, select, update
 
 from shared.models import accounts, groups
+from shared.moments import ago, ahead
 
 #: Seconds after which the clock rings again for an account that nobody has answered for.
 RING_AGAIN = 5
@@ -35,7 +35,7 @@ def take(connection: Connection, account_id: str, owner: str, *, seconds: int) -
     statement = (
         update(accounts)
         .where(accounts.c.id == account_id, _free())
-        .values(lease_owner=owner, lease_token=accounts.c.lease_token + 1, lease_until=_in(seconds), rung_at=None)
+        .values(lease_owner=owner, lease_token=accounts.c.lease_token + 1, lease_until=ahead(seconds), rung_at=None)
         .returning(
             accounts.c.id,
             accounts.c.lease_token,
@@ -49,7 +49,7 @@ def take(connection: Connection, account_id: str, owner: str, *, seconds: int) -
 
 def renew(connection: Connection, lease: Lease, *, seconds: int) -> bool:
     """Hold the lease for so long from now. False when it has gone to another, or ended."""
-    statement = update(accounts).where(*_mine(lease)).values(lease_until=_in(seconds)).returning(accounts.c.id)
+    statement = update(accounts).where(*_mine(lease)).values(lease_until=ahead(seconds)).returning(accounts.c.id)
     return connection.execute(statement).one_or_none() is not None
 
 
@@ -79,7 +79,7 @@ def claim_due(connection: Connection, *, limit: int, late: int = 0) -> list[str]
 
     Only groups that have been due for `late` seconds count.
     """
-    since = func.now() - literal(timedelta(seconds=late), Interval())
+    since = ago(late)
     # The conditions stand in both: inside, so that accounts that can't be told take no place from others; outside, for two clocks at once.
     account = accounts.alias()
     due = (
@@ -98,16 +98,12 @@ def claim_due(connection: Connection, *, limit: int, late: int = 0) -> list[str]
     return [account_id for account_id in in_order if account_id in told]
 
 
-def _in(seconds: int) -> ColumnElement[datetime]:
-    return func.now() + literal(timedelta(seconds=seconds), Interval())
-
-
 def _free(table: FromClause = accounts) -> ColumnElement[bool]:
     return or_(table.c.lease_until.is_(None), table.c.lease_until < func.now())
 
 
 def _unrung(table: FromClause = accounts) -> ColumnElement[bool]:
-    return or_(table.c.rung_at.is_(None), table.c.rung_at < func.now() - literal(timedelta(seconds=RING_AGAIN), Interval()))
+    return or_(table.c.rung_at.is_(None), table.c.rung_at < ago(RING_AGAIN))
 
 
 def _mine(lease: Lease) -> tuple[ColumnElement[bool], ...]:

@@ -30,6 +30,7 @@ from sqlalchemy import (
 
 from shared.leases import Lease, is_held
 from shared.models import groups
+from shared.moments import ago, ahead
 from shared.reasons import Reason
 
 
@@ -120,13 +121,13 @@ _WORK = (
     groups.c.observed_generation,
     groups.c.cause,
 )
-#: How long before their time settled groups are looked at, when another of their account is.
-AHEAD = timedelta(seconds=60)
+#: Seconds before their time at which settled groups are looked at, when another of their account is.
+AHEAD = 60.0
 
 _IS_DUE = groups.c.check_at <= func.now()
 _IS_DUE_SOON = and_(
     groups.c.reason == Reason.SETTLED,
-    groups.c.check_at <= func.now() + AHEAD,
+    groups.c.check_at <= ahead(AHEAD),
     groups.c.check_at <= func.now() + INTERVAL * literal(timedelta(seconds=0.2), Interval()),
 )
 #: Written once: each pass asks it twice, and to write it takes longer than to ask it.
@@ -141,8 +142,8 @@ _DUE = (
 def due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
     """The account's groups whose time to be looked at has come, the longest due first.
 
-    With them come those with which all is well and whose time comes in `AHEAD` or a fifth of their interval: they are in the same list
-    of machines. So the looks at an account come together, and its list is fetched once for all of them.
+    With them come those with which all is well and whose time comes in `AHEAD` seconds or a fifth of their interval: they are in the same
+    list of machines. So the looks at an account come together, and its list is fetched once for all of them.
     """
     rows = connection.execute(_DUE, {"account_id": account_id, "most": limit}).all()
     return [Work._make(row[:-1]) for row in rows] if rows and rows[0].is_due else []
@@ -235,7 +236,7 @@ def emptied(connection: Connection, lease: Lease, group: Work, *, after: float |
         update(groups)
         .where(groups.c.id == group.id, groups.c.archived, is_held(lease))
         .values(
-            check_at=None if after is None else func.now() + literal(timedelta(seconds=after), Interval()),
+            check_at=None if after is None else ahead(after),
             emptied_at=func.coalesce(groups.c.emptied_at, func.now()),
             observed_generation=group.generation,
             failures=0,
@@ -253,7 +254,7 @@ def emptied(connection: Connection, lease: Lease, group: Work, *, after: float |
 
 def backlog(connection: Connection, *, late: float) -> Backlog:
     """What waits to be looked at, and since when. Reads no more than what waits."""
-    since = func.now() - literal(timedelta(seconds=late), Interval())
+    since = ago(late)
     due = select(func.count(), func.count().filter(groups.c.check_at <= since)).where(groups.c.check_at <= func.now())
     unseen = select(cast(extract("epoch", func.now() - func.min(groups.c.updated_at)), Float)).where(
         groups.c.observed_generation < groups.c.generation, groups.c.check_at.is_not(None)

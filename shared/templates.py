@@ -103,7 +103,7 @@ def count(connection: Connection, account_id: str) -> int:
 def archive(connection: Connection, account_id: str, template_id: str) -> None:
     """Delete a template: `NotFound`, or `Conflict` while a live group is made from it.
 
-    The row is locked first and the groups are looked at afterwards: `groups.create` and `groups.update` lock it too, so that no group
+    The row is locked first and the groups are looked at afterwards: `groups.create` and `groups.change` lock it too, so that no group
     can come to use a template that is going.
     """
     locked = select(templates.c.id).where(*_MINE).with_for_update()
