@@ -39,15 +39,21 @@ def client_for(
             return None
         return found if found.fingerprint != refused else None
 
-    with database.read() as connection:
-        key = accounts.key_of(connection, account.id)
-    if key is None:
-        raise NoManagementKey(f"The account {account.name} has no management key yet; its first signed request makes one.")
+    key = key_of(database, account)
     try:
         signer = _signer(database, sealer, account, key)
     except SealError as error:
         raise NoManagementKey(f"The management key of account {account.name} can't be used: {error}.") from None
     return clouds.as_account(account.name, signer, budget, guard, newer)
+
+
+def key_of(database: Database, account: Account) -> ManagementKey:
+    """The account's management key, as it is stored, or `NoManagementKey`."""
+    with database.read() as connection:
+        key = accounts.key_of(connection, account.id)
+    if key is None:
+        raise NoManagementKey(f"The account {account.name} has no management key yet; its first signed request makes one.")
+    return key
 
 
 def forget_registration(database: Database, account: Account) -> None:

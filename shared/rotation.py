@@ -21,7 +21,7 @@ from shared.cloudapi import Client, CloudAPI
 from shared.db import Database
 from shared.errors import Conflict
 from shared.keys import Sealer
-from shared.management import NoManagementKey, client_for, open_key
+from shared.management import client_for, key_of, open_key
 from shared.signature import Signer
 
 _log = log.get(__name__)
@@ -85,10 +85,7 @@ class Rotation:
         return pair.fingerprint
 
     def _current(self, account: Account) -> ManagementKey:
-        with self._db.read() as connection:
-            key = accounts.key_of(connection, account.id)
-        if key is None:
-            raise NoManagementKey(f"The account {account.name} has no management key yet; its first signed request makes one.")
+        key = key_of(self._db, account)
         # 2018's rows may have no fingerprint, and a retired key is found by it.
         return key._replace(fingerprint=open_key(self._db, self._sealer, key).fingerprint)
 

@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Callable
-from urllib.parse import urlencode
 
 import falcon
 
 from shared import activities, status
-from tsg_api import parse, render
+from tsg_api import paging, parse, render
 from tsg_api.parse import ActivitiesQuery, StatusQuery
 from tsg_api.service import Service, found_id
 
@@ -66,8 +65,7 @@ class Activities:
             most = asked.limit or PAGE
             found = activities.of_group(connection, wanted, limit=most + 1, before=asked.before, status=asked.status, kind=asked.kind)
         if len(found) > most:
-            query = {**req.params, "before": found[most - 1].id}
-            resp.set_header("Link", f'<{req.path}?{urlencode(query, doseq=True)}>; rel="next"')
+            paging.link_next(req, resp, before=found[most - 1].id)
         render.answer(resp, [render.activity(one) for one in found[:most]])
 
 

@@ -123,12 +123,7 @@ class Group(_Resource):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         found = self._existing(req, group_id)
-        etag = preconditions.of_group(found)
-        resp.set_header("ETag", etag)
-        if preconditions.is_fresh(req, etag):
-            resp.status = falcon.HTTP_304
-        else:
-            render.answer(resp, render.group(found))
+        preconditions.answer(req, resp, found, preconditions.of_group(found), render.group)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         with self._if_it_exists(req, group_id) as wanted:

@@ -35,6 +35,11 @@ def answer(
     is_all = page.marker is None and len(found) == len(shown)
     resp.set_header("X-Resource-Count", str(len(shown) if is_all else total()))
     if len(found) > len(shown):
-        query = {**req.params, "marker": shown[-1].id}
-        resp.set_header("Link", f'<{req.path}?{urlencode(query, doseq=True)}>; rel="next"')
+        link_next(req, resp, marker=shown[-1].id)
     render.answer(resp, [show(one) for one in shown])
+
+
+def link_next(req: falcon.Request, resp: falcon.Response, **place: str) -> None:
+    """Say where the next page is: at the same query from `place` on."""
+    query = urlencode({**req.params, **place}, doseq=True)
+    resp.set_header("Link", f'<{req.path}?{query}>; rel="next"')

@@ -160,16 +160,13 @@ def _limit(value: object) -> object:
     return int(value)
 
 
-def _marker(value: object) -> object:
-    if not isinstance(value, str) or not is_uuid(value):
-        raise _refuse("marker must be the id of the last object of the page before")
-    return value.lower()
+def _last(called: str, kind: str) -> Callable[[object], object]:
+    def check(value: object) -> object:
+        if not isinstance(value, str) or not is_uuid(value):
+            raise _refuse(f"{called} must be the id of the last {kind} of the page before")
+        return value.lower()
 
-
-def _before(value: object) -> object:
-    if not isinstance(value, str) or not is_uuid(value):
-        raise _refuse("before must be the id of the last activity of the page before")
-    return value.lower()
+    return check
 
 
 def _one_of(called: str, known: Sequence[str]) -> Callable[[object], object]:
@@ -273,14 +270,14 @@ class Page(BaseModel):
     """Which part of a list: the query of every GET that answers with one."""
 
     limit: Annotated[int | None, BeforeValidator(_limit), _documented(minimum=1, maximum=MAX_PAGE)] = None
-    marker: Annotated[str | None, BeforeValidator(_marker), Uuid] = None
+    marker: Annotated[str | None, BeforeValidator(_last("marker", "object")), Uuid] = None
 
 
 class ActivitiesQuery(BaseModel):
     """Which of a group's activities: the newest first, from before one of them on."""
 
     limit: Annotated[int | None, BeforeValidator(_limit), _documented(minimum=1, maximum=MAX_PAGE)] = None
-    before: Annotated[str | None, BeforeValidator(_before), Uuid] = None
+    before: Annotated[str | None, BeforeValidator(_last("before", "activity")), Uuid] = None
     status: Annotated[str | None, BeforeValidator(_one_of("status", STATUSES)), _documented(enum=list(STATUSES))] = None
     kind: Annotated[str | None, BeforeValidator(_one_of("kind", KINDS)), _documented(enum=list(KINDS))] = None
 

@@ -1,13 +1,15 @@
 """`ETag`, `If-Match` and `If-None-Match` (RFC 9110, section 13): a change of what the caller has seen, and of nothing newer."""
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import falcon
 
 from shared.errors import FieldError, Invalid
 from shared.groups import Group
 from shared.templates import Template
+from tsg_api import render
 from tsg_api.errors import PreconditionFailed
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
@@ -15,8 +17,7 @@ _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _LIST = re.compile(rf"[\s,]*{_TAG}(?:\s*,[\s,]*{_TAG})*[\s,]*\Z")
 _TAGS = re.compile(_TAG)
 
-#: Entity tags of one header; None for `*`, which is any.
-Tags = frozenset[str] | None
+T = TypeVar("T")
 
 
 class Preconditions(NamedTuple):
@@ -44,8 +45,16 @@ def asked(req: falcon.Request) -> Preconditions | None:
     return given
 
 
-def is_fresh(req: falcon.Request, etag: str) -> bool:
-    """Does the caller of a GET have what it would get? `PreconditionFailed` when it asks for another."""
+def answer(req: falcon.Request, resp: falcon.Response, found: T, etag: str, show: Callable[[T], object]) -> None:
+    """Answer a GET of one object: 304 where the caller has it already. `PreconditionFailed` when it asks for another."""
+    resp.set_header("ETag", etag)
+    if _is_fresh(req, etag):
+        resp.status = falcon.HTTP_304
+    else:
+        render.answer(resp, show(found))
+
+
+def _is_fresh(req: falcon.Request, etag: str) -> bool:
     given = asked(req)
     if given is None:
         return False

@@ -38,12 +38,7 @@ class Template:
     def on_get(self, req: falcon.Request, resp: falcon.Response, template_id: str) -> None:
         with self._service.db.read() as connection:
             found = templates.get(connection, req.context.account.id, found_id("template", template_id))
-        etag = preconditions.of_template(found)
-        resp.set_header("ETag", etag)
-        if preconditions.is_fresh(req, etag):
-            resp.status = falcon.HTTP_304
-        else:
-            render.answer(resp, render.template(found))
+        preconditions.answer(req, resp, found, preconditions.of_template(found), render.template)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, template_id: str) -> None:
         wanted, account = found_id("template", template_id), req.context.account.id
