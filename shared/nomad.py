@@ -89,11 +89,6 @@ class Nomad:
         """Start a run of a periodic job now."""
         self._call("PUT", f"{_job(job_id)}/periodic/force")
 
-    def read(self, job_id: str) -> Job | None:
-        """The job, or None when there is none of this id."""
-        response = self._call("GET", _job(job_id), missing=True)
-        return None if response.status_code == 404 else _json(response)
-
     def plan(self, job: Job) -> Mapping[str, Any]:
         """What registering the job would change: `Diff`, `JobModifyIndex`, `FailedTGAllocs`. Changes nothing."""
         body: Mapping[str, Any] = _json(self._call("PUT", f"{_job(job['ID'])}/plan", {"Job": job, "Diff": True}))
@@ -113,9 +108,7 @@ class Nomad:
         """The address of the leader; `Unavailable` when there is none."""
         return str(_json(self._call("GET", "/v1/status/leader")))
 
-    def _call(
-        self, method: str, path: str, body: Any = None, *, query: Mapping[str, str] | None = None, missing: bool = False
-    ) -> requests.Response:
+    def _call(self, method: str, path: str, body: Any = None, *, query: Mapping[str, str] | None = None) -> requests.Response:
         endpoint, told, started = endpoint_of(method, path), metrics.NO_ANSWER, time.monotonic()
         try:
             response = self._session.request(
@@ -133,7 +126,7 @@ class Nomad:
             metrics.nomad_requests.labels(endpoint, told).inc()
             metrics.nomad_seconds.labels(endpoint).observe(time.monotonic() - started)
         status = response.status_code
-        if 200 <= status < 300 or (missing and status == 404):
+        if 200 <= status < 300:
             return response
         raise _error(status, response.text[:TOLD].strip())
 
