@@ -47,11 +47,10 @@ PASS_SECONDS = 10.0
 #: Seconds for which one call of `converge` goes on making passes before it lets other accounts have the thread.
 TURN_SECONDS = 20.0
 
-#: Why an instance goes that never came to run.
-STILLBORN = "stillborn"
-#: In words.
+#: Why an instance goes, as the metrics have it, and in words.
+STILLBORN, UNHEALTHY, SURPLUS = "stillborn", "unhealthy", "surplus"
+WHY = {STILLBORN: "never came to run", UNHEALTHY: "does not run any more", SURPLUS: "was one too many"}
 OF_DELETED = "is of a deleted group"
-WHY = {STILLBORN: "never came to run", "unhealthy": "does not run any more", "surplus": "was one too many"}
 
 
 def unheard(*_told: str) -> None:
@@ -233,7 +232,7 @@ class _Pass:
             problem = f"is unreadable: {', '.join(template.unreadable)}" if template else "is not there"
             outcome.failed(f"The group's template {group.template_id} {problem}.", Reason.TEMPLATE_REJECTED)
             launches = 0
-        doomed = ((planned.stillborn, STILLBORN), (planned.unhealthy, "unhealthy"), (planned.surplus, "surplus"))
+        doomed = ((planned.stillborn, STILLBORN), (planned.unhealthy, UNHEALTHY), (planned.surplus, SURPLUS))
         actions = [partial(self._delete, group, instance, why, outcome) for those, why in doomed for instance in those]
         if template is not None:
             # A row may have any number in it.
