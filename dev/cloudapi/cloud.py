@@ -398,28 +398,24 @@ class Cloud:
 
     def change_tags(self, machine: Machine, caller: Caller, *, put: Mapping[str, Any], drop: Iterable[str] = ()) -> dict[str, Any]:
         """Start the job; the answer shows what the tags will be, not what they are."""
-        with self._caught_up():
-            self._check_there(machine)
-            dropped = frozenset(drop)
-
-            def change() -> dict[str, Any]:
-                return {key: value for key, value in machine.tags.items() if key not in dropped} | dict(put)
-
-            action = "replace_tags" if put and dropped else "set_tags" if put else "remove_tags"
-            self._job(machine, action, caller, lambda: setattr(machine, "tags", change()))
-            return change()
+        dropped = frozenset(drop)
+        action = "replace_tags" if put and dropped else "set_tags" if put else "remove_tags"
+        return self._change_pairs(machine, "tags", action, caller, put, dropped)
 
     def change_metadata(self, machine: Machine, caller: Caller, *, put: Mapping[str, Any], drop: Iterable[str] = ()) -> dict[str, Any]:
+        action = "set_metadata" if put else "remove_metadata"
+        return self._change_pairs(machine, "metadata", action, caller, put, frozenset(drop))
+
+    def _change_pairs(
+        self, machine: Machine, name: str, action: str, caller: Caller, put: Mapping[str, Any], dropped: frozenset[str]
+    ) -> dict[str, Any]:
+        def changed() -> dict[str, Any]:
+            return {key: value for key, value in getattr(machine, name).items() if key not in dropped} | dict(put)
+
         with self._caught_up():
             self._check_there(machine)
-            dropped = frozenset(drop)
-
-            def change() -> dict[str, Any]:
-                return {key: value for key, value in machine.metadata.items() if key not in dropped} | dict(put)
-
-            action = "set_metadata" if put else "remove_metadata"
-            self._job(machine, action, caller, lambda: setattr(machine, "metadata", change()))
-            return change()
+            self._job(machine, action, caller, lambda: setattr(machine, name, changed()))
+            return changed()
 
     def _check_there(self, machine: Machine) -> None:
         if machine.state == "deleted":
@@ -434,13 +430,10 @@ class Cloud:
 
     def kill(self, machine: Machine) -> None:
         """Deleted at once, as when a server burns down."""
-        self._force(machine, "deleted")
+        self.break_machine(machine, "deleted")
 
     def break_machine(self, machine: Machine, state: str) -> None:
-        """One of BREAKABLE, at once and for good."""
-        self._force(machine, state)
-
-    def _force(self, machine: Machine, state: str) -> None:
+        """One of BREAKABLE, or deleted: at once and for good."""
         with self._caught_up() as now:
             account = self._accounts_by_id[machine.owner]
             machine.turn += 1
