@@ -138,32 +138,30 @@ class Group(_Resource):
         self._change(req, resp, wanted, work, lambda _made: Answer(204))
 
 
-class Step(_Resource):
-    """`/v1/tsg/groups/<id>/increment` and `/decrement`"""
-
-    def __init__(
-        self, service: Service, model: type[parse.IncrementBody | parse.DecrementBody], stepping: Callable[..., StoredGroup]
-    ) -> None:
-        super().__init__(service)
-        self._model = model
-        self._stepping = stepping
+class _Step(_Resource):
+    model: type[parse.IncrementBody | parse.DecrementBody]
+    step: Callable[..., StoredGroup]
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         with self._if_it_exists(req, group_id) as wanted:
-            step = read_body(req, self._model, self._service).step()
+            asked = read_body(req, self.model, self._service).step()
 
             def work(connection: Connection) -> StoredGroup:
-                return self._stepping(connection, req.context.account.id, wanted, request_id=req.context.request_id, **step)
+                return self.step(connection, req.context.account.id, wanted, request_id=req.context.request_id, **asked)
 
             self._change(req, resp, wanted, work, lambda _made: Answer(202))
 
 
-def increment(service: Service) -> Step:
-    return Step(service, parse.IncrementBody, groups.increment)
+class Increment(_Step):
+    """`/v1/tsg/groups/<id>/increment`"""
+
+    model, step = parse.IncrementBody, staticmethod(groups.increment)
 
 
-def decrement(service: Service) -> Step:
-    return Step(service, parse.DecrementBody, groups.decrement)
+class Decrement(_Step):
+    """`/v1/tsg/groups/<id>/decrement`"""
+
+    model, step = parse.DecrementBody, staticmethod(groups.decrement)
 
 
 class Instances(_Resource):
