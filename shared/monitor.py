@@ -5,6 +5,7 @@ It has no authentication, and is bound to loopback unless `TSG_METRICS_BIND` say
 
 import json
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -70,6 +71,14 @@ def listen(chosen: Settings) -> socket.socket | None:
     found.setblocking(False)
     _log.info("monitoring", monitor_url=f"http://{shown(*found.getsockname()[:2])}")
     return found
+
+
+def listen_or_exit(program: str, chosen: Settings) -> socket.socket | None:
+    """The same for a program that does nothing without it: it exits with 1 when the port can't be had."""
+    try:
+        return listen(chosen)
+    except PortTaken as error:
+        sys.exit(f"{program}: {error}")
 
 
 @contextmanager

@@ -41,12 +41,8 @@ def serve(chosen: Settings) -> int:
     except OSError as error:
         print(f"tsg-api: cannot listen on {chosen.http_bind}:{chosen.http_port}: {error.strerror}", file=sys.stderr)
         return 1
-    try:
-        # One port, whichever process answers.
-        monitored = monitor.listen(chosen)
-    except monitor.PortTaken as error:
-        print(f"tsg-api: {error}", file=sys.stderr)
-        return 1
+    # One port, whichever process answers.
+    monitored = monitor.listen_or_exit("tsg-api", chosen)
     if chosen.dev_mode:
         _log.warning("development_mode", meaning="every request is the seeded account's, whoever sends it")
 

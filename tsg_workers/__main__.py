@@ -38,12 +38,8 @@ def work(chosen: Settings) -> int:
     database = db.connect(chosen.database_url, pool_size=POOL)
     healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS, health.QUEUE})
     on_signal(healthy.drain, stop.set)
-    try:
-        with monitor.serving(monitor.listen(chosen), healthy):
-            finished = _work(chosen, database, stop)
-    except monitor.PortTaken as error:
-        print(f"tsg-worker: {error}", file=sys.stderr)
-        return 1
+    with monitor.serving(monitor.listen_or_exit("tsg-worker", chosen), healthy):
+        finished = _work(chosen, database, stop)
     database.close()
     _log.info("stopped")
     if not finished:

@@ -45,11 +45,8 @@ def tick(chosen: Settings) -> int:
     healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS, health.QUEUE})
     on_signal(healthy.drain, stop.set)
     try:
-        with monitor.serving(monitor.listen(chosen), healthy):
+        with monitor.serving(monitor.listen_or_exit("tsg-clock", chosen), healthy):
             _tick(chosen, database, stop)
-    except monitor.PortTaken as error:
-        print(f"tsg-clock: {error}", file=sys.stderr)
-        return 1
     finally:
         database.close()
     _log.info("stopped")
