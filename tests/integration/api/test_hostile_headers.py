@@ -325,6 +325,7 @@ ROUTES = [
     ("GET", "/templates/{template}", None),
     ("DELETE", "/templates/{template}", None),
 ]
+COLLECTIONS = [("GET", "/groups"), ("POST", "/groups"), ("PUT", "/groups"), ("GET", "/templates"), ("POST", "/templates")]
 
 
 def filled(value: Any, ids: dict[str, str]) -> Any:
@@ -336,14 +337,20 @@ def filled(value: Any, ids: dict[str, str]) -> Any:
 def test_the_routes_are_all_there_are(api: Api) -> None:
     """A route that comes later must be put to the test here."""
     known = {(method, path.replace("{group}", "{group_id}").replace("{template}", "{template_id}")) for method, path, _body in ROUTES}
-    known |= {("GET", "/groups"), ("POST", "/groups"), ("PUT", "/groups"), ("GET", "/templates"), ("POST", "/templates")}
-    known |= {("GET", "/openapi.json"), ("GET", "/docs")}  # for everybody
+    known |= {*COLLECTIONS, ("GET", "/openapi.json"), ("GET", "/docs")}  # the last two are for everybody
     found = set()
     for node in walk(api.app._router._roots):
         if node.resource is not None and node.uri_template.startswith("/v1/tsg/"):
             methods = {method for method in falcon.HTTP_METHODS if hasattr(node.resource, f"on_{method.lower()}")} - {"OPTIONS", "HEAD"}
             found |= {(method, node.uri_template.removeprefix("/v1/tsg")) for method in methods}
     assert found == known
+
+
+def test_every_route_wants_a_signature(api: Api) -> None:
+    for method, path in (*((method, path) for method, path, _body in ROUTES), *COLLECTIONS):
+        answer = api.request(method, f"/v1/tsg{path.format(group=NOBODY, template=NOBODY)}")
+        error(answer, 401, "InvalidCredentials")
+        assert answer.headers["WWW-Authenticate"] == "Signature"
 
 
 def walk(nodes: list[Any]) -> Iterator[Any]:
