@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from shared.accounts import Account
-from shared.signature import PublicKey
+from shared.signature import MAX_SKEW, PublicKey
 
 #: Keys remembered; the one that was used longest ago is forgotten first.
 MOST = 10_000
 #: Pairs of headers remembered, the newest: some 2 kB each.
 MOST_PAIRS = 5_000
+#: Seconds after which no Date will do any more that did when it came, however far ahead it was.
+PAIR_SECONDS = 2.0 * MAX_SKEW
 #: Seconds for which an account's row is taken as read.
 ACCOUNT_SECONDS = 5.0
 #: Seconds for which a header that CloudAPI refused is refused without asking: a key may be added at any time.
@@ -38,17 +40,24 @@ class VerifiedHeaders:
     the key is known still, and the Date not too old, is for the caller to see each time.
     """
 
-    def __init__(self) -> None:
-        self._pairs: OrderedDict[tuple[str, str], Verified] = OrderedDict()
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        #: With the time until which it is of use, the oldest first.
+        self._pairs: OrderedDict[tuple[str, str], tuple[Verified, float]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._pairs)
+
     def get(self, authorization: str, date: str) -> Verified | None:
-        return self._pairs.get((authorization, date))
+        verified, _ = self._pairs.get((authorization, date), (None, 0.0))
+        return verified
 
     def put(self, authorization: str, date: str, verified: Verified) -> None:
+        now = self._now()
         with self._lock:
-            self._pairs[authorization, date] = verified
-            if len(self._pairs) > MOST_PAIRS:
+            self._pairs[authorization, date] = (verified, now + PAIR_SECONDS)
+            while len(self._pairs) > MOST_PAIRS or next(iter(self._pairs.values()))[1] <= now:
                 self._pairs.popitem(last=False)
 
 
