@@ -313,11 +313,6 @@ class Stack:
             self.sql(WHITELIST, ACCOUNT, TRITON_UUID)
 
 
-def machines_of(state: Mapping[str, Any], group_id: str) -> list[dict[str, Any]]:
-    """The machines of a group that exist, whatever state they are in, out of `/--sim/state`."""
-    return [machine for machine in state["machines"] if machine["tags"].get("tsg.group") == group_id and machine["state"] != "deleted"]
-
-
 def _unmount(directory: Path) -> None:
     """Take down what a real agent has mounted below the directory and left so: the secrets of each run, where root started it."""
     mounts = Path("/proc/mounts")

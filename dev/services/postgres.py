@@ -17,35 +17,28 @@ from dev.services.directories import ServiceError, give, unprivileged, user_name
 from dev.services.programs import postgres_environment, postgres_programs, run_as
 from dev.services.server import Server
 
+#: A part of the socket's name, and no more: it does not listen on TCP.
+PORT = 5432
+
 
 class Postgres(Server):
     """A PostgreSQL on `data_dir`, made where there is none, with a database `tsg` and the user `postgres`.
 
-    It listens on a private unix socket, where it trusts everybody who gets there; with `port` and `password` also on 127.0.0.1.
+    It listens on a private unix socket, where it trusts everybody who gets there.
     `durable=False` is for tests: nothing is synced to the disk, so that a crash of the machine (not of the server) loses data.
     """
 
     name = "postgres"
+    socket_name = f".s.PGSQL.{PORT}"
     farewell = signal.SIGINT
 
-    def __init__(self, data_dir: Path, *, port: int | None = None, password: str | None = None, durable: bool = True) -> None:
-        if (port is None) != (password is None):
-            raise ValueError("PostgreSQL over TCP needs a port and a password")
+    def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
         super().__init__(data_dir)
-        self.port = port or 5432  # without TCP it is only a part of the socket's name
-        self.socket_name = f".s.PGSQL.{self.port}"
-        self._password = password
         self._durable = durable
         self._cluster = self.data_dir / "data"
 
     def url(self, database: str = "tsg") -> str:
-        return f"postgresql+psycopg2://postgres@/{database}?host={quote(str(self._socket.parent))}&port={self.port}"
-
-    def tcp_url(self, database: str = "tsg") -> str:
-        """The URL over 127.0.0.1, with the password in it."""
-        if self._password is None:
-            raise ServiceError("this PostgreSQL listens on its unix socket only")
-        return f"postgresql+psycopg2://postgres:{quote(self._password, safe='')}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql+psycopg2://postgres@/{database}?host={quote(str(self._socket.parent))}&port={PORT}"
 
     def create_database(self, name: str, *, template: str | None = None) -> None:
         """Creates a database, a copy of `template` where that is given. One that exists is left as it is."""
@@ -84,8 +77,8 @@ class Postgres(Server):
         settings = {
             "unix_socket_directories": '"{}"'.format(str(self._socket.parent).replace('"', '""')),
             "unix_socket_permissions": "0700",
-            "listen_addresses": "127.0.0.1" if self._password else "",
-            "port": self.port,
+            "listen_addresses": "",
+            "port": PORT,
             "max_connections": 300,
             "shared_buffers": "64MB",
             "timezone": "UTC",
@@ -160,9 +153,6 @@ class Postgres(Server):
 
     def _settle(self) -> None:
         self.create_database("tsg")
-        if self._password is not None:
-            with self._administrator() as connection:
-                connection.execute(text("ALTER ROLE postgres PASSWORD :password"), {"password": self._password})
 
 
 def _program_of(pid: int) -> str | None:

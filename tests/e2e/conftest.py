@@ -19,7 +19,7 @@ from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.faults import killed
 from dev.processes import Child, wait_for
 from dev.services import scratch
-from dev.stack import TRITON_UUID, Stack, machines_of
+from dev.stack import TRITON_UUID, Stack
 
 #: Seconds that anything may take to come right.
 PATIENCE = 90
@@ -84,8 +84,8 @@ class Service:
         self.stack.cloud("PATCH", "/knobs", knobs)
 
     def machines(self, group: dict[str, Any]) -> list[dict[str, Any]]:
-        """The group's machines in the cloud itself, whatever CloudAPI would say of them."""
-        return machines_of(self.stack.cloud("GET", "/state"), group["id"])
+        """The group's machines in the cloud itself, whatever CloudAPI would say of them; not those that are deleted."""
+        return [machine for machine in self.stack.cloud("GET", "/machines?live=true") if machine["tags"].get("tsg.group") == group["id"]]
 
     def running(self, group: dict[str, Any]) -> int:
         return sum(machine["state"] == "running" for machine in self.machines(group))

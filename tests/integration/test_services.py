@@ -19,7 +19,7 @@ import redis
 from sqlalchemy import NullPool, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
-from dev.processes import Account, Child, ChildError, free_port, wait_for
+from dev.processes import Account, Child, ChildError, wait_for
 from dev.services import Postgres, ServiceError, Valkey, programs, scratch
 
 ROOT = os.geteuid() == 0
@@ -135,15 +135,6 @@ def test_a_database_is_made_after_a_template_and_dropped_under_its_users(postgre
         user.invalidate()
     with pytest.raises(OperationalError, match="does not exist"):
         query(url, "SELECT 1")
-
-
-def test_over_tcp_it_wants_the_password(directory: Path) -> None:
-    port = free_port()
-    with Postgres(directory / "postgres", port=port, password="it's: a/secret", durable=False) as server:
-        assert query(server.tcp_url(), "SELECT 1") == 1
-        assert query(server.url(), "SELECT 1") == 1
-        with pytest.raises(OperationalError, match="password authentication failed"):
-            query(f"postgresql+psycopg2://postgres:wrong@127.0.0.1:{port}/tsg", "SELECT 1")
 
 
 def test_data_of_another_major_version_are_refused(postgres: Postgres) -> None:
