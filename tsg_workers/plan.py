@@ -79,10 +79,10 @@ class Plan:
 def is_lost(instance: Instance, now: datetime, limits: Limits) -> bool:
     """A launch that no machine was known of for as long as it might have taken to be listed. A list without it settles it.
 
-    One that CloudAPI failed over is not under way any more; one that was not answered may be.
+    One that CloudAPI failed over is not under way since then; one that was not answered may be.
     """
     waits = {LAUNCHING: limits.launch_grace, DOUBTED: LISTED_AFTER}.get(instance.state)
-    return waits is not None and (now - instance.launched_at).total_seconds() > waits
+    return waits is not None and (now - instance.state_since).total_seconds() > waits
 
 
 def plan(group: Work, sights: Sequence[Sight], now: datetime, limits: Limits) -> Plan:
