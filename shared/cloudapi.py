@@ -317,18 +317,26 @@ class Client:
         found: dict[str, Machine] = {}
         offset = 0
         while True:
-            query = urlencode({**filters, "limit": PAGE, "offset": offset})
-            response = self._call("GET", f"{self._base}/machines?{query}")
-            rows = _json(response)
-            if not isinstance(rows, list):
-                raise Unavailable("CloudAPI answered a list of machines that is none")
-            told = response.headers.get("x-resource-count", "")
-            if told.isdigit() and int(told) != len(rows):
-                raise Unavailable(f"CloudAPI announced {told} machines and sent {len(rows)}")
-            found.update((machine.id, machine) for machine in map(_machine, rows))
-            if len(rows) < PAGE:
+            page = self._page({**filters, "limit": str(PAGE), "offset": str(offset)})
+            found.update((machine.id, machine) for machine in page)
+            if len(page) < PAGE:
                 return list(found.values())
             offset += PAGE
+
+    def launched(self, launch_id: str) -> Machine | None:
+        """The machine of a launch, failed or destroyed though it be; None when there is none. Call `turn` first."""
+        page = self._page({f"tag.{TAG_LAUNCH}": launch_id, "tombstone": "true"}, paid=True)
+        return next((machine for machine in page if machine.tags.get(TAG_LAUNCH) == launch_id), None)
+
+    def _page(self, query: Mapping[str, str], *, paid: bool = False) -> list[Machine]:
+        response = self._call("GET", f"{self._base}/machines?{urlencode(query)}", paid=paid)
+        rows = _json(response)
+        if not isinstance(rows, list):
+            raise Unavailable("CloudAPI answered a list of machines that is none")
+        told = response.headers.get("x-resource-count", "")
+        if told.isdigit() and int(told) != len(rows):
+            raise Unavailable(f"CloudAPI announced {told} machines and sent {len(rows)}")
+        return [_machine(row) for row in rows]
 
     def machine(self, machine_id: str) -> Machine | None:
         """One machine in any state but destroyed; None when it is. `NotFound` when CloudAPI does not know it. Call `turn` first."""

@@ -1,8 +1,9 @@
 """What is: CloudAPI's list of an account's machines, laid beside the rows.
 
 A list is not believed when it lacks machines: it is asked for a second time, and whatever both lack is asked for one by one, so many in a
-pass. A machine is gone when CloudAPI says so of that machine; until then it is what it was. A list that lacks what CloudAPI turns out to
-have says nothing of launches either.
+pass. A machine is gone when CloudAPI says so of that machine; until then it is what it was. A launch whose answer is not known is asked for
+by its tag among all machines that ever were, since lists leave the failed ones out; while they lack what CloudAPI turns out to have, they
+say nothing of launches.
 """
 
 import random
@@ -11,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import chain, zip_longest
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
@@ -21,14 +22,18 @@ from shared.db import Database
 from shared.instances import DELETING, DOUBTED, FAILED, GONE, LAUNCHING, MISSING, ON_THE_WAY, RUNNING, Instance
 from shared.leases import Lease
 from shared.looks import Work
-from tsg_workers.plan import LISTED_AFTER, Limits, Sight, is_lost
+from tsg_workers.plan import LISTED_AFTER, Limits, Sight, is_overdue
 
 _log = log.get(__name__)
+
+T = TypeVar("T")
 
 #: Machines that one pass asks for one by one: half of what the budget gives it.
 LOOKS_A_PASS = 60
 #: Requests under way at once.
 PARALLEL = 32
+#: What CloudAPI says of a machine that is gone.
+DESTROYED = "deleted"
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
@@ -52,6 +57,8 @@ class _Told(NamedTuple):
     state: str
     created: str = ""
     protected: bool = False
+    #: It has the tag that lists are asked for by: they should have it.
+    tagged: bool = False
 
 
 #: Told of a machine that could not be asked for: its instance, and why.
@@ -86,17 +93,22 @@ class Observer:
             again = self._list()
             _log.warning("list_asked_for_again", machines=len(machines), then=len(again))
             machines |= again
+        launched = self._seek(self._unlisted_launches(known, machines.values(), now))
+        machines |= {machine.id: machine for machine in launched.values() if machine is not None}
+        lost = {launch_id for launch_id, machine in launched.items() if machine is None}
         owned = {machine.id: (machine, owner) for machine in machines.values() if (owner := machine.owner(ids, by_name)) is not None}
         # What failed, or is not known to CloudAPI, is not expected in its list.
         missing = [instance for instance in self._missing(known, owned, now) if instance.state not in {FAILED, MISSING}]
         looked, left = self._look(missing)
-        # CloudAPI has what its list lacks.
-        lies = any(told.state not in {GONE, MISSING, FAILED} for told in looked.values())
+        # CloudAPI has what its list lacks. What somebody took the tags of is rightly not there.
+        lies = any(told.tagged and told.state not in {GONE, MISSING, FAILED} for told in looked.values()) or any(
+            machine is not None and machine.state != FAILED for machine in launched.values()
+        )
         emptied = {group.id for group in due if group.emptied_for is not None}
         strays = [machine for machine in machines.values() if machine.id not in owned or owned[machine.id][1] in emptied]
 
         def record(connection: Connection) -> dict[str, list[Sight]]:
-            recorded = self._record(connection, by_id, known, owned, looked, {one.id for one in missing}, now, lies=lies)
+            recorded = self._record(connection, by_id, known, owned, looked, {one.id for one in missing}, now, () if lies else lost)
             # A worker that slept since then has seen what is no more.
             leases.require(connection, self._lease)
             return recorded
@@ -129,10 +141,14 @@ class Observer:
             and (now - instance.launched_at).total_seconds() > LISTED_AFTER
         ]
 
+    def _unlisted_launches(self, known: Iterable[Instance], listed: Iterable[Machine], now: datetime) -> list[Instance]:
+        turned_up = {machine.tags.get(TAG_LAUNCH) for machine in listed}
+        return [instance for instance in known if instance.id not in turned_up and is_overdue(instance, now, self._limits)]
+
     def _is_doubtful(self, machines: Mapping[str, Machine], known: Sequence[Instance], due: Sequence[Work], now: datetime) -> bool:
         """Is the list worth a second one? Where just one machine is missing, asking for that one costs as much."""
         unexpected = [one for one in self._missing(known, machines, now) if one.state not in {DELETING, FAILED, MISSING}]
-        if len(unexpected) > 1 or any(is_lost(instance, now, self._limits) for instance in known):
+        if len(unexpected) + len(self._unlisted_launches(known, machines.values(), now)) > 1:
             return True
         # Groups of 2018 that were never looked at: what they have is in the list, or nowhere.
         return not machines and not known and any(group.by_name and group.wanted for group in due)
@@ -145,29 +161,44 @@ class Observer:
             by_group.setdefault(instance.group_id, []).append(instance)
         in_turn = [instance for instance in chain.from_iterable(zip_longest(*by_group.values())) if instance is not None]
         asked, left = in_turn[:LOOKS_A_PASS], in_turn[LOOKS_A_PASS:]
-        if not asked:
-            return {}, set()
-        with ThreadPoolExecutor(min(PARALLEL, len(asked))) as pool:
-            looked = dict(filter(None, pool.map(self._ask, asked)))
+        looked = self._ask_for(asked, self._machine)
         if left:
             _log.warning("machines_not_listed", missing=len(missing), asked=len(asked))
         return looked, {instance.group_id for instance in left}
 
-    def _ask(self, instance: Instance) -> tuple[str, _Told] | None:
+    def _seek(self, launches: Sequence[Instance]) -> dict[str, Machine | None]:
+        """Ask for the machines of launches that no list has, and that may have failed by now: each by its launch, or None."""
+        return self._ask_for(random.sample(launches, min(len(launches), LOOKS_A_PASS)), self._launched)
+
+    def _ask_for(self, wanted: Sequence[Instance], ask: Callable[[Instance], tuple[str, T]]) -> dict[str, T]:
+        """One request for each; those that could not be asked for are left out."""
+
+        def asked(instance: Instance) -> tuple[str, T] | None:
+            try:
+                return ask(instance) if self._may_ask() else None
+            except CloudAPIError as error:
+                self._failed(instance, error)
+                return None
+
+        if not wanted:
+            return {}
+        with ThreadPoolExecutor(min(PARALLEL, len(wanted))) as pool:
+            return dict(filter(None, pool.map(asked, wanted)))
+
+    def _machine(self, instance: Instance) -> tuple[str, _Told]:
         machine_id = instance.machine_id or ""
-        if not self._may_ask():
-            return None
         try:
             machine = self._client.machine(machine_id)
         except NotFound:
             # It was there once. One that we had deleted is gone; of any other this is no more than a sign of trouble.
             return machine_id, _Told(GONE if instance.state == DELETING else MISSING)
-        except CloudAPIError as error:
-            self._failed(instance, error)
-            return None
-        if machine is None or machine.state == "deleted":
+        if machine is None or machine.state == DESTROYED:
             return machine_id, _Told(GONE)
-        return machine_id, _Told(machine.state, machine.created, machine.protected)
+        return machine_id, _Told(machine.state, machine.created, machine.protected, TAG_NAME in machine.tags)
+
+    def _launched(self, launch: Instance) -> tuple[str, Machine | None]:
+        machine = self._client.launched(launch.id)
+        return launch.id, None if machine is None or machine.state == DESTROYED else machine
 
     def _record(
         self,
@@ -178,8 +209,7 @@ class Observer:
         looked: Mapping[str, _Told],
         missing: Collection[str],
         now: datetime,
-        *,
-        lies: bool,
+        lost_launches: Collection[str],
     ) -> dict[str, list[Sight]]:
         """Write down what was seen, and give it back group by group."""
         sights: dict[str, list[Sight]] = {group_id: [] for group_id in due}
@@ -207,11 +237,11 @@ class Observer:
             sights[instance.group_id].append(Sight(instance, told.created, told.protected))
         unseen = [instance for machine_id, instance in by_machine.items() if machine_id not in owned and machine_id not in looked]
         for instance in [*unseen, *launches.values()]:
-            lost = not lies and is_lost(instance, now, self._limits)
+            lost = instance.id in lost_launches
             if lost:
                 instances.refused(connection, instance.id)
             if lost and instance.state == LAUNCHING:
-                words = f"launch {instance.id} came to nothing: its answer was lost, and no list has its machine"
+                words = f"launch {instance.id} came to nothing: its answer was lost, and CloudAPI has no machine of it"
                 self._tell(connection, due[instance.group_id], activities.LAUNCH_LOST, words, None)
                 _log.warning("launch_lost", group_id=instance.group_id, launch_id=instance.id)
             sights[instance.group_id].append(Sight(instance, sure=instance.id not in missing, lost=lost))

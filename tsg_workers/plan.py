@@ -25,7 +25,7 @@ class Sight(NamedTuple):
     protected: bool = False
     #: False: CloudAPI's list does not have the machine, and it could not be asked for. It is what it was, until somebody knows better.
     sure: bool = True
-    #: A launch that came to nothing: the list does not have its machine, after as long as that might have taken.
+    #: A launch that came to nothing: CloudAPI has no machine of it, after as long as that might have taken.
     lost: bool = False
 
 
@@ -76,8 +76,8 @@ class Plan:
         return not (open_ends or self.moving)
 
 
-def is_lost(instance: Instance, now: datetime, limits: Limits) -> bool:
-    """A launch that no machine was known of for as long as it might have taken to be listed. A list without it settles it.
+def is_overdue(instance: Instance, now: datetime, limits: Limits) -> bool:
+    """A launch that no machine was known of for as long as it might have taken to be listed: CloudAPI is asked for it.
 
     One that CloudAPI failed over is not under way since then; one that was not answered may be.
     """

@@ -170,8 +170,8 @@ class Soak:
     def _there(self) -> list[dict[str, Any]]:
         """The machines that are there, but for those that no list has ever shown.
 
-        CloudAPI leaves failed machines out of its lists. So one whose launch was not answered, and that failed before a list showed
-        it, can't be known of; it costs nothing, and is nobody's.
+        CloudAPI leaves failed machines out of its lists. So one whose launch was not answered, that failed before a list showed it, and
+        that CloudAPI hid when it was asked for the launch, can't be known of; it costs nothing, and is nobody's.
         """
         known, found = self._known(), []
         for machine in self.world.machines(live=True):
@@ -257,7 +257,7 @@ class Soak:
 
     def _lives(self, group: Group) -> dict[str, float]:
         """When the machines of a group that are there were made, the oldest first."""
-        mine = [row for row in self.world.machines(live=True) if row["tags"].get("tsg.group") == group.id]
+        mine = [row for row in self._there() if row["tags"].get("tsg.group") == group.id]
         return {row["id"]: row["life"][0][0] for row in sorted(mine, key=lambda row: row["life"][0][0])}
 
     def _empty(self) -> None:

@@ -145,6 +145,17 @@ def test_a_list_has_what_matches_and_a_single_machine_is_had_in_any_state(demo: 
     assert type(refusal(lambda: demo.machine(NOBODY))) is NotFound
 
 
+def test_the_machine_of_a_launch_is_had_whatever_became_of_it(demo: Client, sim: Simulator) -> None:
+    sim.knobs.turn({"fail_next_creates": 1})
+    failed, gone = create(demo, **{"tsg.launch": "one"}), create(demo, **{"tsg.launch": "two"})
+    sim.cloud.advance(PROVISION_SECONDS)
+    demo.delete_machine(gone.id)
+    sim.cloud.advance(DELETE_SECONDS)
+    assert demo.machines() == []
+    found = [demo.launched(launch_id) for launch_id in ("one", "two", "three")]
+    assert [machine and (machine.id, machine.state) for machine in found] == [(failed.id, "failed"), (gone.id, "deleted"), None]
+
+
 def test_a_list_of_more_machines_than_fit_on_two_pages_is_whole(demo: Client, sim: Simulator) -> None:
     fill(sim, 2 * PAGE + 17)
     assert len({machine.id for machine in demo.machines(**{"tag.tsg.name": "*"})}) == 2 * PAGE + 17

@@ -1059,3 +1059,34 @@ def test_a_refusal_is_over_when_a_launch_is_taken_on_again(world: World) -> None
     assert (row.reason, row.last_error) == (Reason.BACKOFF, None), "one at a time comes first"
     world.settle()
     assert reason(world, group) == Reason.SETTLED
+
+
+def test_a_machine_without_its_tags_keeps_no_failed_launch_in_doubt(world: World) -> None:
+    """The list rightly lacks it: that is no sign that it lacks others."""
+    group = world.make_group(1)
+    world.settle()
+    (untagged,) = world.ids(group)
+    machine = machine_of(world, untagged)
+    machine.tags.clear()
+    machine.touch(world.sim.cloud.now())
+    world.sim.knobs.turn({"error_share": 1.0, "error_status": 500, "error_endpoints": ["CreateMachine"]})
+    world.resize(group, 2)
+    world.converge()
+    world.sim.knobs.turn({"error_share": 0.0})
+    world.later(3600)
+    world.settle()
+    assert world.states(group) == ["running"] * 2
+
+
+def test_a_machine_that_failed_before_any_list_had_it_is_found_and_goes(world: World) -> None:
+    """Lists leave the failed ones out, and its create was not answered."""
+    world.sim.knobs.turn({"lost_answers_next": 1, "fail_next_creates": 1})
+    group = world.make_group(1)
+    world.converge()
+    world.later(LIMITS.launch_grace + 1)
+    assert len(world.machines(group, "failed")) == 1
+    world.settle()
+    assert settled(world, group, 1)
+    assert (world.creates, world.deletes) == (2, 1)
+    assert activities.FOUND in world.kinds(group)
+    assert activities.LAUNCH_LOST not in world.kinds(group)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.instances import DELETING, DOUBTED, GONE, LAUNCHING, Instance
 from shared.looks import Work
-from tsg_workers.plan import DELETE_AGAIN, LISTED_AFTER, Limits, Plan, Sight, is_lost, plan
+from tsg_workers.plan import DELETE_AGAIN, LISTED_AFTER, Limits, Plan, Sight, is_overdue, plan
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 #: All that is unhealthy may be replaced at once.
@@ -85,19 +85,19 @@ def test_a_launch_whose_answer_is_not_known_counts_for_as_long_as_it_may_turn_up
 
 
 def test_a_launch_is_lost_when_its_grace_is_over_and_no_sooner() -> None:
-    assert not is_lost(sight(LAUNCHING, age=60).instance, NOW, LIMITS)
-    assert is_lost(sight(LAUNCHING, age=61).instance, NOW, LIMITS)
+    assert not is_overdue(sight(LAUNCHING, age=60).instance, NOW, LIMITS)
+    assert is_overdue(sight(LAUNCHING, age=61).instance, NOW, LIMITS)
 
 
 def test_a_launch_that_failed_late_is_doubted_from_then_on() -> None:
     """CloudAPI may have made the machine just before it failed: its list has had no time yet."""
-    assert not is_lost(sight(DOUBTED, age=60, since=LISTED_AFTER).instance, NOW, LIMITS)
-    assert is_lost(sight(DOUBTED, age=60, since=LISTED_AFTER + 1).instance, NOW, LIMITS)
+    assert not is_overdue(sight(DOUBTED, age=60, since=LISTED_AFTER).instance, NOW, LIMITS)
+    assert is_overdue(sight(DOUBTED, age=60, since=LISTED_AFTER + 1).instance, NOW, LIMITS)
 
 
 @pytest.mark.parametrize("state", ["provisioning", "running", "failed", DELETING, GONE])
 def test_a_machine_is_never_a_lost_launch(state: str) -> None:
-    assert not is_lost(sight(state, age=100_000).instance, NOW, LIMITS)
+    assert not is_overdue(sight(state, age=100_000).instance, NOW, LIMITS)
 
 
 def test_what_is_being_deleted_does_not_count_and_what_is_gone_is_not_there() -> None:
