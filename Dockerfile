@@ -25,7 +25,7 @@ RUN python -m pip wheel --quiet --no-deps --wheel-dir /wheels . \
 FROM python:3.12-slim-bookworm AS service
 RUN groupadd --gid 10001 tsg \
     && useradd --uid 10001 --gid tsg --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin tsg
-COPY dev/image/http-ok /usr/local/bin/http-ok
+COPY dev/deploy/image/http-ok /usr/local/bin/http-ok
 COPY --from=build /opt/tsg /opt/tsg
 ENV PATH=/opt/tsg/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
@@ -41,8 +41,8 @@ RUN apt-get update -qq \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10002 edge \
     && useradd --uid 10002 --gid edge --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin edge
-COPY dev/image/http-ok /usr/local/bin/http-ok
-COPY dev/edge/nginx.conf /etc/edge/nginx.conf
+COPY dev/deploy/image/http-ok /usr/local/bin/http-ok
+COPY dev/deploy/edge/nginx.conf /etc/edge/nginx.conf
 USER 10002:10002
 EXPOSE 8443
 STOPSIGNAL SIGQUIT
@@ -52,6 +52,6 @@ FROM hashicorp/nomad:1.9 AS nomad-program
 
 FROM service AS nomad
 COPY --from=nomad-program /bin/nomad /usr/local/bin/nomad
-COPY dev/nomad/agent.hcl /etc/nomad/agent.hcl
+COPY dev/deploy/nomad/agent.hcl /etc/nomad/agent.hcl
 # Not root: then Nomad leaves cgroups and mounts alone, and needs no privilege of the machine's.
 CMD ["nomad", "agent", "-config=/etc/nomad/agent.hcl"]

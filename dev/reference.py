@@ -1,4 +1,5 @@
-"""docs/configuration.md, made of what `shared/settings.py` declares and of the comments over its fields. A test holds the two together."""
+"""docs/configuration.md, made of what shared/runtime/settings.py says: of the settings as `settings.load` reads them
+and of the comments over its fields. A test holds the two together."""
 
 import inspect
 import re
@@ -9,8 +10,8 @@ from typing import Any
 from marshmallow import fields as kinds
 from marshmallow.validate import OneOf, Range, Regexp
 
-from shared import settings
-from shared.settings import Settings
+from shared.runtime import settings
+from shared.runtime.settings import Settings
 
 TOP = Path(__file__).parent.parent
 PAGE = TOP / "docs" / "configuration.md"
@@ -18,7 +19,7 @@ PAGE = TOP / "docs" / "configuration.md"
 INTRODUCTION = """\
 # Configuration
 
-<!-- Made by dev/docs of shared/settings.py: change it there. -->
+<!-- Made by dev/docs of shared/runtime/settings.py: change it there. -->
 
 Every program reads every setting. A value is looked for among the flags, then in the environment, then in the file that `--config FILE`
 names, and then here among the defaults. All that is wrong is told at once, by variable name, and then nothing is started (exit code 2).
@@ -114,7 +115,7 @@ def page() -> str:
                 "|---" * 6 + "|",
             ]
         if variable not in meanings:
-            raise LookupError(f"{variable} has no comment (#:) over its field in shared/settings.py that says what it is")
+            raise LookupError(f"{variable} has no comment (#:) over its field in shared/runtime/settings.py that says what it is")
         field = declared[variable]
         key = f"`{_key(variable)}`" if variable.startswith("TSG_") else ""
         flag = f"`{flags[variable]}`" if variable in flags else ""
@@ -164,7 +165,7 @@ def _meanings() -> dict[str, str]:
 def _flags() -> dict[str, str]:
     """Variable to flag, from the parsers of the programs."""
     found = {}
-    for file in [*sorted(TOP.glob("shared/*.py")), *sorted(TOP.glob("tsg_*/*.py"))]:
+    for file in [*sorted(TOP.glob("shared/**/*.py")), *sorted(TOP.glob("tsg_*/**/*.py"))]:
         for flag, variable in re.findall(r'add_argument\(\s*"(--[\w-]+)"[^)]*?dest="(TSG_\w+)"', file.read_text()):
             program = re.search(r'prog="([\w-]+)"', file.read_text())
             found[variable] = f"{program[1]} {flag}" if program else flag

@@ -24,7 +24,7 @@ import requests
 from dev.client import make_key, shell, write_private
 from dev.processes import Child, ChildError, free_port
 from dev.services import Postgres, Valkey, copy_of
-from shared import keys
+from shared.clients import keys
 
 DATACENTER = "us-east-1"
 ACCOUNT = "demo"
@@ -195,7 +195,7 @@ class Stack:
             node = directory / "node.env"
             write_private(node, "".join(f"{name}={value}\n" for name, value in self._node_environment().items()))
             options = ["--port", str(self._nomad_ports["http"]), "--datacenter", DATACENTER, "--role", "automater", "--node-env", node]
-            command = [sys.executable, "-m", "dev.nomad", *options, "--state", directory / "state.json"]
+            command = [sys.executable, "-m", "dev.sim.nomad", *options, "--state", directory / "state.json"]
         child = Child(
             command,
             log=self.directory / "log" / "nomad.log",
@@ -274,7 +274,7 @@ class Stack:
         child = Child(
             [
                 sys.executable,
-                *("-m", "dev.cloudapi", "--port", "0", "--datacenter", DATACENTER),
+                *("-m", "dev.sim.cloudapi", "--port", "0", "--datacenter", DATACENTER),
                 *("--provision-seconds", str(self._provision_seconds)),
                 *("--account", f"{ACCOUNT}:{TRITON_UUID}:{self.key_file}.pub"),
             ],

@@ -16,7 +16,7 @@ import requests
 from urllib3.exceptions import InsecureRequestWarning
 
 from dev.client import Tsg, UnexpectedAnswer, make_key, shell
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
 
 #: Seconds that a step may take before the tour fails.
 PATIENCE = 120.0

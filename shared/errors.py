@@ -6,7 +6,7 @@
       Refused           the request can never be carried out as it stands
         Invalid         one or more of its fields are wrong; `fields` says which
 
-The clients of other services have trees of their own (`shared.cloudapi`).
+The clients of other services have trees of their own (`shared.clients.cloudapi`).
 """
 
 from collections.abc import Sequence

@@ -19,14 +19,17 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from dev.cloudapi.simulator import Simulator
 from dev.services import Postgres, Valkey, copy_of, scratch
+from dev.sim.cloudapi.simulator import Simulator
 from dev.stack import DATABASE
-from shared import accounts, db, keys, log, schema
-from shared.accounts import Account
-from shared.db import Database
-from shared.keys import KeyPair, Sealer
-from shared.models import metadata
+from shared import log
+from shared.clients import keys
+from shared.clients.keys import KeyPair, Sealer
+from shared.state import accounts
+from shared.state.accounts import Account
+from shared.store import db, schema
+from shared.store.db import Database
+from shared.store.tables import metadata
 
 #: The database with our tables that every other one is a copy of.
 TEMPLATE = "tsg_template"

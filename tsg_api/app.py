@@ -4,13 +4,15 @@ from typing import Any
 
 import falcon
 
-from shared.health import Health
-from tsg_api import errors, explain, groups, health, openapi, templates
-from tsg_api.auth import Authenticate, Authenticator, DevelopmentMode
-from tsg_api.limits import Buckets, LimitAccounts, LimitAddresses
-from tsg_api.observe import Observe
-from tsg_api.once import Once
-from tsg_api.service import Service
+from shared.runtime.health import Health
+from tsg_api.auth.middleware import Authenticate, Authenticator, DevelopmentMode
+from tsg_api.http import errors
+from tsg_api.http.limits import Buckets, LimitAccounts, LimitAddresses
+from tsg_api.http.request_log import Observe
+from tsg_api.http.service import Service
+from tsg_api.http.write import Once
+from tsg_api.resources import groups, health, status, templates
+from tsg_api.schema import openapi
 
 
 class App(falcon.App[falcon.Request, falcon.Response]):
@@ -33,7 +35,7 @@ def create_app(service: Service, authenticator: Authenticator, healthy: Health) 
         app.add_middleware(LimitAccounts(Buckets(service.rate_per_account)))
     app.add_middleware(Once(service.db, service.max_body))
     app.req_options.strip_url_path_trailing_slash = True
-    # Every body says what it is (tsg_api.render): an answer without one has no type.
+    # Every body says what it is (tsg_api.schema.render): an answer without one has no type.
     app.resp_options.default_media_type = None  # type: ignore[assignment] # Falcon reads it as "none", and types it as a str
     errors.install(app)
     health.install(app, healthy)
@@ -44,8 +46,8 @@ def create_app(service: Service, authenticator: Authenticator, healthy: Health) 
     app.add_route(groups.BASE + "/{group_id}/increment", groups.Increment(service))
     app.add_route(groups.BASE + "/{group_id}/decrement", groups.Decrement(service))
     app.add_route(groups.BASE + "/{group_id}/instances", groups.Instances(service))
-    app.add_route(groups.BASE + "/{group_id}/status", explain.Status(service))
-    app.add_route(groups.BASE + "/{group_id}/activities", explain.Activities(service))
+    app.add_route(groups.BASE + "/{group_id}/status", status.Status(service))
+    app.add_route(groups.BASE + "/{group_id}/activities", status.Activities(service))
     described = openapi.document(max_capacity=service.max_capacity, signed=not isinstance(authenticator, DevelopmentMode))
     app.add_route(openapi.BASE + "/openapi.json", openapi.Description(described))
     app.add_route(openapi.BASE + "/docs", openapi.Page(described))

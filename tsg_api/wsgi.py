@@ -11,8 +11,9 @@ import sys
 import threading
 from contextlib import ExitStack
 
-from shared import diagnostics, log, monitor, settings
-from tsg_api.assembly import App, assembled
+from shared import log
+from shared.runtime import diagnostics, monitor, settings
+from tsg_api.wiring import App, assembled
 
 _log = log.get(__name__)
 

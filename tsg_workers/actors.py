@@ -8,7 +8,7 @@ from dramatiq.broker import Broker
 from dramatiq.middleware import AgeLimit, ShutdownNotifications, TimeLimit
 
 from shared import log
-from shared.queue import CONVERGE, MAX_AGE_MS, REMOVE_JOB, SUBMIT_JOB, make_broker, send
+from shared.clients.queue import CONVERGE, MAX_AGE_MS, REMOVE_JOB, SUBMIT_JOB, make_broker, send
 from tsg_workers.converge import Converger
 from tsg_workers.submit import Submitter
 

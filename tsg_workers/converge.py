@@ -16,17 +16,19 @@ from itertools import chain, zip_longest
 
 from structlog.contextvars import bound_contextvars
 
-from shared import accounts, activities, cloudapi, instances, leases, log, looks, metrics, templates
-from shared.budget import Budget
-from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, TAG_TEMPLATE, Client, CloudAPI, CloudAPIError
-from shared.db import Database, is_unavailable
-from shared.instances import Instance
-from shared.keys import Sealer
-from shared.leases import Lease, LeaseLost
-from shared.looks import Look, Work
-from shared.management import NoManagementKey, client_for, forget_registration
+from shared import log, metrics
+from shared.clients import cloudapi
+from shared.clients.budget import Budget
+from shared.clients.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, TAG_TEMPLATE, Client, CloudAPI, CloudAPIError
+from shared.clients.keys import Sealer
+from shared.clients.management import NoManagementKey, client_for, forget_registration
 from shared.reasons import Reason
-from shared.templates import Template
+from shared.state import accounts, activities, instances, leases, looks, templates
+from shared.state.instances import Instance
+from shared.state.leases import Lease, LeaseLost
+from shared.state.looks import Look, Work
+from shared.state.templates import Template
+from shared.store.db import Database, is_unavailable
 from tsg_workers.backoff import backoff
 from tsg_workers.lease import Keeper
 from tsg_workers.observe import PARALLEL, Observer

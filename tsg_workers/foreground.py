@@ -9,11 +9,14 @@ from datetime import UTC, datetime
 
 import sqlalchemy.exc
 
-from shared import activities, db, log, looks, program, status
-from shared.settings import Settings
-from shared.status import Status
-from shared.stop import on_signal
-from tsg_workers import build
+from shared import log
+from shared.runtime import program
+from shared.runtime.settings import Settings
+from shared.runtime.signals import on_signal
+from shared.state import activities, looks, status
+from shared.state.status import Status
+from shared.store import db
+from tsg_workers import wiring
 
 _log = log.get(__name__)
 
@@ -52,7 +55,7 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
         acted.set()
         _audit(kind, account_name, group_name, status, description)
 
-    converger = build.converger(chosen, database, audit, stop=stop)
+    converger = wiring.converger(chosen, database, audit, stop=stop)
     deadline = time.monotonic() + wait
     found = _status(database, group_id)
     if found is None:

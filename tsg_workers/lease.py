@@ -7,9 +7,10 @@ from typing import Self
 
 import sqlalchemy.exc
 
-from shared import leases, log
-from shared.db import Database
-from shared.leases import Lease
+from shared import log
+from shared.state import leases
+from shared.state.leases import Lease
+from shared.store.db import Database
 
 _log = log.get(__name__)
 

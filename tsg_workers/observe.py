@@ -16,12 +16,13 @@ from typing import NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
-from shared import activities, instances, leases, log, looks
-from shared.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, Client, CloudAPIError, Machine, NotFound
-from shared.db import Database
-from shared.instances import DELETING, DOUBTED, FAILED, GONE, LAUNCHING, MISSING, ON_THE_WAY, RUNNING, Instance
-from shared.leases import Lease
-from shared.looks import Work
+from shared import log
+from shared.clients.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, Client, CloudAPIError, Machine, NotFound
+from shared.state import activities, instances, leases, looks
+from shared.state.instances import DELETING, DOUBTED, FAILED, GONE, LAUNCHING, MISSING, ON_THE_WAY, RUNNING, Instance
+from shared.state.leases import Lease
+from shared.state.looks import Work
+from shared.store.db import Database
 from tsg_workers.plan import LISTED_AFTER, Limits, Sight, is_overdue
 
 _log = log.get(__name__)

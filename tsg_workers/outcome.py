@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from shared import cloudapi
-from shared.cloudapi import CloudAPIError
-from shared.looks import Work
+from shared.clients import cloudapi
+from shared.clients.cloudapi import CloudAPIError
 from shared.reasons import Reason
+from shared.state.looks import Work
 from tsg_workers.plan import Plan
 
 #: The first that fits. What a request was about tells a refusal of a launch from one of a deletion.

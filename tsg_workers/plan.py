@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from shared.instances import DELETING, DOUBTED, GONE, LAUNCHING, ON_THE_WAY, RUNNING, Instance
-from shared.looks import Work
+from shared.state.instances import DELETING, DOUBTED, GONE, LAUNCHING, ON_THE_WAY, RUNNING, Instance
+from shared.state.looks import Work
 from tsg_workers.pacing import Pacing
 
 #: Seconds for which CloudAPI's list may lack a machine that it has made.

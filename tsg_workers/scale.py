@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from shared import flags
+from shared.runtime import flags
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

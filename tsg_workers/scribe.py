@@ -6,17 +6,17 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from shared import activities, looks
-from shared.activities import DONE, FAILED, REASONS
-from shared.cloudapi import CloudAPIError
-from shared.db import Database
-from shared.instances import GONE
-from shared.leases import Lease
-from shared.looks import Look, Work
+from shared.clients.cloudapi import CloudAPIError
 from shared.reasons import MEANING, Reason
+from shared.state import activities, looks
+from shared.state.activities import DONE, FAILED, REASONS
+from shared.state.instances import GONE
+from shared.state.leases import Lease
+from shared.state.looks import Look, Work
+from shared.store.db import Database
 from tsg_workers.plan import Plan, Sight
 
-#: Told of each launch and each deletion: kind (of `shared.activities`), account's name, group's name, status, description.
+#: Told of each launch and each deletion: kind (of `shared.state.activities`), account's name, group's name, status, description.
 Audit = Callable[[str, str, str, str, str], None]
 
 #: Reasons that are no trouble.

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from shared import activities, jobs, log
-from shared.db import Database
-from shared.jobs import JobWork
-from shared.nomad import Nomad, NomadError, Unavailable
+from shared import log
+from shared.clients.nomad import Nomad, NomadError, Unavailable
+from shared.state import activities, jobs
+from shared.state.jobs import JobWork
+from shared.store.db import Database
 from tsg_workers.backoff import LONGEST, backoff
 from tsg_workers.jobspec import Shape, distinct_id, job, plain_id
 

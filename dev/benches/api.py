@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 from dev.benches.load import Load, Senders
 from dev.benches.report import Figure
 from dev.client import Tsg
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.processes import Child, free_port
 from dev.services import scratch
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.stack import Stack
-from shared import seed
+from shared.cli import seed
 
 #: Threads of each process, of the service and of the limit alike.
 THREADS = 8

@@ -16,10 +16,11 @@ import falcon
 import psycopg2
 from sqlalchemy.engine import URL
 
-from shared import log, settings
-from tsg_api import processes
-from tsg_api.__main__ import run
-from tsg_api.share import Share
+from shared import log
+from shared.runtime import settings
+from tsg_api.main import run
+from tsg_api.server import processes
+from tsg_api.server.share import Share
 
 SELECT = (
     "SELECT id::text, name, template_id::text, capacity, created_at, updated_at FROM tsg_groups"

@@ -9,10 +9,10 @@ import sys
 import threading
 from pathlib import Path
 
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
-from dev.cloudapi.order import Order
-from dev.cloudapi.simulator import Simulator
-from shared.stop import wait
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
+from dev.sim.cloudapi.order import Order
+from dev.sim.cloudapi.simulator import Simulator
+from shared.runtime.signals import wait
 
 
 def main() -> int:

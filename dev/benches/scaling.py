@@ -11,11 +11,11 @@ from typing import Any
 
 from dev.benches.report import Figure
 from dev.client import Tsg
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.processes import wait_for
 from dev.services import scratch
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.stack import Stack
-from shared.queue import CONVERGE, make_broker, send
+from shared.clients.queue import CONVERGE, make_broker, send
 
 #: Requests a second: CloudAPI's throttle, which the service keeps to by itself.
 RATE = 10.0

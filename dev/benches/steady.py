@@ -17,10 +17,13 @@ from sqlalchemy import Connection, event, make_url, text
 
 from dev.benches.report import Figure
 from dev.services import Postgres, scratch
-from shared import accounts, db, keys, log, schema
-from shared.cloudapi import CloudAPI, Timeouts
-from shared.db import Database
-from shared.keys import KeyPair, Sealer
+from shared import log
+from shared.clients import keys
+from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.keys import KeyPair, Sealer
+from shared.state import accounts
+from shared.store import db, schema
+from shared.store.db import Database
 from tsg_workers.converge import Converger, Pace
 from tsg_workers.plan import Limits
 

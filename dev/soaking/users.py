@@ -8,7 +8,7 @@ from typing import Any
 import requests
 
 from dev.client import Tsg
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.soaking.oracle import Account, Group
 from dev.soaking.world import METADATA, USERDATA, World
 

@@ -15,10 +15,10 @@ import pytest
 import requests
 
 from dev.client import Tsg
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.faults import killed
 from dev.processes import Child, wait_for
 from dev.services import scratch
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.stack import TRITON_UUID, Stack
 
 #: Seconds that anything may take to come right.

@@ -8,24 +8,24 @@ import pytest
 import requests
 
 from dev.client import Tsg
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.faults import killed
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from tests.e2e.conftest import Service, doomed, dying, workers_asleep
 
 pytestmark = pytest.mark.stack("often killed")
 
 #: What a pass over a group does, in order; `2`: at the second of its two machines.
 LAUNCHING = (
-    "after shared.leases:take",
-    "after shared.instances:launch 2",
-    "after shared.cloudapi:Client.create_machine",
-    "before shared.looks:checked",
-    "before shared.leases:release",
+    "after shared.state.leases:take",
+    "after shared.state.instances:launch 2",
+    "after shared.clients.cloudapi:Client.create_machine",
+    "before shared.state.looks:checked",
+    "before shared.state.leases:release",
 )
 DELETING = (
-    "after shared.cloudapi:Client.delete_machine",
-    "after shared.instances:deleting",
-    "before shared.looks:emptied",
+    "after shared.clients.cloudapi:Client.delete_machine",
+    "after shared.state.instances:deleting",
+    "before shared.state.looks:emptied",
 )
 
 
@@ -73,12 +73,12 @@ def test_what_is_killed_at_any_step_is_made_good(calm: Service) -> None:
         dying(calm, {fault: doomed(calm, fault, "tsg-scale", "--wait", str(owner.group["id"])) for owner, fault in steps})
         filling.append(Owner(calm, 2))
         # A worker that has heard a bell, and one that has not given its lease back yet.
-        heard = ("before shared.leases:take", "before shared.leases:release")
+        heard = ("before shared.state.leases:take", "before shared.state.leases:release")
         dying(calm, {fault: doomed(calm, fault, "tsg-worker") for fault in heard})
         # A clock that has claimed what it was going to ring for. No other bell is left.
         calm.stack.processes["clock"].stop()
         calm.stack.valkey.flush()
-        dying(calm, {"tsg-clock": doomed(calm, "before shared.queue:send 2", "tsg-clock")})
+        dying(calm, {"tsg-clock": doomed(calm, "before shared.clients.queue:send 2", "tsg-clock")})
     calm.stack.restart_the_dead()
     for owner, fault in zip(filling, [*LAUNCHING, "by a worker"], strict=True):
         calm.settles(owner.group, 2)
@@ -97,9 +97,9 @@ def test_an_api_killed_at_any_step_has_done_all_or_nothing(calm: Service) -> Non
     wanted = {"group_name": "never", "template_id": grown["template_id"], "capacity": 1}
     with doomed_api(
         calm,
-        "before shared.groups:create",  # nothing is written
-        "after shared.groups:change",  # it is written, and not committed
-        "after tsg_api.once:change",  # it is committed; nobody is told, neither the workers nor the user
+        "before shared.state.groups:create",  # nothing is written
+        "after shared.state.groups:change",  # it is written, and not committed
+        "after tsg_api.http.write:change",  # it is committed; nobody is told, neither the workers nor the user
     ):
         for method, path, body in (
             ("POST", "/groups", wanted),

@@ -15,8 +15,8 @@ import redis
 import requests
 
 from dev.client import Tsg
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
-from shared.keys import Sealer
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
+from shared.clients.keys import Sealer
 from tests.e2e.conftest import Service
 
 USERDATA = "#!/bin/sh\necho userdata-that-nobody-may-read-in-a-log\n"

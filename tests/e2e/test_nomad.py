@@ -138,10 +138,10 @@ def test_workers_killed_at_any_step_of_submitting_are_made_good(calm: Service) -
     with workers_asleep(calm):
         groups = [calm.make_group(1, template_id=template) for _ in range(4)]
         steps = [
-            "after shared.jobs:claim",
-            "after shared.nomad:Nomad.register",
-            "after shared.nomad:Nomad.force",
-            "before shared.jobs:submitted",
+            "after shared.state.jobs:claim",
+            "after shared.clients.nomad:Nomad.register",
+            "after shared.clients.nomad:Nomad.force",
+            "before shared.state.jobs:submitted",
         ]
         dying(calm, {step: doomed(calm, step, "tsg-worker") for step in steps})
     for group in groups:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.services import scratch
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.stack import ACCOUNT, DATABASE, DATACENTER, TRITON_UUID, Stack
-from shared import keys
-from shared.cloudapi import CloudAPI, Timeouts
-from shared.keys import KeyPair
-from shared.signature import Signer
-from shared.templates import Spec
+from shared.clients import keys
+from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.keys import KeyPair
+from shared.clients.signature import Signer
+from shared.state.templates import Spec
 from tests.e2e.conftest import SETTINGS, Service
 
 KEY_NAME = f"TSG_Management_{DATACENTER}"

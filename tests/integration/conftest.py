@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
-from dev.cloudapi.machine import Machine
-from dev.cloudapi.simulator import Simulator
 from dev.services import Postgres
-from shared import activities, groups, instances, keys, templates
-from shared.accounts import Account
-from shared.activities import Activity
-from shared.cloudapi import CloudAPI, Timeouts
-from shared.db import Database
-from shared.groups import Group
-from shared.instances import Instance
-from shared.keys import KeyPair, Sealer
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
+from dev.sim.cloudapi.machine import Machine
+from dev.sim.cloudapi.simulator import Simulator
+from shared.clients import keys
+from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.keys import KeyPair, Sealer
 from shared.reasons import Reason
-from shared.templates import Spec, Template
+from shared.state import activities, groups, instances, templates
+from shared.state.accounts import Account
+from shared.state.activities import Activity
+from shared.state.groups import Group
+from shared.state.instances import Instance
+from shared.state.templates import Spec, Template
+from shared.store.db import Database
 from tests.conftest import FEW_BITS, managed_account, new_database, new_pair, sql
 from tsg_workers.converge import Converger, Pace
 from tsg_workers.plan import Limits

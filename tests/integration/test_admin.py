@@ -15,8 +15,8 @@ import redis
 
 from dev.processes import free_port
 from dev.services import Valkey
-from shared import admin as program
-from shared.admin import named
+from shared.cli import admin as program
+from shared.cli.admin import named
 from tests.conftest import run_here
 from tests.integration.conftest import World
 

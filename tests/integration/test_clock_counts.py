@@ -12,11 +12,12 @@ from sqlalchemy import event, text
 
 from dev.processes import wait_for
 from dev.services import Valkey
-from shared import metrics, settings
-from shared.db import Database
-from shared.queue import CONVERGE, make_broker, send, waiting
+from shared import metrics
+from shared.clients.queue import CONVERGE, make_broker, send, waiting
+from shared.runtime import settings
+from shared.store.db import Database
 from tests.integration.conftest import World
-from tsg_workers.clock import _count, _tick
+from tsg_workers.scheduler import _count, _tick
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
-from dev.cloudapi.order import Order
-from dev.cloudapi.simulator import Simulator
 from dev.processes import free_port
-from shared import cloudapi, keys
-from shared.budget import Budget
-from shared.cloudapi import (
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
+from dev.sim.cloudapi.order import Order
+from dev.sim.cloudapi.simulator import Simulator
+from shared.clients import cloudapi, keys
+from shared.clients.budget import Budget
+from shared.clients.cloudapi import (
     PAGE,
     THROTTLED_TRIES,
     AnswerLost,
@@ -35,9 +35,9 @@ from shared.cloudapi import (
     Unavailable,
     Withheld,
 )
-from shared.keys import KeyPair
-from shared.signature import Signer
-from shared.templates import Spec
+from shared.clients.keys import KeyPair
+from shared.clients.signature import Signer
+from shared.state.templates import Spec
 from tests.conftest import new_pair
 from tests.integration.conftest import DELETE_SECONDS, PROVISION_SECONDS
 

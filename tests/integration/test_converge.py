@@ -8,18 +8,18 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Connection, text
 
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE, LARGE_PACKAGE, PRIVATE_NETWORK
-from dev.cloudapi.machine import Machine
-from dev.cloudapi.simulator import Simulator
 from dev.processes import free_port, wait_for
-from shared import activities, groups, instances, leases, looks
-from shared.cloudapi import CloudAPI, Timeouts
-from shared.db import Database
-from shared.groups import Group
-from shared.keys import KeyPair, Sealer
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE, LARGE_PACKAGE, PRIVATE_NETWORK
+from dev.sim.cloudapi.machine import Machine
+from dev.sim.cloudapi.simulator import Simulator
+from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.keys import KeyPair, Sealer
+from shared.clients.signature import Signer
 from shared.reasons import Reason
-from shared.signature import Signer
-from shared.templates import Spec
+from shared.state import activities, groups, instances, leases, looks
+from shared.state.groups import Group
+from shared.state.templates import Spec
+from shared.store.db import Database
 from tests.integration.conftest import DELETE_SECONDS, LIMITS, PROVISION_SECONDS, World
 from tsg_workers.backoff import LONGEST
 from tsg_workers.converge import Converger, Pace

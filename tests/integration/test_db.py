@@ -11,8 +11,10 @@ from sqlalchemy import Connection, literal_column, make_url, select, text
 
 from dev.processes import free_port, wait_for
 from dev.services import Postgres, scratch
-from shared import db, groups, schema, seed
-from shared.db import Database
+from shared.cli import seed
+from shared.state import groups
+from shared.store import db, schema
+from shared.store.db import Database
 from tests.conftest import TEMPLATE
 
 GROUP = seed.GROUPS[0][0]

@@ -20,8 +20,8 @@ from structlog.testing import capture_logs
 
 from dev import reference
 from dev.processes import Child, wait_for
-from shared import diagnostics, settings
-from shared.diagnostics import flame, gops, heap, pprof, sampler
+from shared.runtime import diagnostics, settings
+from shared.runtime.diagnostics import flame, gops, heap, pprof, sampler
 
 #: In the process's environment, where no page may show it.
 PASSWORD = "hunter2-is-secret"
@@ -230,7 +230,7 @@ def test_the_heap_is_told_by_type_at_once_and_by_place_for_what_is_asked_for_mea
 
 def test_all_threads_are_told_with_their_stacks_and_no_values(process: Process) -> None:
     for answer in (process.get("goroutine?debug=2").text, process.get("goroutine?debug=1").text, process.ask(0x1).decode()):
-        assert "tsg_workers.clock.main" in answer
+        assert "tsg_workers.scheduler.main" in answer
         assert "MainThread" in answer
         assert PASSWORD not in answer
     names = [labels["thread"] for _stack, _values, labels in Read(process.get("goroutine").content).samples]

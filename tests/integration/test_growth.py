@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import event, text
 
-from shared import leases, looks
-from shared.db import Database
+from shared.state import leases, looks
+from shared.store.db import Database
 from tests.integration.conftest import World
 
 #: Of one account, in the shape of a service that is at rest: all settled, a few due.

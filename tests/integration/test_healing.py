@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
-from shared import status, templates
-from shared.cloudapi import CloudAPI, Timeouts
-from shared.groups import Group
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
+from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.signature import Signer
 from shared.reasons import Reason
-from shared.signature import Signer
-from shared.templates import Spec
+from shared.state import status, templates
+from shared.state.groups import Group
+from shared.state.templates import Spec
 from tests.integration.conftest import LIMITS, PROVISION_SECONDS, World
 from tsg_workers.observe import LOOKS_A_PASS
 

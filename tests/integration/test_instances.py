@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from shared import instances, leases, looks
-from shared.groups import Group
-from shared.instances import DELETING, GONE, LAUNCHING, Instance
-from shared.leases import Lease
-from shared.looks import Work
+from shared.state import instances, leases, looks
+from shared.state.groups import Group
+from shared.state.instances import DELETING, GONE, LAUNCHING, Instance
+from shared.state.leases import Lease
+from shared.state.looks import Work
 from tests.integration.conftest import World
 
 

@@ -14,15 +14,16 @@ import requests
 from sqlalchemy import Connection
 
 from dev.services import Valkey
-from shared import accounts, keys
-from shared import admin as tsg_admin
-from shared.accounts import Account, ManagementKey
-from shared.cloudapi import CloudAPI, Timeouts
-from shared.db import Database
+from shared.cli import admin as tsg_admin
+from shared.clients import keys
+from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.keys import KeyPair, Sealer
+from shared.clients.management import NoManagementKey, client_for
+from shared.clients.rotation import INTERIM, Rotation
 from shared.errors import Conflict
-from shared.keys import KeyPair, Sealer
-from shared.management import NoManagementKey, client_for
-from shared.rotation import INTERIM, Rotation
+from shared.state import accounts
+from shared.state.accounts import Account, ManagementKey
+from shared.store.db import Database
 from tests.conftest import run_here
 from tests.integration.api.service import KEY_NAME, PAIR, Api, error, legacy, now
 from tests.integration.conftest import World

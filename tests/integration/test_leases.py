@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from dev.cloudapi.simulator import Simulator
 from dev.processes import wait_for
-from shared import instances, leases, looks
-from shared.db import Database
-from shared.groups import Group
-from shared.keys import KeyPair
-from shared.leases import RING_AGAIN, Lease, LeaseLost, is_held
-from shared.looks import Look, Work
-from shared.models import accounts
+from dev.sim.cloudapi.simulator import Simulator
+from shared.clients.keys import KeyPair
 from shared.reasons import Reason
+from shared.state import instances, leases, looks
+from shared.state.groups import Group
+from shared.state.leases import RING_AGAIN, Lease, LeaseLost, is_held
+from shared.state.looks import Look, Work
+from shared.store.db import Database
+from shared.store.tables import accounts
 from tests.integration.conftest import World
 from tsg_workers.lease import Keeper
 

@@ -16,10 +16,12 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy_cockroachdb.psycopg2 import CockroachDBDialect_psycopg2
 
 from dev.services import Postgres
-from shared import accounts, activities, db, groups, idempotency, instances, jobs, leases, looks, models, schema, seed, status, templates
-from shared.db import Database
+from shared.cli import seed
 from shared.reasons import Reason
-from shared.templates import Spec
+from shared.state import accounts, activities, groups, idempotency, instances, jobs, leases, looks, status, templates
+from shared.state.templates import Spec
+from shared.store import db, schema, tables
+from shared.store.db import Database
 
 #: As the 2018 service made them in CockroachDB, with PostgreSQL's names of its types.
 TABLES_OF_2018 = """
@@ -97,7 +99,7 @@ def differences(engine: Engine, *, nullable: bool = True) -> list[Any]:
 
     with engine.connect() as connection:
         options = {"compare_type": True, "compare_server_default": True, "include_object": include}
-        found = compare_metadata(MigrationContext.configure(connection, opts=options), models.metadata)
+        found = compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata)
     flat = [change for entry in found for change in (entry if isinstance(entry, list) else [entry])]
     return flat if nullable else [change for change in flat if change[0] != "modify_nullable"]
 
@@ -300,7 +302,7 @@ def test_what_is_due_is_found_by_its_index(of_2018: Engine) -> None:
 
 def test_the_tables_can_be_written_for_cockroachdb() -> None:
     dialect = CockroachDBDialect_psycopg2()
-    for table in models.metadata.sorted_tables:
+    for table in tables.metadata.sorted_tables:
         assert f"CREATE TABLE {table.name}" in str(CreateTable(table).compile(dialect=dialect))
         for index in table.indexes:
             assert str(index.name) in str(CreateIndex(index).compile(dialect=dialect))

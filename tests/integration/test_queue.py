@@ -15,7 +15,7 @@ from dramatiq.brokers.redis import RedisBroker
 
 from dev.processes import free_port, wait_for
 from dev.services import Valkey, scratch
-from shared.queue import CONVERGE, MAX_AGE_MS, PAUSE, REMOVE_JOB, SUBMIT_JOB, WAITING, Bell, make_broker, send
+from shared.clients.queue import CONVERGE, MAX_AGE_MS, PAUSE, REMOVE_JOB, SUBMIT_JOB, WAITING, Bell, make_broker, send
 from tsg_workers import actors
 
 #: What was heard: the actor and its subject.

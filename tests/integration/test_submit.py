@@ -11,11 +11,11 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from dev.nomad.simulator import Simulator as NomadSimulator
 from dev.processes import free_port, wait_for
-from shared import jobs
-from shared.groups import Group
-from shared.nomad import Access, Denied, Nomad, Rejected, Unavailable
+from dev.sim.nomad.simulator import Simulator as NomadSimulator
+from shared.clients.nomad import Access, Denied, Nomad, Rejected, Unavailable
+from shared.state import jobs
+from shared.state.groups import Group
 from tests.integration.conftest import World
 from tsg_workers.jobspec import Shape
 from tsg_workers.submit import Submitter

@@ -5,8 +5,8 @@ from subprocess import CompletedProcess
 
 from sqlalchemy import Engine, text
 
-from shared import admin as tsg_admin
-from shared import takeover
+from shared.cli import admin as tsg_admin
+from shared.cli import takeover
 from tests.conftest import run_here
 from tests.integration.test_migrations import ACCOUNT, GROUP, MADE, TEMPLATE, empty, of_2018  # noqa: F401 - fixtures
 

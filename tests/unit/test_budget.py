@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.budget import Budget
+from shared.clients.budget import Budget
 
 RATE, BURST = 10.0, 30
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dev import tour
-from shared import settings
+from shared.runtime import settings
 
 TOP = Path(__file__).parent.parent.parent
 FILES = ("docker-compose.yml", "docker-compose.cockroachdb.yml")
@@ -77,7 +77,7 @@ def test_only_the_edge_is_for_others_and_on_loopback_until_somebody_says_otherwi
     assert services["database"]["networks"] == services["redis"]["networks"] == ["data"]
 
 
-@pytest.mark.parametrize("name", [*FILES, ".env.example", "Dockerfile", "dev/edge/nginx.conf", "dev/nomad/agent.hcl"])
+@pytest.mark.parametrize("name", [*FILES, ".env.example", "Dockerfile", "dev/deploy/edge/nginx.conf", "dev/deploy/nomad/agent.hcl"])
 def test_no_file_holds_a_secret(name: str) -> None:
     text = (TOP / name).read_text()
     assert "PRIVATE KEY" not in text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dev import reference
-from shared import admin
+from shared.cli import admin
 
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("**/*.md"))]

@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from dev.processes import wait_for
-from shared import monitor
-from shared.health import DEGRADED, DRAINING, FRESH, NO_ANSWER, OK, READY, UNAVAILABLE, Check, Health, Report
+from shared.runtime import monitor
+from shared.runtime.health import DEGRADED, DRAINING, FRESH, NO_ANSWER, OK, READY, UNAVAILABLE, Check, Health, Report
 
 
 class Asked:

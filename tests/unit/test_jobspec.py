@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dev.nomad.cron import Cron
+from dev.sim.nomad.cron import Cron
 from tsg_workers.jobspec import Shape, cron, distinct_id, job, plain_id
 
 SHAPE = Shape(

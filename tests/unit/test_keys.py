@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import keys
-from shared.keys import Sealer, SealError
+from shared.clients import keys
+from shared.clients.keys import Sealer, SealError
 
 OLD, NEW, FOREIGN = b"o" * 32, b"n" * 32, b"f" * 32
 ROW, OTHER_ROW = "1d32f239-81e2-4e35-a258-a5649dc4e6f3", "6f873d02-172c-418f-8416-4da2b50d5c53"

@@ -8,7 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared import cloudapi, metrics, nomad
+from shared import metrics
+from shared.clients import cloudapi, nomad
 
 ID = "6f873d02-172c-418f-8416-4da2b50d5c53"
 

@@ -13,7 +13,7 @@ from shared.reasons import NEEDS_A_CHANGE, Reason
 
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs/operations.md").read_text()
-DASHBOARD = json.loads((TOP / "dev/grafana/tsg.json").read_text())
+DASHBOARD = json.loads((TOP / "dev/deploy/grafana/tsg.json").read_text())
 RULES = [rule for group in yaml.safe_load((TOP / "docs/alerts.yml").read_text())["groups"] for rule in group["rules"]]
 
 DEFINED = [value for value in vars(metrics).values() if isinstance(value, Counter | Gauge | Histogram)]

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.instances import DELETING, GONE, LAUNCHING, MISSING, Instance
-from shared.looks import Work
 from shared.reasons import Reason
+from shared.state.instances import DELETING, GONE, LAUNCHING, MISSING, Instance
+from shared.state.looks import Work
 from tsg_workers.outcome import Outcome
 from tsg_workers.pacing import PROBE_EVERY, Pacing
 from tsg_workers.plan import Limits, Plan, Sight, plan

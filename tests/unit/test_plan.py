@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.instances import DELETING, DOUBTED, GONE, LAUNCHING, Instance
-from shared.looks import Work
+from shared.state.instances import DELETING, DOUBTED, GONE, LAUNCHING, Instance
+from shared.state.looks import Work
 from tsg_workers.plan import DELETE_AGAIN, LISTED_AFTER, Limits, Plan, Sight, is_overdue, plan
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

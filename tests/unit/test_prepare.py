@@ -1,4 +1,4 @@
-"""dev.prepare: what the stack of docker-compose.yml finds in its volumes."""
+"""dev.deploy.prepare: what the stack of docker-compose.yml finds in its volumes."""
 
 import shutil
 import ssl
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from dev import prepare
-from shared import settings
+from dev.deploy import prepare
+from shared.runtime import settings
 
 
 def contents(volumes: Path) -> Mapping[str, str]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from shared import flags
-from shared.settings import Settings, SettingsError, load, load_arguments, variables
+from shared.runtime import flags
+from shared.runtime.settings import Settings, SettingsError, load, load_arguments, variables
 
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(32, 64))

@@ -8,8 +8,8 @@ import pytest
 from waitress import wasyncore
 from waitress.server import create_server
 
-from tsg_api import processes, share
-from tsg_api.share import Share
+from tsg_api.server import processes, share
+from tsg_api.server.share import Share
 
 
 class Process:

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import keys
-from shared.signature import MAX_HEADER, MAX_SKEW, SignatureError, Signer, check_skew, parse, parse_date
+from shared.clients import keys
+from shared.clients.signature import MAX_HEADER, MAX_SKEW, SignatureError, Signer, check_skew, parse, parse_date
 
 RAW = bytes(range(256))
 SIGNED = base64.b64encode(RAW).decode()

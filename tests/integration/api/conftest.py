@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dev.cloudapi.simulator import Simulator
 from dev.services import Postgres, Valkey
+from dev.sim.cloudapi.simulator import Simulator
 from tests.conftest import new_database
 from tests.integration.api.service import Api, Caller
 

@@ -18,24 +18,24 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from requests.adapters import HTTPAdapter
 
-from dev.cloudapi import accounts as triton
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
-from dev.cloudapi.simulator import Simulator
-from dev.simulation.server import Server
-from shared.cloudapi import CloudAPI, Timeouts
-from shared.db import Database
-from shared.health import Health
-from shared.keys import KeyPair, Sealer
-from shared.queue import Bell, make_broker
+from dev.sim.cloudapi import accounts as triton
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
+from dev.sim.cloudapi.simulator import Simulator
+from dev.sim.common.server import Server
+from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.keys import KeyPair, Sealer
+from shared.clients.queue import Bell, make_broker
+from shared.runtime.health import Health
+from shared.store.db import Database
 from tests.conftest import managed_account, new_pair, sql
-from tsg_api import refusals
 from tsg_api.app import create_app
-from tsg_api.assembly import cloud_of, ringer
-from tsg_api.auth import DevelopmentMode, Signed
-from tsg_api.enrol import Enrolment
-from tsg_api.keyring import Keyring
-from tsg_api.places import PATIENCE, shared_out
-from tsg_api.service import Service
+from tsg_api.auth.caller_keys import Keyring
+from tsg_api.auth.enrol import Enrolment
+from tsg_api.auth.middleware import DevelopmentMode, Signed
+from tsg_api.http.service import Service
+from tsg_api.http.slots import PATIENCE, shared_out
+from tsg_api.server import refusals
+from tsg_api.wiring import cloud_of, ringer
 
 KEY_NAME = "TSG_Management_us-east-1"
 #: The seed's way of enabling an account.

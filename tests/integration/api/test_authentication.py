@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import hashes
 
-from dev.cloudapi import accounts as triton
 from dev.processes import wait_for
-from shared import accounts, keys
-from shared.keys import KeyPair
+from dev.sim.cloudapi import accounts as triton
+from shared.clients import keys
+from shared.clients.keys import KeyPair
+from shared.state import accounts
 from tests.conftest import new_pair
 from tests.integration.api.service import KEY_NAME, PAIR, Api, Caller, error, legacy, modern, now, sign, together
 

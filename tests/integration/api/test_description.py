@@ -10,9 +10,9 @@ from typing import Any
 
 import falcon.inspect
 
-from shared import seed
+from shared.cli import seed
 from tests.integration.api.service import PAIR, Api, Caller
-from tsg_api.openapi import OPERATIONS
+from tsg_api.schema.openapi import OPERATIONS
 
 METHODS = {"GET", "POST", "PUT", "DELETE", "PATCH"}
 

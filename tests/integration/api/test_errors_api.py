@@ -14,7 +14,7 @@ import redis
 
 from dev.processes import wait_for
 from dev.services import Postgres, Valkey, scratch
-from shared.queue import CONVERGE
+from shared.clients.queue import CONVERGE
 from tests.conftest import new_database
 from tests.integration.api.service import JSON, NOBODY, Api, Caller, error, field_errors, template_body
 

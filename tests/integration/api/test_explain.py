@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from shared.activities import KINDS
 from shared.reasons import Reason
+from shared.state.activities import KINDS
 from tests.integration.api.service import NOBODY, TIMESTAMP, Api, Caller, error, field_errors
 
 Group = dict[str, Any]

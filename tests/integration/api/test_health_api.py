@@ -12,8 +12,8 @@ import pytest
 import requests
 
 from dev.processes import free_port, wait_for
-from shared import seed
-from shared.db import Database
+from shared.cli import seed
+from shared.store.db import Database
 from tests.integration.api.service import JSON, error
 from tests.integration.api.test_programs import Served, environment, serve, sql, url
 

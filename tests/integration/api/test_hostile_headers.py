@@ -13,9 +13,9 @@ from typing import Any
 import falcon
 import pytest
 
-from dev.cloudapi.simulator import Simulator
 from dev.services import Postgres, Valkey
-from shared import keys
+from dev.sim.cloudapi.simulator import Simulator
+from shared.clients import keys
 from tests.conftest import new_database
 from tests.integration.api.service import NOBODY, PAIR, WHITELIST, Api, Caller, error, legacy, modern, now, sign, template_body, together
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
-from shared import keys
-from shared.cloudapi import TAG_GROUP, TAG_NAME
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
+from shared.clients import keys
+from shared.clients.cloudapi import TAG_GROUP, TAG_NAME
 from tests.integration.api.service import JSON, KEY_NAME, PAIR, Api, Caller, error, legacy, now
 
 

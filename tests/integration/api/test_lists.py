@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.api.service import NOBODY, Caller, error, field_errors
 from tests.integration.api.test_instances_api import launch_for
-from tsg_api import paging
+from tsg_api.http import paging
 
 
 @pytest.fixture(params=["templates", "groups"])

@@ -21,19 +21,21 @@ import pytest
 import requests
 from sqlalchemy import text
 
-from dev.cloudapi.simulator import Simulator
 from dev.faults import killed
 from dev.processes import Child, free_port, wait_for
 from dev.services import Valkey
-from shared import admin as tsg_admin
-from shared import keys, seed, settings
-from shared.db import Database
+from dev.sim.cloudapi.simulator import Simulator
+from shared.cli import admin as tsg_admin
+from shared.cli import seed
+from shared.clients import keys
+from shared.runtime import settings
+from shared.store.db import Database
 from tests.conftest import run_here
 from tests.conftest import sql as rows_of
 from tests.integration.api.service import JSON, PAIR, WHITELIST, Api, error, legacy, now, template_body
-from tsg_api import __main__ as tsg_api
-from tsg_api import processes
-from tsg_api.share import shares
+from tsg_api import main as tsg_api
+from tsg_api.server import processes
+from tsg_api.server.share import shares
 
 BIN = Path(sys.executable).parent
 SEEDED_CAPACITIES = (3, 3, 6, 1, 3, 12)
@@ -268,7 +270,7 @@ def test_processes_end_with_their_parent_even_if_it_is_killed(serve: Callable[..
 
 def test_an_api_whose_processes_keep_dying_gives_up() -> None:
     crew = "p.Crew(lambda _share: 3, [None] * 2)"
-    program = f"import sys; from tsg_api import processes as p; p.FIRST_PAUSE = 0.001; sys.exit({crew}.keep(lambda: None))"
+    program = f"import sys; from tsg_api.server import processes as p; p.FIRST_PAUSE = 0.001; sys.exit({crew}.keep(lambda: None))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "processes_keep_dying" in done.stdout
@@ -314,7 +316,7 @@ def test_a_write_whose_answer_died_with_the_api_is_asked_for_again_and_done_once
     database.transact(seed.load)
     alive = make_api(dev_mode=True, database=database)
     # Each of its processes dies at its first change, and is replaced.
-    doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="2", **killed("after shared.db:Database.transact"))
+    doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="2", **killed("after shared.store.db:Database.transact"))
     group, *_ = requests.get(f"{alive.url}/v1/tsg/groups", timeout=30).json()
     path = f"/v1/tsg/groups/{group['id']}"
     state = "SELECT name, capacity, generation, archived FROM tsg_groups ORDER BY name"
@@ -348,7 +350,7 @@ def test_a_write_that_died_uncommitted_is_done_when_it_is_asked_for_again(
 ) -> None:
     """Killed when all is written down and nothing is committed: the key is free again."""
     database.transact(seed.load)
-    doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="1", **killed("after shared.idempotency:keep"))
+    doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="1", **killed("after shared.state.idempotency:keep"))
     alive = make_api(dev_mode=True, database=database)
     body = {"group_name": "new", "template_id": seed.TEMPLATES[0], "capacity": 2}
     key = {"Idempotency-Key": "a key"}

@@ -11,8 +11,8 @@ import requests
 from sqlalchemy import Connection, event
 
 from dev.processes import wait_for
-from shared import idempotency
-from shared.idempotency import Answer
+from shared.state import idempotency
+from shared.state.idempotency import Answer
 from tests.integration.api.service import NOBODY, Api, Caller, error, field_errors, template_body, together
 
 KEY = {"Idempotency-Key": "a key"}

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from dev.client import CURL_FUNCTION
-from dev.cloudapi import accounts as triton
-from shared.keys import fingerprint, sha256_fingerprint
+from dev.sim.cloudapi import accounts as triton
+from shared.clients.keys import fingerprint, sha256_fingerprint
 from tests.integration.api.service import Api, error, now, template_body
 
 #: What ssh-keygen is asked for, and what the Go and the Node SDK sign with then.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dev.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE, PRIVATE_NETWORK
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE, PRIVATE_NETWORK
 from tests.integration.api.service import JSON, NOBODY, TIMESTAMP, Caller, error, field_errors, template_body, together
 
 FULL = template_body(

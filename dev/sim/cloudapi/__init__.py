@@ -1,0 +1,22 @@
+"""A CloudAPI simulator: the part of Joyent Triton's CloudAPI that a keeper of machine groups needs, as a real HTTP program.
+
+__main__.py    python -m dev.sim.cloudapi
+simulator.py   Simulator: the same program inside a test
+app.py         the routes
+pipeline.py    what happens to a request, in CloudAPI's order
+resources.py   what each endpoint answers
+admin.py       /--sim: look inside, turn knobs, kill machines
+cloud.py       the cloud itself: machines and time. No web framework
+accounts.py    accounts, their users and keys
+machine.py     one machine and its JSON object
+order.py       reading a request for a new machine
+listing.py     reading a machine list query
+tags.py        tag rules
+catalog.py     packages, images, networks and their fixed ids
+knobs.py       everything that can be turned
+signature.py   HTTP signatures, the server's side
+keys.py        SSH public keys
+versions.py    Accept-Version ranges
+counters.py    what was asked and answered
+errors.py      the error bodies
+"""

@@ -1,0 +1,276 @@
+"""`/--sim/...`: look inside the simulator, turn its knobs, and do to machines what no owner asked for.
+
+Unauthenticated: the simulator is meant for a loopback address. Refusals are 400 or 404 with `{"code", "message"}`,
+and the message names the field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import falcon
+
+from dev.sim.cloudapi.accounts import Account
+from dev.sim.cloudapi.catalog import Image, Network, Package
+from dev.sim.cloudapi.cloud import BREAKABLE, Cloud
+from dev.sim.cloudapi.errors import ApiError, not_found
+from dev.sim.cloudapi.machine import Machine, iso
+from dev.sim.common.admin import read
+from dev.sim.common.wanted import ANY_TEXT, COUNT, FLAG, OBJECT, SECONDS, TEXT, UUID, Unwanted, Wanted
+
+Req = falcon.Request
+Resp = falcon.Response
+
+KEYS = TEXT.in_array("an array of OpenSSH public key lines")
+USERS = KEYS.in_object("an object of user login to an array of OpenSSH public key lines")
+UUIDS = UUID.in_array("an array of lower-case UUIDs")
+BROKEN_STATE = Wanted("one of " + ", ".join(BREAKABLE), lambda state: state in BREAKABLE)
+
+
+def _machine_row(machine: Machine, login: str) -> dict[str, Any]:
+    return machine.to_json() | {"account": login, "destroying": machine.destroying}
+
+
+class Admin:
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+
+    def account(self, login: str) -> Account:
+        account = self.cloud.find_account(login)
+        if account is None:
+            raise not_found(f"account {login} does not exist")
+        return account
+
+
+class State(Admin):
+    """GET: accounts, every machine with its true state, knobs and counters."""
+
+    def on_get(self, _req: Req, resp: Resp) -> None:
+        cloud = self.cloud
+        logins = {account.id: account.login for account in cloud.accounts.values()}
+        resp.media = {
+            "datacenter": cloud.datacenter,
+            "now": iso(cloud.now()),
+            "accounts": [_account_row(account) for account in cloud.accounts.values()],
+            "machines": [_machine_row(machine, logins[machine.owner]) for machine in cloud.all_machines()],
+            "counters": cloud.counters.to_json(),
+            "knobs": cloud.knobs.to_json(),
+        }
+
+
+class Clock(Admin):
+    """POST {"seconds": 300}: the cloud's clock goes forward at once; signatures keep the real one."""
+
+    def on_post(self, req: Req, resp: Resp) -> None:
+        self.cloud.advance(read(req, {"seconds": SECONDS}, required=("seconds",))["seconds"])
+        resp.media = {"now": iso(self.cloud.now())}
+
+
+# Accounts
+
+ACCOUNT_FLAGS: dict[str, Wanted] = {"disabled": FLAG, "approved": FLAG, "cns": FLAG}
+
+
+def _account_row(account: Account) -> dict[str, Any]:
+    return {
+        "login": account.login,
+        "uuid": account.id,
+        "keys": [key.to_json() for key in account.keys],
+        "users": {user.login: [key.to_json() for key in user.keys] for user in account.users},
+        "machines": len(account.live),
+        **{name: getattr(account, name) for name in ACCOUNT_FLAGS},
+    }
+
+
+class Accounts(Admin):
+    """POST {"login", "uuid"?, "keys"?, "users"?, "disabled"?, "approved"?, "cns"?}: 201."""
+
+    FIELDS: ClassVar[dict[str, Wanted]] = {"login": TEXT, "uuid": UUID, "keys": KEYS, "users": USERS, **ACCOUNT_FLAGS}
+
+    def on_get(self, _req: Req, resp: Resp) -> None:
+        resp.media = [_account_row(account) for account in self.cloud.accounts.values()]
+
+    def on_post(self, req: Req, resp: Resp) -> None:
+        fields = read(req, self.FIELDS, required=("login",))
+        try:
+            account = self.cloud.add_account(**fields)
+        except ValueError as error:
+            raise ApiError(409, "InvalidArgument", str(error)) from None
+        resp.status = 201
+        resp.media = _account_row(account)
+
+
+class AccountResource(Admin):
+    """PATCH {"disabled"?, "approved"?, "cns"?, "user"?, "authorized"?}: the last two speak of one sub-user's right to do anything."""
+
+    FIELDS: ClassVar[dict[str, Wanted]] = {**ACCOUNT_FLAGS, "user": TEXT, "authorized": FLAG}
+
+    def on_get(self, _req: Req, resp: Resp, login: str) -> None:
+        resp.media = _account_row(self.account(login))
+
+    def on_patch(self, req: Req, resp: Resp, login: str) -> None:
+        account = self.account(login)
+        fields = read(req, self.FIELDS)
+        if ("user" in fields) != ("authorized" in fields):
+            raise Unwanted("user and authorized go together")
+        if "user" in fields:
+            user = account.find_user(fields.pop("user"))
+            if user is None:
+                raise not_found("user does not exist")
+            user.authorized = fields.pop("authorized")
+        for name, value in fields.items():
+            setattr(account, name, value)
+        resp.media = _account_row(account)
+
+
+class AccountKeys(Admin):
+    """POST {"key", "name"?}."""
+
+    def on_post(self, req: Req, resp: Resp, login: str) -> None:
+        fields = read(req, {"key": TEXT, "name": TEXT}, required=("key",))
+        resp.media = self.account(login).keys.add(fields["key"], fields.get("name")).to_json()
+        resp.status = 201
+
+
+class AccountKey(Admin):
+    def on_delete(self, _req: Req, resp: Resp, login: str, key: str) -> None:
+        self.account(login).keys.remove(key)
+        resp.status = 204
+
+
+# Packages, images, networks
+
+
+class Packages(Admin):
+    FIELDS: ClassVar[dict[str, Wanted]] = {
+        "id": UUID,
+        "name": TEXT,
+        "memory": COUNT,
+        "disk": COUNT,
+        "vcpus": COUNT,
+        "version": TEXT,
+        "group": TEXT,
+        "description": ANY_TEXT,
+        "brand": TEXT,
+        "active": FLAG,
+    }
+
+    def on_post(self, req: Req, resp: Resp) -> None:
+        fields = read(req, self.FIELDS, required=("id",))
+        package = Package(**({"name": fields["id"], "memory": 512, "disk": 10240} | fields))
+        self.cloud.packages[package.id] = package
+        resp.status = 201
+        resp.media = package.to_json()
+
+
+class Images(Admin):
+    FIELDS: ClassVar[dict[str, Wanted]] = {
+        "id": UUID,
+        "name": TEXT,
+        "version": TEXT,
+        "os": TEXT,
+        "type": TEXT,
+        "description": ANY_TEXT,
+        "public": FLAG,
+        "state": TEXT,
+        "owner": UUID,
+    }
+
+    def on_post(self, req: Req, resp: Resp) -> None:
+        fields = read(req, self.FIELDS, required=("id",))
+        image = Image(**({"name": fields["id"]} | fields))
+        self.cloud.images[image.id] = image
+        resp.status = 201
+        resp.media = dataclasses.asdict(image)
+
+
+class Networks(Admin):
+    """`owners` are the account UUIDs that may use it; without it everyone may."""
+
+    FIELDS: ClassVar[dict[str, Wanted]] = {
+        "id": UUID,
+        "name": TEXT,
+        "public": FLAG,
+        "description": ANY_TEXT,
+        "fabric": FLAG,
+        "owners": UUIDS,
+    }
+
+    def on_post(self, req: Req, resp: Resp) -> None:
+        fields = read(req, self.FIELDS, required=("id",))
+        network = Network(**({"name": fields["id"]} | fields | {"owners": tuple(fields.get("owners", ()))}))
+        self.cloud.add_network(network)
+        resp.status = 201
+        resp.media = network.to_json()
+
+
+# Machines
+
+
+class Machines(Admin):
+    """GET: every machine there ever was with its life: [[time, state or "destroy"], ...]. `?live=true`: those that are there.
+
+    Much shorter than `/--sim/state`, for whoever looks often.
+    """
+
+    def on_get(self, req: Req, resp: Resp) -> None:
+        logins = {account.id: account.login for account in self.cloud.accounts.values()}
+        live = req.get_param_as_bool("live", default=False)
+        resp.media = [
+            {
+                "id": machine.id,
+                "account": logins[machine.owner],
+                "state": machine.state,
+                "destroying": machine.destroying,
+                "tags": machine.tags,
+                "life": machine.life,
+            }
+            for machine in self.cloud.all_machines()
+            if not live or machine.state != "deleted"
+        ]
+
+
+class MachineDeed(Admin):
+    """POST /--sim/machines/ID/kill, /stop, /fail, or /break with {"state": "unknown"}: done at once."""
+
+    def on_post(self, req: Req, resp: Resp, machine: str, deed: str) -> None:
+        logins = {account.id: account.login for account in self.cloud.accounts.values()}
+        found = next((row for row in self.cloud.all_machines() if row.id == machine), None)
+        if found is None:
+            raise not_found(f"machine {machine} does not exist")
+        self._do(req, found, deed)
+        resp.media = _machine_row(found, logins[found.owner])
+
+    def _do(self, req: Req, machine: Machine, deed: str) -> None:
+        if deed == "kill":
+            self.cloud.kill(machine)
+        elif deed == "stop":
+            self.cloud.break_machine(machine, "stopped")
+        elif deed == "fail":
+            self.cloud.break_machine(machine, "failed")
+        elif deed == "break":
+            self.cloud.break_machine(machine, read(req, {"state": BROKEN_STATE}).get("state", "unknown"))
+        else:
+            raise not_found(f"{deed} is not something to do to a machine: kill, stop, fail, break")
+
+
+class KillMachines(Admin):
+    """POST {"count"?, "tag"?: {"tsg.group": "..."}, "account"?}: the oldest live machines first; without count all of them."""
+
+    FIELDS: ClassVar[dict[str, Wanted]] = {"count": COUNT, "tag": OBJECT, "account": TEXT}
+
+    def on_post(self, req: Req, resp: Resp) -> None:
+        fields = read(req, self.FIELDS)
+        owner = self.account(fields["account"]).id if "account" in fields else None
+        tags = fields.get("tag", {})
+        victims = [
+            machine
+            for machine in self.cloud.all_machines()
+            if machine.state not in ("failed", "deleted")
+            and owner in (None, machine.owner)
+            and all(machine.tags.get(key) == value for key, value in tags.items())
+        ][: fields.get("count")]
+        for machine in victims:
+            self.cloud.kill(machine)
+        resp.media = {"killed": [machine.id for machine in victims]}

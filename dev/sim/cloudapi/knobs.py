@@ -1,0 +1,84 @@
+"""Everything that can be turned of the cloud while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from dev.sim.common import knobs as simulation
+from dev.sim.common.knobs import Count, Flag, Seconds, Share, Status, Text
+from dev.sim.common.wanted import COUNT, ERROR_STATUS, POSITIVE_COUNT, RATE, SECONDS, Wanted
+
+#: The endpoints by their CloudAPI names: what `latency_by_endpoint`, `error_endpoints` and the counters speak of.
+ENDPOINTS = frozenset(
+    [
+        "Ping",
+        *("GetAccount", "UpdateAccount", "GetProvisioningLimits"),
+        *("ListKeys", "GetKey", "CreateKey", "DeleteKey", "ListUserKeys", "GetUserKey"),
+        *("ListMachines", "GetMachine", "CreateMachine", "UpdateMachine", "DeleteMachine", "MachineAudit"),
+        *("ListMachineTags", "AddMachineTags", "ReplaceMachineTags", "DeleteMachineTags"),
+        *("GetMachineTag", "DeleteMachineTag"),
+        *("ListMachineMetadata", "AddMachineMetadata", "DeleteAllMachineMetadata"),
+        *("GetMachineMetadata", "DeleteMachineMetadata"),
+        *("ListPackages", "GetPackage", "ListImages", "GetImage", "ListNetworks", "GetNetwork"),
+        *("ListDatacenters", "GetDatacenter", "ListServices"),
+    ]
+)
+
+_ENDPOINT = Wanted("an endpoint name", lambda value: isinstance(value, str) and value in ENDPOINTS)
+_SECONDS_BY_ENDPOINT = Wanted(
+    "an object of endpoint name to a number of seconds, 0 or more",
+    lambda value: isinstance(value, dict) and all(map(_ENDPOINT.accepts, value)) and all(map(SECONDS.accepts, value.values())),
+)
+
+Limit = Annotated[int | None, COUNT.or_null()]
+Endpoints = Annotated[list[str], _ENDPOINT.in_array("an array of endpoint names like ListMachines; [] means all")]
+
+
+@dataclass
+class Knobs(simulation.Knobs):
+    # How long things take.
+    provision_seconds: Seconds = 5.0
+    provision_jitter: Seconds = 0.0  #: each machine takes up to this much longer, at random
+    delete_seconds: Seconds = 0.5  #: `stopping` for so long, then deleted
+    delete_flip_seconds: Seconds = 0.0  #: the job is done, the state not yet: a second DELETE is a 410 with the id
+    job_seconds: Seconds = 0.5  #: stop, start, reboot, rename, resize, tags, metadata
+    latency_seconds: Seconds = 0.0  #: before every answer
+    latency_by_endpoint: Annotated[dict[str, float], _SECONDS_BY_ENDPOINT] = field(default_factory=dict)
+    hang_seconds: Seconds = 0.0  #: the deed is done, and its answer comes only after so long
+    hang_endpoints: Endpoints = field(default_factory=list)
+
+    # Wrong answers. A refused or failed call has done nothing; one whose answer is lost has done everything.
+    error_share: Share = 0.0
+    error_status: Status = 500
+    error_code: Text = "InternalError"
+    error_message: Text = "the simulator was told to fail"
+    error_endpoints: Endpoints = field(default_factory=list)
+    lost_answer_share: Share = 0.0
+    lost_answers_next: Count = 0
+    lost_answer_status: Annotated[int | None, ERROR_STATUS.or_null()] = None  #: null cuts the connection; else answered for the truth
+    lost_answer_endpoints: Endpoints = field(default_factory=lambda: ["CreateMachine"])
+    refuse_next_creates: Count = 0
+    refuse_status: Status = 409
+    refuse_code: Text = "NoAllocatableServersError"
+    refuse_message: Text = "No compute resources available"
+    fail_next_creates: Count = 0  #: accepted, then `failed` instead of running
+    fail_share: Share = 0.0
+    stick_next_creates: Count = 0  #: accepted, then `provisioning` for ever
+    bad_json: Flag = False  #: answers with a body are not JSON
+    down: Flag = False  #: 503 for everything
+    read_only: Flag = False  #: CloudAPI's maintenance: 503 for every write
+
+    # Limits.
+    throttle: Flag = True
+    throttle_rate: Annotated[float, RATE] = 10.0  #: CloudAPI: requests a second, for each account and group of endpoints
+    throttle_burst: Annotated[int, POSITIVE_COUNT] = 30
+    capacity: Limit = None  #: machines of the whole datacenter
+    default_quota: Limit = None  #: machines an account
+    quota: Annotated[dict[str, int], COUNT.in_object("an object of account login to a number of machines")] = field(default_factory=dict)
+
+    # Lists that don't tell the truth.
+    empty_lists: Flag = False
+    empty_lists_next: Count = 0
+    truncate_lists: Count = 0  #: so many machines are missing at the end of every page
+    stale_list_seconds: Seconds = 0.0  #: a new machine is listed only after so long

@@ -1,0 +1,242 @@
+"""tsg-admin: the operator's command."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import psycopg2
+import sqlalchemy.exc
+from sqlalchemy import Connection
+
+from shared import log
+from shared.cli import seed, takeover
+from shared.cli.admin import groups
+from shared.cli.admin.named import connected, login, one_account, triton_uuid
+from shared.cli.admin.told import Told, table
+from shared.clients import cloudapi, keys
+from shared.clients.cloudapi import CloudAPI, CloudAPIError, Timeouts
+from shared.clients.management import NoManagementKey
+from shared.clients.rotation import Rotation
+from shared.errors import Conflict, NotFound, ServiceError
+from shared.runtime import flags, settings
+from shared.runtime.settings import Settings
+from shared.state import accounts, looks
+from shared.state.accounts import Account
+from shared.store import db, schema
+
+#: The exit codes, as `--help` tells them.
+DONE, FAILED, USAGE, NOT_FOUND, IN_THE_WAY, TRY_AGAIN = 0, 1, 2, 3, 4, 75
+CODES = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 there is no such thing, 4 something is in the way, "
+    "75 something can't be reached, try again."
+)
+
+Run = Callable[[argparse.Namespace, Settings], Told]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.run is None:
+        given.help()
+        return USAGE
+    try:
+        chosen = settings.load_arguments(given, os.environ, needs_keys=False)
+        log.configure(chosen.log_level, chosen.log_format)
+        told: Told = given.run(given, chosen)
+    except Exception as error:  # noqa: BLE001 - what is a fault of ours is raised again
+        code, message = _problem(error)
+        print(f"tsg-admin: {message}", file=sys.stderr)
+        return code
+    try:
+        print(told.as_json() if given.json else told.text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
+        if not isinstance(error, BrokenPipeError):  # a reader who has seen enough
+            print(f"tsg-admin: it is done, but what came of it can't be written: {error.strerror}", file=sys.stderr)
+            return FAILED
+    return told.code
+
+
+def _problem(error: Exception) -> tuple[int, str]:
+    """The exit code of what was raised, and what to say of it. What is a fault of ours is raised again."""
+    if isinstance(error, settings.SettingsError):
+        return USAGE, str(error)
+    if isinstance(error, NotFound):
+        return NOT_FOUND, str(error)
+    if isinstance(error, Conflict):
+        return IN_THE_WAY, str(error)
+    if isinstance(error, ServiceError | NoManagementKey | keys.SealError | LookupError):
+        return FAILED, str(error)
+    if isinstance(error, CloudAPIError):
+        code = TRY_AGAIN if isinstance(error, cloudapi.Unavailable | cloudapi.Throttled) else FAILED
+        return code, f"CloudAPI: {error}; nothing is lost, repeat the command"
+    if isinstance(error, sqlalchemy.exc.DBAPIError | sqlalchemy.exc.TimeoutError | psycopg2.Error):
+        code = TRY_AGAIN if isinstance(error, psycopg2.OperationalError) or db.is_unavailable(error) else FAILED
+        where = " (TSG_DATABASE_URL, or the TSG_CRDB variables, say where it is)" if code == TRY_AGAIN else ""
+        return code, f"the database{where}: {str(getattr(error, 'orig', None) or error).strip()}"
+    raise error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tsg-admin", description="Look after a Triton Service Groups installation.", epilog=CODES)
+    flags.add(parser)
+    parser.set_defaults(run=None, help=parser.print_help)
+    nouns = parser.add_subparsers(metavar="NOUN")
+
+    def noun(name: str, text: str) -> Callable[..., argparse.ArgumentParser]:
+        of_noun = nouns.add_parser(name, help=text, description=text, epilog=CODES)
+        of_noun.set_defaults(help=of_noun.print_help)
+        verbs = of_noun.add_subparsers(metavar="VERB")
+
+        def verb(word: str, told: str, run: Run) -> argparse.ArgumentParser:
+            of_verb = verbs.add_parser(word, help=told, description=told, epilog=CODES)
+            of_verb.add_argument("--json", action="store_true", help="tell it as JSON")
+            of_verb.set_defaults(run=run)
+            return of_verb
+
+        return verb
+
+    of_db = noun("db", "the database")
+    to = of_db("upgrade", "make the tables, or bring them to the newest revision", _db_upgrade)
+    to.add_argument("--revision", choices=("0001", "head"), default="head", help="0001: the tables of 2018, for its rows to be loaded into")
+    of_db("seed", "load the development data: one account, six templates, six groups", _db_seed)
+    of_accounts = noun("accounts", "the accounts that may use the service")
+    add = of_accounts("add", "enable an account of Triton", _accounts_add)
+    add.add_argument("name", type=login, help="the account's login in Triton")
+    add.add_argument("triton_uuid", type=triton_uuid, help="the account's UUID in Triton")
+    of_accounts("list", "list the accounts", _accounts_list)
+    which = "the account's login or UUID in Triton, or its id here"
+    enable = of_accounts("enable", "let a disabled account in again; its groups are looked at at once", _accounts_enable)
+    enable.add_argument("account", metavar="NAME_OR_UUID", help=which)
+    told = "let an account in no longer (running processes notice within seconds); its instances stay, and nobody looks after them"
+    disable = of_accounts("disable", told, _accounts_disable)
+    disable.add_argument("account", metavar="NAME_OR_UUID", help=which)
+    of_keys = noun("keys", "private keys, and the keys that they are sealed with")
+    of_keys("generate", "print a new value for TSG_SECRET_KEYS", _keys_generate)
+    told = "seal all private keys anew under the first key of TSG_SECRET_KEYS, those in clear text too; can be repeated"
+    of_keys("reseal", told, _keys_reseal)
+    told = "give an account a new management key, here and in CloudAPI, while the service runs; repeat it if it is broken off"
+    rotate = of_keys("rotate", told, _keys_rotate)
+    rotate.add_argument("account", metavar="ACCOUNT", help=which)
+    groups.add_groups(noun("groups", "the groups of all accounts"))
+    groups.add_jobs(noun("jobs", "the Nomad jobs of groups, where Nomad runs the scaling"))
+    return parser
+
+
+def _db_upgrade(given: argparse.Namespace, chosen: Settings) -> Told:
+    database = connected(chosen)
+    with database.read() as connection:
+        if in_the_way := takeover.obstacles(connection):
+            raise Conflict(
+                "the database cannot be upgraded yet, nothing was changed\n\n" + "\n\n".join(in_the_way) + "\n\nThen repeat the command."
+            )
+    with database.engine.connect() as connection:
+        schema.upgrade(connection, given.revision)
+        connection.commit()
+    text = "the database is up to date" if given.revision == "head" else f"the database is at revision {given.revision}"
+    return Told(text, {"revision": given.revision})
+
+
+def _db_seed(_given: argparse.Namespace, chosen: Settings) -> Told:
+    connected(chosen).transact(seed.load)
+    text = f"the development data is there: account {seed.ACCOUNT_NAME}, {len(seed.TEMPLATES)} templates, {len(seed.GROUPS)} groups"
+    return Told(text, {"account": seed.ACCOUNT_NAME, "templates": len(seed.TEMPLATES), "groups": len(seed.GROUPS)})
+
+
+def _accounts_add(given: argparse.Namespace, chosen: Settings) -> Told:
+    def add(connection: Connection) -> Account:
+        if accounts.of_triton(connection, given.triton_uuid) is None and accounts.is_disabled(connection, given.triton_uuid):
+            raise Conflict(
+                f"the account {given.triton_uuid} is disabled; let it in again with: tsg-admin accounts enable {given.triton_uuid}"
+            )
+        return accounts.add(connection, given.name, given.triton_uuid)
+
+    account = connected(chosen).transact(add)
+    return Told(f"account {account.name} ({account.triton_uuid}) is enabled", account._replace(enabled=True)._asdict())
+
+
+def _accounts_list(_given: argparse.Namespace, chosen: Settings) -> Told:
+    with connected(chosen).read() as connection:
+        found = accounts.listed(connection)
+    rows = [
+        (
+            account.name,
+            account.triton_uuid,
+            "enabled" if account.enabled else "disabled",
+            "registered" if account.has_registered_key else "none yet",
+        )
+        for account in found
+    ]
+    return Told(table(("NAME", "TRITON UUID", "STATE", "MANAGEMENT KEY"), rows), [account._asdict() for account in found])
+
+
+def _accounts_enable(given: argparse.Namespace, chosen: Settings) -> Told:
+    def enable(connection: Connection) -> Account:
+        account = one_account(connection, given.account, enabled=False)
+        accounts.set_enabled(connection, account, enabled=True)
+        looks.make_all_due(connection, account.id)
+        return account
+
+    account = connected(chosen).transact(enable)
+    return Told(f"account {account.name} ({account.triton_uuid}) is enabled", account._replace(enabled=True)._asdict())
+
+
+def _accounts_disable(given: argparse.Namespace, chosen: Settings) -> Told:
+    def disable(connection: Connection) -> Account:
+        account = one_account(connection, given.account, enabled=True)
+        accounts.set_enabled(connection, account, enabled=False)
+        return account
+
+    account = connected(chosen).transact(disable)
+    return Told(f"account {account.name} ({account.triton_uuid}) is disabled", account._replace(enabled=False)._asdict())
+
+
+def _keys_generate(_given: argparse.Namespace, _chosen: Settings) -> Told:
+    key = keys.make_secret_key()
+    return Told(key, {"key": key})
+
+
+def _keys_reseal(_given: argparse.Namespace, chosen: Settings) -> Told:
+    sealer = _sealer(chosen)
+    database = connected(chosen)
+    with database.read() as connection:
+        found = accounts.materials(connection)
+    sealed = failed = 0
+    for key_id, material in found:
+        if sealer.is_under_first(material) or key_id == seed.KEY_ID:  # development's is no key
+            continue
+        try:
+            anew = sealer.seal(sealer.open(material, row=key_id), row=key_id)
+        except keys.SealError as error:
+            print(f"tsg-admin: key {key_id} stays as it is: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        with database.read() as connection:
+            # One that was replaced or sealed meanwhile is somebody else's work.
+            sealed += accounts.replace_material(connection, key_id, material, anew)
+    left = len(found) - sealed - failed
+    text = f"{_number(sealed, 'key')} sealed anew, {_number(left, 'key')} left as they were"
+    return Told(text, {"sealed": sealed, "left": left, "failed": failed}, code=FAILED if failed else DONE)
+
+
+def _keys_rotate(given: argparse.Namespace, chosen: Settings) -> Told:
+    sealer = _sealer(chosen)
+    database = connected(chosen)
+    with database.read() as connection:
+        account = one_account(connection, given.account, enabled=True)
+    clouds = CloudAPI(chosen.triton_url, Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout))
+    fingerprint = Rotation(database, clouds, sealer, key_name=chosen.key_name).rotate(account)
+    text = f"account {account.name} has the management key {chosen.key_name}, {fingerprint}"
+    return Told(text, {"account": account.name, "key_name": chosen.key_name, "fingerprint": fingerprint})
+
+
+def _sealer(chosen: Settings) -> keys.Sealer:
+    if not chosen.secret_keys:
+        raise settings.SettingsError({"TSG_SECRET_KEYS": f"is needed; {settings.HOW_TO_MAKE_A_KEY}"})
+    return keys.Sealer(chosen.secret_keys)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

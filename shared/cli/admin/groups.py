@@ -1,0 +1,157 @@
+"""tsg-admin groups, tsg-admin jobs: how groups are, why, and a push where one is needed."""
+
+import argparse
+from collections.abc import Callable
+
+import redis
+from sqlalchemy import Connection
+
+from shared.cli.admin.named import connected, count, one_account
+from shared.cli.admin.told import Told, facts, table
+from shared.clients.queue import CONVERGE, SUBMIT_JOB, make_broker, send
+from shared.errors import Conflict, NotFound
+from shared.reasons import Reason
+from shared.runtime.settings import Settings
+from shared.state import activities, jobs, looks, overview, status
+from shared.state.overview import Named
+from shared.state.status import Status
+
+#: Lines of a list, unless another number is asked for.
+MOST = 1000
+#: Activities that an explanation tells.
+TOLD = 20
+
+Verb = Callable[..., argparse.ArgumentParser]
+
+
+def add_groups(verb: Verb) -> None:
+    """The verbs of `groups`."""
+    lister = verb("list", "list the groups of all accounts, and what they wait for", _list)
+    lister.add_argument("--account", metavar="ACCOUNT", help="of this account alone: its login or UUID in Triton, or its id here")
+    lister.add_argument("--reason", choices=[str(reason) for reason in Reason], help="those that wait for this alone")
+    lister.add_argument("--limit", type=count, default=MOST, metavar="N", help=f"at most so many (default {MOST})")
+    for word, told, run in (
+        ("show", "show how far a group is", _show),
+        ("explain", "tell what a group waits for, and what was done for it last", _explain),
+        ("converge", "have a worker look at a group now, whenever it was to be", _converge),
+    ):
+        _group(verb(word, told, run))
+
+
+def add_jobs(verb: Verb) -> None:
+    """The verbs of `jobs`."""
+    lister = verb("list", "list the Nomad jobs of groups, those in trouble first", _jobs)
+    lister.add_argument("--limit", type=count, default=MOST, metavar="N", help=f"at most so many (default {MOST})")
+    _group(verb("resubmit", "have a group's Nomad job submitted and run anew", _resubmit))
+
+
+def _group(of_verb: argparse.ArgumentParser) -> None:
+    of_verb.add_argument("group", metavar="GROUP", help="the group's name or id")
+
+
+def _list(given: argparse.Namespace, chosen: Settings) -> Told:
+    with connected(chosen).read() as connection:
+        account = one_account(connection, given.account, enabled=True) if given.account else None
+        found = overview.listed(connection, account_id=account.id if account else None, reason=given.reason, limit=given.limit)
+    rows = [(line.account, line.name, line.id, f"{line.running}/{line.desired}", line.reason, line.since, line.failures) for line in found]
+    text = table(("ACCOUNT", "NAME", "ID", "RUNNING", "REASON", "SINCE", "FAILURES"), rows)
+    return Told(text, [line._asdict() for line in found])
+
+
+def _show(given: argparse.Namespace, chosen: Settings) -> Told:
+    with connected(chosen).read() as connection:
+        found = _status(connection, given.group)
+    return Told(_sheet(found), _data(found))
+
+
+def _explain(given: argparse.Namespace, chosen: Settings) -> Told:
+    with connected(chosen).read() as connection:
+        found = _status(connection, given.group)
+        done = activities.of_group(connection, found.group_id, limit=TOLD)
+    rows = [(one.at, one.kind, one.status, one.description, one.request_id) for one in done]
+    lines = table(("AT", "WHAT", "STATUS", "DESCRIPTION", "REQUEST"), rows) if rows else "nothing was done for it yet"
+    return Told(f"{_sheet(found)}\n\n{lines}", {**_data(found), "activities": [one._asdict() for one in done]})
+
+
+def _converge(given: argparse.Namespace, chosen: Settings) -> Told:
+    with connected(chosen).read() as connection:
+        group = _one(connection, given.group)
+        looks.make_due(connection, group.id)
+    rung = _ring(chosen, CONVERGE, group.account_id)
+    return Told(f"group {group.name} ({group.id}) is due now; {_heard(rung)}", {"id": group.id, "rung": rung})
+
+
+def _jobs(given: argparse.Namespace, chosen: Settings) -> Told:
+    with connected(chosen).read() as connection:
+        found = overview.jobs(connection, limit=given.limit)
+    rows = [
+        (job.account, job.group, job.group_id, job.job_id, f"{job.job_generation}/{job.generation}", job.failures, job.next_attempt_at)
+        for job in found
+    ]
+    text = table(("ACCOUNT", "GROUP", "GROUP ID", "JOB", "RAN FOR", "FAILURES", "NEXT ATTEMPT"), rows)
+    return Told(text, [job._asdict() for job in found])
+
+
+def _resubmit(given: argparse.Namespace, chosen: Settings) -> Told:
+    if chosen.scaler != "nomad":
+        raise Conflict("groups have no Nomad jobs here: TSG_SCALER is worker")
+    with connected(chosen).read() as connection:
+        group = _one(connection, given.group)
+        if not jobs.resubmit(connection, group.id):
+            raise Conflict(f"group {group.name} ({group.id}) is deleted and empty: it has no job any more")
+    rung = _ring(chosen, SUBMIT_JOB, group.id)
+    return Told(f"the job of group {group.name} ({group.id}) is to be submitted; {_heard(rung)}", {"id": group.id, "rung": rung})
+
+
+def _one(connection: Connection, name_or_id: str) -> Named:
+    found = overview.called(connection, name_or_id)
+    if not found:
+        raise NotFound(f"there is no group {name_or_id}")
+    if len(found) > 1:
+        raise Conflict(
+            f"there are several groups {name_or_id}; say which by its id: " + ", ".join(f"{one.id} ({one.account})" for one in found)
+        )
+    return found[0]
+
+
+def _status(connection: Connection, name_or_id: str) -> Status:
+    found = status.of_group(connection, _one(connection, name_or_id).id)
+    if found is None:
+        raise NotFound(f"there is no group {name_or_id}")
+    return found
+
+
+def _data(found: Status) -> dict[str, object]:
+    return {**found._asdict(), "settled": found.settled, "stuck": found.stuck}
+
+
+def _sheet(found: Status) -> str:
+    return facts(
+        [
+            ("group", f"{found.name} ({found.group_id})"),
+            ("account", f"{found.account_name} ({found.account_id})"),
+            ("instances", f"{found.running} of {found.desired} run"),
+            ("besides", f"{found.provisioning} coming up, {found.failed} failed, {found.deleting} being deleted"),
+            ("waits for", f"{found.reason}, since {found.since:%Y-%m-%d %H:%M:%SZ}"),
+            ("that is", found.message),
+            ("last error", found.last_error),
+            ("generation", f"{found.generation}, of which a worker has seen {found.observed_generation}"),
+            ("looked at", found.checked_at),
+            ("next look", found.next_attempt_at),
+        ]
+    )
+
+
+def _ring(chosen: Settings, actor: str, subject: str) -> bool:
+    broker = make_broker(chosen.redis_url)
+    try:
+        send(broker, actor, subject)
+    except redis.RedisError:
+        return False
+    finally:
+        broker.close()
+    return True
+
+
+def _heard(rung: bool) -> str:
+    return "a worker was told" if rung else "Redis can't be reached, so the clock tells a worker once it can"

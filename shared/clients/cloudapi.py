@@ -1,0 +1,506 @@
+"""Triton's CloudAPI: one method a call, results with names, errors by what the caller must do.
+
+CloudAPIError
+  Unavailable       it can't be reached, or failed: nothing came of the request that a new list would not show. Later
+    AnswerLost      a request that makes something went out and no usable answer came back: it may yet take effect
+    Broken          CloudAPI failed over a request that makes something (500): it may have been made before that
+  Withheld          the request was not sent: whoever asked may not ask any more
+  Throttled         too many requests. Slower
+  Unauthorized      the signature is not accepted
+  Rejected          the request will not do as it stands (4xx); `code` and the text say why
+    NotFound        no such thing
+    Forbidden       the account may not do this
+      QuotaExceeded   the account may not have more machines
+    NoCapacity      no server has room for the machine now
+"""
+
+import time
+from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, NoReturn
+from urllib.parse import quote, urlencode
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from shared import log, metrics
+from shared.clients.budget import Budget
+from shared.clients.keys import sha256_fingerprint
+from shared.clients.signature import Signer
+from shared.state.templates import Spec
+
+_log = log.get(__name__)
+
+#: CloudAPI's largest page of machines.
+PAGE = 1000
+#: The newest versions whose answers we know.
+ACCEPT_VERSION = "~9||~8"
+#: A gateway that gives up on CloudAPI says 503 too; it takes longer than this many seconds to do so.
+GATEWAY_SECONDS = 10
+#: Tries of a throttled request: a 429 means that nothing was done.
+THROTTLED_TRIES = 5
+#: Keys tried for one request whose key is being replaced meanwhile: a 401 means that nothing was done.
+REPLACED_KEYS = 4
+#: Codes of a 409 that says nothing against the request: there is no room now.
+NO_CAPACITY = ("NoAllocatableServers", "VolumeServerNoResources")
+#: Connections kept open to CloudAPI by one process.
+CONNECTIONS = 64
+
+TAG_NAME = "tsg.name"
+TAG_GROUP = "tsg.group"
+TAG_TEMPLATE = "tsg.template"
+TAG_LAUNCH = "tsg.launch"
+
+
+class CloudAPIError(Exception):
+    """CloudAPI did not do what it was asked. `status` is 0 when it did not answer."""
+
+    def __init__(self, message: str, *, status: int = 0, code: str = "", request_id: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+
+
+class Unavailable(CloudAPIError):
+    """CloudAPI can't be reached, or failed."""
+
+
+class AnswerLost(Unavailable):
+    """The request went out, and what became of it is not known."""
+
+
+class Broken(Unavailable):
+    """CloudAPI failed over a request that makes something (500): it may have been made before that."""
+
+
+class Withheld(CloudAPIError):
+    """The request was not sent, since the guard said no."""
+
+
+class Throttled(CloudAPIError):
+    """Too many requests."""
+
+
+class Unauthorized(CloudAPIError):
+    """The signature is not accepted."""
+
+
+class Rejected(CloudAPIError):
+    """The request will not do as it stands."""
+
+
+class NotFound(Rejected):
+    """There is no such thing."""
+
+
+class Forbidden(Rejected):
+    """The account may not do this."""
+
+
+class QuotaExceeded(Forbidden):
+    """The account may not have more machines."""
+
+
+class NoCapacity(Rejected):
+    """No server has room."""
+
+
+class Machine(NamedTuple):
+    """A machine as CloudAPI tells it. `body` is all it said."""
+
+    id: str
+    state: str
+    created: str
+    protected: bool
+    tags: Mapping[str, Any]
+    body: Mapping[str, Any]
+
+    def owner(self, group_ids: Container[str], by_name: Mapping[str, str]) -> str | None:
+        """The id of the group the machine belongs to, if that is one of `group_ids`.
+
+        A machine says so itself in `tsg.group`; one that the 2018 service made has only the group's name, and `by_name` maps the names
+        of that service's groups to their ids.
+        """
+        told = self.tags.get(TAG_GROUP)
+        if told is None:
+            return by_name.get(str(self.tags.get(TAG_NAME)))
+        return told if isinstance(told, str) and told in group_ids else None
+
+
+class Account(NamedTuple):
+    """An account of Triton."""
+
+    id: str
+    login: str
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds to wait for a connection, and for an answer."""
+
+    connect: float
+    read: float
+
+
+Sign = Callable[[str, str], Mapping[str, str]]
+Guard = Callable[[], bool]
+#: Asked when CloudAPI refuses a key, with its fingerprint: the key to use instead, or None when there is no other.
+Newer = Callable[[str], Signer | None]
+
+
+def always() -> bool:
+    """The guard of those who may always ask."""
+    return True
+
+
+def no_newer(_refused: str) -> None:
+    """For those who have one key and no other."""
+
+
+class CloudAPI:
+    """The connections of one process to one CloudAPI. Thread-safe."""
+
+    def __init__(self, url: str, timeouts: Timeouts) -> None:
+        self._url = url.rstrip("/")
+        self._timeouts = (timeouts.connect, timeouts.read)
+        self._session = requests.Session()
+        # A netrc file would replace the Authorization we sign, and proxies are not asked for.
+        self._session.trust_env = False
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, max_retries=0)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+        self._session.headers.update({"Accept": "application/json", "Accept-Version": ACCEPT_VERSION, "User-Agent": "tsg"})
+
+    def close(self) -> None:
+        self._session.close()
+
+    def as_account(
+        self, account: str, signer: Signer, budget: Budget | None = None, guard: Guard = always, newer: Newer = no_newer
+    ) -> "Client":
+        """Calls signed by the account's management key, within a budget where one is given.
+
+        `guard` is asked in the last moment before each request that changes something, and `newer` when the key is refused: it may
+        have been replaced since.
+        """
+        return Client(self, account, signer, budget, guard, newer)
+
+    def as_caller(self, account: str, date: str, authorization: str) -> "Client":
+        """Calls under the very signature that a user sent us. It must cover the date alone."""
+        return Client(self, account, _PassedOn(date, authorization))
+
+    def call(self, method: str, path: str, sign: Sign, body: Mapping[str, Any] | None = None, guard: Guard = always) -> requests.Response:
+        """One request, one answer; whatever is not 2xx is raised."""
+        request = self._session.prepare_request(requests.Request(method, self._url + path, json=body))
+        request.headers.update(sign(method, request.path_url))
+        if method != "GET" and not guard():
+            raise Withheld("the request was not sent: the account's lease is not held any more")
+        makes = method == "POST"
+        started = time.monotonic()
+        endpoint, status = endpoint_of(method, path), metrics.NO_ANSWER
+        try:
+            response = self._session.send(request, timeout=self._timeouts, allow_redirects=False)
+            status = str(response.status_code)
+        except requests.ConnectTimeout as error:
+            raise Unavailable(f"CloudAPI can't be reached: {_reason(error)}") from error
+        except requests.RequestException as error:
+            # Refused connections came to nothing; a connection that broke later may have done its work.
+            kind = AnswerLost if makes and not _never_sent(error) else Unavailable
+            raise kind(f"CloudAPI did not answer: {_reason(error)}") from error
+        finally:
+            metrics.cloudapi_requests.labels(endpoint, status).inc()
+            metrics.cloudapi_seconds.labels(endpoint).observe(time.monotonic() - started)
+        took = time.monotonic() - started
+        _log.debug("cloudapi_call", method=method, path=path.partition("?")[0], status=response.status_code, ms=round(took * 1000))
+        if not 200 <= response.status_code < 300:
+            _fail(response, makes=makes, took=took)
+        return response
+
+
+def endpoint_of(method: str, path: str) -> str:
+    """What CloudAPI's documents call an endpoint that `Client` asks: ListMachines, GetMachine, CreateKey, ..."""
+    parts = path.partition("?")[0].strip("/").split("/")[1:]
+    owner = ""
+    if parts[:1] == ["users"]:
+        owner, parts = "User", parts[2:]
+    if not parts:
+        return "GetAccount"
+    noun = {"machines": "Machine", "keys": "Key"}.get(parts[0], "Other")
+    if method == "GET" and len(parts) == 1:
+        return f"List{owner}{noun}s"
+    verb = {"GET": "Get", "POST": "Create", "DELETE": "Delete"}.get(method, "Other")
+    return f"{verb}{owner}{noun}"
+
+
+class _PassedOn:
+    """Somebody else's signature, as it came."""
+
+    fingerprint = ""
+
+    def __init__(self, date: str, authorization: str) -> None:
+        self._headers = {"Date": date, "Authorization": authorization}
+
+    def headers(self, _method: str, _path: str, _now: datetime) -> dict[str, str]:
+        return self._headers
+
+
+class Client:
+    """CloudAPI for one account. Thread-safe."""
+
+    def __init__(
+        self,
+        cloudapi: CloudAPI,
+        account: str,
+        signer: Signer | _PassedOn,
+        budget: Budget | None = None,
+        guard: Guard = always,
+        newer: Newer = no_newer,
+    ) -> None:
+        self._cloudapi = cloudapi
+        self._base = "/" + quote(account, safe="")
+        self._signer = signer
+        self._budget = budget
+        self._guard = guard
+        self._newer = newer
+
+    def turn(self, *, within: float) -> bool:
+        """Wait for the next request's turn within the budget. False when it would not come within so many seconds.
+
+        For calls before which something is to be written down: it is written when the turn has come, not while waiting for it.
+        """
+        return self._budget is None or self._budget.take(within=within)
+
+    def account(self) -> Account:
+        """Who the signer is: a sub-user gets the parent account."""
+        body = _object(self._call("GET", self._base))
+        return Account(_text(body, "id"), _text(body, "login"))
+
+    def key_fingerprint(self, name: str) -> str | None:
+        """The MD5 fingerprint of the account's key of this name, or None when there is none."""
+        try:
+            return _text(_object(self._call("GET", f"{self._base}/keys/{quote(name, safe='')}")), "fingerprint")
+        except NotFound:
+            return None
+
+    def key_line(self, key: str, *, user: str | None = None) -> str:
+        """A public key of the account, or of its sub-user, in OpenSSH's form. `NotFound` when there is no such key.
+
+        `key` is a name or a fingerprint; CloudAPI knows MD5 without prefix, the other forms are looked for among all keys.
+        """
+        owner = f"{self._base}/users/{quote(user, safe='')}" if user else self._base
+        if not key.startswith("SHA256:"):
+            found = _object(self._call("GET", f"{owner}/keys/{quote(key.removeprefix('MD5:'), safe='')}"))
+            return _text(found, "key")
+        listed = _json(self._call("GET", f"{owner}/keys"))
+        lines = [str(found.get("key")) for found in listed if isinstance(found, dict)] if isinstance(listed, list) else []
+        for line in lines:
+            if sha256_fingerprint(line) == key:
+                return line
+        raise NotFound(f"{key} does not exist", status=404, code="ResourceNotFound")
+
+    def add_key(self, name: str, public_line: str) -> None:
+        """Add a public key. `Rejected` when one of its name or fingerprint is there already."""
+        self._call("POST", f"{self._base}/keys", {"name": name, "key": public_line})
+
+    def delete_key(self, fingerprint: str) -> None:
+        """Remove a public key. One that is gone already is as good."""
+        with suppress(NotFound):
+            self._call("DELETE", f"{self._base}/keys/{quote(fingerprint, safe='')}")
+
+    def machines(self, **filters: str) -> list[Machine]:
+        """All machines that match, page by page; `Unavailable` when a page is not what CloudAPI says of it.
+
+        CloudAPI leaves out the failed and the destroyed. A filter's value may hold `*`.
+        """
+        found: dict[str, Machine] = {}
+        offset = 0
+        while True:
+            page = self._page({**filters, "limit": str(PAGE), "offset": str(offset)})
+            found.update((machine.id, machine) for machine in page)
+            if len(page) < PAGE:
+                return list(found.values())
+            offset += PAGE
+
+    def launched(self, launch_id: str) -> Machine | None:
+        """The machine of a launch, failed or destroyed though it be; None when there is none. Call `turn` first."""
+        page = self._page({f"tag.{TAG_LAUNCH}": launch_id, "tombstone": "true"}, paid=True)
+        return next((machine for machine in page if machine.tags.get(TAG_LAUNCH) == launch_id), None)
+
+    def _page(self, query: Mapping[str, str], *, paid: bool = False) -> list[Machine]:
+        response = self._call("GET", f"{self._base}/machines?{urlencode(query)}", paid=paid)
+        rows = _json(response)
+        if not isinstance(rows, list):
+            raise Unavailable("CloudAPI answered a list of machines that is none")
+        told = response.headers.get("x-resource-count", "")
+        if told.isdigit() and int(told) != len(rows):
+            raise Unavailable(f"CloudAPI announced {told} machines and sent {len(rows)}")
+        return [_machine(row) for row in rows]
+
+    def machine(self, machine_id: str) -> Machine | None:
+        """One machine in any state but destroyed; None when it is. `NotFound` when CloudAPI does not know it. Call `turn` first."""
+        try:
+            response = self._call("GET", f"{self._base}/machines/{machine_id}", paid=True)
+        except Rejected as error:
+            if error.status == 410:  # Destroyed: the body is the machine, or a mere id
+                return None
+            raise
+        return _machine(_json(response))
+
+    def create_machine(self, spec: Spec, *, name: str, tags: Mapping[str, str]) -> Machine:
+        """Make a machine from a template. Call `turn` first.
+
+        Everything goes into this one call: a machine is never there without its tags. The placeholder `{{shortId}}` in `name` becomes
+        the first 8 characters of the machine's id.
+        """
+        body: dict[str, Any] = {
+            "name": name,
+            "package": spec.package.lower(),
+            "image": spec.image_id.lower(),
+            "firewall_enabled": spec.firewall_enabled,
+        }
+        if spec.networks:
+            body["networks"] = [network.lower() for network in spec.networks]
+        metadata = dict(spec.metadata or {})
+        if spec.userdata:
+            metadata["user-data"] = spec.userdata
+        body |= {f"metadata.{key}": value for key, value in metadata.items()}
+        body |= {f"tag.{key}": value for key, value in {**(spec.tags or {}), **tags}.items()}
+        response = self._call("POST", f"{self._base}/machines", body, paid=True)
+        try:
+            return _machine(_json(response))
+        except Unavailable as error:
+            raise AnswerLost(str(error)) from error
+
+    def delete_machine(self, machine_id: str) -> None:
+        """Have a machine deleted. One that is gone already is as good. Call `turn` first."""
+        try:
+            self._call("DELETE", f"{self._base}/machines/{machine_id}", paid=True)
+        except NotFound:
+            return
+        except Rejected as error:
+            if error.status != 410:
+                raise
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, paid: bool = False) -> requests.Response:
+        for attempt in range(1, REPLACED_KEYS + 1):
+            signer = self._signer
+            try:
+                return self._paced(signer, method, path, body, paid=paid and attempt == 1)
+            except Unauthorized:
+                newer = self._newer(signer.fingerprint)
+                if newer is None or attempt == REPLACED_KEYS:
+                    raise
+                self._signer = newer
+        raise AssertionError("unreachable")
+
+    def _paced(
+        self, signer: Signer | _PassedOn, method: str, path: str, body: Mapping[str, Any] | None, *, paid: bool
+    ) -> requests.Response:
+        def sign(method: str, path: str) -> Mapping[str, str]:
+            return signer.headers(method, path, datetime.now(UTC))
+
+        if self._budget is None:
+            return self._cloudapi.call(method, path, sign, body, self._guard)
+        for attempt in range(1, THROTTLED_TRIES + 1):
+            if attempt > 1 or not paid:
+                self._budget.take()
+            try:
+                return self._cloudapi.call(method, path, sign, body, self._guard)
+            except Throttled:
+                self._budget.drain()
+                if attempt == THROTTLED_TRIES:
+                    raise
+        raise AssertionError("unreachable")
+
+
+def _fail(response: requests.Response, *, makes: bool, took: float) -> NoReturn:
+    status = response.status_code
+    code, message = _error_body(response)
+    told: dict[str, Any] = {"status": status, "code": code, "request_id": response.headers.get("request-id", "")}
+    text = message or f"CloudAPI answered {status}"
+    if status == 429:
+        raise Throttled(text, **told)
+    if status == 401:
+        raise Unauthorized(text, **told)
+    if status == 403:
+        raise (QuotaExceeded if "quota" in text.lower() else Forbidden)(text, **told)
+    if status == 404:
+        raise NotFound(text, **told)
+    if 400 <= status < 500:
+        raise (NoCapacity if code.startswith(NO_CAPACITY) else Rejected)(text, **told)
+    if makes and status == 500:
+        raise Broken(text, **told)
+    by_gateway = status in {502, 504} or took > GATEWAY_SECONDS
+    raise (AnswerLost if makes and by_gateway else Unavailable)(text, **told)
+
+
+def _error_body(response: requests.Response) -> tuple[str, str]:
+    """Code and message of an error, either of which may be missing."""
+    try:
+        body = response.json()
+    except ValueError:
+        return "", ""
+    if not isinstance(body, dict):
+        return "", ""
+    message = str(body.get("message") or "")
+    details = [_detail(error) for error in body.get("errors") or () if isinstance(error, dict)]
+    return _storable(str(body.get("code") or "")), _storable("; ".join(filter(None, [message, *details]))[:2000])
+
+
+def _storable(text: str) -> str:
+    """Without what JSON can say and no column of text takes: zero bytes, and halves of characters."""
+    return text.replace("\0", "").encode(errors="replace").decode()
+
+
+def _detail(error: Mapping[str, Any]) -> str:
+    return " ".join(str(error[key]) for key in ("field", "code", "message") if error.get(key))
+
+
+def _json(response: requests.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError as error:
+        raise Unavailable("CloudAPI answered something that is not JSON", status=response.status_code) from error
+
+
+def _object(response: requests.Response) -> Mapping[str, Any]:
+    body = _json(response)
+    if not isinstance(body, dict):
+        raise Unavailable("CloudAPI answered something that is no object", status=response.status_code)
+    return body
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = body.get(key)
+    if not isinstance(value, str) or not value:
+        raise Unavailable(f"CloudAPI answered an object without {key}")
+    return value
+
+
+def _machine(body: Any) -> Machine:
+    if not isinstance(body, dict):
+        raise Unavailable("CloudAPI answered a machine that is no object")
+    tags = body.get("tags")
+    return Machine(
+        id=_text(body, "id"),
+        state=_text(body, "state"),
+        created=str(body.get("created") or ""),
+        protected=body.get("deletion_protection") is True,
+        tags=tags if isinstance(tags, dict) else {},
+        body=body,
+    )
+
+
+def _never_sent(error: requests.RequestException) -> bool:
+    """Was there no connection to send the request on?"""
+    text = repr(error)
+    return isinstance(error, requests.ConnectionError) and ("NewConnectionError" in text or "NameResolutionError" in text)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the pool and the object addresses that urllib3 puts around it."""
+    cause = error.args[0] if error.args else error
+    reason = getattr(cause, "reason", cause)
+    return f"{type(error).__name__}: {str(reason).rsplit(': ', 1)[-1]}"

@@ -1,0 +1,24 @@
+"""How each of our programs begins that goes on running: with its settings, and its log."""
+
+import argparse
+import os
+import sys
+
+from shared import log
+from shared.runtime import settings
+from shared.runtime.settings import Settings
+
+#: The exit code for a wrong command line, argparse's own, and for wrong settings.
+USAGE = 2
+
+
+def begin(name: str, given: argparse.Namespace, *, needs_keys: bool = True) -> Settings:
+    """The settings, of flags that went through `flags.add`, of the environment and of a file. Exits with `USAGE` where they are wrong."""
+    try:
+        chosen = settings.load_arguments(given, os.environ, needs_keys=needs_keys)
+    except settings.SettingsError as error:
+        # Not to the log: how that is to be written is a setting.
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(USAGE)
+    log.configure(chosen.log_level, chosen.log_format)
+    return chosen

@@ -1,0 +1,199 @@
+"""Accounts and their management keys: rows of `tsg_accounts` and `tsg_keys`. Session first, never commits, no network."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Text, and_, bindparam, cast, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from shared.errors import Conflict, NotFound
+from shared.store.tables import accounts, keys
+
+
+class Account(NamedTuple):
+    """An account of Triton that this service knows."""
+
+    id: str
+    name: str
+    triton_uuid: str | None
+    enabled: bool
+    #: CloudAPI was seen to know the account's management key.
+    has_registered_key: bool
+
+
+class ManagementKey(NamedTuple):
+    """The key pair by which the service acts for an account. `material` is sealed; see `shared.clients.keys`."""
+
+    id: str
+    name: str
+    fingerprint: str
+    material: str
+    registered_at: datetime | None
+
+
+_ACCOUNT = select(
+    accounts.c.id,
+    accounts.c.account_name,
+    accounts.c.triton_uuid,
+    ~accounts.c.archived,
+    and_(keys.c.registered_at.is_not(None), ~keys.c.archived),
+).outerjoin_from(accounts, keys, accounts.c.key_id == keys.c.id)
+_GET = _ACCOUNT.where(accounts.c.id == bindparam("its_id"), ~accounts.c.archived)
+#: What a key is named here before it is the account's, and after, until it is gone from CloudAPI. See `shared.clients.rotation`.
+_NEXT, _RETIRED = "next:", "retired:"
+
+_KEY = (keys.c.id, keys.c.name, keys.c.fingerprint, keys.c.material, keys.c.registered_at)
+
+
+def get(connection: Connection, account_id: str) -> Account | None:
+    """The live account of this id."""
+    row = connection.execute(_GET, {"its_id": account_id}).one_or_none()
+    return Account._make(row) if row else None
+
+
+def of_triton(connection: Connection, triton_uuid: str) -> Account | None:
+    """The live account with this UUID in Triton."""
+    row = connection.execute(_ACCOUNT.where(accounts.c.triton_uuid == triton_uuid, ~accounts.c.archived)).one_or_none()
+    return Account._make(row) if row else None
+
+
+def called(connection: Connection, name: str) -> Account | None:
+    """The live account of this login, or of this UUID in Triton. None when there are several of that login."""
+    same = (accounts.c.account_name == name) | (accounts.c.triton_uuid == name)
+    rows = connection.execute(_ACCOUNT.where(same, ~accounts.c.archived).limit(2)).all()
+    return Account._make(rows[0]) if len(rows) == 1 else None
+
+
+def is_disabled(connection: Connection, triton_uuid: str) -> bool:
+    """Was an account with this UUID in Triton disabled here?"""
+    statement = select(accounts.c.id).where(accounts.c.triton_uuid == triton_uuid, accounts.c.archived).limit(1)
+    return connection.execute(statement).one_or_none() is not None
+
+
+def listed(connection: Connection) -> list[Account]:
+    """All accounts, the disabled ones too, oldest first."""
+    rows = connection.execute(_ACCOUNT.order_by(accounts.c.created_at, accounts.c.id))
+    return [Account._make(row) for row in rows]
+
+
+def found(connection: Connection, name_or_uuid: str) -> list[Account]:
+    """All accounts of this login, or of this UUID in Triton or here, the disabled ones too."""
+    same = (accounts.c.account_name == name_or_uuid) | (accounts.c.triton_uuid == name_or_uuid)
+    same |= cast(accounts.c.id, Text) == name_or_uuid.lower()
+    return [Account._make(row) for row in connection.execute(_ACCOUNT.where(same).order_by(accounts.c.created_at, accounts.c.id))]
+
+
+def set_enabled(connection: Connection, account: Account, *, enabled: bool) -> None:
+    """Let an account in again, or no longer. `Conflict` when another account of the same UUID in Triton is let in."""
+    if enabled and account.triton_uuid is not None:
+        other = of_triton(connection, account.triton_uuid)
+        if other is not None and other.id != account.id:
+            raise Conflict(f"The account {account.triton_uuid} has another row, {other.id}, which is enabled.")
+    connection.execute(update(accounts).where(accounts.c.id == account.id).values(archived=not enabled, updated_at=func.now()))
+
+
+def add(connection: Connection, name: str, triton_uuid: str) -> Account:
+    """The live account of this Triton UUID, made if there is none: two callers at once get the same one."""
+    statement = (
+        upsert(accounts)
+        .values(account_name=name, triton_uuid=triton_uuid, created_at=func.now(), updated_at=func.now())
+        .on_conflict_do_nothing(index_elements=["triton_uuid"], index_where=~accounts.c.archived)
+    )
+    connection.execute(statement)
+    added = of_triton(connection, triton_uuid)
+    if added is None:
+        raise NotFound(f"The account {name} was disabled while it was being added.")
+    return added
+
+
+def rename(connection: Connection, account_id: str, name: str) -> None:
+    """Follow an account that was renamed in Triton; its UUID is what counts."""
+    connection.execute(update(accounts).where(accounts.c.id == account_id).values(account_name=name, updated_at=func.now()))
+
+
+def key_of(connection: Connection, account_id: str) -> ManagementKey | None:
+    """The management key of an account, or None while it has none."""
+    source = select(*_KEY).join_from(accounts, keys, accounts.c.key_id == keys.c.id)
+    row = connection.execute(source.where(accounts.c.id == account_id, ~keys.c.archived)).one_or_none()
+    return ManagementKey._make(row) if row else None
+
+
+def give_key(connection: Connection, account_id: str, *, key_id: str, name: str, fingerprint: str, material: str) -> bool:
+    """Make this the account's management key, unless it has one. False, and nothing done, when it has."""
+    values = {"id": key_id, "name": name, "fingerprint": fingerprint, "material": material, "account_id": account_id}
+    keyless = select(accounts.c.key_id).where(accounts.c.id == account_id).with_for_update()
+    if connection.execute(keyless).scalar_one() is not None:
+        return False
+    connection.execute(insert(keys).values(created_at=func.now(), updated_at=func.now(), **values))
+    connection.execute(update(accounts).where(accounts.c.id == account_id).values(key_id=key_id, updated_at=func.now()))
+    return True
+
+
+def mark_registered(connection: Connection, key_id: str, *, registered: bool) -> None:
+    """Note that CloudAPI knows the key, or that it does not know it any more."""
+    when = func.now() if registered else None
+    connection.execute(update(keys).where(keys.c.id == key_id).values(registered_at=when, updated_at=func.now()))
+
+
+# Keys at rest
+
+
+def materials(connection: Connection) -> list[tuple[str, str]]:
+    """Id and material of every key that has any, old ones too."""
+    rows = connection.execute(
+        select(keys.c.id, keys.c.material).where(keys.c.material.is_not(None), keys.c.material != "").order_by(keys.c.id)
+    )
+    return [(key_id, material) for key_id, material in rows]
+
+
+def replace_material(connection: Connection, key_id: str, old: str, new: str) -> bool:
+    """Put `new` in the place of `old`. False, and nothing done, when something else is there."""
+    statement = update(keys).where(keys.c.id == key_id, keys.c.material == old).values(material=new, updated_at=func.now())
+    return connection.execute(statement.returning(keys.c.id)).one_or_none() is not None
+
+
+# Replacing a key
+
+
+def next_key(connection: Connection, account_id: str, name: str) -> ManagementKey | None:
+    """The key that is to become the account's under this name, if one was written down."""
+    statement = select(*_KEY).where(keys.c.account_id == account_id, keys.c.name == _NEXT + name, ~keys.c.archived)
+    row = connection.execute(statement.order_by(keys.c.created_at).limit(1)).one_or_none()
+    return ManagementKey._make(row)._replace(name=name) if row else None
+
+
+def add_next_key(connection: Connection, account_id: str, *, key_id: str, name: str, fingerprint: str, material: str) -> None:
+    """Write down a key that is to become the account's, unless one is written down already: two callers at once get the same one."""
+    connection.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update())
+    if next_key(connection, account_id, name) is None:
+        values = {"id": key_id, "name": _NEXT + name, "fingerprint": fingerprint, "material": material, "account_id": account_id}
+        connection.execute(insert(keys).values(created_at=func.now(), updated_at=func.now(), **values))
+
+
+def switch_key(connection: Connection, account_id: str, old: ManagementKey, new: ManagementKey) -> bool:
+    """Make `new` the account's key, and `old` a retired one. False, and nothing done, when `old` is not the account's key any more."""
+    switched = update(accounts).where(accounts.c.id == account_id, accounts.c.key_id == old.id)
+    if connection.execute(switched.values(key_id=new.id, updated_at=func.now()).returning(accounts.c.id)).one_or_none() is None:
+        return False
+    stamped = {"updated_at": func.now()}
+    connection.execute(update(keys).where(keys.c.id == new.id).values(name=new.name, registered_at=func.now(), **stamped))
+    retired = {
+        "name": _RETIRED + old.name,
+        "fingerprint": old.fingerprint,
+        "archived": True,
+        "registered_at": None,
+        "account_id": account_id,
+    }
+    connection.execute(update(keys).where(keys.c.id == old.id).values(**retired, **stamped))
+    return True
+
+
+def retired_keys(connection: Connection, account_id: str) -> list[ManagementKey]:
+    """The account's former keys that may be in CloudAPI still."""
+    rows = connection.execute(select(*_KEY).where(keys.c.account_id == account_id, keys.c.name.startswith(_RETIRED), keys.c.archived))
+    return [ManagementKey._make(row)._replace(name=row.name.removeprefix(_RETIRED)) for row in rows]
+
+
+def drop_retired_key(connection: Connection, key_id: str) -> None:
+    """Forget a former key, private half and all."""
+    connection.execute(delete(keys).where(keys.c.id == key_id, keys.c.name.startswith(_RETIRED), keys.c.archived))

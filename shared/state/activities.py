@@ -1,0 +1,130 @@
+"""What was done for a group, or refused: one row for each, written only when something changed or failed.
+
+A row of a change of what should be is written in the transaction of the change, by the functions that make it; the rest by whoever did it.
+Session first, never commits, no network.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Interval, bindparam, delete, func, insert, literal, select, tuple_
+
+from shared.errors import FieldError, Invalid
+from shared.reasons import Reason
+from shared.store.moments import ago
+from shared.store.tables import activities
+
+#: The vocabulary of 2018.
+LAUNCH = "TSG_INSTANCE_LAUNCH"
+LAUNCH_ERROR = "TSG_INSTANCE_LAUNCH_ERROR"
+TERMINATE = "TSG_INSTANCE_TERMINATE"
+TERMINATE_ERROR = "TSG_INSTANCE_TERMINATE_ERROR"
+NO_OP = "TSG_INSTANCE_NO_OP"
+#: Ours. What the API did.
+GROUP_CREATED = "TSG_GROUP_CREATE"
+GROUP_UPDATED = "TSG_GROUP_UPDATE"
+CAPACITY_CHANGED = "TSG_CAPACITY_CHANGE"
+GROUP_DELETED = "TSG_GROUP_DELETE"
+#: What a worker saw: a machine that nobody here knew, one that failed or stopped, one that is gone, an answer that never came.
+FOUND = "TSG_INSTANCE_FOUND"
+UNHEALTHY = "TSG_INSTANCE_UNHEALTHY"
+LOST = "TSG_INSTANCE_LOST"
+LAUNCH_LOST = "TSG_INSTANCE_LAUNCH_LOST"
+#: The group's job.
+JOB_SUBMITTED = "TSG_JOB_SUBMIT"
+JOB_ERROR = "TSG_JOB_SUBMIT_ERROR"
+JOB_REMOVED = "TSG_JOB_REMOVE"
+JOB_REMOVE_ERROR = "TSG_JOB_REMOVE_ERROR"
+#: What the group waits for from now on: it settled, or it is kept from it. What it waits for while all goes well is no news.
+REASONS: dict[Reason, str] = {
+    reason: f"TSG_GROUP_{reason.name}"
+    for reason in Reason
+    if reason not in {Reason.PROVISIONING, Reason.DELETING, Reason.NOMAD_UNAVAILABLE}
+}
+
+KINDS = (
+    *(GROUP_CREATED, GROUP_UPDATED, CAPACITY_CHANGED, GROUP_DELETED),
+    *(LAUNCH, LAUNCH_ERROR, LAUNCH_LOST, TERMINATE, TERMINATE_ERROR, FOUND, UNHEALTHY, LOST),
+    *(JOB_SUBMITTED, JOB_ERROR, JOB_REMOVED, JOB_REMOVE_ERROR),
+    *REASONS.values(),
+)
+
+DONE, FAILED = "success", "failed"
+STATUSES = (DONE, FAILED)
+
+
+class Activity(NamedTuple):
+    """One thing that was done, or tried."""
+
+    id: str
+    group_id: str
+    kind: str
+    status: str
+    description: str
+    #: What led to it, the first cause first, joined by semicolons.
+    cause: str | None
+    machine_id: str | None
+    error_code: str | None
+    cloudapi_request_id: str | None
+    request_id: str | None
+    actor: str
+    started_at: datetime | None
+    #: When it was done.
+    at: datetime
+
+
+_ACTIVITY = (
+    activities.c.id,
+    activities.c.group_id,
+    activities.c.kind,
+    activities.c.status,
+    activities.c.description,
+    activities.c.cause,
+    activities.c.machine_id,
+    activities.c.error_code,
+    activities.c.cloudapi_request_id,
+    activities.c.request_id,
+    activities.c.actor,
+    activities.c.started_at,
+    activities.c.at,
+)
+_RECORD = insert(activities).values(started_at=func.now() - bindparam("took", type_=Interval())).inline()
+_PLACE = (activities.c.at, activities.c.id)
+
+
+def record(
+    connection: Connection, *, account_id: str, group_id: str, kind: str, status: str, description: str, took: float = 0.0, **more: Any
+) -> None:
+    """Write down what was done just now and `took` so many seconds.
+
+    `more` are columns of it: cause, machine_id, error_code, cloudapi_request_id, request_id, actor.
+    """
+    values = {"account_id": account_id, "group_id": group_id, "kind": kind, "status": status, "description": description[:2000], **more}
+    connection.execute(_RECORD, {**values, "took": timedelta(seconds=took)})
+
+
+def of_group(
+    connection: Connection, group_id: str, *, limit: int, before: str | None = None, status: str | None = None, kind: str | None = None
+) -> list[Activity]:
+    """A group's activities, the newest first; those before the one with the id `before`. `Invalid` when the group has none such."""
+    statement = select(*_ACTIVITY).where(activities.c.group_id == group_id)
+    if status is not None:
+        statement = statement.where(activities.c.status == status)
+    if kind is not None:
+        statement = statement.where(activities.c.kind == kind)
+    if before is not None:
+        place = connection.execute(select(*_PLACE).where(activities.c.id == before, activities.c.group_id == group_id)).one_or_none()
+        if place is None:
+            raise Invalid([FieldError("before", f"before: the group has no activity {before}")])
+        statement = statement.where(
+            tuple_(*_PLACE) < tuple_(*(literal(value, column.type) for value, column in zip(place, _PLACE, strict=True)))
+        )
+    rows = connection.execute(statement.order_by(*(column.desc() for column in _PLACE)).limit(limit))
+    return [Activity._make(row) for row in rows]
+
+
+def prune(connection: Connection, *, days: int, limit: int) -> int:
+    """Forget at most `limit` activities that are older than so many days; how many it were."""
+    old = activities.c.at < ago(days * 86_400.0)
+    oldest = select(activities.c.id).where(old).order_by(activities.c.at).limit(limit)
+    return connection.execute(delete(activities).where(activities.c.id.in_(oldest))).rowcount

@@ -1,0 +1,260 @@
+"""Groups: so many instances of one template. Every change of what should be raises `generation` and makes the group due at once.
+
+Session first, never commits, no network.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Executable, bindparam, select, text
+
+from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
+from shared.state import activities, templates
+from shared.store import paging
+from shared.store.db import Prepared
+from shared.store.tables import groups
+
+
+class Group(NamedTuple):
+    """A group as its owner sees it."""
+
+    id: str
+    name: str
+    template_id: str
+    capacity: int
+    created_at: datetime
+    updated_at: datetime
+    #: One more with every change that was asked for.
+    generation: int
+
+
+_GROUP = (
+    groups.c.id,
+    groups.c.name,
+    groups.c.template_id,
+    groups.c.capacity,
+    groups.c.created_at,
+    groups.c.updated_at,
+    groups.c.generation,
+)
+
+
+# Statements of the requests, built once: to build one takes longer than to have it answered.
+_MINE = (groups.c.id == bindparam("its_id"), groups.c.account_id == bindparam("owner"), ~groups.c.archived)
+_GET = Prepared(select(*_GROUP).where(*_MINE))
+_LOCK = select(*_GROUP).where(*_MINE).with_for_update()
+_NAMED = select(*_GROUP).where(groups.c.account_id == bindparam("owner"), groups.c.name == bindparam("its_name"), ~groups.c.archived)
+# A change and the activity that tells of it are one statement, and so one round trip. As text: SQLAlchemy compiles an INSERT with ON
+# CONFLICT anew each time, and is slower with statements in one another.
+_TOLD = (
+    "INSERT INTO tsg_activities (account_id, group_id, kind, status, description, cause, request_id, actor, started_at)"
+    " SELECT CAST(:owner AS uuid), id, CAST(:kind AS text), 'success', CAST(:description AS text), CAST(:cause AS text),"
+    " CAST(:request_id AS text),"
+    " (SELECT account_name FROM tsg_accounts WHERE id = :owner), now() FROM"
+)
+_SHOWN = "id, name, template_id, capacity, created_at, updated_at, generation"
+#: The template goes on being there until the transaction ends: whoever deletes it locks it first (`templates.archive`).
+_CREATE = Prepared(
+    text(
+        "WITH template AS (SELECT id FROM tsg_templates WHERE id = :template_id AND account_id = :owner AND NOT archived FOR SHARE),"  # noqa: S608 - of constants alone
+        " made AS (INSERT INTO tsg_groups (name, template_id, account_id, capacity, health_check_interval, request_id, cause,"
+        " created_at, updated_at, archived, check_at, by_name)"
+        " SELECT CAST(:its_name AS text), id, CAST(:owner AS uuid), CAST(:capacity AS bigint), CAST(:interval AS bigint),"
+        " CAST(:request_id AS text), CAST(:cause AS text), now(), now(), false, now(), false FROM template"
+        f" ON CONFLICT (account_id, name) WHERE NOT archived DO NOTHING RETURNING {_SHOWN}),"
+        f" told AS ({_TOLD} made)"
+        f" SELECT {_SHOWN} FROM made"
+    )
+)
+#: Launches that failed before may go better now: there is no waiting for the next. Without a cause nothing is told.
+_CHANGE = text(
+    "WITH changed AS (UPDATE tsg_groups SET template_id = :template_id, capacity = :capacity,"  # noqa: S608
+    " health_check_interval = COALESCE(CAST(:interval AS bigint), health_check_interval), archived = :archived,"
+    " cause = COALESCE(:cause, cause), request_id = :request_id, generation = generation + 1, updated_at = now(),"
+    " check_at = now(), job_check_at = now(), launch_at = NULL"
+    f" WHERE id = :its_id AND account_id = :owner AND NOT archived RETURNING {_SHOWN}),"
+    f" told AS ({_TOLD} changed WHERE CAST(:cause AS text) IS NOT NULL)"
+    f" SELECT {_SHOWN} FROM changed"
+).columns(*_GROUP)
+
+
+def create(
+    connection: Connection,
+    account_id: str,
+    *,
+    name: str,
+    template_id: str,
+    capacity: int,
+    interval: int,
+    request_id: str | None,
+) -> Group:
+    """Store a group, due at once: one statement. `Invalid` for a template that the account does not have, `Conflict` for a taken name."""
+    cause = _cause(f"created with capacity {capacity}", "POST", request_id)
+    values = {
+        "its_name": name,
+        "template_id": template_id,
+        "owner": account_id,
+        "capacity": capacity,
+        "interval": interval,
+        "request_id": request_id,
+        "kind": activities.GROUP_CREATED,
+        "description": f"group {name} was {cause}",
+        "cause": cause,
+    }
+    row = _CREATE.one(connection, values)
+    if row is None:
+        _require_template(connection, account_id, template_id)
+        raise Conflict(f'Cannot create group "{name}", group name conflicts with existing group.')
+    return Group._make(row)
+
+
+def get(connection: Connection, account_id: str, group_id: str) -> Group:
+    """The account's live group of this id, or `NotFound`."""
+    row = _GET.one(connection, {"owner": account_id, "its_id": group_id})
+    if row is None:
+        raise _not_found(group_id)
+    return Group._make(row)
+
+
+def lock(connection: Connection, account_id: str, group_id: str) -> Group:
+    """The same, and nobody else changes it until the transaction ends."""
+    return _one(connection, _LOCK, group_id, {"owner": account_id, "its_id": group_id})
+
+
+def named(connection: Connection, account_id: str, name: str) -> Group:
+    """The account's live group of this name, or `NotFound`."""
+    return _one(connection, _NAMED, f'named "{name}"', {"owner": account_id, "its_name": name})
+
+
+def listed(connection: Connection, account_id: str, *, limit: int, marker: str | None = None) -> list[Group]:
+    """The account's live groups, oldest first; those behind the one with the id `marker`. `Invalid` for a marker that never was."""
+    return [Group._make(row) for row in paging.page(connection, groups, _GROUP, account_id, limit=limit, marker=marker)]
+
+
+def count(connection: Connection, account_id: str) -> int:
+    """How many live groups the account has."""
+    return paging.count(connection, groups, account_id)
+
+
+def is_by_name(connection: Connection, group_id: str) -> bool:
+    """Was the group made by the 2018 service, whose machines carry no group id?"""
+    return bool(connection.execute(select(groups.c.by_name).where(groups.c.id == group_id)).scalar_one_or_none())
+
+
+def change(
+    connection: Connection,
+    account_id: str,
+    group_id: str,
+    *,
+    name: str,
+    template_id: str,
+    capacity: int,
+    interval: int | None = None,
+    request_id: str | None,
+) -> Group:
+    """Give a group another template, capacity or interval; without an interval it keeps the one it has.
+
+    `Refused` when `name` is not the group's: a name can't be changed.
+    """
+    current = lock(connection, account_id, group_id)
+    if current.name != name:
+        raise Refused(f'The group name "{name}" does not match the name on the record.')
+    if current.template_id != template_id:
+        _require_template(connection, account_id, template_id)
+    changes = _differences(current, template_id, capacity)
+    if interval is not None and interval != (before := _interval(connection, group_id)):
+        changes.append(f"health_check_interval {before} -> {interval}")
+    cause = _cause(", ".join(changes), "PUT", request_id) if changes else None
+    kind = activities.CAPACITY_CHANGED if template_id == current.template_id else activities.GROUP_UPDATED
+    wanted = current._replace(template_id=template_id, capacity=capacity)
+    return _changed(connection, account_id, wanted, kind, cause, request_id, interval=interval)
+
+
+def increment(connection: Connection, account_id: str, group_id: str, *, by: int, maximum: int, request_id: str | None) -> Group:
+    """Raise the capacity by so many, at most to `maximum`. `Refused` when it is there already. Two at once both count."""
+    current = lock(connection, account_id, group_id)
+    if current.capacity >= maximum:
+        raise Refused(f"The group capacity is already at or over the maximum of {maximum}.")
+    return _step(connection, account_id, current, min(current.capacity + by, maximum), "increment", request_id)
+
+
+def decrement(connection: Connection, account_id: str, group_id: str, *, by: int, minimum: int, request_id: str | None) -> Group:
+    """Lower the capacity by so many, at most to `minimum`. `Refused` when it is there already. Two at once both count."""
+    current = lock(connection, account_id, group_id)
+    if current.capacity <= minimum:
+        raise Refused(f"The group capacity is already at or under the minimum of {minimum}.")
+    return _step(connection, account_id, current, max(current.capacity - by, minimum), "decrement", request_id)
+
+
+def archive(connection: Connection, account_id: str, group_id: str, *, request_id: str | None) -> Group:
+    """Delete a group: its name is free at once, its instances go in the background. `NotFound` the second time."""
+    current = lock(connection, account_id, group_id)
+    cause = _cause("deleted", "DELETE", request_id)
+    told = f"group {current.name} of capacity {current.capacity} was {cause}"
+    return _changed(connection, account_id, current, activities.GROUP_DELETED, cause, request_id, description=told, archived=True)
+
+
+def _step(connection: Connection, account_id: str, current: Group, capacity: int, how: str, request_id: str | None) -> Group:
+    changes = _differences(current, current.template_id, capacity)
+    cause = _cause(", ".join(changes), how, request_id) if changes else None
+    return _changed(connection, account_id, current._replace(capacity=capacity), activities.CAPACITY_CHANGED, cause, request_id)
+
+
+def _interval(connection: Connection, group_id: str) -> int | None:
+    statement = select(groups.c.health_check_interval).where(groups.c.id == group_id)
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def _differences(current: Group, template_id: str, capacity: int) -> list[str]:
+    pairs = (("capacity", current.capacity, capacity), ("template", current.template_id, template_id))
+    return [f"{name} {before} -> {after}" for name, before, after in pairs if before != after]
+
+
+def _cause(what: str, how: str, request_id: str | None) -> str:
+    """The first link of the chain that everything done on account of this change is told with."""
+    return f"{what} by {how}" + (f", request {request_id}" if request_id else "")
+
+
+def _changed(
+    connection: Connection,
+    account_id: str,
+    wanted: Group,
+    kind: str,
+    cause: str | None,
+    request_id: str | None,
+    *,
+    description: str | None = None,
+    interval: int | None = None,
+    archived: bool = False,
+) -> Group:
+    """Write down what should be from now on, and the activity. Without a cause, the group is looked at again and is what it was."""
+    values = {
+        "its_id": wanted.id,
+        "owner": account_id,
+        "template_id": wanted.template_id,
+        "capacity": wanted.capacity,
+        "interval": interval,
+        "archived": archived,
+        "request_id": request_id,
+        "kind": kind,
+        "description": description or cause,
+        "cause": cause,
+    }
+    return _one(connection, _CHANGE, wanted.id, values)
+
+
+def _require_template(connection: Connection, account_id: str, template_id: str) -> None:
+    if not templates.is_live(connection, account_id, template_id):
+        raise Invalid([FieldError("template_id", f"there is no template {template_id}")])
+
+
+def _one(connection: Connection, statement: Executable, what: str, parameters: Mapping[str, Any]) -> Group:
+    row = connection.execute(statement, parameters).one_or_none()
+    if row is None:
+        raise _not_found(what)
+    return Group._make(row)
+
+
+def _not_found(what: str) -> NotFound:
+    return NotFound(f"There is no group {what}.")

@@ -1,0 +1,269 @@
+"""Looks at groups, by whoever brings them to their capacity: which are due, what came of the last one, and when to look again.
+
+Session first, never commits, no network.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    Float,
+    Integer,
+    Interval,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    column,
+    extract,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
+
+from shared.reasons import Reason
+from shared.state.leases import Lease, is_held
+from shared.store.moments import ago, ahead
+from shared.store.tables import groups
+
+
+class Work(NamedTuple):
+    """A group as a worker sees it."""
+
+    id: str
+    name: str
+    template_id: str
+    #: Instances wanted: 0 once the group is deleted.
+    wanted: int
+    archived: bool
+    generation: int
+    failures: int
+    #: Seconds between looks at a group with which all is well.
+    interval: int
+    #: Made by the 2018 service: machines with its name and no group's id are its own.
+    by_name: bool
+    request_id: str | None
+    reason: str | None = None
+    last_error: str | None = None
+    #: Launches: attempts in a row that failed, how many may be under way at once (None: as many as are missing), and not before when.
+    launch_failures: int = 0
+    launch_window: int | None = None
+    launch_at: datetime | None = None
+    #: Machines that ran, whose replacement did not run yet at the last look.
+    replacing: int = 0
+    #: Seconds since a deleted group was found empty.
+    emptied_for: float | None = None
+    #: The generation that was looked at last.
+    observed_generation: int = 0
+    #: The last change of what should be, in words.
+    cause: str | None = None
+
+
+class Owner(NamedTuple):
+    """A group that machines may belong to, as far as whoever finds one needs to know it."""
+
+    id: str
+    name: str
+    by_name: bool
+    archived: bool
+    #: Deleted, and nothing of it was left.
+    is_emptied: bool
+
+
+class Look(NamedTuple):
+    """A worker's look at a group: how it went, and `after` how many seconds to look again."""
+
+    group: Work
+    after: float
+    failures: int
+    error: str | None
+    #: What the group waits for.
+    reason: Reason
+
+
+class Backlog(NamedTuple):
+    """How far all groups together are behind."""
+
+    due: int
+    #: Due for longer than was asked about.
+    late: int
+    #: Seconds since the oldest change that no worker has looked at; 0 when there is none.
+    oldest_change: float
+
+
+#: Whoever wrote a smaller number into the row would have the group looked at all the time, and with a larger one no time can be told.
+INTERVAL = func.least(func.greatest(func.coalesce(groups.c.health_check_interval, 300), 10), 86_400)
+_WORK = (
+    groups.c.id,
+    groups.c.name,
+    groups.c.template_id,
+    case((groups.c.archived, 0), else_=groups.c.capacity).label("wanted"),
+    groups.c.archived,
+    groups.c.generation,
+    groups.c.failures,
+    INTERVAL,
+    groups.c.by_name,
+    groups.c.request_id,
+    groups.c.reason,
+    groups.c.last_error,
+    groups.c.launch_failures,
+    groups.c.launch_window,
+    groups.c.launch_at,
+    groups.c.replacing,
+    cast(extract("epoch", func.now() - groups.c.emptied_at), Float),
+    groups.c.observed_generation,
+    groups.c.cause,
+)
+#: Seconds before their time at which settled groups are looked at, when another of their account is.
+AHEAD = 60.0
+
+_IS_DUE = groups.c.check_at <= func.now()
+_IS_DUE_SOON = and_(
+    groups.c.reason == Reason.SETTLED,
+    groups.c.check_at <= ahead(AHEAD),
+    groups.c.check_at <= func.now() + INTERVAL * literal(timedelta(seconds=0.2), Interval()),
+)
+#: Written once: each pass asks it twice, and to write it takes longer than to ask it.
+_DUE = (
+    select(*_WORK, _IS_DUE.label("is_due"))
+    .where(groups.c.account_id == bindparam("account_id"), or_(_IS_DUE, _IS_DUE_SOON))
+    .order_by(groups.c.check_at, groups.c.id)
+    .limit(bindparam("most", type_=Integer))
+)
+
+
+def due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
+    """The account's groups whose time to be looked at has come, the longest due first.
+
+    With them come those with which all is well and whose time comes in `AHEAD` seconds or a fifth of their interval: they are in the same
+    list of machines. So the looks at an account come together, and its list is fetched once for all of them.
+    """
+    rows = connection.execute(_DUE, {"account_id": account_id, "most": limit}).all()
+    return [Work._make(row[:-1]) for row in rows] if rows and rows[0].is_due else []
+
+
+def make_due(connection: Connection, group_id: str) -> None:
+    """Have the group looked at now, whenever it was to be."""
+    statement = update(groups).where(groups.c.id == group_id, groups.c.check_at > func.now())
+    connection.execute(statement.values(check_at=func.now()))
+
+
+def make_all_due(connection: Connection, account_id: str) -> None:
+    """Have all groups of an account looked at now that are looked at ever."""
+    statement = update(groups).where(groups.c.account_id == account_id, groups.c.check_at > func.now())
+    connection.execute(statement.values(check_at=func.now()))
+
+
+def checked(connection: Connection, lease: Lease, looks: Sequence[Look]) -> bool:
+    """Note looks at groups, in one statement however many there are: a group that was changed meanwhile is looked at again at once.
+
+    `reason_since` stays while the reason is the same.
+
+    False, and nothing noted, when the lease is not held any more: whoever holds it now knows better.
+    """
+    if not looks:
+        return True
+    columns = {
+        "id": ([look.group.id for look in looks], groups.c.id.type),
+        "generation": ([look.group.generation for look in looks], BigInteger()),
+        "after": ([look.after for look in looks], Float()),
+        "failures": ([look.failures for look in looks], Integer()),
+        "error": ([look.error for look in looks], Text()),
+        "reason": ([str(look.reason) for look in looks], Text()),
+    }
+    arrays = [literal(values, ARRAY(kind)) for values, kind in columns.values()]
+    seen = func.unnest(*arrays).table_valued(*(column(name, kind) for name, (_, kind) in columns.items()), name="seen").render_derived()
+    statement = (
+        update(groups)
+        .where(groups.c.id == seen.c.id, is_held(lease))
+        .values(
+            check_at=case(
+                (groups.c.generation == seen.c.generation, func.now() + seen.c.after * literal(timedelta(seconds=1), Interval())),
+                else_=func.now(),
+            ),
+            observed_generation=seen.c.generation,
+            failures=seen.c.failures,
+            last_error=seen.c.error,
+            reason=seen.c.reason,
+            reason_since=case((groups.c.reason == seen.c.reason, groups.c.reason_since), else_=func.now()),
+            checked_at=func.now(),
+        )
+        .returning(groups.c.id)
+    )
+    return len(connection.execute(statement).all()) == len(looks)
+
+
+def paced(connection: Connection, lease: Lease, group: Work) -> None:
+    """Note where the group stands with its launches, as `group` has it. One that was changed meanwhile waits for none."""
+    statement = update(groups).where(groups.c.id == group.id, is_held(lease))
+    connection.execute(
+        statement.values(
+            launch_failures=group.launch_failures,
+            launch_window=group.launch_window,
+            launch_at=case((groups.c.generation == group.generation, cast(group.launch_at, groups.c.launch_at.type)), else_=None),
+            replacing=group.replacing,
+        )
+    )
+
+
+def owners(connection: Connection, account_id: str, *, ids: Collection[str], names: Collection[str]) -> list[Owner]:
+    """The account's groups of these ids, and those of the 2018 service of these names; the deleted ones too."""
+    by_name = and_(groups.c.by_name, groups.c.name.in_(names))
+    statement = select(groups.c.id, groups.c.name, groups.c.by_name, groups.c.archived, groups.c.emptied_at.is_not(None))
+    rows = connection.execute(statement.where(groups.c.account_id == account_id, or_(groups.c.id.in_(ids), by_name)))
+    return [Owner._make(row) for row in rows]
+
+
+def reopen(connection: Connection, lease: Lease, group_ids: Collection[str]) -> None:
+    """Machines of these deleted groups turned up after all: they are due, until nothing is left of them again."""
+    statement = update(groups).where(groups.c.id.in_(group_ids), groups.c.archived, groups.c.emptied_at.is_not(None), is_held(lease))
+    connection.execute(statement.values(emptied_at=None, check_at=func.now()))
+
+
+def emptied(connection: Connection, lease: Lease, group: Work, *, after: float | None) -> bool:
+    """A deleted group has no instance left: it is looked at once more `after` seconds, for what may turn up late, or never again.
+
+    False, and nothing noted, when the lease is not held any more.
+    """
+    statement = (
+        update(groups)
+        .where(groups.c.id == group.id, groups.c.archived, is_held(lease))
+        .values(
+            check_at=None if after is None else ahead(after),
+            emptied_at=func.coalesce(groups.c.emptied_at, func.now()),
+            observed_generation=group.generation,
+            failures=0,
+            last_error=None,
+            reason=Reason.DELETED,
+            reason_since=case((groups.c.reason == Reason.DELETED, groups.c.reason_since), else_=func.now()),
+            checked_at=func.now(),
+            # Its job is over, if it has one.
+            job_check_at=case((groups.c.job_id.is_(None), None), else_=func.now()),
+        )
+        .returning(groups.c.id)
+    )
+    return connection.execute(statement).one_or_none() is not None
+
+
+def backlog(connection: Connection, *, late: float) -> Backlog:
+    """What waits to be looked at, and since when. Reads no more than what waits."""
+    since = ago(late)
+    due = select(func.count(), func.count().filter(groups.c.check_at <= since)).where(groups.c.check_at <= func.now())
+    unseen = select(cast(extract("epoch", func.now() - func.min(groups.c.updated_at)), Float)).where(
+        groups.c.observed_generation < groups.c.generation, groups.c.check_at.is_not(None)
+    )
+    due_now, overdue = connection.execute(due).one()
+    return Backlog(due_now, overdue, max(0.0, connection.execute(unseen).scalar_one() or 0.0))
+
+
+def by_reason(connection: Connection) -> dict[str, int]:
+    """How many groups wait for what, among those that are not gone."""
+    statement = select(func.coalesce(groups.c.reason, Reason.PROVISIONING.value), func.count()).where(groups.c.emptied_at.is_(None))
+    return {str(reason): int(count) for reason, count in connection.execute(statement.group_by(groups.c.reason))}

@@ -1,0 +1,112 @@
+"""The groups of all accounts, and their jobs, for an operator's eyes. Session first, never commits, no network."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, or_, select
+
+from shared.reasons import Reason
+from shared.state.instances import RUNNING
+from shared.store.tables import accounts, groups, instances
+
+
+class Line(NamedTuple):
+    """One group in a list of all."""
+
+    id: str
+    account: str
+    name: str
+    desired: int
+    running: int
+    #: A word of `shared.reasons`, and since when.
+    reason: str
+    since: datetime
+    #: Looks in a row that ran into trouble.
+    failures: int
+    next_attempt_at: datetime | None
+
+
+class Job(NamedTuple):
+    """The Nomad job of a group."""
+
+    group_id: str
+    account: str
+    group: str
+    job_id: str | None
+    #: The generation of the group, and the one that the job last ran for.
+    generation: int
+    job_generation: int
+    failures: int
+    next_attempt_at: datetime | None
+
+
+class Named(NamedTuple):
+    """A group that a name or an id stands for."""
+
+    id: str
+    account_id: str
+    account: str
+    name: str
+
+
+def listed(connection: Connection, *, account_id: str | None = None, reason: str | None = None, limit: int) -> list[Line]:
+    """Groups that are not gone, by account and name; of one account, or those that wait for one thing, where that is asked for."""
+    running = (
+        select(func.count())
+        .where(instances.c.group_id == groups.c.id, instances.c.gone_at.is_(None), instances.c.state == RUNNING)
+        .correlate(groups)
+        .scalar_subquery()
+    )
+    waits_for = func.coalesce(groups.c.reason, Reason.PROVISIONING.value)
+    asked: list[ColumnElement[bool]] = [groups.c.emptied_at.is_(None)]
+    asked += [groups.c.account_id == account_id] if account_id else []
+    asked += [waits_for == reason] if reason else []
+    statement = (
+        select(
+            groups.c.id,
+            accounts.c.account_name,
+            groups.c.name,
+            case((groups.c.archived, 0), else_=groups.c.capacity),
+            running,
+            waits_for,
+            func.coalesce(groups.c.reason_since, groups.c.updated_at),
+            groups.c.failures,
+            groups.c.check_at,
+        )
+        .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
+        .where(*asked)
+        .order_by(accounts.c.account_name, groups.c.name, groups.c.id)
+        .limit(limit)
+    )
+    return [Line._make(row) for row in connection.execute(statement)]
+
+
+def jobs(connection: Connection, *, limit: int) -> list[Job]:
+    """Jobs that Nomad has of us, and those that it is to have, those in trouble first."""
+    statement = (
+        select(
+            groups.c.id,
+            accounts.c.account_name,
+            groups.c.name,
+            groups.c.job_id,
+            groups.c.generation,
+            groups.c.job_generation,
+            groups.c.job_failures,
+            groups.c.job_check_at,
+        )
+        .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
+        .where(or_(groups.c.job_id.is_not(None), groups.c.job_check_at.is_not(None)))
+        .order_by(groups.c.job_failures.desc(), accounts.c.account_name, groups.c.name, groups.c.id)
+        .limit(limit)
+    )
+    return [Job._make(row) for row in connection.execute(statement)]
+
+
+def called(connection: Connection, name_or_id: str) -> list[Named]:
+    """All groups of this name that are not deleted, or the one of this id, deleted or not."""
+    same = (groups.c.name == name_or_id) & ~groups.c.archived | (cast(groups.c.id, Text) == name_or_id.lower())
+    statement = select(groups.c.id, groups.c.account_id, accounts.c.account_name, groups.c.name)
+    found = connection.execute(
+        statement.join_from(groups, accounts, groups.c.account_id == accounts.c.id).where(same).order_by(groups.c.id)
+    )
+    return [Named._make(row) for row in found]

@@ -1,0 +1,134 @@
+"""How far a group is on its way to what it should be, and what it waits for. Session first, never commits, no network."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Float, case, cast, extract, func, select
+
+from shared.errors import NotFound
+from shared.reasons import MEANING, NEEDS_A_CHANGE, Reason
+from shared.state import activities
+from shared.state.instances import DELETING, ON_THE_WAY, RUNNING
+from shared.store.tables import accounts, groups, instances
+
+#: The newest change has yet to be looked at.
+UNSEEN = "No worker has looked at the newest change yet."
+
+
+class Status(NamedTuple):
+    """How far a group is. A deleted group has one too, and says at last that nothing of it is left."""
+
+    group_id: str
+    account_id: str
+    account_name: str
+    name: str
+    #: Instances wanted: 0 once the group is deleted.
+    desired: int
+    running: int
+    #: On their way up, or asked for without an answer yet.
+    provisioning: int
+    #: There, and neither running nor coming up: they are replaced.
+    failed: int
+    deleting: int
+    reason: Reason
+    #: In a sentence or two.
+    message: str
+    since: datetime
+    #: CloudAPI's words, or Nomad's, where the last look ran into trouble.
+    last_error: str | None
+    #: Looks in a row that ran into trouble.
+    failures: int
+    #: One more with every change of what should be; and the one that a worker looked at last.
+    generation: int
+    observed_generation: int
+    checked_at: datetime | None
+    #: Null when there is nothing to look at any more.
+    next_attempt_at: datetime | None
+    #: Seconds until then.
+    next_look: float
+
+    @property
+    def settled(self) -> bool:
+        """The newest change was seen, and nothing is missing, failing or on its way."""
+        return self.reason in {Reason.SETTLED, Reason.DELETED}
+
+    @property
+    def stuck(self) -> bool:
+        """Time alone will not settle it: somebody has to change the group, its template, or the account."""
+        return self.reason in NEEDS_A_CHANGE
+
+
+def of_group(connection: Connection, group_id: str) -> Status | None:
+    """How far a group is, deleted ones too; None when there is no such group."""
+
+    def count(*states: str) -> ColumnElement[int]:
+        return func.count(case((instances.c.state.in_(states), 1)))
+
+    counted = (
+        select(
+            count(RUNNING).label("running"),
+            count(*ON_THE_WAY).label("coming"),
+            count(DELETING).label("deleting"),
+            func.count(instances.c.id).label("all"),
+        )
+        .where(instances.c.group_id == group_id, instances.c.gone_at.is_(None))
+        .subquery()
+    )
+    row = connection.execute(
+        select(groups, accounts.c.account_name, counted, _seconds_until())
+        .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
+        .join(counted, groups.c.id == group_id)
+    ).one_or_none()
+    if row is None:
+        return None
+    reason, since, problem = Reason(row.reason or Reason.PROVISIONING), row.reason_since or row.updated_at, row.last_error
+    desired = 0 if row.archived else row.capacity
+    message = MEANING[reason]
+    if row.emptied_at is not None:
+        reason, since, message = Reason.DELETED, row.emptied_at, MEANING[Reason.DELETED]
+    elif row.observed_generation < row.generation:
+        reason, since, message = Reason.DELETING if row.archived else Reason.PROVISIONING, row.updated_at, UNSEEN
+        refusal = _of_nomad(connection, group_id) if row.job_failures else None
+        if refusal is not None:
+            reason, since, problem = Reason.NOMAD_UNAVAILABLE, refusal.at, refusal.description
+            message = MEANING[reason]
+    return Status(
+        group_id=row.id,
+        account_id=row.account_id,
+        account_name=row.account_name,
+        name=row.name,
+        desired=desired,
+        running=row.running,
+        provisioning=row.coming,
+        failed=row.all - row.running - row.coming - row.deleting,
+        deleting=row.deleting,
+        reason=reason,
+        message=f"{row.running} of {desired} instances run. {message}",
+        since=since,
+        last_error=problem,
+        failures=row.failures,
+        generation=row.generation,
+        observed_generation=row.observed_generation,
+        checked_at=row.checked_at,
+        # A group that pauses after launches that failed is looked at meanwhile, and nothing is launched.
+        next_attempt_at=None if row.emptied_at else max(filter(None, (row.check_at, row.launch_at)), default=None),
+        next_look=row.next_look,
+    )
+
+
+def of_account(connection: Connection, account_id: str, group_id: str) -> Status:
+    """How far a group of the account is, deleted ones too, or `NotFound`."""
+    found = of_group(connection, group_id)
+    if found is None or found.account_id != account_id:
+        raise NotFound(f"There is no group {group_id}.")
+    return found
+
+
+def _of_nomad(connection: Connection, group_id: str) -> activities.Activity | None:
+    """Nomad's last refusal of the group's job."""
+    return next(iter(activities.of_group(connection, group_id, limit=1, kind=activities.JOB_ERROR)), None)
+
+
+def _seconds_until() -> ColumnElement[float]:
+    ahead = cast(extract("epoch", groups.c.check_at - func.now()), Float)
+    return func.coalesce(func.greatest(0.0, ahead), 0.0).label("next_look")

@@ -1,0 +1,161 @@
+"""Templates: what an instance is made from. Immutable: made, read, archived. Session first, never commits, no network."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from shared.errors import Conflict, NotFound
+from shared.store import paging
+from shared.store.tables import groups, templates
+
+
+class Spec(NamedTuple):
+    """What a user says of a template."""
+
+    name: str
+    package: str
+    image_id: str
+    firewall_enabled: bool = False
+    networks: Sequence[str] = ()
+    userdata: str = ""
+    metadata: Mapping[str, str] | None = None
+    tags: Mapping[str, str] | None = None
+
+
+class Template(NamedTuple):
+    """A template as it is stored."""
+
+    id: str
+    created_at: datetime
+    spec: Spec
+    #: Columns that hold something else than they should, and are left out of `spec`: no instance can be made from it.
+    unreadable: tuple[str, ...] = ()
+
+
+_COLUMNS = (
+    templates.c.id,
+    templates.c.created_at,
+    templates.c.template_name,
+    templates.c.package,
+    templates.c.image_id,
+    templates.c.firewall_enabled,
+    templates.c.networks,
+    templates.c.userdata,
+    templates.c.metadata,
+    templates.c.tags,
+)
+
+
+# Built once: to build a statement takes longer than to have it answered.
+_MINE = (templates.c.id == bindparam("its_id"), templates.c.account_id == bindparam("owner"), ~templates.c.archived)
+_GET = select(*_COLUMNS).where(*_MINE)
+_SHARE = select(templates.c.id).where(*_MINE).with_for_update(read=True)
+
+
+def create(connection: Connection, account_id: str, spec: Spec) -> Template:
+    """Store a template. `Conflict` when a live one of the account has its name."""
+    statement = (
+        upsert(templates)
+        .values(
+            template_name=spec.name,
+            account_id=account_id,
+            package=spec.package,
+            image_id=spec.image_id,
+            firewall_enabled=spec.firewall_enabled,
+            networks=",".join(spec.networks),
+            userdata=spec.userdata,
+            metadata=_to_text(spec.metadata),
+            tags=_to_text(spec.tags),
+            created_at=func.now(),
+            archived=False,
+        )
+        .on_conflict_do_nothing(index_elements=["account_id", "template_name"], index_where=~templates.c.archived)
+        .returning(*_COLUMNS)
+    )
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        raise Conflict(f'Cannot create template "{spec.name}", conflicts with another template.')
+    return _template(row)
+
+
+def get(connection: Connection, account_id: str, template_id: str) -> Template:
+    """The account's live template of this id, or `NotFound`."""
+    row = connection.execute(_GET, {"its_id": template_id, "owner": account_id}).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no template {template_id}.")
+    return _template(row)
+
+
+def listed(connection: Connection, account_id: str, *, limit: int, marker: str | None = None) -> list[Template]:
+    """The account's live templates, oldest first; those behind the one with the id `marker`. `Invalid` for a marker that never was."""
+    return [_template(row) for row in paging.page(connection, templates, _COLUMNS, account_id, limit=limit, marker=marker)]
+
+
+def count(connection: Connection, account_id: str) -> int:
+    """How many live templates the account has."""
+    return paging.count(connection, templates, account_id)
+
+
+def archive(connection: Connection, account_id: str, template_id: str) -> None:
+    """Delete a template: `NotFound`, or `Conflict` while a live group is made from it.
+
+    The row is locked first and the groups are looked at afterwards: `groups.create` and `groups.change` lock it too, so that no group
+    can come to use a template that is going.
+    """
+    locked = select(templates.c.id).where(*_MINE).with_for_update()
+    if connection.execute(locked, {"its_id": template_id, "owner": account_id}).one_or_none() is None:
+        raise NotFound(f"There is no template {template_id}.")
+    used = select(groups.c.id).where(groups.c.template_id == template_id, ~groups.c.archived).limit(1)
+    if connection.execute(used).one_or_none() is not None:
+        raise Conflict(f'Cannot delete template "{template_id}" while in use, must be removed from all groups first.')
+    connection.execute(update(templates).where(templates.c.id == template_id).values(archived=True))
+
+
+def is_live(connection: Connection, account_id: str, template_id: str) -> bool:
+    """Does the account have this template? Until the transaction ends it goes on having it."""
+    return connection.execute(_SHARE, {"its_id": template_id, "owner": account_id}).one_or_none() is not None
+
+
+def by_ids(connection: Connection, template_ids: set[str]) -> dict[str, Template]:
+    """Templates by id, the archived ones too."""
+    if not template_ids:
+        return {}
+    rows = connection.execute(select(*_COLUMNS).where(templates.c.id.in_(template_ids)))
+    return {row.id: _template(row) for row in rows}
+
+
+def _to_text(mapping: Mapping[str, str] | None) -> str | None:
+    return None if mapping is None else json.dumps(mapping)
+
+
+def _to_mapping(text: str | None) -> dict[str, str] | None:
+    """`ValueError` for what is no JSON object. The 2018 service left NULL, nothing or `null` where there was nothing."""
+    mapping = json.loads(text) if text else None
+    if mapping is not None and not isinstance(mapping, dict):
+        raise ValueError
+    return mapping
+
+
+def _template(row: Row[tuple[object, ...]]) -> Template:
+    mappings: dict[str, dict[str, str] | None] = {"metadata": None, "tags": None}
+    unreadable = []
+    for column in mappings:
+        try:
+            mappings[column] = _to_mapping(getattr(row, column))
+        except ValueError:
+            unreadable.append(column)
+    spec = Spec(
+        name=row.template_name,
+        package=row.package,
+        image_id=row.image_id,
+        firewall_enabled=bool(row.firewall_enabled),
+        networks=[network for network in (row.networks or "").split(",") if network],
+        userdata=row.userdata or "",
+        metadata=mappings["metadata"],
+        tags=mappings["tags"],
+    )
+    return Template(row.id, row.created_at, spec, tuple(unreadable))

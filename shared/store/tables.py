@@ -1,0 +1,228 @@
+"""The tables. Five are those of 2018 under their old names and columns; the rest is ours. No behaviour here.
+
+Their history is in `shared/migrations`; a test holds the two together.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    false,
+    func,
+    text,
+    true,
+)
+
+metadata = MetaData()
+
+
+def _id() -> Column[str]:
+    return Column("id", Uuid(as_uuid=False), primary_key=True, server_default=text("gen_random_uuid()"))
+
+
+def _reference(name: str, target: str | None = None, *, nullable: bool = False) -> Column[str]:
+    keys = [ForeignKey(target)] if target else []
+    return Column(name, Uuid(as_uuid=False), *keys, nullable=nullable)
+
+
+def _time(name: str, *, nullable: bool = False, now: bool = False) -> Column[datetime]:
+    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=func.now() if now else None)
+
+
+def _archived() -> Column[bool]:
+    return Column("archived", Boolean, nullable=True, server_default=false())
+
+
+keys = Table(
+    "tsg_keys",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False),
+    Column("fingerprint", Text),
+    # Sealed (see shared.clients.keys), or a PEM in clear text that the 2018 service left.
+    Column("material", Text),
+    _reference("account_id", nullable=True),
+    _time("created_at"),
+    _time("updated_at"),
+    _archived(),
+    # When CloudAPI was seen to know the key. Ours.
+    _time("registered_at", nullable=True),
+)
+
+accounts = Table(
+    "tsg_accounts",
+    metadata,
+    _id(),
+    Column("account_name", Text, nullable=False),
+    Column("triton_uuid", Text),
+    _reference("key_id", "tsg_keys.id", nullable=True),
+    _time("created_at"),
+    _time("updated_at"),
+    _archived(),
+    # The lease: who changes this account's cloud now, under which number, until when. Ours, as is all that follows.
+    Column("lease_owner", Text),
+    Column("lease_token", BigInteger, nullable=False, server_default=text("0")),
+    _time("lease_until", nullable=True),
+    # When the clock last rang for this account without anybody having answered.
+    _time("rung_at", nullable=True),
+    # What was left of CloudAPI's request budget, and when.
+    Column("budget_left", Double),
+    _time("budget_at", nullable=True),
+    Index("tsg_accounts_live_triton_uuid", "triton_uuid", unique=True, postgresql_where=text("NOT archived")),
+)
+
+users = Table(
+    "tsg_users",
+    metadata,
+    _id(),
+    Column("username", Text, nullable=False),
+    _reference("account_id", "tsg_accounts.id"),
+    _time("created_at"),
+    _time("updated_at"),
+    _archived(),
+)
+
+templates = Table(
+    "tsg_templates",
+    metadata,
+    _id(),
+    Column("template_name", Text, nullable=False),
+    _reference("account_id", "tsg_accounts.id"),
+    Column("package", Text, nullable=False),
+    Column("image_id", Text, nullable=False),
+    Column("firewall_enabled", Boolean, server_default=false()),
+    # UUIDs joined by commas, and JSON objects as text: the forms of 2018.
+    Column("networks", Text),
+    Column("userdata", Text),
+    Column("metadata", Text),
+    Column("tags", Text),
+    _time("created_at"),
+    _archived(),
+    Index("tsg_templates_listed", "account_id", "created_at", "id", postgresql_where=text("NOT archived")),
+    Index("tsg_templates_live_name", "account_id", "template_name", unique=True, postgresql_where=text("NOT archived")),
+)
+
+groups = Table(
+    "tsg_groups",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False),
+    _reference("template_id", "tsg_templates.id"),
+    _reference("account_id", "tsg_accounts.id"),
+    Column("capacity", BigInteger, nullable=False),
+    Column("health_check_interval", BigInteger, server_default=text("300")),
+    _time("created_at"),
+    _time("updated_at"),
+    _archived(),
+    # One more with every change of what should be; the one that a worker last brought about. Ours, as is all that follows.
+    Column("generation", BigInteger, nullable=False, server_default=text("1")),
+    Column("observed_generation", BigInteger, nullable=False, server_default=text("0")),
+    # When to look at the group again; null once it is deleted and has long been empty.
+    _time("check_at", nullable=True, now=True),
+    _time("emptied_at", nullable=True),
+    # Checks in a row that ran into trouble.
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("last_error", Text),
+    # What it waits for (shared.reasons), since when, and when a worker last looked at it.
+    Column("reason", Text),
+    _time("reason_since", nullable=True),
+    _time("checked_at", nullable=True),
+    # The last change of what should be, in words: the first link of every later activity's cause.
+    Column("cause", Text),
+    # Where the group stands with its launches: attempts in a row that failed, launches that may be under way at once (null: as many as
+    # are missing), nothing before then. And machines that ran and whose replacement does not run yet.
+    Column("launch_failures", Integer, nullable=False, server_default=text("0")),
+    Column("launch_window", BigInteger),
+    _time("launch_at", nullable=True),
+    Column("replacing", BigInteger, nullable=False, server_default=text("0")),
+    # The request that changed the group last: the thread from a POST to its instances in the logs.
+    Column("request_id", Text),
+    # Made by the 2018 service, which tagged machines with the group's name alone.
+    Column("by_name", Boolean, nullable=False, server_default=true()),
+    # The Nomad job, where Nomad runs the scaling: its id, the generation it last ran for, and when to look after it.
+    Column("job_id", Text),
+    Column("job_generation", BigInteger, nullable=False, server_default=text("0")),
+    _time("job_check_at", nullable=True, now=True),
+    _time("job_claimed_until", nullable=True),
+    Column("job_failures", Integer, nullable=False, server_default=text("0")),
+    Index("tsg_groups_job", "job_id", unique=True, postgresql_where=text("job_id IS NOT NULL")),
+    Index("tsg_groups_job_due", "job_check_at", postgresql_where=text("job_check_at IS NOT NULL")),
+    Index("tsg_groups_listed", "account_id", "created_at", "id", postgresql_where=text("NOT archived")),
+    Index("tsg_groups_live_name", "account_id", "name", unique=True, postgresql_where=text("NOT archived")),
+    Index("tsg_groups_due", "check_at", "account_id", postgresql_where=text("check_at IS NOT NULL")),
+    Index("tsg_groups_template", "template_id"),
+    # For those who count: changes that no worker has looked at, and what groups wait for.
+    Index("tsg_groups_unseen", "updated_at", postgresql_where=text("observed_generation < generation AND check_at IS NOT NULL")),
+    Index("tsg_groups_reason", "reason", postgresql_where=text("emptied_at IS NULL")),
+)
+
+instances = Table(
+    "tsg_instances",
+    metadata,
+    # The launch, named before CloudAPI is asked: the machine carries it in its tag `tsg.launch`.
+    _id(),
+    _reference("account_id", "tsg_accounts.id"),
+    _reference("group_id", "tsg_groups.id"),
+    # Null until CloudAPI has answered.
+    _reference("machine_id", nullable=True),
+    Column("state", Text, nullable=False),
+    _time("state_since", now=True),
+    _time("launched_at", now=True),
+    # When it was first seen running.
+    _time("ran_at", nullable=True),
+    _time("gone_at", nullable=True),
+    Index("tsg_instances_machine", "account_id", "machine_id", unique=True),
+    Index("tsg_instances_group", "group_id", "gone_at"),
+    Index("tsg_instances_state", "state", postgresql_where=text("gone_at IS NULL")),
+    Index("tsg_instances_gone", "gone_at", postgresql_where=text("gone_at IS NOT NULL")),
+)
+
+activities = Table(
+    "tsg_activities",
+    metadata,
+    _id(),
+    _reference("account_id", "tsg_accounts.id"),
+    _reference("group_id", "tsg_groups.id"),
+    # What was done (shared.state.activities has the words), how it ended, and a sentence about it.
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    _reference("machine_id", nullable=True),
+    Column("error_code", Text),
+    Column("cloudapi_request_id", Text),
+    Column("request_id", Text),
+    Column("actor", Text, nullable=False),
+    # What led to it, the first cause first.
+    Column("cause", Text),
+    _time("started_at", nullable=True),
+    # When it was done.
+    _time("at", now=True),
+    Index("tsg_activities_of_group", "group_id", "at"),
+    Index("tsg_activities_by_age", "at"),
+)
+
+idempotency_keys = Table(
+    "tsg_idempotency_keys",
+    metadata,
+    Column("account_id", Uuid(as_uuid=False), ForeignKey("tsg_accounts.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    # A fingerprint of the request, and what it was answered.
+    Column("request", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", Text),
+    Column("location", Text),
+    Column("etag", Text),
+    _time("created_at", now=True),
+    Index("tsg_idempotency_keys_by_age", "created_at"),
+)

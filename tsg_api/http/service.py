@@ -1,0 +1,51 @@
+"""What every resource needs: the rows, the bell, the clouds, and the two ways a request names something."""
+
+import threading
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import falcon
+
+from shared.clients.cloudapi import Client
+from shared.errors import NotFound
+from shared.state.accounts import Account
+from shared.store.db import Database
+from tsg_api.http.body import read_raw
+from tsg_api.http.slots import Rooms
+from tsg_api.schema import parse
+
+
+class Service(NamedTuple):
+    """What the resources of one app share."""
+
+    db: Database
+    #: After a change: ring for this account and group. Keeps nobody waiting.
+    ring: Callable[[str, str], None]
+    #: CloudAPI by the management key of an account.
+    cloud: Callable[[Account], Client]
+    max_capacity: int
+    max_body: int
+    #: Seconds between checks of a new group that does not say.
+    interval: int
+    #: Set when the process is told to stop: whoever waits answers then.
+    stopping: threading.Event
+    #: Where requests wait for others.
+    places: Rooms
+    #: Requests a second that one account, and one address, may send; 0 for as many as they like.
+    rate_per_account: float = 0.0
+    rate_per_address: float = 0.0
+
+
+B = TypeVar("B", bound=parse.Body)
+
+
+def read_body(req: falcon.Request, model: type[B], service: Service) -> B:
+    """The request's body as `model`: `TooLarge`, or `Invalid` with all that is wrong."""
+    return parse.body(model, read_raw(req, service.max_body), max_capacity=service.max_capacity)
+
+
+def found_id(kind: str, text: str) -> str:
+    """An id from the path, in lower case. What is no UUID is no object either: `NotFound`."""
+    if not parse.is_uuid(text):
+        raise NotFound(f"There is no {kind} {text[:64]}.")
+    return text.lower()

@@ -1,0 +1,187 @@
+"""Groups over HTTP: parse, transact, ring, render. The answer is true once the row is committed; the bell comes after it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import falcon
+from sqlalchemy import Connection
+
+from shared.clients.cloudapi import TAG_NAME
+from shared.errors import Invalid
+from shared.state import groups
+from shared.state.groups import Group as StoredGroup
+from shared.state.idempotency import Answer
+from tsg_api.auth.enrol import as_manager
+from tsg_api.http import etag, paging, write
+from tsg_api.http.errors import TooLarge
+from tsg_api.http.service import Service, found_id, read_body
+from tsg_api.schema import parse, render
+
+BASE = "/v1/tsg/groups"
+
+
+class _Resource:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def _existing(self, req: falcon.Request, group_id: str) -> StoredGroup:
+        """An unknown group is 404 whatever else is wrong with the request."""
+        with self._service.db.read() as connection:
+            return groups.get(connection, req.context.account.id, found_id("group", group_id))
+
+    @contextmanager
+    def _if_it_exists(self, req: falcon.Request, group_id: str) -> Iterator[str]:
+        """A change of the group of this id. An unknown one is 404 whatever else is wrong: it is looked for only when something is."""
+        wanted = found_id("group", group_id)
+        try:
+            yield wanted
+        except (Invalid, TooLarge):
+            self._existing(req, wanted)
+            raise
+
+    def _make(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        work: Callable[[Connection], StoredGroup],
+        answer: Callable[[StoredGroup], Answer],
+        *,
+        alone: bool = False,
+    ) -> None:
+        made = write.change(self._service.db, req, resp, work, answer, alone=alone)
+        if made:
+            self._service.ring(req.context.account.id, made.id)
+
+    def _change(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        group_id: str,
+        work: Callable[[Connection], StoredGroup],
+        answer: Callable[[StoredGroup], Answer],
+    ) -> None:
+        """Change a group that is there, if it is the one that the request means."""
+        expected = etag.asked(req)
+
+        def checked(connection: Connection) -> StoredGroup:
+            if expected:
+                expected.check(etag.of_group(groups.lock(connection, req.context.account.id, group_id)))
+            return work(connection)
+
+        self._make(req, resp, checked, answer)
+
+    def _put(self, req: falcon.Request, resp: falcon.Response, group_id: str, body: parse.GroupBody) -> None:
+        def work(connection: Connection) -> StoredGroup:
+            return groups.change(
+                connection,
+                req.context.account.id,
+                group_id,
+                name=body.group_name,
+                template_id=body.template_id.lower(),
+                capacity=body.capacity,
+                interval=body.health_check_interval,
+                request_id=req.context.request_id,
+            )
+
+        self._change(req, resp, group_id, work, lambda made: _shown(made, 200))
+
+
+class Groups(_Resource):
+    """`/v1/tsg/groups`"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        page, account = paging.asked(req), req.context.account.id
+        with self._service.db.read() as connection:
+            found = groups.listed(connection, account, limit=(page.limit or paging.MOST) + 1, marker=page.marker)
+            paging.answer(req, resp, page, found, render.group, lambda: groups.count(connection, account))
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        body = read_body(req, parse.GroupBody, self._service)
+
+        def work(connection: Connection) -> StoredGroup:
+            return groups.create(
+                connection,
+                req.context.account.id,
+                name=body.group_name,
+                template_id=body.template_id.lower(),
+                capacity=body.capacity,
+                interval=body.health_check_interval or self._service.interval,
+                request_id=req.context.request_id,
+            )
+
+        self._make(req, resp, work, lambda made: _shown(made, 201)._replace(location=f"{BASE}/{made.id}"), alone=True)
+
+    def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """An update without an id, as the released Terraform provider sends it: the name says which group."""
+        body = read_body(req, parse.GroupBody, self._service)
+        with self._service.db.read() as connection:
+            found = groups.named(connection, req.context.account.id, body.group_name)
+        self._put(req, resp, found.id, body)
+
+
+class Group(_Resource):
+    """`/v1/tsg/groups/<id>`"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
+        found = self._existing(req, group_id)
+        etag.answer(req, resp, found, etag.of_group(found), render.group)
+
+    def on_put(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
+        with self._if_it_exists(req, group_id) as wanted:
+            self._put(req, resp, wanted, read_body(req, parse.GroupBody, self._service))
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
+        wanted, account = found_id("group", group_id), req.context.account.id
+
+        def work(connection: Connection) -> StoredGroup:
+            return groups.archive(connection, account, wanted, request_id=req.context.request_id)
+
+        self._change(req, resp, wanted, work, lambda _made: Answer(204))
+
+
+class _Step(_Resource):
+    model: type[parse.IncrementBody | parse.DecrementBody]
+    step: Callable[..., StoredGroup]
+
+    def on_put(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
+        with self._if_it_exists(req, group_id) as wanted:
+            asked = read_body(req, self.model, self._service).step()
+
+            def work(connection: Connection) -> StoredGroup:
+                return self.step(connection, req.context.account.id, wanted, request_id=req.context.request_id, **asked)
+
+            self._change(req, resp, wanted, work, lambda _made: Answer(202))
+
+
+class Increment(_Step):
+    """`/v1/tsg/groups/<id>/increment`"""
+
+    model, step = parse.IncrementBody, staticmethod(groups.increment)
+
+
+class Decrement(_Step):
+    """`/v1/tsg/groups/<id>/decrement`"""
+
+    model, step = parse.DecrementBody, staticmethod(groups.decrement)
+
+
+class Instances(_Resource):
+    """`/v1/tsg/groups/<id>/instances`"""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
+        page, found = paging.asked(req), self._existing(req, group_id)
+        with self._service.db.read() as connection:
+            by_name = groups.is_by_name(connection, found.id)
+        with self._service.places.machines.of_cloudapi(), as_manager(self._service.db, req.context.account):
+            machines = self._service.cloud(req.context.account).machines(**{f"tag.{TAG_NAME}": found.name})
+        names = {found.name: found.id} if by_name else {}
+        owned = [machine for machine in machines if machine.owner({found.id}, names)]
+        total = len(owned)
+        if page.limit or page.marker:
+            # A machine that is gone says nothing of its age any more: pages go by id.
+            owned = sorted((machine for machine in owned if machine.id > (page.marker or "")), key=lambda machine: machine.id)
+        paging.answer(req, resp, page, owned, lambda machine: machine.body, lambda: total)
+
+
+def _shown(group: StoredGroup, status: int) -> Answer:
+    return Answer(status, render.to_json(render.group(group)), etag=etag.of_group(group))

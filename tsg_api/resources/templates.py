@@ -1,0 +1,57 @@
+"""Templates over HTTP: parse, transact, render."""
+
+import falcon
+from sqlalchemy import Connection
+
+from shared.state import templates
+from shared.state.idempotency import Answer
+from shared.state.templates import Template as StoredTemplate
+from tsg_api.http import etag, paging, write
+from tsg_api.http.service import Service, found_id, read_body
+from tsg_api.schema import parse, render
+
+BASE = "/v1/tsg/templates"
+
+
+class Templates:
+    """`/v1/tsg/templates`"""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        page, account = paging.asked(req), req.context.account.id
+        with self._service.db.read() as connection:
+            found = templates.listed(connection, account, limit=(page.limit or paging.MOST) + 1, marker=page.marker)
+            paging.answer(req, resp, page, found, render.template, lambda: templates.count(connection, account))
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        spec = read_body(req, parse.TemplateBody, self._service).spec()
+        write.change(self._service.db, req, resp, lambda connection: templates.create(connection, req.context.account.id, spec), _created)
+
+
+class Template:
+    """`/v1/tsg/templates/<id>`"""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, template_id: str) -> None:
+        with self._service.db.read() as connection:
+            found = templates.get(connection, req.context.account.id, found_id("template", template_id))
+        etag.answer(req, resp, found, etag.of_template(found), render.template)
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, template_id: str) -> None:
+        wanted, account = found_id("template", template_id), req.context.account.id
+        expected = etag.asked(req)
+
+        def work(connection: Connection) -> None:
+            if expected:
+                expected.check(etag.of_template(templates.get(connection, account, wanted)))
+            templates.archive(connection, account, wanted)
+
+        write.change(self._service.db, req, resp, work, lambda _none: Answer(204))
+
+
+def _created(made: StoredTemplate) -> Answer:
+    return Answer(201, render.to_json(render.template(made)), f"{BASE}/{made.id}", etag.of_template(made))

@@ -1,0 +1,349 @@
+"""The API's description of itself: OpenAPI 3.1, with the bodies and limits of `tsg_api.schema.parse`, and a page that shows it."""
+
+from typing import Any, NamedTuple
+
+import falcon
+
+from shared.reasons import Reason
+from shared.state.activities import KINDS, STATUSES
+from shared.state.idempotency import Answer
+from tsg_api.http.write import HEADER as KEY
+from tsg_api.http.write import REPLAYED
+from tsg_api.resources import docs, groups, templates
+from tsg_api.schema import parse, render
+
+BASE = "/v1/tsg"
+
+Json = dict[str, Any]
+
+_UUID: Json = {"type": "string", "format": "uuid"}
+_TIME: Json = {"type": "string", "format": "date-time"}
+_WORDS: Json = {"type": "string"}
+_COUNT: Json = {"type": "integer", "minimum": 0}
+_MAYBE: Json = {"type": ["string", "null"]}
+_MAYBE_TIME: Json = {"type": ["string", "null"], "format": "date-time"}
+_PAIRS: Json = {"type": ["object", "null"], "additionalProperties": _WORDS}
+
+_SHOWN: dict[str, Json] = {
+    "Template": {
+        "id": _UUID,
+        "template_name": _WORDS,
+        "package": _WORDS,
+        "image_id": _WORDS,
+        "firewall_enabled": {"type": "boolean"},
+        "networks": {"type": "array", "items": _WORDS},
+        "userdata": _WORDS,
+        "metadata": _PAIRS,
+        "tags": _PAIRS,
+        "created_at": _TIME,
+    },
+    "Group": {
+        "id": _UUID,
+        "group_name": _WORDS,
+        "template_id": _UUID,
+        "capacity": {"type": "integer", "minimum": 0},
+        "created_at": _TIME,
+        "updated_at": _TIME,
+    },
+    "Status": {
+        "group_id": _UUID,
+        "group_name": _WORDS,
+        **dict.fromkeys(("desired", "running", "provisioning", "failed", "deleting"), _COUNT),
+        "settled": {"type": "boolean"},
+        "reason": {"type": "string", "enum": list(Reason)},
+        "message": _WORDS,
+        "since": _TIME,
+        "last_error": _MAYBE,
+        "failures": _COUNT,
+        "checked_at": _MAYBE_TIME,
+        "next_attempt_at": _MAYBE_TIME,
+        "generation": _COUNT,
+        "observed_generation": _COUNT,
+    },
+    "Activity": {
+        "id": _UUID,
+        "group_id": _UUID,
+        "kind": {"type": "string", "enum": list(KINDS)},
+        "status": {"type": "string", "enum": list(STATUSES)},
+        "description": _WORDS,
+        "cause": _MAYBE,
+        "instance_ids": {"type": "array", "items": _UUID},
+        "error_code": _MAYBE,
+        "cloudapi_request_id": _MAYBE,
+        "actor": _WORDS,
+        "request_id": _MAYBE,
+        "started_at": _TIME,
+        "ended_at": _TIME,
+    },
+    "Error": {"code": _WORDS, "message": _WORDS},
+}
+_FIELD_ERRORS: Json = {
+    "type": "array",
+    "items": {"type": "object", "required": ["field", "message"], "properties": {"field": _WORDS, "message": _WORDS}},
+}
+_MACHINE: Json = {"type": "object", "description": "A machine, as CloudAPI shows it."}
+
+_BODIES: dict[str, type[parse.Body]] = {
+    "NewTemplate": parse.TemplateBody,
+    "NewGroup": parse.GroupBody,
+    "Increment": parse.IncrementBody,
+    "Decrement": parse.DecrementBody,
+}
+
+_HEADERS: dict[str, tuple[str, Json]] = {
+    "X-Request-Id": ("The request's id: yours, if it had 1 to 128 of A-Z a-z 0-9 . _ -", _WORDS),
+    "ETag": ("Changes with every change of the object", _WORDS),
+    "Location": ("The path of the new object", _WORDS),
+    "X-Resource-Count": ("How many objects the whole list has", {"type": "integer", "minimum": 0}),
+    "Link": ("The next page, if there is one: <PATH>; rel=next", _WORDS),
+    REPLAYED: (f"true, if this is the answer that was given to the first request with this {KEY}", _WORDS),
+    "Retry-After": ("Seconds", {"type": "integer", "minimum": 1}),
+    "WWW-Authenticate": ("Signature", _WORDS),
+}
+#: Not on every answer that may have them.
+_SOMETIMES = {"Link", REPLAYED}
+
+_PAGED = parse.query_schema(parse.Page)
+_OF_ACTIVITIES = parse.query_schema(parse.ActivitiesQuery)
+_PARAMETERS: dict[str, tuple[str, str, Json]] = {
+    "If-Match": ("header", "Entity tags, one of which the object must have, or *: otherwise 412", _WORDS),
+    "If-None-Match": ("header", "Entity tags, none of which the object may have: otherwise 304 to a GET, and 412 to a write", _WORDS),
+    KEY: (
+        "header",
+        "Names this write: the same write with the same key within 24 hours is answered as before, and not done again",
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
+    ),
+    "limit": ("query", "Objects to answer with", _PAGED["limit"]),
+    "marker": ("query", "The id of the last object of the page before; it may be gone by now", _PAGED["marker"]),
+    "before": ("query", "The id of the last activity of the page before", _OF_ACTIVITIES["before"]),
+    "status": ("query", "Those alone that ended so", _OF_ACTIVITIES["status"]),
+    "kind": ("query", "Those alone of this kind", _OF_ACTIVITIES["kind"]),
+    "wait": (
+        "query",
+        "Seconds to wait for the group to settle, or to need a change. When too many wait already: none, and Retry-After",
+        parse.query_schema(parse.StatusQuery)["wait"],
+    ),
+}
+
+_ERRORS = {
+    400: "What is stored contradicts the request",
+    401: "The request does not prove who sent it",
+    403: "The account is not enabled for this service",
+    404: "The account has no such object",
+    409: "Another object is in the way",
+    412: "The object is not the one that the request means",
+    413: "The body is too large",
+    422: "The request is wrong: `errors` says which fields, all at once",
+    429: "Too many requests",
+    500: "A fault of the service; its log has the X-Request-Id",
+    503: "Something that the request needs is away",
+}
+_SUCCESSES = {201: "Made", 202: "Taken on", 304: "What you have is the newest", 503: "Not now"}
+_WITH_HEADERS = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
+
+
+#: Successes by status: what is shown (a schema, a type that is not JSON, or nothing), and the headers with it.
+Answers = dict[int, tuple[Json | str | None, list[str]]]
+
+
+class Operation(NamedTuple):
+    """One thing that can be asked for."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    answers: Answers
+    errors: tuple[int, ...] = ()
+    body: str | None = None
+    parameters: tuple[str, ...] = ()
+    public: bool = False
+
+
+def _ref(kind: str, name: str) -> Json:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _read(path: str, name: str, summary: str, shown: str, *, tagged: bool = True, parameters: tuple[str, ...] = ()) -> Operation:
+    """A GET of one object, with its entity tag if it has one."""
+    answers: Answers = {200: (_ref("schemas", shown), ["ETag"] if tagged else [])}
+    if not tagged:
+        return Operation("GET", path, name, summary, answers, (404, 422), parameters=parameters)
+    return Operation("GET", path, name, summary, answers | {304: (None, ["ETag"])}, (404, 412, 422), parameters=_SEEN)
+
+
+def _list(path: str, name: str, summary: str, item: Json, *, parameters: tuple[str, ...] = ("limit", "marker")) -> Operation:
+    """A GET of many objects. Those of a group are 404 without it."""
+    headers = ["X-Resource-Count", "Link"] if "marker" in parameters else ["Link"]
+    errors = (404, 422) if "{" in path else (422,)
+    return Operation("GET", path, name, summary, {200: ({"type": "array", "items": item}, headers)}, errors, parameters=parameters)
+
+
+def _create(path: str, name: str, summary: str, shown: str, body: str) -> Operation:
+    answers: Answers = {201: (_ref("schemas", shown), ["ETag", "Location", REPLAYED])}
+    return Operation("POST", path, name, summary, answers, (409, 413, 422), body, (KEY,))
+
+
+def _change(method: str, path: str, name: str, summary: str, status: int, refusal: int | None, body: str | None = None) -> Operation:
+    """A PUT or DELETE of what is there. `refusal` is the status of its own by which it may be refused."""
+    answers: Answers = {status: (_ref("schemas", "Group"), ["ETag", REPLAYED]) if status == 200 else (None, [REPLAYED])}
+    errors = (404, 412, 413, 422, *([refusal] if refusal else []))
+    return Operation(method, path, name, summary, answers, errors, body, (*_SEEN, KEY))
+
+
+def _open(path: str, name: str, summary: str, *answers: int, shown: Json | str) -> Operation:
+    """A GET by anybody."""
+    return Operation("GET", path, name, summary, {status: (shown, []) for status in answers}, public=True)
+
+
+_STATE: Json = {"type": "object", "required": ["status"], "properties": {"status": _WORDS}}
+_READY: Json = {
+    "type": "object",
+    "required": ["status", "checks"],
+    "properties": {"status": _WORDS, "checks": {"type": "object", "additionalProperties": _WORDS}},
+}
+_SEEN = ("If-Match", "If-None-Match")
+_TEMPLATES, _GROUPS = templates.BASE, groups.BASE
+_TEMPLATE, _GROUP = f"{_TEMPLATES}/{{template_id}}", f"{_GROUPS}/{{group_id}}"
+_OF_DELETED = "; of a deleted group too"
+
+OPERATIONS = (
+    _list(_TEMPLATES, "listTemplates", "The account's templates, the oldest first", _ref("schemas", "Template")),
+    _create(_TEMPLATES, "createTemplate", "Make a template", "Template", "NewTemplate"),
+    _read(_TEMPLATE, "getTemplate", "One template", "Template"),
+    _change("DELETE", _TEMPLATE, "deleteTemplate", "Delete a template that no group uses", 204, 409),
+    _list(_GROUPS, "listGroups", "The account's groups, the oldest first", _ref("schemas", "Group")),
+    _create(_GROUPS, "createGroup", "Make a group", "Group", "NewGroup"),
+    _change("PUT", _GROUPS, "updateGroupByName", "Change the group of this name", 200, 400, "NewGroup"),
+    _read(_GROUP, "getGroup", "One group", "Group"),
+    _change("PUT", _GROUP, "updateGroup", "Change a group's template or capacity; its name stays", 200, 400, "NewGroup"),
+    _change("DELETE", _GROUP, "deleteGroup", "Delete a group, and in the background its instances", 204, None),
+    _change("PUT", f"{_GROUP}/increment", "incrementGroup", "Raise the capacity, at most to max_instance", 202, 400, "Increment"),
+    _change("PUT", f"{_GROUP}/decrement", "decrementGroup", "Lower the capacity, at most to min_instance", 202, 400, "Decrement"),
+    _list(f"{_GROUP}/instances", "listInstances", "The group's machines; in pages, by their ids", _MACHINE),
+    _read(
+        *(f"{_GROUP}/status", "getStatus", f"How far the group is, and what it waits for{_OF_DELETED}", "Status"),
+        tagged=False,
+        parameters=("wait",),
+    ),
+    _list(
+        *(f"{_GROUP}/activities", "listActivities", f"What was done for the group, or refused, the newest first{_OF_DELETED}"),
+        _ref("schemas", "Activity"),
+        parameters=("limit", "before", "status", "kind"),
+    ),
+    _open("/healthz", "isAlive", "Does the process answer?", 200, shown=_STATE),
+    _open("/readyz", "isReady", "Is all there that requests need? 503: send them elsewhere", 200, 503, shown=_READY),
+    _open(f"{BASE}/openapi.json", "getDescription", "This description", 200, shown={"type": "object"}),
+    _open(f"{BASE}/docs", "getPage", "This description as a page", 200, shown="text/html"),
+)
+
+
+def document(*, max_capacity: int, signed: bool) -> Json:
+    """The whole description. `signed`: requests must be, which they need not in development mode."""
+    schemas = {name: {"type": "object", "required": list(fields), "properties": fields} for name, fields in _SHOWN.items()}
+    schemas["Error"] = {**schemas["Error"], "properties": {**_SHOWN["Error"], "errors": _FIELD_ERRORS}}
+    schemas |= {name: parse.schema(model, max_capacity=max_capacity) for name, model in _BODIES.items()}
+    paths: dict[str, Json] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, _path(operation.path))[operation.method.lower()] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Triton Service Groups",
+            "version": "1",
+            "license": {"name": "MPL-2.0", "identifier": "MPL-2.0"},
+            "description": "Keeps groups of Triton instances at the size their owner asked for. Fields that are not known are ignored;"
+            " numbers are integers without a decimal point. HEAD is answered wherever GET is.",
+        },
+        "security": [{"signature": []}] if signed else [],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "parameters": {
+                name: {"name": name, "in": where, "description": text, "schema": schema}
+                for name, (where, text, schema) in _PARAMETERS.items()
+            },
+            "headers": {
+                name: {"description": text, "schema": schema, "required": name not in _SOMETIMES}
+                for name, (text, schema) in _HEADERS.items()
+            },
+            "responses": {str(status): _error(status, text) for status, text in _ERRORS.items()},
+            "securitySchemes": {
+                "signature": {
+                    "type": "http",
+                    "scheme": "signature",
+                    "description": 'Authorization: Signature keyId="/ACCOUNT/keys/FINGERPRINT",algorithm="rsa-sha256",headers="date"'
+                    " BASE64, where BASE64 is the signature of the Date header's value by a key of the account; or draft-cavage's form"
+                    ' of it, with signature="BASE64" over lines of NAME: VALUE. The Date may be 300 seconds off.',
+                }
+            },
+        },
+    }
+
+
+def _path(path: str) -> Json:
+    name = path.partition("{")[2].partition("}")[0]
+    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": _UUID}]} if name else {}
+
+
+def _operation(operation: Operation) -> Json:
+    errors = (429, 500) if operation.public else (*operation.errors, 401, 403, 409, 429, 500, 503)
+    told: Json = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "responses": {
+            **{
+                str(status): _answer(shown, headers, _SUCCESSES.get(status, "Done"))
+                for status, (shown, headers) in operation.answers.items()
+            },
+            **{str(status): _ref("responses", str(status)) for status in sorted(errors)},
+        },
+    }
+    if operation.public:
+        told["security"] = []
+    if operation.parameters:
+        told["parameters"] = [_ref("parameters", name) for name in operation.parameters]
+    if operation.body:
+        told["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref("schemas", operation.body)}}}
+    return told
+
+
+def _answer(shown: Json | str | None, headers: list[str], text: str) -> Json:
+    told: Json = {"description": text, "headers": {name: _ref("headers", name) for name in ["X-Request-Id", *headers]}}
+    if isinstance(shown, str):
+        told["content"] = {shown: {"schema": {"type": "string"}}}
+    elif shown is not None:
+        told["content"] = {render.JSON: {"schema": shown}}
+    return told
+
+
+def _error(status: int, text: str) -> Json:
+    headers = {name: _ref("headers", name) for name in ["X-Request-Id", *_WITH_HEADERS.get(status, [])]}
+    return {"description": text, "headers": headers, "content": {render.JSON: {"schema": _ref("schemas", "Error")}}}
+
+
+class Description:
+    """`/v1/tsg/openapi.json`"""
+
+    public = True
+
+    def __init__(self, described: Json) -> None:
+        self._answer = Answer(200, render.to_json(described))
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        render.send(resp, self._answer)
+
+
+class Page:
+    """`/v1/tsg/docs`: nothing in it comes from anywhere else, and nothing in it runs."""
+
+    public = True
+
+    def __init__(self, described: Json) -> None:
+        self._page = docs.page(described)
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        resp.content_type = "text/html; charset=utf-8"
+        resp.set_header("Content-Security-Policy", docs.POLICY)
+        resp.set_header("X-Content-Type-Options", "nosniff")
+        resp.text = self._page

@@ -1,0 +1,97 @@
+"""The app and all that it stands on, put together as the settings say: for tsg-api, and for any other WSGI server (`tsg_api.wsgi`)."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import falcon
+
+from shared.clients.budget import Budget
+from shared.clients.cloudapi import Client, CloudAPI, Timeouts
+from shared.clients.keys import Sealer
+from shared.clients.management import NoManagementKey, client_for
+from shared.clients.queue import CONVERGE, SUBMIT_JOB, Bell, make_broker
+from shared.runtime import health
+from shared.runtime.health import Health
+from shared.runtime.settings import Settings
+from shared.state.accounts import Account
+from shared.store import db
+from tsg_api.app import create_app
+from tsg_api.auth.caller_keys import Keyring
+from tsg_api.auth.enrol import Enrolment
+from tsg_api.auth.middleware import Authenticator, DevelopmentMode, Signed
+from tsg_api.http.errors import Unavailable
+from tsg_api.http.service import Service
+from tsg_api.http.slots import shared_out
+
+App = falcon.App[falcon.Request, falcon.Response]
+
+#: How often a request that CloudAPI throttles is sent again, up to `cloudapi.THROTTLED_TRIES` times: for a second.
+TRIES_A_SECOND = 4.0
+#: Requests to CloudAPI for one of ours that are sent without a wait between them, as long as none is throttled.
+PAGES = 10
+
+
+@contextmanager
+def assembled(chosen: Settings, stopping: threading.Event) -> Iterator[tuple[App, Health]]:
+    """One process's app, and how it is. Limits hold for all processes together. Once `stopping` is set nobody waits in it any more."""
+    share = 1 / chosen.http_processes
+    database = db.connect(chosen.database_url, pool_size=chosen.http_threads)
+    healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS})
+    timeouts = Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout)
+    clouds = CloudAPI(chosen.triton_url, timeouts)
+    door = clouds if chosen.triton_auth_url == chosen.triton_url else CloudAPI(chosen.triton_auth_url, timeouts)
+    sealer = Sealer(chosen.secret_keys)
+    bell = Bell(make_broker(chosen.redis_url))
+    places = shared_out(chosen.http_threads)
+    service = Service(
+        db=database,
+        ring=ringer(bell, chosen.scaler),
+        cloud=cloud_of(database, clouds, sealer),
+        max_capacity=chosen.max_capacity,
+        max_body=chosen.http_max_body,
+        interval=chosen.health_check_interval,
+        stopping=stopping,
+        places=places,
+        rate_per_account=chosen.rate_per_account * share,
+        rate_per_address=chosen.rate_per_address * share,
+    )
+    authenticator: Authenticator = (
+        DevelopmentMode(database)
+        if chosen.dev_mode
+        else Signed(
+            database,
+            door,
+            Enrolment(database, sealer, key_name=chosen.key_name),
+            Keyring(chosen.auth_cache_seconds),
+            manage=service.cloud,
+            whitelist=chosen.triton_whitelist,
+            max_body=chosen.http_max_body,
+            first_sights=places.keys,
+            share=share,
+        )
+    )
+    try:
+        yield create_app(service, authenticator, healthy), healthy
+    finally:
+        bell.close()
+        database.close()
+
+
+def ringer(bell: Bell, scaler: str) -> Callable[[str, str], None]:
+    """Whom a change concerns first: Nomad's job of the group, or a worker."""
+    if scaler == "nomad":
+        return lambda _account_id, group_id: bell.ring(SUBMIT_JOB, group_id)
+    return lambda account_id, _group_id: bell.ring(CONVERGE, account_id)
+
+
+def cloud_of(database: db.Database, clouds: CloudAPI, sealer: Sealer) -> Callable[[Account], Client]:
+    def cloud(account: Account) -> Client:
+        # A worker that launches may have used up what CloudAPI allows the account: the next request has its turn a moment later.
+        patience = Budget(TRIES_A_SECOND, burst=PAGES)
+        try:
+            return client_for(database, clouds, sealer, account, patience)
+        except NoManagementKey as error:
+            raise Unavailable(str(error)) from None
+
+    return cloud

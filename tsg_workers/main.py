@@ -1,0 +1,86 @@
+"""tsg-worker: answers bells with `converge`, in threads. More workers are more of these processes."""
+
+import argparse
+import os
+import sys
+import threading
+from collections.abc import Sequence
+
+import sqlalchemy.exc
+from dramatiq import Worker
+
+from shared import log
+from shared.clients.nomad import Nomad
+from shared.runtime import diagnostics, flags, health, monitor, program
+from shared.runtime.settings import Settings
+from shared.runtime.signals import on_signal, wait
+from shared.store import db
+from tsg_workers import actors, wiring
+from tsg_workers.converge import Converger
+from tsg_workers.submit import Submitter
+
+_log = log.get(__name__)
+
+#: Milliseconds between looks of an idle thread whether it is to stop.
+IDLE_MS = 500
+#: Connections to the database: each pass writes from several threads, for a moment each.
+POOL = 16
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="tsg-worker", description="Bring groups to their capacity, as bells ring.")
+    flags.add(parser)
+    parser.add_argument("--threads", metavar="N", dest="TSG_WORKER_THREADS", help="accounts worked on at once (TSG_WORKER_THREADS)")
+    return work(program.begin(parser.prog, parser.parse_args(arguments)))
+
+
+def work(chosen: Settings) -> int:
+    """Answer bells until a signal comes."""
+    stop = threading.Event()
+    database = db.connect(chosen.database_url, pool_size=POOL)
+    healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS, health.QUEUE})
+    on_signal(healthy.drain, stop.set)
+    with monitor.serving(monitor.listen_or_exit("tsg-worker", chosen), healthy):
+        finished = _work(chosen, database, stop)
+    database.close()
+    _log.info("stopped")
+    if not finished:
+        # The threads of what was cut off would keep the process for as long as CloudAPI keeps them.
+        sys.stderr.flush()
+        os._exit(0)
+    return 0
+
+
+def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> bool:
+    """False when something was under way still, after all the time it was given."""
+    broker = actors.connect(chosen.redis_url)
+    submitter = Submitter(database, Nomad(chosen.nomad), wiring.shape(chosen), actor=wiring.name()) if chosen.scaler == "nomad" else None
+    converger = wiring.converger(chosen, database, stop=stop)
+    actors.declare(broker, converger, submitter)
+    broker.emit_after("process_boot")
+    worker = Worker(broker, worker_threads=chosen.worker_threads, worker_timeout=IDLE_MS)
+    worker.start()
+    doors = diagnostics.start(chosen, "tsg-worker")
+    _log.info("working", threads=chosen.worker_threads)
+    wait(stop)
+    _log.info("stopping")
+    worker.stop(timeout=round(chosen.stop_seconds * 1000))
+    cut_off = _hand_back(converger)
+    doors.stop()
+    broker.close()
+    return not cut_off
+
+
+def _hand_back(converger: Converger) -> int:
+    try:
+        cut_off = converger.hand_back()
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        _log.warning("leases_not_handed_back", error=str(error), meaning="they end by themselves")
+        return 1
+    if cut_off:
+        _log.warning("passes_cut_off", passes=cut_off)
+    return cut_off
+
+
+if __name__ == "__main__":
+    sys.exit(main())
