@@ -149,12 +149,13 @@ def change(
     *,
     name: str,
     template_id: str,
-    capacity: int,
+    capacity: int | None,
     interval: int | None = None,
     request_id: str | None,
 ) -> Group:
     """Give a group another template, capacity or interval; without an interval it keeps the one it has.
 
+    A capacity of None is 0, as in 2018, and the activity says that none was given.
     `Refused` when `name` is not the group's: a name can't be changed.
     """
     current = lock(connection, account_id, group_id)
@@ -162,12 +163,14 @@ def change(
         raise Refused(f'The group name "{name}" does not match the name on the record.')
     if current.template_id != template_id:
         _require_template(connection, account_id, template_id)
-    changes = _differences(current, template_id, capacity)
+    wanted = current._replace(template_id=template_id, capacity=capacity or 0)
+    changes = _differences(current, template_id, wanted.capacity)
+    if capacity is None and current.capacity:
+        changes[0] += " (the request had no capacity, which means 0)"
     if interval is not None and interval != (before := _interval(connection, group_id)):
         changes.append(f"health_check_interval {before} -> {interval}")
     cause = _cause(", ".join(changes), "PUT", request_id) if changes else None
     kind = activities.CAPACITY_CHANGED if template_id == current.template_id else activities.GROUP_UPDATED
-    wanted = current._replace(template_id=template_id, capacity=capacity)
     return _changed(connection, account_id, wanted, kind, cause, request_id, interval=interval)
 
 

@@ -59,6 +59,8 @@ class Once:
             req.context.keyed = keyed
         else:
             _again(resp, keyed, kept)
+            if hasattr(resource, "on_replay"):
+                resource.on_replay(req, resp)
             resp.complete = True
 
 

@@ -18,6 +18,8 @@ from tsg_api.http.service import Service, found_id, read_body
 from tsg_api.schema import parse, render
 
 BASE = "/v1/tsg/groups"
+#: On the answer to a change without a capacity. The Go SDK leaves out a capacity of 0, so that it can't be refused.
+NO_CAPACITY = '299 - "The request had no capacity, which means 0: the group has no instances from now on."'
 
 
 class _Resource:
@@ -70,6 +72,13 @@ class _Resource:
 
         self._make(req, resp, checked, answer)
 
+
+class _Putting(_Resource):
+    def on_replay(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """The answer is given again, under its Idempotency-Key."""
+        if req.method == "PUT":
+            _warn(resp, read_body(req, parse.GroupBody, self._service))
+
     def _put(self, req: falcon.Request, resp: falcon.Response, group_id: str, body: parse.GroupBody) -> None:
         def work(connection: Connection) -> StoredGroup:
             return groups.change(
@@ -78,15 +87,16 @@ class _Resource:
                 group_id,
                 name=body.group_name,
                 template_id=body.template_id.lower(),
-                capacity=body.capacity,
+                capacity=None if "capacity" in body.left_out else body.capacity,
                 interval=body.health_check_interval,
                 request_id=req.context.request_id,
             )
 
         self._change(req, resp, group_id, work, lambda made: _shown(made, 200))
+        _warn(resp, body)
 
 
-class Groups(_Resource):
+class Groups(_Putting):
     """`/v1/tsg/groups`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -119,7 +129,7 @@ class Groups(_Resource):
         self._put(req, resp, found.id, body)
 
 
-class Group(_Resource):
+class Group(_Putting):
     """`/v1/tsg/groups/<id>`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
@@ -181,6 +191,11 @@ class Instances(_Resource):
             # A machine that is gone says nothing of its age any more: pages go by id.
             owned = sorted((machine for machine in owned if machine.id > (page.marker or "")), key=lambda machine: machine.id)
         paging.answer(req, resp, page, owned, lambda machine: machine.body, lambda: total)
+
+
+def _warn(resp: falcon.Response, body: parse.GroupBody) -> None:
+    if "capacity" in body.left_out:
+        resp.set_header("Warning", NO_CAPACITY)
 
 
 def _shown(group: StoredGroup, status: int) -> Answer:

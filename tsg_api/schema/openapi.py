@@ -98,10 +98,11 @@ _HEADERS: dict[str, tuple[str, Json]] = {
     "Link": ("The next page, if there is one: <PATH>; rel=next", _WORDS),
     REPLAYED: (f"true, if this is the answer that was given to the first request with this {KEY}", _WORDS),
     "Retry-After": ("Seconds", {"type": "integer", "minimum": 1}),
+    "Warning": ("The body had no capacity, which means 0: the instances are deleted", _WORDS),
     "WWW-Authenticate": ("Signature", _WORDS),
 }
 #: Not on every answer that may have them.
-_SOMETIMES = {"Link", REPLAYED}
+_SOMETIMES = {"Link", REPLAYED, "Warning"}
 
 _PAGED = parse.query_schema(parse.Page)
 _OF_ACTIVITIES = parse.query_schema(parse.ActivitiesQuery)
@@ -186,7 +187,7 @@ def _create(path: str, name: str, summary: str, shown: str, body: str) -> Operat
 
 def _change(method: str, path: str, name: str, summary: str, status: int, refusal: int | None, body: str | None = None) -> Operation:
     """A PUT or DELETE of what is there. `refusal` is the status of its own by which it may be refused."""
-    answers: Answers = {status: (_ref("schemas", "Group"), ["ETag", REPLAYED]) if status == 200 else (None, [REPLAYED])}
+    answers: Answers = {status: (_ref("schemas", "Group"), ["ETag", REPLAYED, "Warning"]) if status == 200 else (None, [REPLAYED])}
     errors = (404, 412, 413, 422, *([refusal] if refusal else []))
     return Operation(method, path, name, summary, answers, errors, body, (*_SEEN, KEY))
 

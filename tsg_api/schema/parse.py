@@ -185,15 +185,27 @@ def _wait(value: object) -> object:
 
 
 class Body(BaseModel):
-    """JSON types are taken as they are (no "5" for 5, no 10.0 for 10); fields we don't know are ignored."""
+    """JSON types are taken as they are (no "5" for 5, no 10.0 for 10), and names in any case; unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", validate_default=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_missing(cls, data: Any) -> Any:
+    def _by_name(cls, data: Any, info: ValidationInfo) -> Any:
+        """The fields under the model's own names. Go's decoder, and so the 2018 service, takes `Capacity` for `capacity`."""
+        if not isinstance(data, dict):
+            return data
+        spelled: dict[str, list[str]] = {}
+        for name in data:
+            spelled.setdefault(name if name in cls.model_fields else name.casefold(), []).append(name)
+        (info.context or {})["spelled"] = {field: names for field, names in spelled.items() if field in cls.model_fields}
         # Go clients send null for an empty array.
-        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+        return {field: data[names[0]] for field, names in spelled.items() if data[names[0]] is not None}
+
+    @property
+    def left_out(self) -> set[str]:
+        """The fields that the body did not have, or had as null."""
+        return set(type(self).model_fields) - self.model_fields_set
 
 
 Uuid = _documented(_UUID.pattern, format="uuid")
@@ -296,8 +308,10 @@ def body(model: type[B], data: bytes, *, max_capacity: int) -> B:
     """The body as its model, or `Invalid` with every field that is wrong (`Unreadable` when it is no JSON object at all)."""
     if not data.strip():
         raise Unreadable("the body is empty; it must be a JSON object")
+    context: dict[str, Any] = {"max_capacity": max_capacity, "spelled": {}}
+    details: list[ErrorDetails] = []
     try:
-        return model.model_validate_json(data, context={"max_capacity": max_capacity})
+        read = model.model_validate_json(data, context=context)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
     for detail in details:
@@ -305,7 +319,11 @@ def body(model: type[B], data: bytes, *, max_capacity: int) -> B:
             raise Unreadable(f"the body is not JSON: {detail['msg'].removeprefix('Invalid JSON: ')}")
         if not detail["loc"]:
             raise Unreadable("the body must be a JSON object")
-    raise _invalid(details)
+    wrong = [_twice(field, names) for field, names in context["spelled"].items() if len(names) > 1]
+    wrong += [_field_error(detail["type"], detail["loc"], detail["msg"]) for detail in details]
+    if wrong:
+        raise Invalid(wrong)
+    return read
 
 
 def schema(model: type[Body], *, max_capacity: int) -> dict[str, Any]:
@@ -345,11 +363,12 @@ def query(model: type[Q], parameters: Mapping[str, object]) -> Q:
     try:
         return model.model_validate(parameters)
     except ValidationError as error:
-        raise _invalid(error.errors(include_url=False, include_input=False)) from None
+        details = error.errors(include_url=False, include_input=False)
+        raise Invalid([_field_error(detail["type"], detail["loc"], detail["msg"]) for detail in details]) from None
 
 
-def _invalid(details: Sequence[ErrorDetails]) -> Invalid:
-    return Invalid([_field_error(detail["type"], detail["loc"], detail["msg"]) for detail in details])
+def _twice(field: str, names: Sequence[str]) -> FieldError:
+    return FieldError(field, f"{field} is given {len(names)} times, as {', '.join(names)}: give it once")
 
 
 def _field_error(kind: str, location: tuple[int | str, ...], message: str) -> FieldError:

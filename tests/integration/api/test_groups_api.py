@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.api.service import JSON, NOBODY, TIMESTAMP, Api, Caller, error, field_errors, together
+from tsg_api.resources.groups import NO_CAPACITY
 
 NEGATIVE = "group capacity cannot be a negative number"
 OVER_100 = "group capacity cannot be more than 100 compute instances"
@@ -52,6 +53,58 @@ def test_a_capacity_left_out_of_a_change_is_0_too(tsg: Caller, fields: dict[str,
     group = tsg.make_group(7)
     changed = tsg.ok("PUT", f"/groups/{group['id']}", {"group_name": group["group_name"], "template_id": group["template_id"], **fields})
     assert changed["capacity"] == tsg.capacity(group) == 0
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+@pytest.mark.parametrize("fields", [{}, {"capacity": None}, {"Capacity": None}, {"capacty": 4}])
+def test_a_change_without_a_capacity_is_loud(tsg: Caller, fields: dict[str, Any], by_id: bool) -> None:
+    group = tsg.make_group(7)
+    body = {"group_name": group["group_name"], "template_id": group["template_id"], **fields}
+    path, key = f"/groups/{group['id']}" if by_id else "/groups", {"Idempotency-Key": f"loud {group['id']}"}
+    first = tsg("PUT", path, body, headers=key)
+    again = tsg("PUT", path, body, headers=key)
+    assert (first.status_code, first.json()["capacity"], again.content) == (200, 0, first.content)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert first.headers["Warning"] == again.headers["Warning"] == NO_CAPACITY
+    told = tsg.ok("GET", f"/groups/{group['id']}/activities?kind=TSG_CAPACITY_CHANGE")
+    assert [one["description"].partition(" by ")[0] for one in told] == ["capacity 7 -> 0 (the request had no capacity, which means 0)"]
+
+
+def test_a_change_with_a_capacity_is_not(tsg: Caller) -> None:
+    group = tsg.make_group(7)
+    body = {"group_name": group["group_name"], "template_id": group["template_id"], "capacity": 0}
+    answer = tsg("PUT", f"/groups/{group['id']}", body)
+    assert (answer.status_code, "Warning" in answer.headers) == (200, False)
+    told = tsg.ok("GET", f"/groups/{group['id']}/activities?kind=TSG_CAPACITY_CHANGE")
+    assert [one["description"].partition(" by ")[0] for one in told] == ["capacity 7 -> 0"]
+
+
+@pytest.mark.parametrize("path", ["/groups", "/groups/ID"])
+@pytest.mark.parametrize("spell", [str.upper, str.title, str.swapcase, lambda name: name.replace("s", "\u017f").replace("k", "\u212a")])
+def test_names_of_fields_are_taken_in_any_case_as_in_2018(tsg: Caller, spell: Callable[[str], str], path: str) -> None:
+    group, template_id = tsg.make_group(7), tsg.make_template()
+    body = {"group_name": group["group_name"], "template_id": template_id, "capacity": 4}
+    changed = tsg.ok("PUT", path.replace("ID", group["id"]), {spell(name): value for name, value in body.items()})
+    assert {name: changed[name] for name in body} == body
+    for step, bound in (("increment", "max_instance"), ("decrement", "min_instance")):
+        assert tsg("PUT", f"/groups/{group['id']}/{step}", {spell("instance_count"): 1, spell(bound): 4}).status_code in {202, 400}
+    body = {"group_name": "other", "template_id": template_id, "capacity": 3, "health_check_interval": 60}
+    made = tsg.ok("POST", "/groups", {spell(name): value for name, value in body.items()})
+    assert (made["group_name"], made["capacity"]) == ("other", 3)
+    assert tsg.api.sql("SELECT health_check_interval FROM tsg_groups WHERE id = :id", id=made["id"]) == [(60,)]
+
+
+@pytest.mark.parametrize("values", [(4, 4), (4, 5), (None, 4), (4, None), ("x", 4)])
+@pytest.mark.parametrize("names", [("capacity", "Capacity"), ("CAPACITY", "Capacity")])
+def test_two_spellings_of_one_field_are_refused(tsg: Caller, names: tuple[str, str], values: tuple[Any, Any]) -> None:
+    group = tsg.make_group(7)
+    body = {"template_id": group["template_id"], "GROUP_NAME": 5, **dict(zip(names, values, strict=True))}
+    told = field_errors(tsg("PUT", f"/groups/{group['id']}", body))
+    assert set(told) == {"capacity", "group_name"}
+    assert tsg.ok("GET", "/groups") == [group]
+    for step in ("increment", "decrement"):
+        told = field_errors(tsg("PUT", f"/groups/{group['id']}/{step}", {"instance_count": 1, "Instance_Count": 1}))
+        assert told["instance_count"] == "instance_count is given 2 times, as instance_count, Instance_Count: give it once"
 
 
 def test_unknown_fields_are_ignored(tsg: Caller) -> None:

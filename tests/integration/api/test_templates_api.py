@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -70,6 +71,26 @@ def test_unknown_fields_are_ignored(tsg: Caller) -> None:
     made = tsg.ok("POST", "/templates", template_body(id=NOBODY, account_id="x", created_at=5, zone={"a": [1]}))
     assert made["id"] != NOBODY
     assert "zone" not in made
+
+
+@pytest.mark.parametrize("spell", [str.upper, str.title, str.swapcase])
+def test_names_of_fields_are_taken_in_any_case_as_in_2018(tsg: Caller, spell: Callable[[str], str]) -> None:
+    made = tsg.ok("POST", "/templates", {spell(name): value for name, value in FULL.items()})
+    assert {name: made[name] for name in FULL} == FULL
+    assert made["tags"] == {"env": "prod", "größe": "{klein}"}, "names inside it are the user's own"
+
+
+def test_two_spellings_of_one_field_are_refused(tsg: Caller) -> None:
+    told = field_errors(tsg("POST", "/templates", {**FULL, "UserData": "x", "userData": "y", "Tags": FULL["tags"]}))
+    assert told == {
+        "userdata": "userdata is given 3 times, as userdata, UserData, userData: give it once",
+        "tags": "tags is given 2 times, as tags, Tags: give it once",
+    }
+    assert tsg.ok("GET", "/templates") == []
+
+
+def test_tags_that_differ_by_case_are_two(tsg: Caller) -> None:
+    assert tsg.ok("POST", "/templates", template_body(tags={"a": "1", "A": "2"}))["tags"] == {"a": "1", "A": "2"}
 
 
 @pytest.mark.parametrize("name", ["x", "ü" * 255, 'quotes "and" spaces', "😀", "50%", "{0}", "a/b"])
