@@ -7,6 +7,7 @@ import falcon
 from shared.runtime.health import Health
 from tsg_api.auth.middleware import Authenticate, Authenticator, DevelopmentMode
 from tsg_api.http import errors
+from tsg_api.http.address import CallerAddress
 from tsg_api.http.limits import Buckets, LimitAccounts, LimitAddresses
 from tsg_api.http.request_log import Observe
 from tsg_api.http.service import Service
@@ -27,6 +28,7 @@ class App(falcon.App[falcon.Request, falcon.Response]):
 def create_app(service: Service, authenticator: Authenticator, healthy: Health) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application."""
     app = App()
+    app.add_middleware(CallerAddress(service.trusted_proxy))
     app.add_middleware(Observe())
     if service.rate_per_address:
         app.add_middleware(LimitAddresses(Buckets(service.rate_per_address)))

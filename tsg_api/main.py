@@ -12,6 +12,7 @@ from waitress.server import create_server
 
 from shared import log, metrics
 from shared.runtime import diagnostics, flags, monitor, program
+from shared.runtime.port import shown
 from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal
 from tsg_api.server import drain, processes, refusals
@@ -40,7 +41,7 @@ def serve(chosen: Settings) -> int:
     try:
         listeners = processes.listen(chosen.http_bind, chosen.http_port)
     except OSError as error:
-        print(f"tsg-api: cannot listen on {chosen.http_bind}:{chosen.http_port}: {error.strerror}", file=sys.stderr)
+        print(f"tsg-api: cannot listen on {shown(chosen.http_bind, chosen.http_port)}: {error.strerror}", file=sys.stderr)
         return 1
     # One port, whichever process answers.
     monitored = monitor.listen_or_exit("tsg-api", chosen)
@@ -48,7 +49,7 @@ def serve(chosen: Settings) -> int:
         _log.warning("development_mode", meaning="every request is the seeded account's, whoever sends it")
 
     def started() -> None:
-        url = f"http://{chosen.http_bind}:{listeners[0].getsockname()[1]}"
+        url = f"http://{shown(chosen.http_bind, listeners[0].getsockname()[1])}"
         _log.info("listening", url=url, processes=chosen.http_processes, threads=chosen.http_threads)
 
     on_cores = processes.cores(chosen.http_processes, pin=chosen.http_pin)
@@ -107,18 +108,13 @@ def run(
         max_request_header_size=16_384,
         max_request_body_size=TAKEN_IN,
         expose_tracebacks=False,
-        clear_untrusted_proxy_headers=True,
-        **_proxied(chosen.http_trusted_proxy),
+        # Whose address a request comes from is told by `tsg_api.http.address`: waitress takes ::ffff:192.0.2.1 for host ::ffff and a port.
+        clear_untrusted_proxy_headers=False,
     )
     refusals.install(sockets)
     started()
     if not drain.run(server, sockets, share, stop, drain_seconds=chosen.drain_seconds, stop_seconds=chosen.stop_seconds):
         _log.warning("requests_cut_off", after=chosen.stop_seconds)
-
-
-def _proxied(proxy: str) -> dict[str, Any]:
-    """Take a caller's address from the header that this proxy sets; without one, nobody's header is believed."""
-    return {"trusted_proxy": proxy, "trusted_proxy_count": 1, "trusted_proxy_headers": {"x-forwarded-for"}} if proxy else {}
 
 
 if __name__ == "__main__":

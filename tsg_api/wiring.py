@@ -55,6 +55,7 @@ def assembled(chosen: Settings, stopping: threading.Event) -> Iterator[tuple[App
         places=places,
         rate_per_account=chosen.rate_per_account * share,
         rate_per_address=chosen.rate_per_address * share,
+        trusted_proxy=chosen.http_trusted_proxy,
     )
     authenticator: Authenticator = (
         DevelopmentMode(database)

@@ -45,9 +45,10 @@ class Port(socketserver.ThreadingTCPServer):
 
 
 def listener(bind: str, port: int) -> socket.socket:
-    """A socket that listens there, on a free port when it is 0. `OSError`, whose `strerror` says why, when it can't be had."""
+    """A socket that listens there (`::`: IPv4 too), on a free port when it is 0. Raises `OSError`, whose `strerror` says why."""
     try:
-        return socket.create_server((bind, port), family=socket.AF_INET6 if ":" in bind else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+        return socket.create_server((bind, port), family=family, dualstack_ipv6=bind == "::")
     except socket.gaierror:
         raise  # no number of the system's
     except OSError as error:

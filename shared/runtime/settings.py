@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -69,7 +69,7 @@ class Settings:
     #: A Redis or Valkey that keeps its data: redis://, rediss:// or unix://.
     redis_url: str = field(repr=False)
 
-    #: The address, or a name of one, that tsg-api listens on.
+    #: The address, or a name of one, that tsg-api listens on. `::` takes IPv4 too.
     http_bind: str
     #: The port that tsg-api listens on; 0: a free one, told in the log.
     http_port: int
@@ -86,7 +86,7 @@ class Settings:
 
     #: Requests a second of one account, 0 for no limit: to one tsg-api, each of whose processes allows its share.
     rate_per_account: float
-    #: Requests a second from one address before it is known whose they are, 0 for no limit; shared out in the same way.
+    #: Requests a second from one address (of IPv6: one /64) before it is known whose they are, 0 for no limit; shared out in the same way.
     rate_per_address: float
     #: Seconds for which a caller's key is believed after CloudAPI vouched for it.
     auth_cache_seconds: int
@@ -244,13 +244,13 @@ def _values(env: _Source, problems: dict[str, str]) -> dict[str, Any]:
         "log_format": env.str("TSG_LOG_FORMAT", "auto", validate=OneOf(("auto", "json", "human", "zerolog"))),
         "database_url": _database_url(env, problems),
         "redis_url": env.str("TSG_REDIS_URL", "redis://127.0.0.1:6379/0", validate=_redis_url),
-        "http_bind": env.str("TSG_HTTP_BIND", "127.0.0.1", validate=Length(min=1)),
+        "http_bind": _address(env.str("TSG_HTTP_BIND", "127.0.0.1", validate=Length(min=1))),
         "http_port": env.int("TSG_HTTP_PORT", 3000, validate=port_or_free),
         "http_processes": env.int("TSG_HTTP_PROCESSES", _cores(), validate=Range(1, 256)),
         "http_pin": env.bool("TSG_HTTP_PIN", True),
         "http_threads": env.int("TSG_HTTP_THREADS", 8, validate=Range(1, 256)),
         "http_max_body": env.int("TSG_HTTP_MAX_BODY", 100_000, validate=Range(1_000, 10_000_000)),
-        "http_trusted_proxy": env.str("TSG_HTTP_TRUSTED_PROXY", "", validate=_proxy),
+        "http_trusted_proxy": _address(env.str("TSG_HTTP_TRUSTED_PROXY", "", validate=_proxy)),
         "rate_per_account": env.float("TSG_RATE_PER_ACCOUNT", 0.0, validate=Range(0, 1_000_000)),
         "rate_per_address": env.float("TSG_RATE_PER_ADDRESS", 0.0, validate=Range(0, 1_000_000)),
         "auth_cache_seconds": env.int("TSG_AUTH_CACHE_SECONDS", 300, validate=Range(1, 3_600)),
@@ -284,15 +284,15 @@ def _values(env: _Source, problems: dict[str, str]) -> dict[str, Any]:
         "lease_seconds": env.int("TSG_LEASE_SECONDS", 10, validate=Range(3, 300)),
         "worker_threads": env.int("TSG_WORKER_THREADS", 8, validate=Range(1, 64)),
         "metrics_enable": env.bool("TSG_METRICS_ENABLE", True),
-        "metrics_bind": env.str("TSG_METRICS_BIND", "127.0.0.1", validate=Length(min=1)),
+        "metrics_bind": _address(env.str("TSG_METRICS_BIND", "127.0.0.1", validate=Length(min=1))),
         "metrics_port": env.int("TSG_METRICS_PORT", 0, validate=port_or_free),
         "drain_seconds": env.float("TSG_DRAIN_SECONDS", 0.0, validate=Range(0, 300)),
         "stop_seconds": env.float("TSG_STOP_SECONDS", 20.0, validate=Range(1, 300)),
         "gops_enable": env.bool("TSG_GOPS_ENABLE", False),
-        "gops_bind": env.str("TSG_GOPS_BIND", "127.0.0.1", validate=Length(min=1)),
+        "gops_bind": _address(env.str("TSG_GOPS_BIND", "127.0.0.1", validate=Length(min=1))),
         "gops_port": env.int("TSG_GOPS_PORT", 9090, validate=port_or_free),
         "pprof_enable": env.bool("TSG_PPROF_ENABLE", False),
-        "pprof_bind": env.str("TSG_PPROF_BIND", "127.0.0.1", validate=Length(min=1)),
+        "pprof_bind": _address(env.str("TSG_PPROF_BIND", "127.0.0.1", validate=Length(min=1))),
         "pprof_port": env.int("TSG_PPROF_PORT", 9191, validate=port_or_free),
         "dev_mode": env.bool("TSG_DEV_MODE", False),
         "secret_keys": _secret_keys(env.str("TSG_SECRET_KEYS", ""), problems),
@@ -391,9 +391,20 @@ def _proxy(text: str) -> None:
     if text in {"", "*"}:
         return
     try:
-        ip_address(text)
+        ip_address(_address(text))
     except ValueError:
         raise ValidationError("must be the IP address of a proxy, or *") from None
+
+
+def _address(text: str | None) -> str:
+    """A host as it is; an IP address without the brackets that it has in URLs, in its one spelling."""
+    given = text or ""
+    bare = given[1:-1] if given.startswith("[") and given.endswith("]") else given
+    try:
+        found = ip_address(bare)
+    except ValueError:
+        return given
+    return str((found.ipv4_mapped if isinstance(found, IPv6Address) else None) or found)
 
 
 def _host_or_http_url(text: str) -> None:

@@ -258,6 +258,22 @@ def test_a_wrong_value_of_a_default_that_is_not_used_is_wrong_all_the_same() -> 
     assert list(problems_of(NEEDED | {"TSG_CRDB_PORT": "0", "TSG_DATABASE_URL": "postgresql:///tsg"})) == ["TSG_CRDB_PORT"]
 
 
+@pytest.mark.parametrize("name", ["HTTP", "METRICS", "GOPS", "PPROF"])
+@pytest.mark.parametrize(
+    ("given", "bind"),
+    [
+        ("[::1]", "::1"),
+        ("[::]", "::"),
+        ("0::0", "::"),
+        ("FD00::01", "fd00::1"),
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("localhost", "localhost"),
+    ],
+)
+def test_an_address_to_listen_on_has_one_spelling(name: str, given: str, bind: str) -> None:
+    assert getattr(load(NEEDED | {f"TSG_{name}_BIND": given}), f"{name.lower()}_bind") == bind
+
+
 def test_the_address_of_nomad_may_be_told_in_one_or_in_the_parts_of_2018(tmp_path: Path) -> None:
     assert load(NEEDED | {"TSG_NOMAD_URL": "https://nomad.example.com:4700"}).nomad.address == "https://nomad.example.com:4700"
     file = written(tmp_path, '[nomad]\nurl = "10.0.0.5"\nport = 4648\n')

@@ -19,6 +19,7 @@ from shared.state.accounts import Account
 from shared.store.db import Database
 from tsg_api.auth.caller_keys import ACCOUNT_SECONDS, Identity, Keyring, Known, Verified, VerifiedHeaders
 from tsg_api.auth.enrol import Enrolment, as_manager
+from tsg_api.http.address import block
 from tsg_api.http.body import read_raw
 from tsg_api.http.errors import NotAuthorized, TooMany, Unauthenticated, Unavailable
 from tsg_api.http.limits import Buckets
@@ -148,7 +149,7 @@ class Signed:
         credentials = _credentials(headers)
         identity = (credentials.account, credentials.user, credentials.key)
         text = signed_text(credentials, req.method, _target(req), headers)
-        known = self._keyring.get(identity) or self._first_sight(identity, credentials, headers, req.remote_addr)
+        known = self._keyring.get(identity) or self._first_sight(identity, credentials, headers, block(req.remote_addr))
         verify(credentials, known.public, text)
         if {"digest", "content-md5"} & set(credentials.headers):
             check_digest(credentials, headers, read_raw(req, self._max_body))

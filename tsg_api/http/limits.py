@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import falcon
 
+from tsg_api.http.address import block
 from tsg_api.http.errors import TooMany
 
 #: Callers remembered; the one that asked longest ago is forgotten first, and begins with a full bucket again.
@@ -47,14 +48,14 @@ UNLIMITED = {"/healthz", "/readyz"}
 
 
 class LimitAddresses:
-    """Middleware, before authentication: what one address may ask, whoever it is."""
+    """Middleware, before authentication: what one address (of IPv6: one /64) may ask, whoever it is."""
 
     def __init__(self, buckets: Buckets) -> None:
         self._buckets = buckets
 
     def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
         if req.path not in UNLIMITED:
-            self._buckets.take(req.remote_addr)
+            self._buckets.take(block(req.remote_addr))
 
 
 class LimitAccounts:

@@ -34,6 +34,8 @@ class Service(NamedTuple):
     #: Requests a second that one account, and one address, may send; 0 for as many as they like.
     rate_per_account: float = 0.0
     rate_per_address: float = 0.0
+    #: Whose X-Forwarded-For is believed: an address, `*` for everybody's, or nobody's.
+    trusted_proxy: str = ""
 
 
 B = TypeVar("B", bound=parse.Body)

@@ -33,13 +33,14 @@ GIVE_UP = 8
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen on every address that `host` stands for; port 0 is a free one, the same for all. Raises OSError."""
+    """Sockets that listen on all addresses that `host` stands for (`::`: IPv4 too), on one free port when it is 0. Raises OSError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []
     for family, *_, address in dict.fromkeys(found):
         chosen = listeners[0].getsockname()[1] if listeners else port
         try:
-            listeners.append(socket.create_server((address[0], chosen, *address[2:]), family=family, backlog=BACKLOG))
+            at, takes_ipv4_too = (address[0], chosen, *address[2:]), address[0] == "::"
+            listeners.append(socket.create_server(at, family=family, backlog=BACKLOG, dualstack_ipv6=takes_ipv4_too))
         except OSError as error:
             # socket.create_server adds the address to the text.
             error.strerror = os.strerror(error.errno or 0)

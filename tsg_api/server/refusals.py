@@ -7,6 +7,7 @@ from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
 from shared import log, metrics
+from tsg_api.http.address import canonical
 from tsg_api.http.errors import code_of
 from tsg_api.schema import render
 
@@ -23,7 +24,8 @@ class _Refusal(ErrorTask):  # type: ignore[misc] # waitress has no types
         self.content_length = len(body)
         self.set_close_on_finish()
         metrics.http_requests.labels("other", "other", error.code).inc()
-        _log.info("request_refused", status=error.code, why=why, peer=self.channel.addr[0], request_id=request_id)
+        peer = canonical(self.channel.addr[0])
+        _log.info("request_refused", status=error.code, why=why, peer=peer, request_id=request_id)
         self.write(body)
 
 

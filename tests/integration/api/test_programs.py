@@ -34,6 +34,7 @@ from tests.conftest import run_here
 from tests.conftest import sql as rows_of
 from tests.integration.api.service import JSON, PAIR, WHITELIST, Api, error, legacy, now, template_body
 from tsg_api import main as tsg_api
+from tsg_api.http.address import CallerAddress
 from tsg_api.server import processes
 from tsg_api.server.share import shares
 
@@ -209,13 +210,14 @@ def test_an_address_behind_a_proxy_is_believed_of_that_proxy_alone(proxy: str, p
     (listener,) = processes.listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
-    def tell_peer(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        request = falcon.Request(environ)
-        start_response("200 OK", [])
-        return [f"{request.remote_addr} {request.host}".encode()]
+    class Peer:
+        def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+            resp.text = f"{req.remote_addr} {req.host}"
 
+    app = falcon.App(middleware=[CallerAddress(proxy)])
+    app.add_route("/", Peer())
     chosen = settings.load({"TSG_HTTP_TRUSTED_PROXY": proxy}, needs_keys=False)
-    server = threading.Thread(target=tsg_api.run, args=(tell_peer, [listener], chosen, shares(1)[0], stop, started.set))
+    server = threading.Thread(target=tsg_api.run, args=(app, [listener], chosen, shares(1)[0], stop, started.set))
     server.start()
     try:
         assert started.wait(timeout=30)
@@ -225,6 +227,20 @@ def test_an_address_behind_a_proxy_is_believed_of_that_proxy_alone(proxy: str, p
     finally:
         stop.set()
         server.join()
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="the machine speaks no IPv6")
+@pytest.mark.parametrize(("bind", "shown", "reached"), [("::", "[::]", ("127.0.0.1", "::1")), ("[::1]", "[::1]", ("::1",))])
+def test_an_address_of_ipv6_is_a_bind_and_any_takes_ipv4_too(
+    serve: Callable[..., Served], bind: str, shown: str, reached: tuple[str, ...]
+) -> None:
+    served = serve(TSG_HTTP_BIND=bind, TSG_METRICS_BIND=bind, TSG_METRICS_PORT="0")
+    urls = [served.url, served.lines("monitoring")[0]["monitor_url"]]
+    for url in urls:
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        assert host == shown
+        for address in reached:
+            socket.create_connection((address, int(port)), timeout=10).close()
 
 
 def test_a_process_that_dies_is_replaced_and_a_request_under_way_is_answered_when_the_api_is_told_to_stop(
