@@ -19,7 +19,7 @@ from structlog.contextvars import bound_contextvars
 from shared import log, metrics
 from shared.clients import cloudapi
 from shared.clients.budget import Budget
-from shared.clients.cloudapi import TAG_GROUP, TAG_LAUNCH, TAG_NAME, TAG_TEMPLATE, Client, CloudAPI, CloudAPIError
+from shared.clients.cloudapi import Client, CloudAPI, CloudAPIError
 from shared.clients.keys import Sealer
 from shared.clients.management import NoManagementKey, client_for, forget_registration
 from shared.reasons import Reason
@@ -260,12 +260,10 @@ class _Pass:
             if launch_id is None:
                 outcome.unfinished = True
                 return
-            tags = {TAG_NAME: group.name, TAG_GROUP: group.id, TAG_TEMPLATE: template.id, TAG_LAUNCH: launch_id}
-            # The placeholder gives the alias of 2018, tsg-<template>-<instance>, without a second request.
-            name = f"tsg-{template.id[:8]}-{{{{shortId}}}}"
+            tags = cloudapi.instance_tags(group_name=group.name, group_id=group.id, template_id=template.id, launch_id=launch_id)
             began = time.monotonic()
             try:
-                machine = self._client.create_machine(template.spec, name=name, tags=tags)
+                machine = self._client.create_machine(template.spec, name=cloudapi.instance_name(template.id), tags=tags)
             except cloudapi.AnswerLost as error:
                 # It may have been made: the launch goes on counting until a list shows it, or time shows that it was not.
                 outcome.failed(str(error), Reason.CLOUDAPI_UNAVAILABLE)

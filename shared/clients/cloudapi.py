@@ -14,6 +14,7 @@ CloudAPIError
     NoCapacity      no server has room for the machine now
 """
 
+import json
 import time
 from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
@@ -35,6 +36,8 @@ _log = log.get(__name__)
 
 #: CloudAPI's largest page of machines.
 PAGE = 1000
+#: Bytes of the largest request that CloudAPI takes (413 above).
+MAX_BODY_BYTES = 100_000
 #: The newest versions whose answers we know.
 ACCEPT_VERSION = "~9||~8"
 #: A gateway that gives up on CloudAPI says 503 too; it takes longer than this many seconds to do so.
@@ -130,6 +133,38 @@ class Machine(NamedTuple):
         return told if isinstance(told, str) and told in group_ids else None
 
 
+def instance_tags(*, group_name: str, group_id: str, template_id: str, launch_id: str) -> dict[str, str]:
+    """The tags by which this service knows its instances."""
+    return {TAG_NAME: group_name, TAG_GROUP: group_id, TAG_TEMPLATE: template_id, TAG_LAUNCH: launch_id}
+
+
+def instance_name(template_id: str) -> str:
+    """The alias of 2018, tsg-TEMPLATE-INSTANCE: CloudAPI puts the first 8 characters of the instance's id in the placeholder's place."""
+    return f"tsg-{template_id[:8]}-{{{{shortId}}}}"
+
+
+def order(spec: Spec, *, name: str, tags: Mapping[str, str]) -> dict[str, Any]:
+    """The body of the request for an instance of a template."""
+    body: dict[str, Any] = {
+        "name": name,
+        "package": spec.package.lower(),
+        "image": spec.image_id.lower(),
+        "firewall_enabled": spec.firewall_enabled,
+    }
+    if spec.networks:
+        body["networks"] = [network.lower() for network in spec.networks]
+    metadata = dict(spec.metadata or {})
+    if spec.userdata:
+        metadata["user-data"] = spec.userdata
+    body |= {f"metadata.{key}": value for key, value in metadata.items()}
+    return body | {f"tag.{key}": value for key, value in {**(spec.tags or {}), **tags}.items()}
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """JSON as it goes to CloudAPI, which counts bytes: UTF-8. Half a character, which a row of 2018 may hold, stays an escape."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(errors="backslashreplace")
+
+
 class Account(NamedTuple):
     """An account of Triton."""
 
@@ -193,7 +228,8 @@ class CloudAPI:
 
     def call(self, method: str, path: str, sign: Sign, body: Mapping[str, Any] | None = None, guard: Guard = always) -> requests.Response:
         """One request, one answer; whatever is not 2xx is raised."""
-        request = self._session.prepare_request(requests.Request(method, self._url + path, json=body))
+        data, headers = (None, {}) if body is None else (encode(body), {"Content-Type": "application/json"})
+        request = self._session.prepare_request(requests.Request(method, self._url + path, headers, data=data))
         request.headers.update(sign(method, request.path_url))
         if method != "GET" and not guard():
             raise Withheld("the request was not sent: the account's lease is not held any more")
@@ -354,20 +390,7 @@ class Client:
         Everything goes into this one call: a machine is never there without its tags. The placeholder `{{shortId}}` in `name` becomes
         the first 8 characters of the machine's id.
         """
-        body: dict[str, Any] = {
-            "name": name,
-            "package": spec.package.lower(),
-            "image": spec.image_id.lower(),
-            "firewall_enabled": spec.firewall_enabled,
-        }
-        if spec.networks:
-            body["networks"] = [network.lower() for network in spec.networks]
-        metadata = dict(spec.metadata or {})
-        if spec.userdata:
-            metadata["user-data"] = spec.userdata
-        body |= {f"metadata.{key}": value for key, value in metadata.items()}
-        body |= {f"tag.{key}": value for key, value in {**(spec.tags or {}), **tags}.items()}
-        response = self._call("POST", f"{self._base}/machines", body, paid=True)
+        response = self._call("POST", f"{self._base}/machines", order(spec, name=name, tags=tags), paid=True)
         try:
             return _machine(_json(response))
         except Unavailable as error:

@@ -8,9 +8,11 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from shared.clients.cloudapi import MAX_BODY_BYTES, encode, instance_name, instance_tags, order
 from shared.errors import FieldError, Invalid
 from shared.state.activities import KINDS, STATUSES
 from shared.state.templates import Spec
+from tsg_api.schema import tags
 
 #: Characters. CloudAPI and Nomad name things after a group; 182 leaves room for their suffixes.
 MAX_GROUP_NAME = 182
@@ -140,11 +142,13 @@ def _maximum(value: int | None, info: ValidationInfo) -> int | None:
 
 
 def _tags(value: dict[str, str] | None) -> dict[str, str] | None:
-    for name in value or ():
+    for name, text in (value or {}).items():
         if not name:
             raise _refuse("tags cannot have an empty name")
         if name.startswith(RESERVED_TAGS):
             raise _refuse(f"tags cannot begin with {RESERVED_TAGS!r}: those are this service's own")
+        if wrong := tags.problem(name, text):
+            raise _refuse(wrong)
     return value
 
 
@@ -202,6 +206,10 @@ class Body(BaseModel):
         # Go clients send null for an empty array.
         return {field: data[names[0]] for field, names in spelled.items() if data[names[0]] is not None}
 
+    def problems(self) -> list[FieldError]:
+        """What is wrong with fields that are right each by itself."""
+        return []
+
     @property
     def left_out(self) -> set[str]:
         """The fields that the body did not have, or had as null."""
@@ -243,6 +251,24 @@ class TemplateBody(Body):
             metadata=self.metadata,
             tags=self.tags,
         )
+
+    def problems(self) -> list[FieldError]:
+        """CloudAPI would refuse each instance of a template over its limit, with the service's own tags and the longest group name."""
+        spec = self.spec()
+        fixed = _instance_bytes(Spec(spec.name, spec.package, spec.image_id))
+        used, room = _instance_bytes(spec) - fixed, MAX_BODY_BYTES - fixed
+        if used <= room:
+            return []
+        largest = max(("userdata", "metadata", "tags", "networks"), key=lambda name: len(encode({"": getattr(self, name)})))
+        text = f"the template is {used - room} bytes too large for CloudAPI: of {MAX_BODY_BYTES} bytes, {room} are left for userdata,"
+        return [FieldError(largest, f"{text} metadata, tags and networks, which take {used} here")]
+
+
+def _instance_bytes(spec: Spec) -> int:
+    """Bytes of the largest request for an instance of this template."""
+    some_id = "0" * 36
+    tags = instance_tags(group_name="x" * MAX_GROUP_NAME, group_id=some_id, template_id=some_id, launch_id=some_id)
+    return len(encode(order(spec, name=instance_name(some_id), tags=tags)))
 
 
 class GroupBody(Body):
@@ -321,6 +347,8 @@ def body(model: type[B], data: bytes, *, max_capacity: int) -> B:
             raise Unreadable("the body must be a JSON object")
     wrong = [_twice(field, names) for field, names in context["spelled"].items() if len(names) > 1]
     wrong += [_field_error(detail["type"], detail["loc"], detail["msg"]) for detail in details]
+    if not details:
+        wrong += read.problems()
     if wrong:
         raise Invalid(wrong)
     return read

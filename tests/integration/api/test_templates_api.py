@@ -1,5 +1,6 @@
 """Templates, as the contract has them."""
 
+import json
 import re
 import uuid
 from collections.abc import Callable
@@ -192,6 +193,17 @@ def test_half_a_character_is_refused(tsg: Caller, text: str) -> None:
     data = f'{{"template_name": {text}, "package": "{DEFAULT_PACKAGE}", "image_id": "{DEFAULT_IMAGE}"}}'
     answer = tsg("POST", "/templates", data=data)
     assert answer.status_code == 422
+    assert tsg.ok("GET", "/templates") == []
+
+
+def test_what_cloudapi_could_not_make_an_instance_from_is_refused(tsg: Caller) -> None:
+    body = template_body(userdata="x" * 99_600)
+    assert len(json.dumps(body)) < 100_000, "it is not the body of this very request that is too large"
+    told = field_errors(tsg("POST", "/templates", body))
+    assert re.fullmatch(
+        r"the template is \d+ bytes too large for CloudAPI: of 100000 bytes, \d+ are left for userdata, .*", told["userdata"]
+    )
+    assert field_errors(tsg("POST", "/templates", template_body(tags={"triton.nonsense": "x"}))).keys() == {"tags"}
     assert tsg.ok("GET", "/templates") == []
 
 
