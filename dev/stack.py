@@ -166,6 +166,8 @@ class Stack:
         """Start one of the service's programs; its log is `log/<name>.log`. `environment` goes on top of the settings."""
         command = [Path(sys.executable).parent / program, *arguments]
         together = {**os.environ, **self.environment, **(environment or {})}
+        if program == "tsg-clock":
+            del together["TSG_SECRET_KEYS"]
         self.processes[name] = Child(command, log=self.directory / "log" / f"{name}.log", env=together)
         return self.processes[name]
 

@@ -111,5 +111,14 @@ def job(job_id: str, *, group_id: str, account_id: str, interval: int, shape: Sh
 
 def _config(shape: Shape, group_id: str) -> dict[str, Any]:
     args = [*(["--config", shape.config] if shape.config else []), "--wait", group_id]
-    image = {"image": shape.image} if shape.driver == "docker" else {}
-    return {**image, "command": shape.command, "args": args}
+    given = {"command": shape.command, "args": args}
+    return given | _container(shape) if shape.driver == "docker" else given
+
+
+def _container(shape: Shape) -> dict[str, Any]:
+    """The image, and the node's configuration file in the container under its own name: nothing else of the node is seen there.
+
+    A `mount`, since Docker makes an empty directory of a missing file in `volumes`, and refuses to start with this.
+    """
+    mount = {"type": "bind", "source": shape.config, "target": shape.config, "readonly": True}
+    return {"image": shape.image, **({"mount": [mount]} if shape.config else {})}

@@ -39,15 +39,15 @@ def main() -> int:
 
 def prepare(volumes: Path, environ: Mapping[str, str]) -> None:
     """Fill the volumes; what may be asked for is in `.env.example`."""
-    for name in ("postgres", "redis", "settings", "edge", "certificate", "cloudapi", "nomad", "demo"):
+    for name in ("postgres", "redis", "settings", "edge", "certificate", "clock", "cloudapi", "nomad", "demo"):
         (volumes / name).mkdir(exist_ok=True)
     # A server's own user reads these, whichever it is; nobody else has the volume.
     postgres = _kept(volumes / "postgres" / "password")
     redis = _kept(volumes / "redis" / "password")
     _write(volumes / "redis" / "redis.conf", REDIS.format(password=redis), mode=0o644)
-    _settings(volumes / "settings" / "tsg.toml", postgres, redis, environ)
+    _settings(volumes / "settings" / "tsg.toml", volumes / "clock" / "tsg.toml", postgres, redis, environ)
     _certificate(volumes / "edge" / "edge.pem", volumes / "certificate" / "ca.pem", environ.get("TSG_EDGE_NAMES", ""))
-    for name, user in (("settings", TSG), ("cloudapi", TSG), ("nomad", TSG), ("demo", TSG), ("edge", EDGE)):
+    for name, user in (("settings", TSG), ("clock", TSG), ("cloudapi", TSG), ("nomad", TSG), ("demo", TSG), ("edge", EDGE)):
         _give(volumes / name, user)
 
 
@@ -69,8 +69,8 @@ def _kept(file: Path) -> str:
     return file.read_text()
 
 
-def _settings(file: Path, postgres: str, redis: str, environ: Mapping[str, str]) -> None:
-    """The settings that hold secrets. The others are in the environment of each service."""
+def _settings(file: Path, without_keys: Path, postgres: str, redis: str, environ: Mapping[str, str]) -> None:
+    """The settings that hold secrets, and again without the secret keys. The others are in the environment of each service."""
     before = tomllib.loads(file.read_text())["secret-keys"] if file.exists() else ""
     given = environ.get("TSG_SECRET_KEYS", "")
     secret_keys = given or before or keys.make_secret_key()
@@ -81,12 +81,12 @@ def _settings(file: Path, postgres: str, redis: str, environ: Mapping[str, str])
         print(f"prepare: {len(gone)} of the secret keys in use before opens nothing any more; it is kept in {kept.name}", file=sys.stderr)
     if not given and not before:
         print("prepare: made the key that private keys are sealed with")
-    settings = {
-        "secret-keys": secret_keys,
+    servers = {
         "database-url": environ.get("TSG_DATABASE_URL") or f"postgresql://tsg:{postgres}@database:5432/tsg",
         "redis-url": environ.get("TSG_REDIS_URL") or f"redis://:{redis}@redis:6379/0",
     }
-    _write(file, "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()), mode=0o600)
+    for written, settings in ((file, {"secret-keys": secret_keys, **servers}), (without_keys, servers)):
+        _write(written, "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()), mode=0o600)
 
 
 def _certificate(file: Path, ca_file: Path, more: str) -> None:

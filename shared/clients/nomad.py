@@ -90,8 +90,8 @@ class Nomad:
         self._call("PUT", f"{_job(job_id)}/periodic/force")
 
     def plan(self, job: Job) -> Mapping[str, Any]:
-        """What registering the job would change: `Diff`, `JobModifyIndex`, `FailedTGAllocs`. Changes nothing."""
-        body: Mapping[str, Any] = _json(self._call("PUT", f"{_job(job['ID'])}/plan", {"Job": job, "Diff": True}))
+        """What Nomad would make of the job: `FailedTGAllocs` says why no node would run it. Changes nothing."""
+        body: Mapping[str, Any] = _json(self._call("PUT", f"{_job(job['ID'])}/plan", {"Job": job, "Diff": False}))
         return body
 
     def children(self, job_id: str) -> list[Mapping[str, Any]]:

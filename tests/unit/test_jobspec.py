@@ -42,6 +42,14 @@ def test_a_docker_job_names_its_image_and_the_others_do_not() -> None:
     assert "image" not in made(driver="raw_exec")["TaskGroups"][0]["Tasks"][0]["Config"]
 
 
+def test_a_docker_job_has_the_nodes_configuration_file_in_its_container() -> None:
+    config = made(driver="docker", config="/etc/tsg/tsg.toml")["TaskGroups"][0]["Tasks"][0]["Config"]
+    assert config["args"][:2] == ["--config", "/etc/tsg/tsg.toml"]
+    assert config["mount"] == [{"type": "bind", "source": "/etc/tsg/tsg.toml", "target": "/etc/tsg/tsg.toml", "readonly": True}]
+    for without in (made(driver="docker"), made(driver="exec", config="/etc/tsg/tsg.toml")):
+        assert "mount" not in without["TaskGroups"][0]["Tasks"][0]["Config"]
+
+
 def test_a_configuration_file_and_an_artifact_are_passed_on() -> None:
     task = made(config="/etc/tsg.toml", artifact="https://example.com/tsg.tar.gz")["TaskGroups"][0]["Tasks"][0]
     assert task["Config"]["args"] == ["--config", "/etc/tsg.toml", "--wait", GROUP_ID]

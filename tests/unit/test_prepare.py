@@ -54,9 +54,16 @@ def test_what_is_given_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture
     assert set(contents(tmp_path)["settings/secret-keys.before"].split()) == {mine, first}
 
 
+def test_the_clock_finds_the_servers_and_no_secret_key(tmp_path: Path) -> None:
+    prepare.prepare(tmp_path, {})
+    assert "secret" not in contents(tmp_path)["clock/tsg.toml"]
+    clock, others = settings.load({}, file=tmp_path / "clock" / "tsg.toml", needs_keys=False), chosen(tmp_path)
+    assert (clock.database_url, clock.redis_url, clock.secret_keys) == (others.database_url, others.redis_url, ())
+
+
 def test_only_their_owner_reads_the_secrets(tmp_path: Path) -> None:
     prepare.prepare(tmp_path, {})
-    for name in ("settings/tsg.toml", "edge/edge.pem"):
+    for name in ("settings/tsg.toml", "clock/tsg.toml", "edge/edge.pem"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
     assert "PRIVATE KEY" not in (tmp_path / "certificate" / "ca.pem").read_text()
 

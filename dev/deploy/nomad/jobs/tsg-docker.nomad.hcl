@@ -3,8 +3,9 @@
 #   nomad job validate dev/deploy/nomad/jobs/tsg-docker.nomad.hcl
 #   nomad job run dev/deploy/nomad/jobs/tsg-docker.nomad.hcl
 #
-# Needs nodes of this datacenter with meta.role = "automater", on which /etc/tsg/tsg.toml says where the database, Redis and CloudAPI are
-# and holds the secret keys: readable by the user of the tasks alone. Nothing secret stands here: whoever may read jobs may read this.
+# Needs the docker plugin's volumes.enabled on the nodes, and nodes of this datacenter with meta.role = "automater", on which /etc/tsg/tsg.toml says where the database, Redis and CloudAPI are
+# and holds the secret keys, and /etc/tsg/tsg-clock.toml says the same without the secret keys: readable by the user of the tasks alone.
+# Nothing secret stands here: whoever may read jobs may read this.
 # The tables are made, and brought up to date, by hand before the first run and each upgrade: tsg-admin --config /etc/tsg/tsg.toml db upgrade
 
 variable "datacenter" {
@@ -16,6 +17,12 @@ variable "image" {
   type        = string
   default     = "triton-service-groups"
   description = "The image, with its tag."
+}
+
+variable "http_port" {
+  type        = number
+  default     = 3000
+  description = "Where tsg-api listens, on each of its nodes."
 }
 
 job "triton-sg" {
@@ -42,7 +49,7 @@ job "triton-sg" {
 
     network {
       port "http" {
-        static = 3000
+        static = var.http_port
         to     = 3000
       }
     }
@@ -87,9 +94,14 @@ job "triton-sg" {
     }
   }
 
-  # One rings for all; a second one only takes its place sooner.
+  # Either does the work of both: when one dies, or its node, the other goes on.
   group "clock" {
-    count = 1
+    count = 2
+
+    constraint {
+      operator = "distinct_hosts"
+      value    = "true"
+    }
 
     task "tsg-clock" {
       driver = "docker"
@@ -97,8 +109,8 @@ job "triton-sg" {
       config {
         image   = var.image
         command = "tsg-clock"
-        args    = ["--config", "/etc/tsg/tsg.toml"]
-        volumes = ["/etc/tsg:/etc/tsg:ro"]
+        args    = ["--config", "/etc/tsg/tsg-clock.toml"]
+        volumes = ["/etc/tsg/tsg-clock.toml:/etc/tsg/tsg-clock.toml:ro"]
       }
 
       resources {

@@ -4,7 +4,8 @@
 #   nomad job run dev/deploy/nomad/jobs/tsg-exec.nomad.hcl
 #
 # Needs nodes of this datacenter with meta.role = "automater", on which /etc/tsg/tsg.toml says where the database, Redis and CloudAPI are
-# and holds the secret keys: readable by the user of the tasks alone. Nothing secret stands here: whoever may read jobs may read this.
+# and holds the secret keys, and /etc/tsg/tsg-clock.toml says the same without the secret keys: readable by the user of the tasks alone.
+# Nothing secret stands here: whoever may read jobs may read this.
 # The tables are made, and brought up to date, by hand before the first run and each upgrade: tsg-admin --config /etc/tsg/tsg.toml db upgrade
 
 variable "datacenter" {
@@ -16,6 +17,12 @@ variable "bin" {
   type        = string
   default     = "/usr/local/bin"
   description = "Where the programs are on the nodes: under /usr, which the chroot of exec has."
+}
+
+variable "http_port" {
+  type        = number
+  default     = 3000
+  description = "Where tsg-api listens, on each of its nodes."
 }
 
 job "triton-sg" {
@@ -41,7 +48,9 @@ job "triton-sg" {
     }
 
     network {
-      port "http" { static = 3000 }
+      port "http" {
+        static = var.http_port
+      }
     }
 
     task "tsg-api" {
@@ -79,16 +88,21 @@ job "triton-sg" {
     }
   }
 
-  # One rings for all; a second one only takes its place sooner.
+  # Either does the work of both: when one dies, or its node, the other goes on.
   group "clock" {
-    count = 1
+    count = 2
+
+    constraint {
+      operator = "distinct_hosts"
+      value    = "true"
+    }
 
     task "tsg-clock" {
       driver = "exec"
 
       config {
         command = "${var.bin}/tsg-clock"
-        args    = ["--config", "/etc/tsg/tsg.toml"]
+        args    = ["--config", "/etc/tsg/tsg-clock.toml"]
       }
 
       resources {
