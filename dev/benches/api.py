@@ -129,8 +129,9 @@ class _Service:
         """The app in development mode on another server, as many processes and threads; none where it is not installed."""
         if importlib.util.find_spec("granian") is None:
             return None, ""
+        meant = {"TSG_DEV_MODE": "1", "TSG_DEV_MODE_ANYWHERE": "1"}  # the server listens where it likes: on loopback, here
         of_each = ["--workers", self._settings["TSG_HTTP_PROCESSES"], "--blocking-threads", str(THREADS), "--port", str(free_port())]
-        return self._start("granian", [_program("granian"), "--interface", "wsgi", *of_each, "tsg_api.wsgi:app"], {"TSG_DEV_MODE": "1"})
+        return self._start("granian", [_program("granian"), "--interface", "wsgi", *of_each, "tsg_api.wsgi:app"], meant)
 
     def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> tuple[Child, str]:
         together = {**os.environ, **self.stack.environment, **environment}

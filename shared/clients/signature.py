@@ -1,7 +1,8 @@
 """HTTP Signature, both directions: what a caller's Authorization header says, and our own for CloudAPI.
 
 Two forms are in use. Modern (draft-cavage): `Signature keyId="...",algorithm="...",headers="...",signature="<base64>"`, which covers
-lines of `name: value`. Legacy, the one of the curl function: the base64 follows the parameters after a space, and covers bare values.
+lines of `name: value`. Legacy, the one of the curl function: the base64 follows the parameters after a space, and covers the bare value of
+the Date. It covers no names, so a value that was signed for one header would pass for that of any other: it proves the Date alone.
 """
 
 import base64
@@ -112,12 +113,19 @@ def parse(header: str) -> Credentials:
     key_id = _KEY_ID.match(parameters["keyId"])
     if key_id is None:
         raise SignatureError("keyId must read /ACCOUNT/keys/FINGERPRINT or /ACCOUNT/users/USER/keys/FINGERPRINT")
+    if key_id["key"] in {".", ".."}:
+        raise SignatureError("the keyId names no key")
+    headers = tuple(parameters.get("headers", "date").lower().split())
+    if legacy and headers != ("date",):
+        raise SignatureError(
+            'this form of the Authorization header signs the Date alone: send what signs more with signature="BASE64" as a parameter'
+        )
     return Credentials(
         account=key_id["account"],
         user=key_id["user"],
         key=key_id["key"],
         algorithm=parameters["algorithm"].lower(),
-        headers=tuple(parameters.get("headers", "date").lower().split()),
+        headers=headers,
         signature=_decode(text),
         legacy=legacy,
     )
@@ -166,8 +174,6 @@ def signed_text(credentials: Credentials, method: str, target: str, headers: Map
     lines = []
     for name in credentials.headers:
         if name == "(request-target)":
-            if credentials.legacy:
-                raise SignatureError("(request-target) can't be signed in the legacy form")
             value = f"{method.lower()} {target}"
         elif name in headers:
             value = headers[name]

@@ -43,6 +43,9 @@ SECRET_KEY_BYTES = 32
 #: Processes of tsg-api where nobody says how many: each has a pool of connections, and PostgreSQL takes 100 where nobody says otherwise.
 MOST_PROCESSES = 4
 
+#: How to have development mode where others than this machine reach the API.
+MEANT = "listen on a loopback address, or set TSG_DEV_MODE_ANYWHERE=1 if that is meant"
+
 HOW_TO_MAKE_A_KEY = "make one with: tsg-admin keys generate"
 
 
@@ -175,8 +178,10 @@ class Settings:
     #: The port of these pages; 0: a free one. Where it is taken a free one is used. The log tells it.
     pprof_port: int
 
-    #: Whether every request is the seeded account's, whoever sends it. For development alone.
+    #: Whether every request is the seeded account's, whoever sends it. For development alone, and on a loopback address.
     dev_mode: bool
+    #: Whether development mode is meant although others than this machine reach the API.
+    dev_mode_anywhere: bool
     #: AES-256 keys for what is sealed at rest, base64 with commas between: the first seals, all open. `tsg-admin keys generate`.
     secret_keys: tuple[bytes, ...] = field(repr=False)
 
@@ -226,6 +231,8 @@ def load(
         problems.update({name: "; ".join(messages) for name, messages in told.items()})
     if needs_keys and not got["secret_keys"] and not got["dev_mode"] and "TSG_SECRET_KEYS" not in problems:
         problems["TSG_SECRET_KEYS"] = f"is needed, since private keys are sealed at rest; {HOW_TO_MAKE_A_KEY}"
+    if got["dev_mode"] and not got["dev_mode_anywhere"] and not is_loopback(got["http_bind"] or ""):
+        problems["TSG_DEV_MODE"] = f"lets in whoever reaches {got['http_bind']}; {MEANT}"
     if problems:
         raise SettingsError(problems)
     got["triton_auth_url"] = got["triton_auth_url"] or got["triton_url"]
@@ -295,8 +302,20 @@ def _values(env: _Source, problems: dict[str, str]) -> dict[str, Any]:
         "pprof_bind": _address(env.str("TSG_PPROF_BIND", "127.0.0.1", validate=Length(min=1))),
         "pprof_port": env.int("TSG_PPROF_PORT", 9191, validate=port_or_free),
         "dev_mode": env.bool("TSG_DEV_MODE", False),
+        "dev_mode_anywhere": env.bool("TSG_DEV_MODE_ANYWHERE", False),
         "secret_keys": _secret_keys(env.str("TSG_SECRET_KEYS", ""), problems),
     }
+
+
+def is_loopback(address: str) -> bool:
+    """Does nobody but this machine reach this address? A name other than localhost may be anybody's."""
+    if address.lower() == "localhost":
+        return True
+    try:
+        parsed = ip_address(address.strip("[]"))
+    except ValueError:
+        return False
+    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
 
 
 def variables() -> list[str]:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Float, case, cast, extract, func, select
+from sqlalchemy import ColumnElement, Connection, Float, case, cast, extract, func, select, true
 
 from shared.errors import NotFound
 from shared.reasons import MEANING, NEEDS_A_CHANGE, Reason
@@ -58,8 +58,11 @@ class Status(NamedTuple):
         return self.reason in NEEDS_A_CHANGE
 
 
-def of_group(connection: Connection, group_id: str) -> Status | None:
-    """How far a group is, deleted ones too; None when there is no such group."""
+def of_group(connection: Connection, group_id: str, *, account_id: str | None = None) -> Status | None:
+    """How far a group is, deleted ones too; None when there is no such group, or `account_id` is given and it is not that account's.
+
+    A group of another account takes the same statement and the same time as one that is not there: nothing is counted for either.
+    """
 
     def count(*states: str) -> ColumnElement[int]:
         return func.count(case((instances.c.state.in_(states), 1)))
@@ -71,14 +74,18 @@ def of_group(connection: Connection, group_id: str) -> Status | None:
             count(DELETING).label("deleting"),
             func.count(instances.c.id).label("all"),
         )
-        .where(instances.c.group_id == group_id, instances.c.gone_at.is_(None))
-        .subquery()
+        .where(instances.c.group_id == groups.c.id, instances.c.gone_at.is_(None))
+        .lateral()
     )
-    row = connection.execute(
+    statement = (
         select(groups, accounts.c.account_name, counted, _seconds_until())
         .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
-        .join(counted, groups.c.id == group_id)
-    ).one_or_none()
+        .join(counted, true())
+        .where(groups.c.id == group_id)
+    )
+    if account_id is not None:
+        statement = statement.where(groups.c.account_id == account_id)
+    row = connection.execute(statement).one_or_none()
     if row is None:
         return None
     reason, since, problem = Reason(row.reason or Reason.PROVISIONING), row.reason_since or row.updated_at, row.last_error
@@ -118,8 +125,8 @@ def of_group(connection: Connection, group_id: str) -> Status | None:
 
 def of_account(connection: Connection, account_id: str, group_id: str) -> Status:
     """How far a group of the account is, deleted ones too, or `NotFound`."""
-    found = of_group(connection, group_id)
-    if found is None or found.account_id != account_id:
+    found = of_group(connection, group_id, account_id=account_id)
+    if found is None:
         raise NotFound(f"There is no group {group_id}.")
     return found
 

@@ -98,6 +98,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "TSG_PPROF_BIND": ("0.0.0.0", "pprof_bind", "0.0.0.0"),
     "TSG_PPROF_PORT": ("9192", "pprof_port", 9192),
     "TSG_DEV_MODE": ("1", "dev_mode", True),
+    "TSG_DEV_MODE_ANYWHERE": ("1", "dev_mode_anywhere", True),
     "TSG_SECRET_KEYS": (f"{encoded(OTHER_KEY)}, {encoded(KEY)}", "secret_keys", (OTHER_KEY, KEY)),
 }
 
@@ -156,6 +157,7 @@ WRONG = {
     "TSG_PPROF_ENABLE": "2",
     "TSG_PPROF_PORT": "70000",
     "TSG_DEV_MODE": "yess",
+    "TSG_DEV_MODE_ANYWHERE": "yess",
     "TSG_SECRET_KEYS": encoded(KEY) + f",{PASSWORD}",
 }
 
@@ -405,6 +407,22 @@ def test_no_key_to_seal_with_is_told_with_the_way_to_one() -> None:
 def test_programs_that_seal_nothing_and_development_need_no_key() -> None:
     assert load({}, needs_keys=False).secret_keys == ()
     assert load({"TSG_DEV_MODE": "true"}).secret_keys == ()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost", "LOCALHOST", "::ffff:127.0.0.1"])
+def test_development_mode_is_for_loopback_addresses(address: str) -> None:
+    assert load({"TSG_DEV_MODE": "1", "TSG_HTTP_BIND": address}).dev_mode
+
+
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0", "::", "10.0.0.2", "192.0.2.1", "::ffff:10.0.0.2", "*", "tsg.example.com", "localhost.example.com"]
+)
+def test_development_mode_on_another_address_must_be_meant(address: str) -> None:
+    reached = {"TSG_DEV_MODE": "1", "TSG_HTTP_BIND": address}
+    assert "TSG_DEV_MODE_ANYWHERE=1" in problems_of(reached)["TSG_DEV_MODE"]
+    assert load(reached | {"TSG_DEV_MODE_ANYWHERE": "1"}).dev_mode
+    assert load({**NEEDED, "TSG_HTTP_BIND": address}).http_bind == address
+    assert not load({**NEEDED, "TSG_DEV_MODE_ANYWHERE": "1"}).dev_mode
 
 
 @pytest.mark.parametrize("key", [encoded(KEY[:31]), encoded(KEY + b"x"), "not base64!", encoded(KEY).rstrip("=")])

@@ -106,16 +106,16 @@ class Keyring:
         """Remember the account's row anew; the key's own time stays what it was."""
         return self._store(identity, known._replace(account=account, account_until=self._now() + ACCOUNT_SECONDS))
 
-    def refuse(self, header: str, reason: str) -> None:
-        """Remember for `REFUSED_SECONDS` that CloudAPI did not accept this very header."""
+    def refuse(self, authorization: str, date: str, reason: str) -> None:
+        """Remember for `REFUSED_SECONDS` that CloudAPI did not accept this very pair of headers."""
         with self._lock:
-            self._refused[hashlib.sha256(header.encode()).digest()] = (reason, self._now() + REFUSED_SECONDS)
+            self._refused[_digest(authorization, date)] = (reason, self._now() + REFUSED_SECONDS)
             while len(self._refused) > MOST:
                 self._refused.popitem(last=False)
 
-    def refused(self, header: str) -> str | None:
-        """Why CloudAPI did not accept this very header a moment ago."""
-        digest = hashlib.sha256(header.encode()).digest()
+    def refused(self, authorization: str, date: str) -> str | None:
+        """Why CloudAPI did not accept this very pair of headers a moment ago."""
+        digest = _digest(authorization, date)
         with self._lock:
             reason, until = self._refused.get(digest, ("", 0.0))
             if reason and until <= self._now():
@@ -151,3 +151,8 @@ class Keyring:
             while len(self._known) > MOST:
                 self._known.popitem(last=False)
         return known
+
+
+def _digest(authorization: str, date: str) -> bytes:
+    # No header holds a line feed.
+    return hashlib.sha256(f"{authorization}\n{date}".encode()).digest()

@@ -164,7 +164,7 @@ class Signed:
             known = self._keyring.get(identity)
             if known is not None:
                 return known
-            if reason := self._keyring.refused(headers["authorization"]):
+            if reason := self._keyring.refused(headers["authorization"], headers.get("date", "")):
                 raise Unauthenticated(reason)
             # CloudAPI takes a fingerprint without its prefix only, and could be asked with a signature that covers the date alone.
             if credentials.signs_only_date and not credentials.has_prefixed_key:
@@ -186,7 +186,7 @@ class Signed:
             raise NotAuthorized(str(error)) from None
         except (cloudapi.Unauthorized, cloudapi.Rejected) as error:
             reason = f"CloudAPI does not accept the signature: {error}"
-            self._keyring.refuse(headers["authorization"], reason)
+            self._keyring.refuse(headers["authorization"], headers["date"], reason)
             raise Unauthenticated(reason) from None
         except cloudapi.CloudAPIError as error:
             raise Unavailable(f"The signature can't be verified now: {error}") from None

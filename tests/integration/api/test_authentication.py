@@ -1,6 +1,8 @@
 """Who may call, and how an account gets its management key."""
 
 import base64
+import hashlib
+import json
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -17,7 +19,7 @@ from shared.clients import keys
 from shared.clients.keys import KeyPair
 from shared.state import accounts
 from tests.conftest import new_pair
-from tests.integration.api.service import KEY_NAME, PAIR, Api, Caller, error, legacy, modern, now, sign, together
+from tests.integration.api.service import KEY_NAME, PAIR, Api, Caller, error, legacy, modern, now, sign, template_body, together
 
 OTHER = new_pair()
 
@@ -141,6 +143,42 @@ def test_a_signature_over_the_request_line_holds_for_that_request_alone(newcomer
     for path in ("/v1/tsg/groups?a=/", "/v1/tsg/groups", "/v1/tsg/templates?a=%2F"):
         assert unauthenticated(get(newcomer.api, headers, path)) == "The signature does not match."
     assert unauthenticated(newcomer.api.request("POST", "/v1/tsg/groups?a=%2F", headers=headers))
+
+
+def test_a_value_that_the_legacy_form_signed_for_one_header_does_not_pass_for_that_of_another(newcomer: Caller) -> None:
+    api, path = newcomer.api, "/v1/tsg/templates"
+    newcomer.ok("GET", "/groups")
+    date, body, other = now(), b'{"template_name": "captured"}', json.dumps(template_body(template_name="of-a-thief")).encode()
+
+    def digest(of: bytes) -> str:
+        return "SHA-256=" + base64.b64encode(hashlib.sha256(of).digest()).decode()
+
+    signature = sign(f"{date}\n{digest(body)}")
+    for names, sent in {
+        "date digest": {"Digest": digest(body)},
+        "date x-any": {"X-Any": digest(body), "Digest": digest(other)},
+        "x-any x-other": {"X-Any": date, "X-Other": digest(body)},
+        "date date": {},
+        "x-date": {"X-Date": date},
+        "date (request-target)": {},
+        "date host": {},
+        "": {},
+    }.items():
+        text = "\n".join({"date": date, "digest": digest(body), "x-any": digest(body)}.get(name, date) for name in names.split())
+        for signed in {signature, sign(text), sign(date)}:
+            header = f'Signature keyId="{newcomer.key_id}",algorithm="rsa-sha256",headers="{names}" {signed}'
+            told = unauthenticated(api.request("POST", path, data=other, headers={"Date": date, "Authorization": header, **sent}))
+            assert "signs the Date alone" in told, names
+    assert newcomer.ok("GET", "/templates") == []
+
+
+@pytest.mark.parametrize("key", [".", ".."])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_key_is_never_a_step_in_a_path_of_cloudapi(newcomer: Caller, form: str, key: str) -> None:
+    before = newcomer.api.sim.cloud.counters.to_json()["requests"]
+    for key_id in (f"/{newcomer.login}/keys/{key}", f"/{newcomer.login}/users/robin/keys/{key}"):
+        assert "keyId names no key" in unauthenticated(get(newcomer.api, FORMS[form](key_id, now())))
+    assert newcomer.api.sim.cloud.counters.to_json()["requests"] == before
 
 
 def test_a_stranger_must_first_sign_the_date_alone(newcomer: Caller) -> None:
@@ -530,3 +568,9 @@ def test_a_header_that_cloudapi_refused_is_refused_for_a_while_without_asking(ne
     assert len({answer.json()["message"] for answer in answers}) == 1
     assert newcomer.api.asked("GetAccount") == asked + 1
     assert newcomer("GET", "/groups").status_code == 200, "another signature of the same key is not held back"
+
+
+def test_a_captured_header_that_is_replayed_with_another_date_does_not_have_its_owner_refused(newcomer: Caller) -> None:
+    headers = newcomer.signed()
+    unauthenticated(get(newcomer.api, {**headers, "Date": now(7)}))
+    assert get(newcomer.api, headers).status_code == 200

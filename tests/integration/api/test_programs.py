@@ -304,7 +304,8 @@ def test_another_wsgi_server_serves_the_same_app(environment: dict[str, str], da
     database.transact(seed.load)
     address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "waitress", f"--listen={address}", "tsg_api.wsgi:app"]
-    server = Child(command, log=tmp_path / "server.log", env=environment | {"TSG_DEV_MODE": "1", "TSG_LOG_FORMAT": "json"})
+    meant = {"TSG_DEV_MODE": "1", "TSG_DEV_MODE_ANYWHERE": "1"}  # where the server listens is not the app's to know
+    server = Child(command, log=tmp_path / "server.log", env=environment | meant | {"TSG_LOG_FORMAT": "json"})
     try:
         server.wait_until(lambda: "Serving on" in server.tail(100))
         group, *_ = requests.get(f"http://{address}/v1/tsg/groups", timeout=30).json()
@@ -315,6 +316,13 @@ def test_another_wsgi_server_serves_the_same_app(environment: dict[str, str], da
         assert 'tsg_http_requests_total{method="PUT"' in requests.get(f"{monitor}/metrics", timeout=30).text
     finally:
         server.stop()
+
+
+def test_another_wsgi_server_does_not_start_in_development_mode_that_is_not_meant(environment: dict[str, str]) -> None:
+    given = environment | {"TSG_DEV_MODE": "1"}
+    done = subprocess.run([sys.executable, "-c", "import tsg_api.wsgi"], env=given, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "TSG_DEV_MODE_ANYWHERE=1" in done.stderr
 
 
 def test_another_wsgi_server_does_not_start_with_wrong_settings(environment: dict[str, str]) -> None:
