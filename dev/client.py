@@ -3,7 +3,7 @@
 import base64
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -72,26 +72,27 @@ def write_private(file: Path, text: str) -> None:
         stream.write(text)
 
 
-def shell(url: str, account: str, key_id: str, key_file: Path) -> str:
-    """The curl function with what it needs, ready to paste."""
-    names = {"TSG_URL": url, "TRITON_ACCOUNT": account, "TRITON_KEY_ID": key_id}
+def shell(url: str, account: str, key_id: str, key_file: Path, *, cloudapi: str, trust: Sequence[str | Path] = ()) -> str:
+    """The `tsg` function for a POSIX shell, with the variables it reads. `trust` are curl's options about certificates."""
+    names = {"TSG_URL": url, "CLOUDAPI_URL": cloudapi, "TRITON_ACCOUNT": account, "TRITON_KEY_ID": key_id, "TRITON_KEY_FILE": str(key_file)}
     exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in names.items())
-    return f"{exports}\n{CURL_FUNCTION.replace('~/.ssh/id_rsa', shlex.quote(str(key_file)))}"
+    options = "".join(f" {shlex.quote(str(option))}" for option in trust)
+    return f"{exports}\n{SHELL_FUNCTION.replace(' @trust@', options)}"
 
 
-#: The seed's own; its longest line stays as it is.
-CURL_FUNCTION = r"""function tsg() {
-    local now=$(date -u '+%a, %d %h %Y %H:%M:%S GMT')
-    local signature=$(echo -n "$now" | openssl dgst -sha256 -sign ~/.ssh/id_rsa | openssl enc -e -a | tr -d '\n')
-    local url="${TSG_URL}$1"
+#: curl with a signed Date, for any POSIX shell: `local` and `function` are not POSIX, `echo -n` prints "-n" in some shells, and zsh
+#: keeps `path` and `status` for itself. The names in the Date are English in every locale.
+SHELL_FUNCTION = r"""tsg() (
+    resource=${1:?usage: tsg PATH [OPTIONS OF CURL], for example: tsg /v1/tsg/groups}
     shift
-
-    curl -s -k -i \
+    now=$(LC_ALL=C date -u '+%a, %d %b %Y %H:%M:%S GMT')
+    signature=$(printf '%s' "$now" | openssl dgst -sha256 -sign "$TRITON_KEY_FILE" | openssl enc -e -a | tr -d '\n')
+    curl -s -i @trust@ \
         -H 'Accept: application/json' \
         -H 'Accept-Version: ~8' \
         -H "Date: $now" \
         -H 'Content-Type: application/json' \
         -H "Authorization: Signature keyId=\"/${TRITON_ACCOUNT}/keys/${TRITON_KEY_ID}\",algorithm=\"rsa-sha256\",headers=\"date\" $signature" \
-        "$@" "$url"
+        "$@" "${TSG_URL}${resource}"
     echo
-}"""  # noqa: E501
+)"""  # noqa: E501

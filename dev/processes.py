@@ -148,6 +148,16 @@ class Child:
         return f"{self.name} (pid {self.pid}) {what_happened}. The end of {self.log}:\n{self.tail() or '(nothing)'}"
 
 
+def stop_on_signals() -> None:
+    """Have SIGINT, SIGTERM and SIGHUP raise `KeyboardInterrupt`. For the main thread.
+
+    SIGINT also where it is ignored, as it is for a program that a script starts with `&`; SIGHUP not: that is what `nohup` is for.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number is not signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
 def wait_for(condition: Callable[[], bool], *, seconds: float, longest_pause: float = 0.05) -> bool:
     """Asks again and again, at first every 5 ms and later every `longest_pause`, until the condition or the time is up; says which."""
     deadline = time.monotonic() + seconds

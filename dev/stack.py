@@ -32,6 +32,9 @@ ACCOUNT = "demo"
 TRITON_UUID = "d82a1f04-b9f6-4075-998f-af20e3d49de6"
 DATABASE = "tsg"
 
+#: Where the service's programs are installed.
+PROGRAMS = Path(sys.executable).parent
+
 #: How the seed's readers enable an account.
 WHITELIST = "INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, updated_at) VALUES (%s, %s, NOW(), NOW())"
 
@@ -67,10 +70,13 @@ class Stack:
         self._real_nomad = real_nomad
         self._copy_of = copy_of
         self._settings = dict(settings or {})
+        self.datacenter = self._settings.get("TSG_TRITON_DC", DATACENTER)
         self.processes: dict[str, Child] = {}
         self.url = ""
         self.cloud_url = ""
         self.nomad_url = ""
+        #: The path of the real Nomad that runs; None where the simulator does.
+        self.nomad_program: str | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -114,7 +120,7 @@ class Stack:
         return {
             "TSG_DATABASE_URL": self.postgres.url(DATABASE),
             "TSG_REDIS_URL": self.valkey.url,
-            "TSG_TRITON_DC": DATACENTER,
+            "TSG_TRITON_DC": self.datacenter,
             "TSG_TRITON_URL": self.cloud_url,
             "TSG_SECRET_KEYS": self._secret_key(),
             # Short, so that one can watch a lost machine being replaced.
@@ -154,18 +160,18 @@ class Stack:
             "TSG_SCALER": "nomad",
             "NOMAD_ADDR": self.nomad_url,
             "TSG_NOMAD_DRIVER": "raw_exec",
-            "TSG_NOMAD_COMMAND": str(Path(sys.executable).parent / "tsg-scale"),
+            "TSG_NOMAD_COMMAND": str(PROGRAMS / "tsg-scale"),
         }
 
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one of the service's programs to its end."""
-        command = [Path(sys.executable).parent / program, *arguments]
-        return subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True, check=False)
+        command = [PROGRAMS / program, *arguments]
+        return subprocess.run(command, env={**_environ(), **self.environment}, capture_output=True, text=True, check=False)
 
     def start_process(self, name: str, program: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Child:
         """Start one of the service's programs; its log is `log/<name>.log`. `environment` goes on top of the settings."""
-        command = [Path(sys.executable).parent / program, *arguments]
-        together = {**os.environ, **self.environment, **(environment or {})}
+        command = [PROGRAMS / program, *arguments]
+        together = {**_environ(), **self.environment, **(environment or {})}
         if program == "tsg-clock":
             del together["TSG_SECRET_KEYS"]
         self.processes[name] = Child(command, log=self.directory / "log" / f"{name}.log", env=together)
@@ -187,7 +193,7 @@ class Stack:
 
     def start_nomad(self) -> None:
         """Start a Nomad, the real one where there is a program of that name, else the simulator; wait until it has a leader."""
-        program = shutil.which("nomad") if self._real_nomad else None
+        self.nomad_program = program = shutil.which("nomad") if self._real_nomad else None
         directory = self.directory / "nomad"
         directory.mkdir(exist_ok=True)
         if program:
@@ -196,12 +202,12 @@ class Stack:
         else:
             node = directory / "node.env"
             write_private(node, "".join(f"{name}={value}\n" for name, value in self._node_environment().items()))
-            options = ["--port", str(self._nomad_ports["http"]), "--datacenter", DATACENTER, "--role", "automater", "--node-env", node]
+            options = ["--port", str(self._nomad_ports["http"]), "--datacenter", self.datacenter, "--role", "automater", "--node-env", node]
             command = [sys.executable, "-m", "dev.sim.nomad", *options, "--state", directory / "state.json"]
         child = Child(
             command,
             log=self.directory / "log" / "nomad.log",
-            env={**os.environ, **self._node_environment()},
+            env={**_environ(), **self._node_environment()},
             cwd=Path(__file__).parent.parent,
         )
         self.processes["nomad"] = child
@@ -214,7 +220,7 @@ class Stack:
     def _nomad_configuration(self, directory: Path) -> dict[str, Any]:
         """A server and a client in one, on loopback."""
         return {
-            "datacenter": DATACENTER,
+            "datacenter": self.datacenter,
             "data_dir": str(directory / "data"),
             "bind_addr": "127.0.0.1",
             # Nomad thinks it unsafe to be found on loopback; here it is the point.
@@ -265,18 +271,19 @@ class Stack:
             connection.close()
 
     def shell(self) -> str:
-        """The seed's curl function for this stack, ready to paste."""
-        return shell(self.url, self.account, self.key_id, self.key_file)
+        """The `tsg` function for this stack, ready to paste."""
+        return shell(self.url, self.account, self.key_id, self.key_file, cloudapi=self.cloud_url)
 
     def exports(self) -> str:
-        """The settings as shell commands. They hold secrets."""
-        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in self.environment.items())
+        """The settings and the programs' directory as shell commands. They hold secrets."""
+        settings = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in self.environment.items())
+        return f"{settings}PATH=$PATH:{shlex.quote(str(PROGRAMS))}\n"
 
     def _start_cloud(self) -> str:
         child = Child(
             [
                 sys.executable,
-                *("-m", "dev.sim.cloudapi", "--port", "0", "--datacenter", DATACENTER),
+                *("-m", "dev.sim.cloudapi", "--port", "0", "--datacenter", self.datacenter),
                 *("--provision-seconds", str(self._provision_seconds)),
                 *("--account", f"{ACCOUNT}:{TRITON_UUID}:{self.key_file}.pub"),
             ],
@@ -313,6 +320,11 @@ class Stack:
                 raise ChildError(f"tsg-admin db upgrade failed with status {done.returncode}:\n{done.stderr}")
         if not self.sql("SELECT 1 FROM tsg_accounts WHERE triton_uuid = %s", TRITON_UUID):
             self.sql(WHITELIST, ACCOUNT, TRITON_UUID)
+
+
+def _environ() -> dict[str, str]:
+    """The environment without settings: what a shell has exported for another stack is not for this one."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TSG_")}
 
 
 def _unmount(directory: Path) -> None:

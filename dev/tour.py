@@ -4,18 +4,21 @@
 """
 
 import argparse
+import os
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import requests
+from dotenv import dotenv_values
 from urllib3.exceptions import InsecureRequestWarning
 
 from dev.client import Tsg, UnexpectedAnswer, make_key, shell
+from dev.processes import stop_on_signals
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
 
 #: Seconds that a step may take before the tour fails.
@@ -29,8 +32,11 @@ WAIT = 2
 
 #: Of the account that docker-compose.yml lets in.
 ACCOUNT, TRITON_UUID = "demo", "d82a1f04-b9f6-4075-998f-af20e3d49de6"
+TOP = Path(__file__).resolve().parent.parent
 #: Where the tour's key stays, out of git.
-KEY = Path(__file__).resolve().parent.parent / ".data" / "tour" / "id_rsa"
+KEY = TOP / ".data" / "tour" / "id_rsa"
+#: Addresses of the edge that this machine reaches by the name localhost.
+LOCAL = {"127.0.0.1", "0.0.0.0", "[::1]", "[::]"}
 
 Machines = list[dict[str, Any]]
 
@@ -40,7 +46,8 @@ class TourFailed(Exception):
 
 
 def main() -> int:
-    given = _parser().parse_args()
+    given = _parser(_addresses(TOP / ".env", os.environ)).parse_args()
+    stop_on_signals()
     if given.insecure:
         warnings.simplefilter("ignore", InsecureRequestWarning)
     try:
@@ -55,24 +62,32 @@ def main() -> int:
         return 130
     if given.key == KEY:
         file = KEY.with_name("tsg.sh")
-        file.write_text(shell(tsg.url, given.account, key_id, KEY) + "\n")
+        trust = ["--cacert", given.ca.resolve()] if given.ca else ["--insecure"] if given.insecure else []
+        file.write_text(shell(tsg.url, given.account, key_id, KEY, cloudapi=given.cloudapi.rstrip("/"), trust=trust) + "\n")
         print(f"To talk to it yourself: . {file}; tsg /v1/tsg/templates")
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _addresses(dotenv: Path, environ: Mapping[str, str]) -> tuple[str, str]:
+    """URLs of the service and of the CloudAPI simulator, where docker-compose.yml puts them: the environment goes before `.env`."""
+    settings = {**dotenv_values(dotenv), **environ}
+    address = settings.get("TSG_EDGE_ADDRESS") or "127.0.0.1"
+    host = "localhost" if address in LOCAL else address
+    return f"https://{host}:{settings.get('TSG_EDGE_PORT') or 8443}", f"http://127.0.0.1:{settings.get('CLOUDAPI_PORT') or 8081}"
+
+
+def _parser(addresses: tuple[str, str]) -> argparse.ArgumentParser:
+    url, cloudapi = addresses
     parser = argparse.ArgumentParser(
         prog="dev/tour",
         description="Have a running service do its main job, and check each step.",
-        epilog="Exit codes: 0 all as it should be, 1 not.",
+        epilog="The defaults are those of docker-compose.yml with the ports of .env. Exit codes: 0 all as it should be, 1 not.",
     )
-    parser.add_argument("url", nargs="?", default="https://localhost:8443", metavar="URL", help="of the service (default %(default)s)")
+    parser.add_argument("url", nargs="?", default=url, metavar="URL", help="of the service (default %(default)s)")
     trust = parser.add_mutually_exclusive_group()
     trust.add_argument("--ca", type=Path, metavar="FILE", help="the certificate (PEM) that vouches for the service")
     trust.add_argument("--insecure", action="store_true", help="believe any certificate")
-    parser.add_argument(
-        "--cloudapi", default="http://127.0.0.1:8081", metavar="URL", help="of the service's CloudAPI simulator (default %(default)s)"
-    )
+    parser.add_argument("--cloudapi", default=cloudapi, metavar="URL", help="of the service's CloudAPI simulator (default %(default)s)")
     parser.add_argument("--account", default=ACCOUNT, help="the account to do it with (default %(default)s)")
     parser.add_argument(
         "--key", type=Path, default=KEY, metavar="FILE", help="its private RSA key; made, and made known to the simulator, if need be"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dev.benches import api, scaling, steady
 from dev.benches.report import Figure, table
+from dev.processes import stop_on_signals
 
 BENCHES: dict[str, tuple[Callable[..., Iterator[Figure]], str]] = {
     "api": (api.bench, "requests a second: the API beside the bare route, and the bare route with one SELECT"),
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="less than a minute each, and less sure")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     given = parser.parse_args()
+    stop_on_signals()
     chosen = BENCHES if given.bench == "all" else {given.bench: BENCHES[given.bench]}
     found = {}
     for name, (bench, what) in chosen.items():

@@ -2,12 +2,11 @@
 
 import argparse
 import shlex
-import signal
 import sys
 import time
 from pathlib import Path
 
-from dev.processes import ChildError
+from dev.processes import ChildError, stop_on_signals
 from dev.services import Postgres, ServiceError, Valkey
 
 
@@ -15,8 +14,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dev.services", description="Runs a PostgreSQL and a Valkey until Ctrl-C.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="where their data are kept")
     directory: Path = parser.parse_args().data
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.default_int_handler)
+    stop_on_signals()
     try:
         with Postgres(directory / "postgres") as postgres, Valkey(directory / "valkey") as valkey:
             print(f"export TSG_DATABASE_URL={shlex.quote(postgres.url())}")

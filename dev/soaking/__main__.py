@@ -5,7 +5,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -19,7 +18,7 @@ from typing import Any
 import psycopg2
 import requests
 
-from dev.processes import ChildError, wait_for
+from dev.processes import ChildError, stop_on_signals, wait_for
 from dev.services import ServiceError
 from dev.soaking import ledger
 from dev.soaking.faults import CALM, CLOUDS, NOMADS, OURS, Lane, ended
@@ -342,8 +341,7 @@ def main() -> int:
     if unknown:
         parser.error(f"there is no fault {', '.join(sorted(unknown))}; there are: {', '.join(sorted(FAULT_NAMES))}")
     seed = given.seed if given.seed is not None else random.randrange(1_000_000)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    stop_on_signals()
     out = sys.stderr if given.json else sys.stdout
     told = Told()
     print(f"soak: seed {seed}, {given.minutes:g} minutes, {given.accounts} accounts, scaler {given.scaler}", file=out, flush=True)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,24 @@ def test_groups_are_listed_with_what_they_wait_for(world: World, admin: Run) -> 
     header, line = waiting.stdout.splitlines()
     assert header.split() == ["ACCOUNT", "NAME", "ID", "RUNNING", "REASON", "SINCE", "FAILURES"]
     assert line.split()[:5] == [world.login, new.name, new.id, "0/5", "Provisioning"]
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "Größe €"), ("latin-1", "Größe \\u20ac"), ("ascii", "Gr\\xf6\\xdfe \\u20ac")])
+def test_a_terminal_of_any_encoding_shows_a_group(world: World, admin: Run, encoding: str, shown: str) -> None:
+    group = world.make_group(1)
+    world.sim.knobs.turn({"refuse_next_creates": 1, "refuse_status": 409, "refuse_message": "Größe € \x1b[2J\u0090"})
+    world.converge()
+    url = world.db.engine.url.render_as_string(hide_password=False)
+    environ = {**os.environ, "TSG_DATABASE_URL": url, "PYTHONIOENCODING": encoding}
+    for options in ([], ["--json"]):
+        command = [sys.executable, "-c", "import shared.cli.admin; raise SystemExit(shared.cli.admin.main())"]
+        done = subprocess.run([*command, "groups", "explain", group.id, *options], env=environ, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        text = done.stdout.decode(encoding)
+        if options:
+            assert "Größe € \x1b[2J\u0090" in json.loads(text)["last_error"]
+        else:
+            assert f"{shown} \\x1b[2J\\x90" in text
 
 
 def test_a_group_is_explained_by_its_status_and_what_was_done(world: World, admin: Run) -> None:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,41 @@ def test_images_run_as_nobody_in_particular() -> None:
     # The others are of `service`, or leave but files.
     assert users == {"build": [], "service": ["10001:10001"], "dev": [], "edge": ["10002:10002"], "nomad-program": [], "nomad": []}
     assert all(re.match(r"(service|\S+:\d[\w.-]*) AS ", stage) for stage in stages)
+
+
+def context() -> Callable[[str], bool]:
+    """Whether `.dockerignore` lets a path into a build. The last pattern that fits a path decides."""
+    rules = [line for line in (TOP / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+
+    def fits(rule: str, path: str) -> bool:
+        pattern = re.escape(rule).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
+        return re.fullmatch(f"{pattern}(/.*)?", path) is not None
+
+    def lets_in(path: str) -> bool:
+        deciding = [rule for rule in rules if fits(rule.removeprefix("!"), path)]
+        return bool(deciding) and deciding[-1].startswith("!")
+
+    return lets_in
+
+
+def test_a_build_gets_what_the_images_need() -> None:
+    lets_in = context()
+    tracked = subprocess.run(["git", "ls-files", "shared", "tsg_api", "tsg_workers"], cwd=TOP, capture_output=True, text=True, check=True)
+    assert [path for path in tracked.stdout.split() if not lets_in(path)] == []
+    named = re.findall(r"^COPY (?!--)(.+) \S+$", (TOP / "Dockerfile").read_text(), re.MULTILINE)
+    files = [path for names in named for path in names.split() if (TOP / path).is_file()]
+    assert len(files) > 5
+    assert [path for path in files if not lets_in(path)] == []
+    assert all(lets_in(f"dev/{path}") for path in ("tour.py", "deploy/prepare.py", "sim/cloudapi/__main__.py"))
+
+
+@pytest.mark.parametrize("folder", ["", ".data/", "dev/", "dev/data/", "shared/data/", "tsg_api/", "dev/deploy/", "dev/sim/x/y/"])
+def test_a_build_gets_nothing_secret_wherever_it_lies(folder: str) -> None:
+    """`dev/run --data dev/data`, say, puts keys and passwords there."""
+    lets_in = context()
+    secret = ("id_rsa", "id_rsa.pub", "secret_key", "settings.sh", "settings.toml", "tsg.sh", ".env", "ca.pem", "tsg.dump", "tsg.toml")
+    data = ("postgres/data/PG_VERSION", "valkey/appendonly.aof", "log/api.log", "nomad/node.env", "nomad/state.json", ".git/config")
+    assert [name for name in (*secret, *data) if lets_in(folder + name)] == []
 
 
 def test_the_tour_says_what_is_wrong_where_nothing_runs(tmp_path: Path) -> None:

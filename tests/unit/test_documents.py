@@ -1,6 +1,7 @@
 """The documents: made ones are up to date, links lead somewhere, and the commands that are named exist."""
 
 import argparse
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -8,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from dev import reference
+from dev.sim.cloudapi import catalog
+from dev.sim.cloudapi.knobs import Knobs
+from dev.sim.common.wanted import is_uuid
 from shared.cli import admin
 
 TOP = Path(__file__).parents[2]
@@ -110,3 +114,11 @@ def test_the_tests_that_a_promise_names_are_there() -> None:
             assert f"def test_{word}(" in source, word
             named += 1
     assert named > 20
+
+
+def test_the_page_of_the_simulators_has_their_catalogue_and_all_knobs() -> None:
+    page = (TOP / "docs" / "simulators.md").read_text()
+    offers, knobs = ([line.split("|") for line in part.splitlines() if line.startswith("| `")] for part in page.split("## Knobs"))
+    named = [[cell.strip(" `") for cell in row[1:3]] for row in offers if is_uuid(row[1].strip(" `"))]
+    assert named == [[offer.id, offer.name] for offer in (*catalog.PACKAGES, *catalog.IMAGES, *catalog.NETWORKS)]
+    assert {row[1].strip(" `"): json.loads(row[2].strip(" `")) for row in knobs} == Knobs().to_json()

@@ -1,6 +1,7 @@
 """tsg-admin: the operator's command."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from shared import log
 from shared.cli import seed, takeover
 from shared.cli.admin import groups
 from shared.cli.admin.named import connected, login, one_account, triton_uuid
-from shared.cli.admin.told import Told, table
+from shared.cli.admin.told import Told, for_terminal, table
 from shared.clients import cloudapi, keys
 from shared.clients.cloudapi import CloudAPI, CloudAPIError, Timeouts
 from shared.clients.management import NoManagementKey
@@ -49,8 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code, message = _problem(error)
         print(f"tsg-admin: {message}", file=sys.stderr)
         return code
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A Latin-1 or ASCII terminal shows what it has no letter for as an escape. Standard error does so by itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        print(told.as_json() if given.json else told.text, flush=True)
+        print(told.as_json() if given.json else for_terminal(told.text), flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
         if not isinstance(error, BrokenPipeError):  # a reader who has seen enough

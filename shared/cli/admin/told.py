@@ -1,6 +1,7 @@
 """What a command tells: lines for people, or the same as JSON for programs."""
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -16,7 +17,13 @@ class Told(NamedTuple):
     code: int = 0
 
     def as_json(self) -> str:
-        return json.dumps(self.data, indent=2, default=_plain, ensure_ascii=False)
+        """ASCII, so that it is JSON in every locale."""
+        return json.dumps(self.data, indent=2, default=_plain)
+
+
+def for_terminal(text: str) -> str:
+    """The text with control characters as escapes: CloudAPI's words, and names of 2018, may hold some."""
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

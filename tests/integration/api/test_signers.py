@@ -17,7 +17,7 @@ import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from dev.client import CURL_FUNCTION
+from dev.client import shell
 from dev.sim.cloudapi import accounts as triton
 from shared.clients.keys import fingerprint, sha256_fingerprint
 from tests.integration.api.service import Api, error, now, template_body
@@ -191,6 +191,24 @@ def test_the_keys_of_another_kind_do_not_pass(api: Api, owner: triton.Account, s
                 error(get(api, go(key, key_id)), 401, "InvalidCredentials")
 
 
+#: The curl function of the 2018 service's readers, to the letter.
+CURL_FUNCTION = r"""function tsg() {
+    local now=$(date -u '+%a, %d %h %Y %H:%M:%S GMT')
+    local signature=$(echo -n "$now" | openssl dgst -sha256 -sign ~/.ssh/id_rsa | openssl enc -e -a | tr -d '\n')
+    local url="${TSG_URL}$1"
+    shift
+
+    curl -s -k -i \
+        -H 'Accept: application/json' \
+        -H 'Accept-Version: ~8' \
+        -H "Date: $now" \
+        -H 'Content-Type: application/json' \
+        -H "Authorization: Signature keyId=\"/${TRITON_ACCOUNT}/keys/${TRITON_KEY_ID}\",algorithm=\"rsa-sha256\",headers=\"date\" $signature" \
+        "$@" "$url"
+    echo
+}"""  # noqa: E501
+
+
 def test_openssl_and_curl_sign_as_the_seed_has_it(
     api: Api, owner: triton.Account, ssh_keys: dict[str, Key], tmp_path: Path, run_shell: Callable[..., str]
 ) -> None:
@@ -207,6 +225,29 @@ def test_openssl_and_curl_sign_as_the_seed_has_it(
         assert told.startswith("HTTP/1.1 200"), told
     body = json.dumps(template_body())
     assert run_shell(f"{CURL_FUNCTION}\ntsg /v1/tsg/templates -X POST -d '{body}'", known).startswith("HTTP/1.1 201")
+
+
+@pytest.mark.parametrize("program", ["bash", "dash", "zsh", "mksh", "busybox sh"])
+def test_the_printed_function_signs_in_any_shell_and_locale(
+    api: Api, owner: triton.Account, ssh_keys: dict[str, Key], tmp_path: Path, program: str
+) -> None:
+    key = ssh_keys["rsa"]
+    if shutil.which(program.split(maxsplit=1)[0]) is None:
+        pytest.skip(f"{program} is not installed")
+    file = tmp_path / "a key"
+    file.write_bytes(key.private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    # In place of a locale of this machine, which may have none: a date that translates what is not asked for in C.
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    date = tools / "date"
+    date.write_text(f'#!/bin/sh\n[ "${{LC_ALL:-}}" = C ] && exec {shutil.which("date")} "$@"\necho "Fr, 27 Nov 2026"\n')
+    date.chmod(0o755)
+    text = shell(api.url, owner.login, md5(key), file, cloudapi="http://127.0.0.1:9") + "\ntsg /v1/tsg/groups && tsg"
+    environ = {"PATH": f"{tools}:{os.environ['PATH']}", "LC_ALL": "de_DE.UTF-8"}
+    done = subprocess.run([*program.split(), "-c", text], env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("HTTP/1.1 200"), done
+    assert done.returncode != 0
+    assert "usage: tsg PATH" in done.stderr
 
 
 @pytest.fixture
