@@ -42,7 +42,10 @@ max-body = 100000
 
 An unknown key is an error; an unknown variable is not. `agent.log-format` and `http.dc` of 2018 mean `log.format` and `triton.dc`;
 `crdb.mode` and the section `tsgcli` mean nothing any more. Durations are seconds. The variables `NOMAD_*` are those that Nomad's own
-program reads; they can't be set in the file.
+program reads; they, and others that do not begin with `TSG_`, can't be set in the file.
+
+Requests to CloudAPI and Nomad go through the proxy that `HTTPS_PROXY` (or `HTTP_PROXY`, for an `http://` address; or `ALL_PROXY`) names,
+except to what `NO_PROXY` lists, and to loopback. Nothing else of the environment has a say in them: no `.netrc`.
 """
 
 #: The heading over the settings from this one on.
@@ -76,6 +79,11 @@ PARTS = {
     "NOMAD_CLIENT_CERT": "The certificate that Nomad knows us by.",
     "NOMAD_CLIENT_KEY": "Its private key.",
     "NOMAD_SKIP_VERIFY": "Whether Nomad's certificate is taken unseen.",
+    "TRITON_SKIP_TLS_VERIFY": "The same as TSG_TRITON_SKIP_VERIFY, where that is not set, as triton-go and Terraform read it.",
+    "REQUESTS_CA_BUNDLE": "The certificate authorities of CloudAPI and Nomad, where nothing of their own is set.",
+    "CURL_CA_BUNDLE": "The same, where REQUESTS_CA_BUNDLE is not set.",
+    "SSL_CERT_FILE": "The same, where CURL_CA_BUNDLE is not set.",
+    "SSL_CERT_DIR": "The same, where SSL_CERT_FILE is not set: a directory of certificates, by hash.",
 }
 
 #: What is not checked by a range or a choice.
@@ -84,6 +92,8 @@ FORMS = {
     "_http_url": "http(s) URL",
     "_proxy": "IP address or *",
     "_host_or_http_url": "host or http(s) URL",
+    "_authorities": "file, or directory",
+    "_readable": "file",
     "TSG_LOG_LEVEL": ", ".join(settings.LEVELS),
     "TSG_DATABASE_URL": "URL",
     "TSG_SECRET_KEYS": "base64 of 32 bytes, ...",
@@ -139,6 +149,8 @@ def _in_order(declared: dict[str, Any]) -> list[str]:
             order += [part for part in PARTS if "NOMAD" in part]
             continue
         order.append(f"TSG_{name.upper()}")
+        if name == "triton_skip_verify":
+            order += [settings.SKIP_VERIFY, *settings.CA_VARIABLES]
         if name == "database_url":
             order += [part for part in PARTS if "CRDB" in part]
     missing = set(declared) ^ set(order)

@@ -18,7 +18,7 @@ def converger(chosen: Settings, database: db.Database, audit: Audit = unheard, *
     """A converger with this process's name on its leases, until `stop` is set."""
     return Converger(
         database,
-        CloudAPI(chosen.triton_url, Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout)),
+        CloudAPI(chosen.triton_url, Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout), chosen.triton_trust),
         Sealer(chosen.secret_keys),
         Pace(
             rate=chosen.cloudapi_rate,

@@ -27,6 +27,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from shared import log, metrics
+from shared.clients import https
 from shared.clients.budget import Budget
 from shared.clients.keys import sha256_fingerprint
 from shared.clients.signature import Signer
@@ -198,12 +199,10 @@ def no_newer(_refused: str) -> None:
 class CloudAPI:
     """The connections of one process to one CloudAPI. Thread-safe."""
 
-    def __init__(self, url: str, timeouts: Timeouts) -> None:
+    def __init__(self, url: str, timeouts: Timeouts, trust: https.Trust = https.PUBLIC) -> None:
         self._url = url.rstrip("/")
         self._timeouts = (timeouts.connect, timeouts.read)
-        self._session = requests.Session()
-        # A netrc file would replace the Authorization we sign, and proxies are not asked for.
-        self._session.trust_env = False
+        self._session = https.open_session(url, trust)
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, max_retries=0)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
@@ -240,11 +239,15 @@ class CloudAPI:
             response = self._session.send(request, timeout=self._timeouts, allow_redirects=False)
             status = str(response.status_code)
         except requests.ConnectTimeout as error:
-            raise Unavailable(f"CloudAPI can't be reached: {_reason(error)}") from error
+            raise Unavailable(f"CloudAPI can't be reached: {https.describe(error)}") from error
         except requests.RequestException as error:
+            if why := https.distrust(error):
+                raise Unavailable(f"CloudAPI's certificate is not trusted ({why}): see TSG_TRITON_CACERT.") from error
             # Refused connections came to nothing; a connection that broke later may have done its work.
-            kind = AnswerLost if makes and not _never_sent(error) else Unavailable
-            raise kind(f"CloudAPI did not answer: {_reason(error)}") from error
+            kind = AnswerLost if makes and not https.never_sent(error) else Unavailable
+            raise kind(f"CloudAPI did not answer: {https.describe(error)}") from error
+        except OSError as error:  # the file of authorities has gone since the start
+            raise Unavailable(f"CloudAPI can't be asked: {error}") from error
         finally:
             metrics.cloudapi_requests.labels(endpoint, status).inc()
             metrics.cloudapi_seconds.labels(endpoint).observe(time.monotonic() - started)
@@ -514,16 +517,3 @@ def _machine(body: Any) -> Machine:
         tags=tags if isinstance(tags, dict) else {},
         body=body,
     )
-
-
-def _never_sent(error: requests.RequestException) -> bool:
-    """Was there no connection to send the request on?"""
-    text = repr(error)
-    return isinstance(error, requests.ConnectionError) and ("NewConnectionError" in text or "NameResolutionError" in text)
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, without the pool and the object addresses that urllib3 puts around it."""
-    cause = error.args[0] if error.args else error
-    reason = getattr(cause, "reason", cause)
-    return f"{type(error).__name__}: {str(reason).rsplit(': ', 1)[-1]}"

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import requests
 
 from shared import metrics
+from shared.clients import https
 
 #: Seconds to wait for a connection and for an answer: together less than `jobs.CLAIM_SECONDS`.
 TIMEOUTS = (3.05, 6.0)
@@ -62,10 +63,7 @@ class Nomad:
     def __init__(self, access: Access) -> None:
         self._address = access.address.rstrip("/")
         self._query = {name: value for name, value in (("namespace", access.namespace), ("region", access.region)) if value}
-        self._session = requests.Session()
-        # A netrc file or a proxy of the environment has no business here.
-        self._session.trust_env = False
-        self._session.verify = False if access.skip_verify else str(access.ca_cert) if access.ca_cert else True
+        self._session = https.open_session(access.address, https.Trust(access.ca_cert, access.skip_verify))
         if access.client_cert and access.client_key:
             self._session.cert = (str(access.client_cert), str(access.client_key))
         if access.token:
@@ -120,8 +118,10 @@ class Nomad:
                 allow_redirects=False,
             )
             told = str(response.status_code)
-        except requests.RequestException as error:
-            raise Unavailable(f"Nomad can't be reached: {type(error).__name__}") from error
+        except OSError as error:  # of requests, or of a file of certificates that has gone since the start
+            if why := https.distrust(error):
+                raise Unavailable(f"Nomad's certificate is not trusted ({why}): see NOMAD_CACERT.") from error
+            raise Unavailable(f"Nomad can't be reached: {https.describe(error)}") from error
         finally:
             metrics.nomad_requests.labels(endpoint, told).inc()
             metrics.nomad_seconds.labels(endpoint).observe(time.monotonic() - started)

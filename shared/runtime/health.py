@@ -13,12 +13,12 @@ from concurrent.futures import Future, wait
 from typing import NamedTuple
 
 import redis
-import requests
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy.engine import URL
 
 from shared import log
+from shared.clients import https
 from shared.clients.nomad import Nomad
 from shared.runtime.settings import Settings
 from shared.store import db, schema
@@ -26,7 +26,7 @@ from shared.store import db, schema
 _log = log.get(__name__)
 
 READY, DEGRADED, UNAVAILABLE, DRAINING = "ready", "degraded", "unavailable", "draining"
-OK, OUTDATED, NO_ANSWER = "ok", "outdated", "no answer"
+OK, OUTDATED, NO_ANSWER, UNTRUSTED = "ok", "outdated", "no answer", "certificate not trusted"
 
 #: Seconds for which an answer holds: however often one asks, nobody is asked more than once in them.
 FRESH = 1.0
@@ -123,7 +123,7 @@ class _Probe:
             answer.set_result(self._check())
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told in the log, and the check has failed
             _log.debug("health_check_failed", check=self.name, error=str(error).strip())
-            answer.set_result(UNAVAILABLE)
+            answer.set_result(UNTRUSTED if https.distrust(error) else UNAVAILABLE)
 
 
 def of_process(chosen: Settings, database_url: URL, *, needed: Iterable[str]) -> Health:
@@ -150,20 +150,19 @@ def of_process(chosen: Settings, database_url: URL, *, needed: Iterable[str]) ->
         DATABASE: ask_database,
         MIGRATIONS: migrations,
         QUEUE: ask_queue,
-        CLOUDAPI: _ping(chosen.triton_url),
+        CLOUDAPI: _ping(chosen.triton_url, chosen.triton_trust),
     }
     if chosen.triton_auth_url != chosen.triton_url:
-        checks[CLOUDAPI_AUTH] = _ping(chosen.triton_auth_url)
+        checks[CLOUDAPI_AUTH] = _ping(chosen.triton_auth_url, chosen.triton_trust)
     if chosen.scaler == "nomad":
         nomad = Nomad(chosen.nomad)
         checks[NOMAD] = lambda: OK if nomad.leader() else UNAVAILABLE
     return Health(checks, needed=needed)
 
 
-def _ping(cloudapi_url: str) -> Check:
+def _ping(cloudapi_url: str, trust: https.Trust) -> Check:
     """CloudAPI answers this without a signature. Whatever refuses it is there all the same."""
-    session = requests.Session()
-    session.trust_env = False
+    session = https.open_session(cloudapi_url, trust)
 
     def ping() -> str:
         response = session.get(f"{cloudapi_url}/--ping", timeout=PATIENCE, allow_redirects=False)

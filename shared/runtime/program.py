@@ -8,6 +8,8 @@ from shared import log
 from shared.runtime import settings
 from shared.runtime.settings import Settings
 
+_log = log.get(__name__)
+
 #: The exit code for a wrong command line, argparse's own, and for wrong settings.
 USAGE = 2
 
@@ -21,4 +23,7 @@ def begin(name: str, given: argparse.Namespace, *, needs_keys: bool = True) -> S
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(USAGE)
     log.configure(chosen.log_level, chosen.log_format)
+    for server, is_unverified in (("cloudapi", chosen.triton_skip_verify), ("nomad", chosen.nomad.skip_verify)):
+        if is_unverified:
+            _log.warning("certificates_not_verified", server=server)
     return chosen

@@ -9,8 +9,9 @@ import base64
 import binascii
 import os
 import re
+import ssl
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -23,6 +24,7 @@ from marshmallow.validate import Length, OneOf, Range, Regexp
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from shared.clients.https import Trust
 from shared.clients.nomad import Access
 
 #: Names in the 2018 file (or in the seed's example of it) that do not spell their variable.
@@ -34,6 +36,12 @@ FILE_IGNORED = {"TSG_TSGCLI_VERSION", "TSG_CRDB_MODE"}
 NOMAD_VARIABLES = {
     f"NOMAD_{part}" for part in ("ADDR", "TOKEN", "NAMESPACE", "REGION", "CACERT", "CLIENT_CERT", "CLIENT_KEY", "SKIP_VERIFY")
 }
+
+#: Read by triton-go and Terraform too.
+SKIP_VERIFY = "TRITON_SKIP_TLS_VERIFY"
+#: The certificate authorities of all that a program trusts, the first that is set; read by curl, requests and OpenSSL too.
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+CONVENTIONAL = {*NOMAD_VARIABLES, *CA_VARIABLES, SKIP_VERIFY}
 
 LEVELS = ("DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
 
@@ -104,6 +112,11 @@ class Settings:
     triton_key_prefix: str
     #: Whether only the accounts of `tsg_accounts` may call (`tsg-admin accounts add`), or all that CloudAPI knows.
     triton_whitelist: bool
+    #: The certificate authorities of CloudAPI's certificate, in PEM; without it, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE,
+    #: SSL_CERT_DIR, or the public ones.
+    triton_cacert: Path | None
+    #: Whether CloudAPI's certificate is taken unseen. Whoever is in between can then act for all accounts.
+    triton_skip_verify: bool
     #: CloudAPI's throttle: requests a second, per account.
     cloudapi_rate: float
     #: CloudAPI's throttle: requests in one burst, per account.
@@ -186,6 +199,11 @@ class Settings:
     secret_keys: tuple[bytes, ...] = field(repr=False)
 
     @property
+    def triton_trust(self) -> Trust:
+        """Whose certificates are taken of CloudAPI."""
+        return Trust(self.triton_cacert, self.triton_skip_verify)
+
+    @property
     def key_name(self) -> str:
         """The name of the management key in CloudAPI."""
         return f"{self.triton_key_prefix}_{self.triton_dc}"
@@ -221,7 +239,8 @@ def load(
     """
     problems: dict[str, str] = {}
     from_file: dict[str, str] = _read_file(file, problems) if file else {}
-    values = from_file | {name: value for name, value in environ.items() if name.startswith(("TSG_", "NOMAD_"))} | dict(flags or {})
+    values = from_file | {name: value for name, value in environ.items() if name.startswith("TSG_") or name in CONVENTIONAL}
+    values |= dict(flags or {})
     env = _Source(values)
     got = _values(env, problems)
     try:
@@ -246,6 +265,7 @@ def _values(env: _Source, problems: dict[str, str]) -> dict[str, Any]:
     level = env.str("TSG_LOG_LEVEL", "INFO").upper()
     if level not in LEVELS:
         problems["TSG_LOG_LEVEL"] = "must be one of: " + ", ".join(LEVELS)
+    authorities = next(filter(None, [_file(env, name, _authorities) for name in CA_VARIABLES]), None)
     return {
         "log_level": level,
         "log_format": env.str("TSG_LOG_FORMAT", "auto", validate=OneOf(("auto", "json", "human", "zerolog"))),
@@ -266,12 +286,14 @@ def _values(env: _Source, problems: dict[str, str]) -> dict[str, Any]:
         "triton_auth_url": _url(env, "TSG_TRITON_AUTH_URL", ""),
         "triton_key_prefix": env.str("TSG_TRITON_KEY_PREFIX", "TSG_Management", validate=Regexp(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")),
         "triton_whitelist": env.bool("TSG_TRITON_WHITELIST", True),
+        "triton_cacert": _file(env, "TSG_TRITON_CACERT", _authorities) or authorities,
+        "triton_skip_verify": env.bool("TSG_TRITON_SKIP_VERIFY", env.bool(SKIP_VERIFY, False)),
         "cloudapi_rate": env.float("TSG_CLOUDAPI_RATE", 10.0, validate=Range(0.1, 100_000)),
         "cloudapi_burst": env.int("TSG_CLOUDAPI_BURST", 30, validate=Range(1, 100_000)),
         "cloudapi_connect_timeout": env.float("TSG_CLOUDAPI_CONNECT_TIMEOUT", 3.05, validate=Range(0.1, 60)),
         "cloudapi_read_timeout": env.float("TSG_CLOUDAPI_READ_TIMEOUT", 30.0, validate=Range(0.1, 300)),
         "scaler": env.str("TSG_SCALER", "worker", validate=OneOf(("worker", "nomad"))),
-        "nomad": _nomad(env, port),
+        "nomad": _nomad(env, port, authorities),
         "nomad_role": env.str("TSG_NOMAD_ROLE", "automater", validate=Length(min=1)),
         "nomad_driver": env.str("TSG_NOMAD_DRIVER", "exec", validate=OneOf(("exec", "raw_exec", "docker"))),
         "nomad_command": env.str("TSG_NOMAD_COMMAND", "tsg-scale", validate=Length(min=1)),
@@ -322,7 +344,7 @@ def variables() -> list[str]:
     """The names of all variables that `load` reads."""
     own = {f"TSG_{name.name.upper()}" for name in fields(Settings)} - {"TSG_NOMAD"}
     crdb = {f"TSG_CRDB_{part}" for part in ("DATABASE", "HOST", "PORT", "USER", "PASSWORD")}
-    return sorted(own | crdb | {"TSG_NOMAD_URL", "TSG_NOMAD_PORT"} | NOMAD_VARIABLES)
+    return sorted(own | crdb | {"TSG_NOMAD_URL", "TSG_NOMAD_PORT"} | CONVENTIONAL)
 
 
 def _cores() -> int:
@@ -371,7 +393,7 @@ def _as_variable(value: str | float) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _nomad(env: _Source, port: Range) -> Access:
+def _nomad(env: _Source, port: Range, authorities: Path | None) -> Access:
     """`TSG_NOMAD_URL` (a host, or a whole address) and `TSG_NOMAD_PORT`, or else the conventional `NOMAD_ADDR`."""
     host = env.str("TSG_NOMAD_URL", "", validate=_host_or_http_url) or ""
     number = env.int("TSG_NOMAD_PORT", 4646, validate=port)
@@ -382,11 +404,34 @@ def _nomad(env: _Source, port: Range) -> Access:
         token=env.str("NOMAD_TOKEN", ""),
         namespace=env.str("NOMAD_NAMESPACE", ""),
         region=env.str("NOMAD_REGION", ""),
-        ca_cert=env.path("NOMAD_CACERT", None),
-        client_cert=env.path("NOMAD_CLIENT_CERT", None),
-        client_key=env.path("NOMAD_CLIENT_KEY", None),
+        ca_cert=_file(env, "NOMAD_CACERT", _authorities) or authorities,
+        client_cert=_file(env, "NOMAD_CLIENT_CERT", _readable),
+        client_key=_file(env, "NOMAD_CLIENT_KEY", _readable),
         skip_verify=env.bool("NOMAD_SKIP_VERIFY", False),
     )
+
+
+def _file(env: _Source, name: str, check: Callable[[str], None]) -> Path | None:
+    text = env.str(name, "", validate=check)
+    return Path(text) if text else None
+
+
+def _readable(text: str) -> None:
+    try:
+        if text:
+            Path(text).open("rb").close()
+    except OSError as error:
+        raise ValidationError(f"{text} cannot be read: {error.strerror}") from None
+
+
+def _authorities(text: str) -> None:
+    if not text or Path(text).is_dir():
+        return
+    _readable(text)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(text)
+    except ssl.SSLError:
+        raise ValidationError(f"{text} holds no certificates in PEM") from None
 
 
 def _url(env: _Source, name: str, default: str) -> str:

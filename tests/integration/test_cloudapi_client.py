@@ -495,9 +495,7 @@ def test_a_redirect_is_not_followed_and_is_no_success(status: int) -> None:
     assert all(request.path != "/elsewhere" for request in asked)
 
 
-def test_neither_a_proxy_nor_a_netrc_of_the_environment_has_a_say(
-    demo: Client, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_netrc_has_no_say_and_loopback_no_proxy(demo: Client, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password else\n")
     monkeypatch.setenv("NETRC", str(netrc))

@@ -6,6 +6,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from sqlalchemy.engine import make_url
 
@@ -16,6 +17,10 @@ KEY = bytes(range(32))
 OTHER_KEY = bytes(range(32, 64))
 #: What is never to be seen in a message or a repr.
 PASSWORD = "hunter2-is-secret"
+
+
+#: A file of certificates.
+CERTIFICATES = certifi.where()
 
 
 def encoded(key: bytes) -> str:
@@ -53,6 +58,13 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "TSG_RATE_PER_ACCOUNT": ("50", "rate_per_account", 50.0),
     "TSG_RATE_PER_ADDRESS": ("2.5", "rate_per_address", 2.5),
     "TSG_AUTH_CACHE_SECONDS": ("60", "auth_cache_seconds", 60),
+    "TSG_TRITON_CACERT": (CERTIFICATES, "triton_trust.authorities", Path(CERTIFICATES)),
+    "TSG_TRITON_SKIP_VERIFY": ("true", "triton_trust.skip_verify", True),
+    "TRITON_SKIP_TLS_VERIFY": ("1", "triton_trust.skip_verify", True),
+    "REQUESTS_CA_BUNDLE": (CERTIFICATES, "triton_trust.authorities", Path(CERTIFICATES)),
+    "CURL_CA_BUNDLE": (CERTIFICATES, "nomad.ca_cert", Path(CERTIFICATES)),
+    "SSL_CERT_FILE": (CERTIFICATES, "triton_trust.authorities", Path(CERTIFICATES)),
+    "SSL_CERT_DIR": (str(Path(CERTIFICATES).parent), "triton_trust.authorities", Path(CERTIFICATES).parent),
     "TSG_CLOUDAPI_RATE": ("2.5", "cloudapi_rate", 2.5),
     "TSG_CLOUDAPI_BURST": ("5", "cloudapi_burst", 5),
     "TSG_CLOUDAPI_CONNECT_TIMEOUT": ("1.5", "cloudapi_connect_timeout", 1.5),
@@ -73,9 +85,9 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "NOMAD_TOKEN": ("t0ken", "nomad.token", "t0ken"),
     "NOMAD_NAMESPACE": ("groups", "nomad.namespace", "groups"),
     "NOMAD_REGION": ("eu", "nomad.region", "eu"),
-    "NOMAD_CACERT": ("/etc/ca.pem", "nomad.ca_cert", Path("/etc/ca.pem")),
-    "NOMAD_CLIENT_CERT": ("/etc/cert.pem", "nomad.client_cert", Path("/etc/cert.pem")),
-    "NOMAD_CLIENT_KEY": ("/etc/key.pem", "nomad.client_key", Path("/etc/key.pem")),
+    "NOMAD_CACERT": (CERTIFICATES, "nomad.ca_cert", Path(CERTIFICATES)),
+    "NOMAD_CLIENT_CERT": (__file__, "nomad.client_cert", Path(__file__)),
+    "NOMAD_CLIENT_KEY": (__file__, "nomad.client_key", Path(__file__)),
     "NOMAD_SKIP_VERIFY": ("true", "nomad.skip_verify", True),
     "TSG_MAX_CAPACITY": ("1000", "max_capacity", 1000),
     "TSG_HEALTH_CHECK_INTERVAL": ("60", "health_check_interval", 60),
@@ -124,6 +136,16 @@ WRONG = {
     "TSG_RATE_PER_ACCOUNT": "-1",
     "TSG_RATE_PER_ADDRESS": "often",
     "TSG_AUTH_CACHE_SECONDS": "0",
+    "TSG_TRITON_CACERT": "/nowhere/ca.pem",
+    "TSG_TRITON_SKIP_VERIFY": "maybe",
+    "TRITON_SKIP_TLS_VERIFY": "maybe",
+    "REQUESTS_CA_BUNDLE": __file__,
+    "CURL_CA_BUNDLE": "/nowhere/ca.pem",
+    "SSL_CERT_FILE": "/nowhere/ca.pem",
+    "SSL_CERT_DIR": "/nowhere",
+    "NOMAD_CACERT": __file__,
+    "NOMAD_CLIENT_CERT": "/nowhere/cert.pem",
+    "NOMAD_CLIENT_KEY": "/nowhere/key.pem",
     "TSG_CLOUDAPI_RATE": "nan",
     "TSG_CLOUDAPI_BURST": "1.5",
     "TSG_CLOUDAPI_CONNECT_TIMEOUT": "0",
@@ -296,6 +318,26 @@ def test_an_address_of_nomad_that_is_none_is_told_before_anything_starts(address
 
 def test_variables_of_other_programs_mean_nothing() -> None:
     assert load(NEEDED | {"HTTP_PORT": "nonsense", "LOG_LEVEL": "nonsense"}) == load(NEEDED)
+
+
+def test_what_is_said_of_a_file_of_certificates_that_is_none() -> None:
+    assert problems_of(NEEDED | {"TSG_TRITON_CACERT": "/nowhere/ca.pem"}) == {
+        "TSG_TRITON_CACERT": "/nowhere/ca.pem cannot be read: No such file or directory"
+    }
+    assert problems_of(NEEDED | {"TSG_TRITON_CACERT": __file__}) == {"TSG_TRITON_CACERT": f"{__file__} holds no certificates in PEM"}
+
+
+def test_the_nearest_word_about_certificates_counts(tmp_path: Path) -> None:
+    own, nomads, others = (tmp_path / name for name in ("own.pem", "nomads.pem", "others.pem"))
+    for file in (own, nomads, others):
+        file.write_bytes(Path(CERTIFICATES).read_bytes())
+    environ = NEEDED | {"TSG_TRITON_CACERT": str(own), "REQUESTS_CA_BUNDLE": str(others), "SSL_CERT_FILE": CERTIFICATES}
+    got = load(environ)
+    assert (got.triton_trust.authorities, got.nomad.ca_cert) == (own, others)
+    assert load(environ | {"NOMAD_CACERT": str(nomads)}).nomad.ca_cert == nomads
+    assert load(environ | {"TSG_TRITON_CACERT": "", "REQUESTS_CA_BUNDLE": ""}).triton_trust.authorities == Path(CERTIFICATES)
+    said_no = {"TSG_TRITON_SKIP_VERIFY": "false", "TRITON_SKIP_TLS_VERIFY": "true"}
+    assert not load(NEEDED | said_no).triton_trust.skip_verify
 
 
 # Defaults

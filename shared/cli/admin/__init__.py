@@ -230,7 +230,7 @@ def _keys_rotate(given: argparse.Namespace, chosen: Settings) -> Told:
     database = connected(chosen)
     with database.read() as connection:
         account = one_account(connection, given.account, enabled=True)
-    clouds = CloudAPI(chosen.triton_url, Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout))
+    clouds = CloudAPI(chosen.triton_url, Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout), chosen.triton_trust)
     fingerprint = Rotation(database, clouds, sealer, key_name=chosen.key_name).rotate(account)
     text = f"account {account.name} has the management key {chosen.key_name}, {fingerprint}"
     return Told(text, {"account": account.name, "key_name": chosen.key_name, "fingerprint": fingerprint})
