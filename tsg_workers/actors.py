@@ -9,12 +9,12 @@ from dramatiq.middleware import AgeLimit, ShutdownNotifications, TimeLimit
 
 from shared import log
 from shared.clients.queue import CONVERGE, MAX_AGE_MS, REMOVE_JOB, SUBMIT_JOB, make_broker, send
-from tsg_workers.converge import Converger
+from tsg_workers.reconcilers.groups import GroupReconciler
 from tsg_workers.submit import Submitter
 
 _log = log.get(__name__)
 
-#: Milliseconds. Several times what one call of `converge` takes, with every request in it timing out.
+#: Milliseconds. Several times what one call of `reconcile` takes, with every request in it timing out.
 TIME_LIMIT_MS = 300_000
 
 
@@ -23,14 +23,14 @@ def connect(redis_url: str) -> Broker:
     return make_broker(redis_url, [AgeLimit(max_age=MAX_AGE_MS), TimeLimit(time_limit=TIME_LIMIT_MS), ShutdownNotifications()])
 
 
-def declare(broker: Broker, converger: Converger, submitter: Submitter | None = None) -> None:
+def declare(broker: Broker, groups: GroupReconciler, submitter: Submitter | None = None) -> None:
     """Have bells answered: each actor has a queue of its own, so that a slow Nomad keeps no cloud waiting.
 
     Without a submitter nobody listens for jobs: each queue is a thread and a connection to Redis.
     """
 
     def converge(account_id: str) -> None:
-        if converger.converge(account_id):
+        if groups.reconcile(account_id):
             try:
                 send(broker, CONVERGE, account_id)
             except redis.RedisError as error:

@@ -1,4 +1,4 @@
-"""What tsg-scale does, once its arguments are read: the same converge as a worker's, in the foreground, under the same lease."""
+"""What tsg-scale does, once its arguments are read: the same reconciler as a worker's, in the foreground, under the same lease."""
 
 import argparse
 import json
@@ -55,7 +55,7 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
         acted.set()
         _audit(kind, account_name, group_name, status, description)
 
-    converger = wiring.converger(chosen, database, audit, stop=stop)
+    reconciler = wiring.group_reconciler(chosen, database, audit, stop=stop)
     deadline = time.monotonic() + wait
     found = _status(database, group_id)
     if found is None:
@@ -64,7 +64,7 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
     with database.read() as connection:
         looks.make_due(connection, group_id)
     while True:
-        converger.converge(found.account_id)
+        reconciler.reconcile(found.account_id)
         found = _status(database, group_id) or found
         if found.settled:
             break

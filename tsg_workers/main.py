@@ -1,4 +1,4 @@
-"""tsg-worker: answers bells with `converge`, in threads. More workers are more of these processes."""
+"""tsg-worker: reconciles groups at each wake-up, in threads. More workers are more of these processes."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal, wait
 from shared.store import db
 from tsg_workers import actors, wiring
-from tsg_workers.converge import Converger
+from tsg_workers.reconcilers.groups import GroupReconciler
 from tsg_workers.submit import Submitter
 
 _log = log.get(__name__)
@@ -55,8 +55,8 @@ def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> boo
     """False when something was under way still, after all the time it was given."""
     broker = actors.connect(chosen.redis_url)
     submitter = Submitter(database, Nomad(chosen.nomad), wiring.shape(chosen), actor=wiring.name()) if chosen.scaler == "nomad" else None
-    converger = wiring.converger(chosen, database, stop=stop)
-    actors.declare(broker, converger, submitter)
+    groups = wiring.group_reconciler(chosen, database, stop=stop)
+    actors.declare(broker, groups, submitter)
     broker.emit_after("process_boot")
     worker = Worker(broker, worker_threads=chosen.worker_threads, worker_timeout=IDLE_MS)
     worker.start()
@@ -65,15 +65,15 @@ def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> boo
     wait(stop)
     _log.info("stopping")
     worker.stop(timeout=round(chosen.stop_seconds * 1000))
-    cut_off = _hand_back(converger)
+    cut_off = _hand_back(groups)
     doors.stop()
     broker.close()
     return not cut_off
 
 
-def _hand_back(converger: Converger) -> int:
+def _hand_back(groups: GroupReconciler) -> int:
     try:
-        cut_off = converger.hand_back()
+        cut_off = groups.hand_back()
     except sqlalchemy.exc.SQLAlchemyError as error:
         _log.warning("leases_not_handed_back", error=str(error), meaning="they end by themselves")
         return 1

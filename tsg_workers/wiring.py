@@ -1,4 +1,4 @@
-"""What the settings make of a process that works: its converger, the form of its jobs, and its name."""
+"""What the settings make of a process that works: its reconciler of groups, the form of its jobs, and its name."""
 
 import os
 import socket
@@ -8,15 +8,15 @@ from shared.clients.cloudapi import CloudAPI, Timeouts
 from shared.clients.keys import Sealer
 from shared.runtime.settings import Settings
 from shared.store import db
-from tsg_workers.converge import Converger, Pace, unheard
+from tsg_workers.cloud.record import Audit, no_audit
 from tsg_workers.jobspec import Shape
-from tsg_workers.plan import Limits
-from tsg_workers.scribe import Audit
+from tsg_workers.plan.limits import Limits
+from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 
 
-def converger(chosen: Settings, database: db.Database, audit: Audit = unheard, *, stop: threading.Event) -> Converger:
-    """A converger with this process's name on its leases, until `stop` is set."""
-    return Converger(
+def group_reconciler(chosen: Settings, database: db.Database, audit: Audit = no_audit, *, stop: threading.Event) -> GroupReconciler:
+    """A reconciler with this process's name on its leases, until `stop` is set."""
+    return GroupReconciler(
         database,
         CloudAPI(chosen.triton_url, Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout), chosen.triton_trust),
         Sealer(chosen.secret_keys),

@@ -24,8 +24,8 @@ from shared.clients.keys import KeyPair, Sealer
 from shared.state import accounts
 from shared.store import db, schema
 from shared.store.db import Database
-from tsg_workers.converge import Converger, Pace
-from tsg_workers.plan import Limits
+from tsg_workers.plan.limits import Limits
+from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 
 INSTANCES = 10
 #: Machines on one page of CloudAPI's list.
@@ -78,7 +78,7 @@ def _round(database: Database, directory: Path, pair: KeyPair, groups: int, tena
 def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any], groups: int, rounds: int) -> Figure:
     limits = Limits(provision_timeout=300, launch_grace=60)
     clouds = CloudAPI(url, Timeouts(connect=5, read=60))
-    worker = Converger(database, clouds, sealer, Pace(rate=1e5, burst=100_000, lease_seconds=30, limits=limits), owner="bench")
+    worker = GroupReconciler(database, clouds, sealer, Pace(rate=1e5, burst=100_000, lease_seconds=30, limits=limits), owner="bench")
     sent = [0]
 
     def count(*_about: Any) -> None:
@@ -92,7 +92,7 @@ def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any
             connection.execute(text("UPDATE tsg_groups SET check_at = now()"))
         calls, sent[0], cpu, began = _calls(url), 0, time.process_time(), time.perf_counter()
         for tenant in filled:
-            while worker.converge(tenant["id"]):
+            while worker.reconcile(tenant["id"]):
                 pass
         found.append((time.process_time() - cpu, time.perf_counter() - began, sent[0], _calls(url) - calls))
     clouds.close()

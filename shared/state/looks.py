@@ -40,8 +40,8 @@ class Work(NamedTuple):
     id: str
     name: str
     template_id: str
-    #: Instances wanted: 0 once the group is deleted.
-    wanted: int
+    #: Instances its owner asks for: 0 once the group is deleted.
+    desired: int
     archived: bool
     generation: int
     failures: int
@@ -104,7 +104,7 @@ _WORK = (
     groups.c.id,
     groups.c.name,
     groups.c.template_id,
-    case((groups.c.archived, 0), else_=groups.c.capacity).label("wanted"),
+    case((groups.c.archived, 0), else_=groups.c.capacity).label("desired"),
     groups.c.archived,
     groups.c.generation,
     groups.c.failures,

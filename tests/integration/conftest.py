@@ -25,8 +25,8 @@ from shared.state.instances import Instance
 from shared.state.templates import Spec, Template
 from shared.store.db import Database
 from tests.conftest import FEW_BITS, managed_account, new_database, new_pair, sql
-from tsg_workers.converge import Converger, Pace
-from tsg_workers.plan import Limits
+from tsg_workers.plan.limits import Limits
+from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 
 LIMITS = Limits(provision_timeout=300, launch_grace=60)
 #: Seconds that the simulated machines take, on the test's own clock.
@@ -65,11 +65,11 @@ class World:
         burst: int = 10_000,
         lease_seconds: int = 30,
         sealer: Sealer | None = None,
-    ) -> Converger:
+    ) -> GroupReconciler:
         clouds = CloudAPI(self.sim.url, timeouts or Timeouts(connect=5, read=30))
         self._clouds.append(clouds)
         pace = Pace(rate=rate, burst=burst, lease_seconds=lease_seconds, limits=limits)
-        return Converger(self.db, clouds, sealer or self.sealer, pace, owner=owner)
+        return GroupReconciler(self.db, clouds, sealer or self.sealer, pace, owner=owner)
 
     # What should be
 
@@ -119,12 +119,12 @@ class World:
         columns = ", ".join(f"{column} = {column} - interval '{seconds} seconds'" for column in ("check_at", "launch_at", "emptied_at"))
         self.sql(f"UPDATE tsg_groups SET {columns} WHERE account_id = :id", id=self.account.id)
 
-    def converge(self, worker: Converger | None = None) -> bool:
+    def converge(self, worker: GroupReconciler | None = None) -> bool:
         """One turn of a worker for whatever is not finished, whether its time has come or not."""
         self.sql("UPDATE tsg_groups SET check_at = now() WHERE check_at IS NOT NULL AND account_id = :id", id=self.account.id)
-        return (worker or self.worker).converge(self.account.id)
+        return (worker or self.worker).reconcile(self.account.id)
 
-    def settle(self, worker: Converger | None = None) -> None:
+    def settle(self, worker: GroupReconciler | None = None) -> None:
         """Turns and time enough for whatever was begun to come to its end: until two in a row find all as it should be, or five."""
         calm = 0
         for _ in range(4):

@@ -13,7 +13,7 @@ from shared.state import status, templates
 from shared.state.groups import Group
 from shared.state.templates import Spec
 from tests.integration.conftest import LIMITS, PROVISION_SECONDS, World
-from tsg_workers.observe import LOOKS_A_PASS
+from tsg_workers.cloud.ask import QUESTIONS_A_PASS
 
 NOBODYS = "00000000-0000-4000-8000-000000000000"
 #: Longer than any pause before the breaker opens, and shorter than a probe's.
@@ -76,7 +76,7 @@ def test_a_list_that_is_empty_once_is_asked_for_again_and_no_machine_one_by_one(
 
 
 def test_a_list_that_hides_many_machines_costs_a_bounded_number_of_questions_and_is_told(world: World) -> None:
-    group = settled_group(world, LOOKS_A_PASS + 10)
+    group = settled_group(world, QUESTIONS_A_PASS + 10)
     shrinking = settled_group(world, 2)
     world.resize(shrinking, 0)
     world.sim.knobs.turn({"empty_lists": True})
@@ -84,7 +84,7 @@ def test_a_list_that_hides_many_machines_costs_a_bounded_number_of_questions_and
     world.later(300)
     least, _ = world.pause_after_converging(group)
     assert least > 0, "it went on asking at once"
-    assert (world.asked("ListMachines"), world.asked("GetMachine")) == (2, LOOKS_A_PASS)
+    assert (world.asked("ListMachines"), world.asked("GetMachine")) == (2, QUESTIONS_A_PASS)
     assert (world.creates, world.deletes) == (0, 2), "what was asked for may go"
     row = world.group_row(group)
     assert "list lacks machines that it has" in row.last_error
@@ -92,12 +92,12 @@ def test_a_list_that_hides_many_machines_costs_a_bounded_number_of_questions_and
 
 
 def test_many_machines_that_are_really_gone_are_replaced_over_several_passes(world: World) -> None:
-    group = settled_group(world, LOOKS_A_PASS + 10)
+    group = settled_group(world, QUESTIONS_A_PASS + 10)
     for machine in world.machines(group):
         world.sim.cloud.kill(machine)
     world.settle()
-    assert world.running(group) == LOOKS_A_PASS + 10
-    assert world.creates == 2 * (LOOKS_A_PASS + 10)
+    assert world.running(group) == QUESTIONS_A_PASS + 10
+    assert world.creates == 2 * (QUESTIONS_A_PASS + 10)
 
 
 def test_a_group_of_2018_that_was_never_looked_at_is_not_filled_on_the_strength_of_one_empty_list(world: World) -> None:
@@ -320,7 +320,7 @@ def test_a_deleted_group_is_looked_at_again_for_a_day(world: World) -> None:
     while world.group_row(group).check_at is not None and looks < 20:
         world.later(world.sql("SELECT extract(epoch FROM check_at - now())::float FROM tsg_groups WHERE id = :id", id=group.id)[0][0] + 1)
         lists = world.asked("ListMachines")
-        world.worker.converge(world.account.id)
+        world.worker.reconcile(world.account.id)
         looks += world.asked("ListMachines") - lists
     assert 4 <= looks <= 6
 

@@ -201,7 +201,7 @@ def test_the_rows_of_2018_work(of_2018: Engine) -> None:
         assert {group.id: group.capacity for group in groups.listed(connection, ACCOUNT, limit=10)} == {GROUP: 3, BARE_GROUP: 0}
         due = {work.id: work for work in looks.due(connection, ACCOUNT, limit=10)}
         assert set(due) == {GROUP, BARE_GROUP}, "what lives is looked at, and what was deleted then is done with"
-        assert (due[GROUP].by_name, due[GROUP].wanted, due[GROUP].interval, due[GROUP].generation) == (True, 3, 120, 1)
+        assert (due[GROUP].by_name, due[GROUP].desired, due[GROUP].interval, due[GROUP].generation) == (True, 3, 120, 1)
         assert due[BARE_GROUP].interval == 300
         assert leases.claim_due(connection, limit=10) == [ACCOUNT]
         archived = connection.execute(text(f"SELECT emptied_at, check_at, job_check_at FROM tsg_groups WHERE id = '{ARCHIVED_GROUP}'"))

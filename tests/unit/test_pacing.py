@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from shared.reasons import Reason
 from shared.state.instances import DELETING, GONE, LAUNCHING, MISSING, Instance
 from shared.state.looks import Work
-from tsg_workers.outcome import Outcome
-from tsg_workers.pacing import PROBE_EVERY, Pacing
-from tsg_workers.plan import Limits, Plan, Sight, plan
+from tests.unit.planned import Planned, planned
+from tsg_workers.plan.census import Sight
+from tsg_workers.plan.limits import Limits
+from tsg_workers.plan.outcome import Outcome
+from tsg_workers.plan.pacing import PROBE_EVERY, Pacing
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 LIMITS = Limits(provision_timeout=300, launch_grace=60, replace_percent=20, breaker=5)
@@ -96,53 +98,53 @@ def some(count: int, state: str, *, ran: bool = True, since: float = 100, sure: 
     return [Sight(one._replace(id=f"{state}{ran}{since}{number:04}"), sure=sure, lost=lost) for number in range(count)]
 
 
-def made(wanted: int, *sights: list[Sight], **more: object) -> Plan:
-    return plan(group(wanted, **more), [one for several in sights for one in several], NOW, LIMITS)
+def made(wanted: int, *sights: list[Sight], **more: object) -> Planned:
+    return planned(group(wanted, **more), [one for several in sights for one in several], NOW, LIMITS)
 
 
 def test_a_paused_group_launches_nothing_and_says_that_something_is_held_back() -> None:
-    planned = made(10, launch_failures=1, launch_window=1, launch_at=NOW + timedelta(seconds=5))
-    assert (planned.launches, planned.held, planned.settled) == (0, 10, False)
-    planned = made(10, launch_failures=1, launch_window=1, launch_at=NOW)
-    assert (planned.launches, planned.held) == (1, 9)
+    found = made(10, launch_failures=1, launch_window=1, launch_at=NOW + timedelta(seconds=5))
+    assert (found.launches, found.held, found.settled) == (0, 10, False)
+    found = made(10, launch_failures=1, launch_window=1, launch_at=NOW)
+    assert (found.launches, found.held) == (1, 9)
 
 
 def test_machines_that_never_ran_are_all_deleted_and_one_is_tried_in_their_place() -> None:
-    planned = made(10, some(10, "failed", ran=False))
-    assert (len(planned.stillborn), planned.launches, planned.held) == (10, 1, 9)
+    found = made(10, some(10, "failed", ran=False))
+    assert (len(found.never_ran), found.launches, found.held) == (10, 1, 9)
 
 
 def test_a_launch_that_came_to_nothing_is_a_failure() -> None:
-    planned = made(3, some(3, LAUNCHING, ran=False, lost=True))
-    assert (planned.lost, planned.launches) == (3, 1)
+    found = made(3, some(3, LAUNCHING, ran=False, lost=True))
+    assert (found.plan.census.failed_launches, found.launches) == (3, 1)
 
 
 def test_machines_that_came_up_between_are_counted_once() -> None:
-    planned = made(3, some(3, "running"))
-    assert planned.came_up == 0
+    found = made(3, some(3, "running"))
+    assert found.plan.census.came_up == 0
     fresh = [one._replace(instance=one.instance._replace(ran_at=NOW)) for one in some(2, "running")]
-    assert made(3, fresh).came_up == 2
+    assert made(3, fresh).plan.census.came_up == 2
 
 
 # A share at a time
 
 
 def test_all_of_a_group_look_stopped_and_a_fifth_is_replaced() -> None:
-    planned = made(50, some(50, "stopped"))
-    assert (len(planned.unhealthy), planned.launches, len(planned.waiting), planned.replacing) == (10, 10, 40, 10)
+    found = made(50, some(50, "stopped"))
+    assert (len(found.unhealthy), found.launches, found.waiting, found.plan.replacing) == (10, 10, 40, 10)
 
 
 def test_the_rest_waits_until_the_replacements_run() -> None:
     going, coming, left = some(10, DELETING), some(10, "provisioning", ran=False), some(40, "stopped")
-    planned = made(50, going, coming, left, replacing=10)
-    assert (planned.unhealthy, planned.launches, len(planned.waiting)) == ((), 0, 40)
-    planned = made(50, some(4, "running"), coming[:6], left, replacing=10)
-    assert (len(planned.unhealthy), planned.launches, planned.replacing) == (4, 4, 10)
+    found = made(50, going, coming, left, replacing=10)
+    assert (found.unhealthy, found.launches, found.waiting) == ([], 0, 40)
+    found = made(50, some(4, "running"), coming[:6], left, replacing=10)
+    assert (len(found.unhealthy), found.launches, found.plan.replacing) == (4, 4, 10)
 
 
 def test_no_more_goes_while_replacements_can_not_be_had() -> None:
-    planned = made(50, some(40, "stopped"), replacing=10, launch_failures=3, launch_window=1, launch_at=NOW + timedelta(seconds=9))
-    assert (planned.unhealthy, planned.launches, planned.held, len(planned.waiting)) == ((), 0, 10, 40)
+    found = made(50, some(40, "stopped"), replacing=10, launch_failures=3, launch_window=1, launch_at=NOW + timedelta(seconds=9))
+    assert (found.unhealthy, found.launches, found.held, found.waiting) == ([], 0, 10, 40)
 
 
 def test_of_a_small_group_one_is_replaced_at_a_time() -> None:
@@ -150,8 +152,8 @@ def test_of_a_small_group_one_is_replaced_at_a_time() -> None:
 
 
 def test_a_stopped_machine_does_not_wait_for_a_group_that_grows() -> None:
-    planned = made(100, some(49, "running"), some(1, "stopped"), some(50, "provisioning", ran=False))
-    assert (len(planned.unhealthy), planned.launches) == (1, 1)
+    found = made(100, some(49, "running"), some(1, "stopped"), some(50, "provisioning", ran=False))
+    assert (len(found.unhealthy), found.launches) == (1, 1)
 
 
 def test_what_is_gone_is_replaced_at_once_whatever_the_share() -> None:
@@ -159,13 +161,13 @@ def test_what_is_gone_is_replaced_at_once_whatever_the_share() -> None:
 
 
 def test_a_machine_that_cloudapi_does_not_know_is_only_a_sign_of_trouble() -> None:
-    planned = made(50, some(50, MISSING))
-    assert (len(planned.unhealthy), planned.launches) == (10, 10)
+    found = made(50, some(50, MISSING))
+    assert (len(found.unhealthy), found.launches) == (10, 10)
 
 
 def test_what_is_not_needed_any_more_goes_at_once_and_the_unhealthy_first() -> None:
-    planned = made(5, some(5, "running"), some(8, "stopped"))
-    assert (len(planned.unhealthy), planned.surplus, planned.launches) == (8, (), 0)
+    found = made(5, some(5, "running"), some(8, "stopped"))
+    assert (len(found.unhealthy), found.surplus, found.launches) == (8, [], 0)
     assert len(made(0, some(8, "stopped")).unhealthy) == 8
 
 
@@ -173,20 +175,20 @@ def test_what_nobody_is_sure_of_is_there_before_a_launch_and_gone_before_a_delet
     unsure = some(5, "running", sure=False)
     assert made(5, unsure).launches == 0
     assert made(8, unsure).launches == 3
-    assert made(3, unsure).surplus == ()
-    assert made(3, unsure, some(3, "running")).surplus == ()
+    assert made(3, unsure).surplus == []
+    assert made(3, unsure, some(3, "running")).surplus == []
     assert len(made(3, unsure, some(4, "running")).surplus) == 1
-    assert made(0, some(5, "stopped", sure=False)).unhealthy == ()
+    assert made(0, some(5, "stopped", sure=False)).unhealthy == []
 
 
 @given(st.integers(1, 60), st.integers(0, 60), st.integers(0, 60), st.integers(0, 30), st.integers(0, 60))
 def test_no_more_than_a_share_is_ever_away_by_our_own_doing(wanted: int, running: int, ailing: int, coming: int, replacing: int) -> None:
-    planned = made(wanted, some(running, "running"), some(ailing, "stopped"), some(coming, "provisioning", ran=False), replacing=replacing)
+    found = made(wanted, some(running, "running"), some(ailing, "stopped"), some(coming, "provisioning", ran=False), replacing=replacing)
     needless = max(0, running + coming + ailing - wanted)
     share = max(1, wanted // 5)
-    assert len(planned.unhealthy) <= needless + share
-    assert planned.replacing <= max(share, replacing)
-    assert len(planned.unhealthy) + len(planned.waiting) == ailing
+    assert len(found.unhealthy) <= needless + share
+    assert found.plan.replacing <= max(share, replacing)
+    assert len(found.unhealthy) + found.waiting == ailing
 
 
 # Why nothing is launched
@@ -195,8 +197,8 @@ def test_no_more_than_a_share_is_ever_away_by_our_own_doing(wanted: int, running
 def test_the_reason_for_a_pause_is_what_was_refused_until_the_breaker_opens() -> None:
     held = {"launch_failures": 2, "launch_window": 1, "launch_at": NOW + timedelta(seconds=5)}
     before = group(2, reason=Reason.QUOTA_EXCEEDED, last_error="Quota exceeded")
-    planned = made(2, **held)
-    assert Outcome().reason_after(planned, before, is_open=False) is Reason.QUOTA_EXCEEDED
-    assert Outcome().reason_after(planned, group(2), is_open=False) is Reason.BACKOFF
-    assert Outcome().reason_after(planned, before, is_open=True) is Reason.CIRCUIT_OPEN
-    assert Outcome().reason_after(made(1, some(1, "running")), before, is_open=False) is Reason.SETTLED
+    found = made(2, **held)
+    assert Outcome().reason_after(found.plan, before, is_open=False) is Reason.QUOTA_EXCEEDED
+    assert Outcome().reason_after(found.plan, group(2), is_open=False) is Reason.BACKOFF
+    assert Outcome().reason_after(found.plan, before, is_open=True) is Reason.CIRCUIT_OPEN
+    assert Outcome().reason_after(made(1, some(1, "running")).plan, before, is_open=False) is Reason.SETTLED

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from shared.state.instances import DELETING, DOUBTED, GONE, LAUNCHING, Instance
 from shared.state.looks import Work
-from tsg_workers.plan import DELETE_AGAIN, LISTED_AFTER, Limits, Plan, Sight, is_overdue, plan
+from tests.unit.planned import Planned, planned
+from tsg_workers.plan.census import LISTED_AFTER, Sight, is_overdue
+from tsg_workers.plan.limits import Limits
+from tsg_workers.plan.repair import DELETE_AGAIN
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 #: All that is unhealthy may be replaced at once.
@@ -38,8 +41,8 @@ def sight(state: str, age: float = 0, *, since: float | None = None, protected: 
     return Sight(instance, told if created is None else created, protected)
 
 
-def made(wanted: int, *sights: Sight) -> Plan:
-    return plan(group(wanted), sights, NOW, LIMITS)
+def made(wanted: int, *sights: Sight) -> Planned:
+    return planned(group(wanted), sights, NOW, LIMITS)
 
 
 def instances(*sights: Sight) -> list[Instance]:
@@ -50,38 +53,38 @@ def instances(*sights: Sight) -> list[Instance]:
 
 
 def test_what_is_missing_is_launched() -> None:
-    planned = made(5, sight("running"), sight("running"))
-    assert (planned.launches, planned.surplus, planned.unhealthy) == (3, (), ())
+    found = made(5, sight("running"), sight("running"))
+    assert (found.launches, found.surplus, found.unhealthy) == (3, [], [])
 
 
 @pytest.mark.parametrize("state", [*COMING, LAUNCHING])
 def test_what_is_on_its_way_counts(state: str) -> None:
-    planned = made(1, sight(state))
-    assert (planned.launches, planned.moving, planned.settled) == (0, True, False)
+    found = made(1, sight(state))
+    assert (found.launches, found.plan.moving, found.settled) == (0, True, False)
 
 
 @pytest.mark.parametrize("state", BROKEN)
 def test_what_failed_or_stopped_is_deleted_and_replaced(state: str) -> None:
     broken = sight(state)
-    planned = made(1, broken)
-    assert (planned.launches, list(planned.unhealthy)) == (1, instances(broken))
+    found = made(1, broken)
+    assert (found.launches, found.unhealthy) == (1, instances(broken))
 
 
 @pytest.mark.parametrize("state", COMING)
 def test_what_never_comes_up_is_deleted_and_replaced_when_its_time_is_over(state: str) -> None:
     in_time, stuck = sight(state, age=300), sight(state, age=301)
-    assert (made(1, in_time).launches, made(1, in_time).unhealthy) == (0, ())
-    assert (made(1, stuck).launches, list(made(1, stuck).unhealthy)) == (1, instances(stuck))
+    assert (made(1, in_time).launches, made(1, in_time).unhealthy) == (0, [])
+    assert (made(1, stuck).launches, made(1, stuck).unhealthy) == (1, instances(stuck))
 
 
 def test_the_time_to_come_up_is_counted_from_the_last_change_of_state() -> None:
     """A machine that ran for a year and is stopping now is not stuck."""
-    assert made(1, sight("stopping", age=31_536_000, since=5)).unhealthy == ()
+    assert made(1, sight("stopping", age=31_536_000, since=5)).unhealthy == []
 
 
 def test_a_launch_whose_answer_is_not_known_counts_for_as_long_as_it_may_turn_up() -> None:
-    planned = made(1, sight(LAUNCHING, age=100_000))
-    assert (planned.launches, planned.unhealthy, planned.surplus) == (0, (), ())
+    found = made(1, sight(LAUNCHING, age=100_000))
+    assert (found.launches, found.unhealthy, found.surplus) == (0, [], [])
 
 
 def test_a_launch_is_lost_when_its_grace_is_over_and_no_sooner() -> None:
@@ -101,8 +104,8 @@ def test_a_machine_is_never_a_lost_launch(state: str) -> None:
 
 
 def test_what_is_being_deleted_does_not_count_and_what_is_gone_is_not_there() -> None:
-    planned = made(2, sight("running"), sight(DELETING), sight(GONE))
-    assert (planned.launches, planned.unhealthy, planned.moving, planned.empty) == (1, (), True, False)
+    found = made(2, sight("running"), sight(DELETING), sight(GONE))
+    assert (found.launches, found.unhealthy, found.plan.moving, found.plan.empty) == (1, [], True, False)
 
 
 # Too many
@@ -110,18 +113,18 @@ def test_what_is_being_deleted_does_not_count_and_what_is_gone_is_not_there() ->
 
 def test_the_oldest_go_first() -> None:
     young, old, oldest = sight("running", 10), sight("running", 20), sight("running", 30)
-    assert list(made(1, young, oldest, old).surplus) == instances(oldest, old)
+    assert made(1, young, oldest, old).surplus == instances(oldest, old)
 
 
 def test_age_is_what_cloudapi_says_and_not_when_we_came_to_know_of_it() -> None:
     found_late = sight("running", 10, created="2018-01-01T00:00:00.000Z")
     known_long = sight("running", 1000)
-    assert list(made(1, found_late, known_long).surplus) == instances(found_late)
+    assert made(1, found_late, known_long).surplus == instances(found_late)
 
 
 def test_of_machines_without_a_time_of_creation_the_launch_tells_the_age() -> None:
     young, old = sight("running", 10, created=""), sight("running", 20, created="")
-    assert list(made(1, young, old).surplus) == instances(old)
+    assert made(1, young, old).surplus == instances(old)
 
 
 def test_of_machines_of_the_same_age_the_choice_is_the_same_every_time() -> None:
@@ -131,30 +134,30 @@ def test_of_machines_of_the_same_age_the_choice_is_the_same_every_time() -> None
 
 def test_what_is_protected_goes_last() -> None:
     protected, young, old = sight("running", 30, protected=True), sight("running", 10), sight("running", 20)
-    assert list(made(1, protected, young, old).surplus) == instances(old, young)
-    assert list(made(0, protected, young, old).surplus) == instances(old, young, protected)
+    assert made(1, protected, young, old).surplus == instances(old, young)
+    assert made(0, protected, young, old).surplus == instances(old, young, protected)
 
 
 @pytest.mark.parametrize("state", [LAUNCHING, DOUBTED])
 def test_nothing_goes_for_a_launch_that_may_come_to_nothing(state: str) -> None:
     unknown, running = sight(state, 100), sight("running", 10)
-    assert made(1, unknown, running).surplus == ()
-    assert list(made(0, unknown, running).surplus) == instances(running)
-    assert made(0, unknown).surplus == ()
+    assert made(1, unknown, running).surplus == []
+    assert made(0, unknown, running).surplus == instances(running)
+    assert made(0, unknown).surplus == []
     # Of what ran and does not any more, none is needless.
     gentle = LIMITS._replace(replace_percent=1)
-    assert len(plan(group(2), [unknown, sight("stopped"), sight("stopped")], NOW, gentle).unhealthy) == 1
+    assert len(planned(group(2), [unknown, sight("stopped"), sight("stopped")], NOW, gentle).unhealthy) == 1
 
 
 def test_a_machine_that_is_still_provisioning_may_be_surplus() -> None:
     provisioning = sight("provisioning")
-    assert list(made(0, provisioning).surplus) == instances(provisioning)
+    assert made(0, provisioning).surplus == instances(provisioning)
 
 
 def test_what_failed_does_not_spare_a_surplus_machine() -> None:
     failed, running, old = sight("failed", 100), sight("running", 10), sight("running", 20)
-    planned = made(1, failed, running, old)
-    assert (list(planned.unhealthy), list(planned.surplus), planned.launches) == (instances(failed), instances(old), 0)
+    found = made(1, failed, running, old)
+    assert (found.unhealthy, found.surplus, found.launches) == (instances(failed), instances(old), 0)
 
 
 # Deletions that do not come to an end
@@ -162,9 +165,9 @@ def test_what_failed_does_not_spare_a_surplus_machine() -> None:
 
 def test_a_deletion_is_told_again_when_cloudapi_has_given_it_up_and_no_sooner() -> None:
     assert timedelta(seconds=200) == DELETE_AGAIN
-    assert made(0, sight(DELETING, since=200)).unhealthy == ()
+    assert made(0, sight(DELETING, since=200)).unhealthy == []
     stubborn = sight(DELETING, age=10_000, since=201)
-    assert list(made(0, stubborn).unhealthy) == instances(stubborn)
+    assert made(0, stubborn).unhealthy == instances(stubborn)
 
 
 def test_a_deletion_that_does_not_end_does_not_hold_its_replacement_up() -> None:
@@ -175,20 +178,20 @@ def test_a_deletion_that_does_not_end_does_not_hold_its_replacement_up() -> None
 
 
 def test_a_group_at_its_capacity_is_settled() -> None:
-    planned = made(2, sight("running"), sight("running"), sight(GONE))
-    assert (planned.settled, planned.moving, planned.moved_at, planned.empty) == (True, False, None, False)
+    found = made(2, sight("running"), sight("running"), sight(GONE))
+    assert (found.settled, found.plan.moving, found.plan.census.moving_since, found.plan.empty) == (True, False, None, False)
 
 
 def test_a_group_is_empty_when_nothing_is_there_that_could_still_be_a_machine() -> None:
-    assert made(0).empty
-    assert made(0, sight(GONE), sight(GONE)).empty
+    assert made(0).plan.empty
+    assert made(0, sight(GONE), sight(GONE)).plan.empty
     for state in (LAUNCHING, DELETING, "failed", "running", *COMING):
-        assert not made(0, sight(state)).empty, state
+        assert not made(0, sight(state)).plan.empty, state
 
 
 def test_the_last_movement_is_that_of_what_is_moving() -> None:
-    planned = made(3, sight("running", since=1), sight("provisioning", since=50), sight(DELETING, since=20))
-    assert planned.moved_at == NOW - timedelta(seconds=20)
+    found = made(3, sight("running", since=1), sight("provisioning", since=50), sight(DELETING, since=20))
+    assert found.plan.census.moving_since == NOW - timedelta(seconds=20)
 
 
 # Whatever there is
@@ -221,48 +224,48 @@ def test_never_more_is_launched_than_is_missing(wanted: int, sights: list[Sight]
 
 @given(WANTED, SIGHTS)
 def test_nothing_is_launched_while_something_is_too_many(wanted: int, sights: list[Sight]) -> None:
-    planned = made(wanted, *sights)
-    assert not (planned.launches and planned.surplus)
-    assert len(planned.surplus) <= max(0, sum(counts(one) and one.instance.machine_id is not None for one in sights) - wanted)
+    found = made(wanted, *sights)
+    assert not (found.launches and found.surplus)
+    assert len(found.surplus) <= max(0, sum(counts(one) and one.instance.machine_id is not None for one in sights) - wanted)
 
 
 @given(WANTED, SIGHTS)
 def test_nothing_is_deleted_twice_nor_what_is_gone_nor_what_has_no_machine(wanted: int, sights: list[Sight]) -> None:
-    planned = made(wanted, *sights)
-    deleted = [*planned.unhealthy, *planned.surplus]
+    found = made(wanted, *sights)
+    deleted = [*found.unhealthy, *found.surplus]
     assert len({instance.id for instance in deleted}) == len(deleted)
     assert all(instance.machine_id and instance.state != GONE for instance in deleted)
 
 
 @given(WANTED, SIGHTS)
 def test_what_works_is_deleted_only_when_it_is_too_many(wanted: int, sights: list[Sight]) -> None:
-    planned = made(wanted, *sights)
-    kept = [one for one in sights if counts(one) and one.instance not in planned.surplus]
-    assert not any(one.instance in planned.unhealthy for one in kept)
+    found = made(wanted, *sights)
+    kept = [one for one in sights if counts(one) and one.instance not in found.surplus]
+    assert not any(one.instance in found.unhealthy for one in kept)
     assert len(kept) >= min(wanted, sum(map(counts, sights)))
 
 
 @given(SIGHTS)
 def test_of_a_group_that_should_be_empty_everything_that_can_be_is_deleted(sights: list[Sight]) -> None:
-    planned = made(0, *sights)
+    found = made(0, *sights)
     young = [one for one in sights if one.instance.state == DELETING and NOW - one.instance.state_since <= DELETE_AGAIN]
     untouchable = {LAUNCHING, DOUBTED, GONE}
     expected = {one.instance.id for one in sights if one.instance.state not in untouchable and one not in young}
-    assert planned.launches == 0
-    assert {instance.id for instance in (*planned.unhealthy, *planned.surplus)} == expected
+    assert found.launches == 0
+    assert {instance.id for instance in (*found.unhealthy, *found.surplus)} == expected
 
 
 @given(WANTED, SIGHTS)
 def test_no_machine_is_kept_that_is_older_than_one_that_goes_as_surplus(wanted: int, sights: list[Sight]) -> None:
-    planned = made(wanted, *sights)
+    found = made(wanted, *sights)
     for protected in (False, True):
         of_kind = [one for one in sights if one.instance.machine_id and counts(one) and one.protected is protected]
-        going = [one.instance.launched_at for one in of_kind if one.instance in planned.surplus]
-        staying = [one.instance.launched_at for one in of_kind if one.instance not in planned.surplus]
+        going = [one.instance.launched_at for one in of_kind if one.instance in found.surplus]
+        staying = [one.instance.launched_at for one in of_kind if one.instance not in found.surplus]
         assert not going or not staying or max(going) <= min(staying)
-    if any(one.protected for one in sights if one.instance in planned.surplus):
+    if any(one.protected for one in sights if one.instance in found.surplus):
         unprotected = [one.instance for one in sights if one.instance.machine_id and counts(one) and not one.protected]
-        assert set(unprotected) <= set(planned.surplus)
+        assert set(unprotected) <= set(found.surplus)
 
 
 @given(WANTED, SIGHTS, st.randoms())
@@ -275,11 +278,11 @@ def test_the_order_of_what_is_seen_changes_nothing(wanted: int, sights: list[Sig
 
 @given(WANTED, SIGHTS)
 def test_once_carried_out_a_plan_leaves_nothing_to_do(wanted: int, sights: list[Sight]) -> None:
-    planned = made(wanted, *sights)
-    deleted = {*planned.unhealthy, *planned.surplus}
+    found = made(wanted, *sights)
+    deleted = {*found.unhealthy, *found.surplus}
     after = [
         one._replace(instance=one.instance._replace(state=DELETING, state_since=NOW)) if one.instance in deleted else one for one in sights
     ]
-    after += [sight(LAUNCHING) for _ in range(planned.launches)]
+    after += [sight(LAUNCHING) for _ in range(found.launches)]
     again = made(wanted, *after)
-    assert (again.launches, again.unhealthy, again.surplus) == (0, (), ())
+    assert (again.launches, again.unhealthy, again.surplus) == (0, [], [])

@@ -2,38 +2,27 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
+from shared.state.instances import Instance
 from tsg_workers.backoff import LONGEST, backoff
-from tsg_workers.outcome import Outcome
-from tsg_workers.plan import Plan
-from tsg_workers.when import LATE_LOOK, LATEST, SOONEST, late_look, next_look
+from tsg_workers.plan.census import Census, Sight
+from tsg_workers.plan.outcome import Outcome
+from tsg_workers.plan.schedule import LATE_LOOK, LATEST, SOONEST, late_look, next_look
+from tsg_workers.plan.steps import Hold, Limit, Plan, Why
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
-SETTLED = Plan(
-    launches=0,
-    held=0,
-    stillborn=(),
-    unhealthy=(),
-    waiting=(),
-    surplus=(),
-    unsure=0,
-    moving=False,
-    moved_at=None,
-    empty=False,
-    came_up=0,
-    lost=0,
-    replacing=0,
-)
-TROUBLE = Outcome(errors=["no room"])
+TROUBLE = Outcome(errors=("no room",))
 
 
-def plan(*, moving_for: float | None = None, **more: Any) -> Plan:
+def plan(*, moving_for: float | None = None, held: int = 0) -> Plan:
     """The plan of a settled group, but for this. `moving_for` is in seconds."""
-    moved_at = None if moving_for is None else NOW - timedelta(seconds=moving_for)
-    return replace(SETTLED, moving=moving_for is not None, moved_at=moved_at, **more)
+    moving = []
+    if moving_for is not None:
+        since = NOW - timedelta(seconds=moving_for)
+        moving.append(Sight(Instance("i1", "g1", "m1", "provisioning", since, since, None)))
+    return Plan(Census(healthy=tuple(moving)), (Hold(held, Why.MISSING, Limit.BACKOFF),) if held else ())
 
 
 def look(planned: Plan, outcome: Outcome | None = None, *, failures: int = 0, interval: int = 300, resume_in: float | None = None) -> float:
@@ -50,12 +39,12 @@ def test_a_settled_group_is_left_until_its_interval_is_nearly_over() -> None:
 def test_no_look_is_ever_later_than_the_interval() -> None:
     for _ in range(200):
         assert 9 <= look(plan(), interval=10) <= 10
-        assert look(plan(launches=1), TROUBLE, failures=50, interval=10) <= 10
+        assert look(plan(), TROUBLE, failures=50, interval=10) <= 10
         assert look(plan(held=2), interval=10, resume_in=500) <= 10
 
 
 def test_what_was_just_launched_is_looked_at_soon() -> None:
-    assert look(plan(launches=1), Outcome(launched=1)) == SOONEST
+    assert look(plan(), Outcome(launched=1)) == SOONEST
 
 
 @pytest.mark.parametrize(("seconds", "until"), [(0, SOONEST), (8, 2), (40, 10), (299, LATEST)])
@@ -64,11 +53,11 @@ def test_the_longer_nothing_moves_the_longer_until_the_next_look(seconds: float,
 
 
 def test_what_was_not_finished_goes_on_at_once() -> None:
-    assert look(plan(launches=5), Outcome(launched=2, unfinished=True)) == 0
+    assert look(plan(), Outcome(launched=2, unfinished=True)) == 0
 
 
 def test_trouble_is_met_with_patience_even_when_something_was_left_over() -> None:
-    assert look(plan(launches=1), replace(TROUBLE, unfinished=True), failures=5) >= 16
+    assert look(plan(), replace(TROUBLE, unfinished=True), failures=5) >= 16
 
 
 def test_patience_doubles_up_to_ten_minutes() -> None:

@@ -1,12 +1,12 @@
-"""When to look at a group again. Pure, but for the dice."""
+"""When to look at a group again. Pure, but for the random spread."""
 
 import random
 from datetime import datetime
 
 from shared.reasons import Reason
 from tsg_workers.backoff import backoff
-from tsg_workers.outcome import Outcome
-from tsg_workers.plan import Plan
+from tsg_workers.plan.outcome import Outcome
+from tsg_workers.plan.steps import Limit, Plan
 
 #: Seconds between looks while something is moving: a quarter of the time it has been moving for, within these bounds.
 SOONEST, LATEST = 1.0, 15.0
@@ -14,32 +14,33 @@ SOONEST, LATEST = 1.0, 15.0
 LATE_LOOK, LATE_LOOKS_END = 300.0, 43_200.0
 
 
-def failures_in_a_row(before: int, planned: Plan, outcome: Outcome) -> int:
+def failures_in_a_row(before: int, plan: Plan, outcome: Outcome) -> int:
     """How often it went wrong in a row. Errors beside successes are CloudAPI's bad minute and count as one."""
-    if planned.stillborn and not planned.came_up:
+    if plan.census.never_ran and not plan.census.came_up:
         return before + 1
     if outcome.errors:
-        return 1 if planned.came_up or outcome.launched or outcome.deleted else before + 1
-    return 0 if planned.came_up or planned.settled else before
+        return 1 if plan.census.came_up or outcome.launched or outcome.deleted else before + 1
+    return 0 if plan.census.came_up or plan.settled else before
 
 
 def next_look(
-    planned: Plan, outcome: Outcome, failures: int, interval: int, now: datetime, *, spread: float, resume_at: datetime | None
+    plan: Plan, outcome: Outcome, failures: int, interval: int, now: datetime, *, spread: float, resume_at: datetime | None
 ) -> float:
     """Seconds until the group is to be looked at again: never more than its interval."""
     usual = interval * random.uniform(1.0 - spread, 1.0)
     if outcome.errors:
         return min(usual, backoff(failures))
-    if outcome.unfinished or planned.unsure:
+    if outcome.unfinished or plan.census.unsure:
         # CloudAPI says no to more than we count: it is given time.
         return SOONEST if outcome.reason == Reason.THROTTLED else 0.0
     if outcome.launched or outcome.deleted:
         return SOONEST
     looks = [usual]
-    if planned.moving and planned.moved_at is not None:
-        looks.append(min(LATEST, max(SOONEST, (now - planned.moved_at).total_seconds() / 4)))
+    moving_since = plan.census.moving_since
+    if moving_since is not None:
+        looks.append(min(LATEST, max(SOONEST, (now - moving_since).total_seconds() / 4)))
     # Once the pause is over, what is held is held by the launch that is under way.
-    if planned.held and resume_at is not None and (resume_at > now or not planned.moving):
+    if plan.held_by(Limit.BACKOFF) and resume_at is not None and (resume_at > now or not plan.moving):
         looks.append(max(0.0, (resume_at - now).total_seconds()))
     return min(looks)
 

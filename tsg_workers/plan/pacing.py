@@ -8,6 +8,7 @@ import random
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from shared.state.looks import Work
 from tsg_workers.backoff import backoff
 
 #: Seconds: once the breaker is open, one launch in so much time, or less often.
@@ -49,3 +50,8 @@ class Pacing(NamedTuple):
         if succeeded:
             return Pacing(0, None if self.window is None else self.window + succeeded, None)
         return self
+
+
+def pacing_of(group: Work) -> Pacing:
+    """Where the group stands with its launches, as its row has it."""
+    return Pacing(group.launch_failures, group.launch_window, group.launch_at)

@@ -1,0 +1,98 @@
+"""Questions to CloudAPI about single machines and launches: what its list lacks. Only its word about a machine itself counts."""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, zip_longest
+from typing import NamedTuple, TypeVar
+
+from shared import log
+from shared.clients.cloudapi import TAG_NAME, Client, CloudAPIError, Machine, NotFound
+from shared.state.instances import DELETING, FAILED, GONE, MISSING, Instance
+from tsg_workers.cloud.allowance import Allowance
+
+_log = log.get(__name__)
+
+T = TypeVar("T")
+
+#: Questions that one pass asks: half of what the budget gives it.
+QUESTIONS_A_PASS = 60
+#: Requests under way at once.
+PARALLEL = 32
+#: CloudAPI's word for the state of a machine that is gone.
+DESTROYED = "deleted"
+
+
+class Answer(NamedTuple):
+    """What CloudAPI says of a machine, or of a launch's machine, that its list lacks."""
+
+    instance: Instance
+    #: Gone and missing machines, and those of launches that came to nothing, have none.
+    machine: Machine | None = None
+    #: GONE or MISSING where there is no machine; else CloudAPI's state.
+    state: str = ""
+    #: CloudAPI did not say.
+    error: CloudAPIError | None = None
+
+    @property
+    def contradicts_list(self) -> bool:
+        """Should the list have had the machine? It leaves the failed ones out, and rightly those whose tags somebody took off."""
+        return self.machine is not None and self.state != FAILED and TAG_NAME in self.machine.tags
+
+
+def ask_for_launches(client: Client, allowance: Allowance, launches: Sequence[Instance]) -> list[Answer]:
+    """Ask for the machines of launches that no list has, among all machines that ever were. Those not asked for are left out."""
+
+    def ask(launch: Instance) -> Answer:
+        machine = client.launched(launch.id)
+        if machine is None or machine.state == DESTROYED:
+            return Answer(launch)
+        return Answer(launch, machine, machine.state)
+
+    return _ask(allowance, random.sample(launches, min(len(launches), QUESTIONS_A_PASS)), ask)
+
+
+def ask_for_machines(client: Client, allowance: Allowance, missing: Sequence[Instance]) -> tuple[list[Answer], set[str]]:
+    """Ask for machines one by one, going round the groups; the answers, and the groups with machines that one pass has no questions for.
+
+    Machines that could not be asked for, since the pass's time was over, are left out.
+    """
+    # In no order: where not all can be asked for, it is others every time. What is being deleted can wait.
+    shuffled = sorted(random.sample(missing, len(missing)), key=lambda instance: instance.state == DELETING)
+    in_turn = list(round_robin(shuffled))
+    asked, left = in_turn[:QUESTIONS_A_PASS], in_turn[QUESTIONS_A_PASS:]
+    if left:
+        _log.warning("machines_not_listed", missing=len(missing), asked=len(asked))
+
+    def ask(instance: Instance) -> Answer:
+        try:
+            machine = client.machine(instance.machine_id or "")
+        except NotFound:
+            # It was there once. One that we had deleted is gone; of any other this is no more than a sign of trouble.
+            return Answer(instance, state=GONE if instance.state == DELETING else MISSING)
+        if machine is None or machine.state == DESTROYED:
+            return Answer(instance, state=GONE)
+        return Answer(instance, machine, machine.state)
+
+    return _ask(allowance, asked, ask), {instance.group_id for instance in left}
+
+
+def round_robin(instances: Iterable[Instance]) -> Iterable[Instance]:
+    """One instance of each group, then the next of each: a large group keeps no small one waiting."""
+    by_group: dict[str, list[Instance]] = {}
+    for instance in instances:
+        by_group.setdefault(instance.group_id, []).append(instance)
+    return (instance for instance in chain.from_iterable(zip_longest(*by_group.values())) if instance is not None)
+
+
+def _ask(allowance: Allowance, instances: Sequence[Instance], ask: Callable[[Instance], Answer]) -> list[Answer]:
+    def asked(instance: Instance) -> Answer | None:
+        try:
+            return ask(instance) if allowance.take() else None
+        except CloudAPIError as error:
+            return Answer(instance, error=error)
+
+    if not instances:
+        return []
+    with ThreadPoolExecutor(min(PARALLEL, len(instances))) as pool:
+        return [answer for answer in pool.map(asked, instances) if answer is not None]

@@ -1,0 +1,8 @@
+"""CloudAPI's list of an account's machines with this service's tags."""
+
+from shared.clients.cloudapi import TAG_NAME, Client, Machine
+
+
+def list_machines(client: Client) -> dict[str, Machine]:
+    """One list, however many pages; machines by their ids. `CloudAPIError` when there is none to be had."""
+    return {machine.id: machine for machine in client.machines(**{f"tag.{TAG_NAME}": "*"})}

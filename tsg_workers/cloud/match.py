@@ -1,0 +1,91 @@
+"""CloudAPI's machines beside the rows: what has changed since the rows were written. Pure."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from shared.clients.cloudapi import TAG_LAUNCH, Machine
+from shared.state.instances import DELETING, DOUBTED, GONE, LAUNCHING, PROVISIONING, RUNNING, Instance
+from tsg_workers.cloud.ask import Answer
+from tsg_workers.plan.census import Sight
+
+
+class Change(StrEnum):
+    """What a look found new about an instance."""
+
+    #: A machine that no row knows.
+    FOUND = "found"
+    #: The machine of a launch without an answer.
+    ADOPTED = "adopted"
+    #: A machine in another state than its row says; gone, at last.
+    MOVED = "moved"
+    #: A launch that came to nothing.
+    LAUNCH_LOST = "launch_lost"
+
+
+class Match(NamedTuple):
+    """An instance as it is now, and what is new about it. One that was found gets its id when it is stored."""
+
+    sight: Sight
+    change: Change | None = None
+    #: The state its row has.
+    was: str = ""
+
+
+def match(
+    owned: Sequence[tuple[Machine, str]],
+    answers: Sequence[Answer],
+    rows: Sequence[Instance],
+    *,
+    lost_launches: Collection[str],
+    missing: Collection[str],
+    now: datetime,
+) -> list[Match]:
+    """Each machine to its row, each row to its machine.
+
+    `owned` are listed machines, each with its group's id; `answers` are about machines that the list lacks. Of the rows whose ids are in
+    `missing`, those without an answer are not sure. `lost_launches` are ids of launches without a machine.
+    """
+    by_machine: dict[str | None, Instance] = {row.machine_id: row for row in rows if row.machine_id}
+    launches = {row.id: row for row in rows if row.state in {LAUNCHING, DOUBTED}}
+    found = []
+    for machine, group_id in owned:
+        launch = launches.pop(str(machine.tags.get(TAG_LAUNCH)), None)
+        found.append(_of_machine(machine, group_id, by_machine.get(machine.id), launch, now))
+    found += [_moved(_sight(answer.instance, answer.machine), answer.state, now) for answer in answers]
+    for machine_id in [*(machine.id for machine, _ in owned), *(answer.instance.machine_id for answer in answers)]:
+        by_machine.pop(machine_id, None)
+    found += [Match(Sight(row, sure=row.id not in missing)) for row in by_machine.values()]
+    return found + [_of_launch(launch, lost=launch.id in lost_launches) for launch in launches.values()]
+
+
+def _of_machine(machine: Machine, group_id: str, row: Instance | None, launch: Instance | None, now: datetime) -> Match:
+    if row is not None:
+        # CloudAPI may go on listing for a moment what it said was gone.
+        return Match(_sight(row, machine)) if row.state == GONE else _moved(_sight(row, machine), machine.state, now)
+    if launch is not None:
+        adopted = _in_state(launch._replace(machine_id=machine.id), machine.state, now)
+        return Match(_sight(adopted, machine), Change.ADOPTED, was=launch.state)
+    ran_at = None if machine.state == PROVISIONING else now
+    return Match(_sight(Instance("", group_id, machine.id, machine.state, now, now, None, ran_at), machine), Change.FOUND)
+
+
+def _of_launch(launch: Instance, *, lost: bool) -> Match:
+    return Match(Sight(launch, lost=lost), Change.LAUNCH_LOST if lost else None, was=launch.state)
+
+
+def _moved(sight: Sight, state: str, now: datetime) -> Match:
+    was = sight.instance.state
+    if was == state or (was == DELETING and state != GONE):
+        return Match(sight)
+    return Match(sight._replace(instance=_in_state(sight.instance, state, now)), Change.MOVED, was=was)
+
+
+def _in_state(instance: Instance, state: str, now: datetime) -> Instance:
+    ran_at = instance.ran_at or (now if state == RUNNING else None)
+    return instance._replace(state=state, state_since=now, ran_at=ran_at)
+
+
+def _sight(instance: Instance, machine: Machine | None) -> Sight:
+    return Sight(instance, machine.created, machine.protected) if machine else Sight(instance)

@@ -1,0 +1,106 @@
+"""What is there: CloudAPI's list of an account's machines, beside the rows. list, doubt, ask, match, store.
+
+A list is not believed when it lacks machines: it is asked for a second time, and whatever both lack is asked for one by one, so many in a
+pass. A machine is gone when CloudAPI says so of that machine; until then it is what it was. A launch without an answer is asked for by its
+tag among all machines that ever were, since lists leave the failed ones out; while they lack what CloudAPI turns out to have, they say
+nothing of launches.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from shared import log
+from shared.clients.cloudapi import Client, CloudAPIError
+from shared.reasons import Reason
+from shared.state import instances, leases
+from shared.state.leases import Lease
+from shared.state.looks import Work
+from shared.store.db import Database
+from tsg_workers.cloud.allowance import Allowance
+from tsg_workers.cloud.ask import Answer, ask_for_launches, ask_for_machines
+from tsg_workers.cloud.doubt import is_doubtful, unlisted_launches, unlisted_machines
+from tsg_workers.cloud.list import list_machines
+from tsg_workers.cloud.match import match
+from tsg_workers.cloud.membership import find_orphans, groups_by_name, owners_of
+from tsg_workers.cloud.problem import trouble_of
+from tsg_workers.cloud.record import Recorder
+from tsg_workers.plan.census import Sight
+from tsg_workers.plan.limits import Limits
+from tsg_workers.plan.outcome import Trouble
+
+_log = log.get(__name__)
+
+MISLED = "CloudAPI's list lacks machines that it has, and not all could be asked for one by one."
+
+
+class Observed(NamedTuple):
+    """What a look gave."""
+
+    #: The database's time of it.
+    now: datetime
+    #: Of each due group, its instances, and what kept the look from being whole.
+    sights: Mapping[str, list[Sight]]
+    troubles: Mapping[str, list[Trouble]]
+    #: Machines that carry this service's tags and belong to no group of the account that it knows.
+    orphans: Collection[str]
+
+
+def observe(
+    database: Database, client: Client, lease: Lease, allowance: Allowance, recorder: Recorder, limits: Limits, due: Sequence[Work]
+) -> Observed:
+    """Look at the account's machines once, and write down what is new. `CloudAPIError` when there is no list to be had; `LeaseLost`."""
+    ids = {group.id for group in due}
+    machines = list_machines(client)
+    with database.read() as connection:
+        by_name = groups_by_name(connection, lease.account_id, due)
+        now, rows = instances.of_groups(connection, ids)
+    if is_doubtful(machines, rows, due, now, limits):
+        again = list_machines(client)
+        _log.warning("list_asked_for_again", machines=len(machines), then=len(again))
+        machines |= again
+    launches = ask_for_launches(client, allowance, unlisted_launches(rows, machines.values(), now, limits))
+    machines |= {answer.machine.id: answer.machine for answer in launches if answer.machine is not None}
+    owners = owners_of(machines.values(), ids, by_name)
+    missing = unlisted_machines(rows, owners, now)
+    answers, left = ask_for_machines(client, allowance, missing)
+    lies = any(answer.contradicts_list for answer in (*answers, *launches))
+    matches = match(
+        [(machines[machine_id], owner) for machine_id, owner in owners.items()],
+        [answer for answer in answers if answer.error is None],
+        rows,
+        lost_launches=() if lies else {answer.instance.id for answer in launches if answer.machine is None and answer.error is None},
+        missing={instance.id for instance in missing},
+        now=now,
+    )
+
+    def store(connection: Connection) -> dict[str, list[Sight]]:
+        sights = recorder.observed(connection, due, matches)
+        # A worker that slept since then has seen what is no more.
+        leases.require(connection, lease)
+        return sights
+
+    sights = database.transact(store)
+    emptied = {group.id for group in due if group.emptied_for is not None}
+    with database.read() as connection:
+        orphans = find_orphans(connection, lease, [one for one in machines.values() if owners.get(one.id) in {None, *emptied}])
+    return Observed(now, sights, _troubles(ids, [*launches, *answers], left if lies else ()), orphans)
+
+
+def _troubles(group_ids: Collection[str], answers: Sequence[Answer], misled: Collection[str]) -> dict[str, list[Trouble]]:
+    """`misled`: groups with machines that CloudAPI has and its list lacks, and of which not all could be asked for."""
+    troubles: dict[str, list[Trouble]] = {group_id: [] for group_id in group_ids}
+    for answer in answers:
+        if answer.error is not None:
+            troubles[answer.instance.group_id].append(_failed(answer, answer.error))
+    for group_id in misled:
+        troubles[group_id].append(Trouble(MISLED, Reason.CLOUDAPI_UNAVAILABLE))
+    return troubles
+
+
+def _failed(answer: Answer, error: CloudAPIError) -> Trouble:
+    about = {"group_id": answer.instance.group_id, "machine_id": answer.instance.machine_id}
+    _log.warning("look_failed", error=str(error), status=error.status, code=error.code, cloudapi_request_id=error.request_id, **about)
+    return trouble_of(error)

@@ -1,0 +1,219 @@
+"""The one place where what a pass found and did becomes rows, activities, metrics and log lines.
+
+Activities have only what is new, however often a look finds the same.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from shared import log, metrics
+from shared.clients.cloudapi import CloudAPIError
+from shared.reasons import MEANING, Reason
+from shared.state import activities, instances, looks
+from shared.state.activities import DONE, FAILED, REASONS
+from shared.state.instances import DELETING, GONE, LAUNCHING, ON_THE_WAY, RUNNING
+from shared.state.leases import Lease
+from shared.state.looks import Look, Work
+from shared.store.db import Database
+from tsg_workers.cloud.match import Change, Match
+from tsg_workers.plan.census import Sight
+from tsg_workers.plan.outcome import Done, Result
+from tsg_workers.plan.steps import IN_WORDS, Delete, Plan
+
+_log = log.get(__name__)
+
+#: Called for each launch and each deletion: kind (of `shared.state.activities`), account's name, group's name, status, description.
+Audit = Callable[[str, str, str, str, str], None]
+
+#: Reasons that are no trouble.
+_GOOD = frozenset({Reason.SETTLED, Reason.DELETED})
+
+
+def no_audit(*_event: str) -> None:
+    """The default audit: the activities are enough."""
+
+
+class Recorder:
+    """For one pass over one account. Thread-safe, as far as one group's error may be recorded twice when it comes twice at once."""
+
+    def __init__(self, database: Database, lease: Lease, account_name: str, actor: str, audit: Audit) -> None:
+        self._db = database
+        self._lease = lease
+        self._account_name = account_name
+        self._actor = actor
+        self._audit = audit
+        self._causes: dict[str, str] = {}
+        self._noted: set[tuple[str, ...]] = set()
+
+    # What was found
+
+    def observed(self, connection: Connection, due: Sequence[Work], matches: Sequence[Match]) -> dict[str, list[Sight]]:
+        """Write down what is new, in the transaction that `connection` is in; the instances of each group."""
+        groups = {group.id: group for group in due}
+        sights: dict[str, list[Sight]] = {group_id: [] for group_id in groups}
+        for match in matches:
+            group_id = match.sight.instance.group_id
+            sights[group_id].append(self._observed(connection, groups[group_id], match))
+        return sights
+
+    def _observed(self, connection: Connection, group: Work, match: Match) -> Sight:
+        instance, was = match.sight.instance, match.was
+        machine_id, state = instance.machine_id or "", instance.state
+        if match.change == Change.FOUND:
+            instance = instances.found(connection, self._lease, group.id, machine_id, state)
+            self._write(connection, group, activities.FOUND, DONE, f"found {machine_id}, {state}", machine_id=machine_id)
+            _log.info("instance_found", group_id=group.id, machine_id=machine_id, state=state)
+        elif match.change == Change.ADOPTED:
+            instances.acknowledged(connection, instance.id, machine_id, state)
+            what = "was not answered" if was == LAUNCHING else "failed"
+            description = f"found {machine_id}, {state}, of a launch that {what}"
+            self._write(connection, group, activities.FOUND, DONE, description, machine_id=machine_id)
+        elif match.change == Change.MOVED:
+            instances.seen(connection, self._lease, instance.id, state)
+            if was != DELETING and state != RUNNING and state not in ON_THE_WAY:
+                kind = activities.LOST if state == GONE else activities.UNHEALTHY
+                self._write(connection, group, kind, FAILED, f"{machine_id} is {state}; it was {was}", machine_id=machine_id)
+            _log.info("instance_seen", group_id=group.id, machine_id=machine_id, state=state, was=was)
+        elif match.change == Change.LAUNCH_LOST:
+            instances.refused(connection, instance.id)
+            if was == LAUNCHING:
+                description = f"launch {instance.id} came to nothing: its answer was lost, and CloudAPI has no machine of it"
+                self._write(connection, group, activities.LAUNCH_LOST, FAILED, description)
+                _log.warning("launch_lost", group_id=group.id, launch_id=instance.id)
+        return match.sight._replace(instance=instance)
+
+    def planned(self, group: Work, plan: Plan) -> None:
+        """What was found, and what is done about it: the next links of the chain of causes."""
+        states = Counter(sight.instance.state for sight in plan.census.there)
+        found = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
+        steps = (("launches", len(plan.launches)), ("deletes", len(plan.deletions)))
+        doing = [f"{verb} {count}" for verb, count in steps if count]
+        self._causes[group.id] = "; ".join(filter(None, [group.cause, f"found {found} of {group.desired}", *doing]))
+
+    # What was done
+
+    def done(self, group: Work, done: Done) -> None:
+        """One step: its row, activity, metric and log line."""
+        if done.result in {Result.LEFT, Result.SKIPPED}:
+            return
+        if done.result == Result.CRASHED:
+            _log.error("group_failed", group_id=group.id, why=done.step.why, exc_info=done.error)
+        elif isinstance(done.step, Delete):
+            self._deleted(group, done.step, done)
+        else:
+            self._launched(group, done)
+
+    def _launched(self, group: Work, done: Done) -> None:
+        launch_id, machine_id = done.launch_id or "", done.machine_id or ""
+        if done.result == Result.DONE:
+            metrics.launches.labels("launched").inc()
+            _log.info("instance_launched", launch_id=launch_id, machine_id=machine_id)
+            # The activity before the row: a worker that is killed in between leaves it to be found, and noted twice rather than never.
+            self._note(group, activities.LAUNCH, f"launched {machine_id}", done, machine_id=machine_id)
+            with self._db.read() as connection:
+                instances.acknowledged(connection, launch_id, machine_id, done.state)
+        elif done.result == Result.UNANSWERED:
+            metrics.launches.labels("answer_lost").inc()
+            _log.warning("launch_answer_lost", launch_id=launch_id, error=str(done.error))
+            self._note(group, activities.LAUNCH_ERROR, "a launch was not answered, and is looked for", done)
+        else:
+            with self._db.read() as connection:
+                (instances.doubted if done.doubted else instances.refused)(connection, launch_id)
+            metrics.launches.labels("failed").inc()
+            _log.warning("launch_failed", launch_id=launch_id, why=done.step.why, **_of_error(done.error))
+            if done.result == Result.FAILED:
+                self._note(group, activities.LAUNCH_ERROR, "a launch failed", done)
+
+    def _deleted(self, group: Work, step: Delete, done: Done) -> None:
+        machine_id = step.instance.machine_id or ""
+        if done.result == Result.DONE:
+            metrics.deletions.labels(step.why).inc()
+            _log.info("instance_deleted", machine_id=machine_id, why=step.why, was=step.instance.state)
+            description = f"deleted {machine_id}, which {IN_WORDS[step.why]} ({step.instance.state})"
+            self._note(group, activities.TERMINATE, description, done, machine_id=machine_id)
+            with self._db.read() as connection:
+                instances.deleting(connection, step.instance.id)
+        else:
+            metrics.deletions.labels("failed").inc()
+            _log.warning("deletion_failed", machine_id=machine_id, why=step.why, **_of_error(done.error))
+            if done.result == Result.FAILED:
+                self._note(group, activities.TERMINATE_ERROR, f"deleting {machine_id} failed", done, machine_id=machine_id)
+
+    def _note(self, group: Work, kind: str, description: str, done: Done, *, machine_id: str | None = None) -> None:
+        """The activity of a launch or a deletion."""
+        error = done.error
+        status = FAILED if error else DONE
+        text = f"{description}: {error}" if error else description
+        self._audit(kind, self._account_name, group.name, status, text)
+        if error is None or self._is_news(group, kind, machine_id or "", str(error)):
+            more: dict[str, Any] = {"took": done.took, "machine_id": machine_id}
+            if isinstance(error, CloudAPIError):
+                more |= {"error_code": error.code or str(error.status or ""), "cloudapi_request_id": error.request_id}
+            with self._db.read() as connection:
+                self._write(connection, group, kind, status, text, **more)
+
+    # What follows
+
+    def checked(self, done: Sequence[Look]) -> bool:
+        """Note looks at groups (`looks.checked`), and what each waits for if that is new."""
+        news = [look for look in done if look.reason in REASONS and (look.reason != look.group.reason or not _is_observed(look.group))]
+
+        def work(connection: Connection) -> bool:
+            held = looks.checked(connection, self._lease, done)
+            for look in news if held else ():
+                text = f"{MEANING[look.reason]} {look.error}" if look.error else MEANING[look.reason]
+                self._write(connection, look.group, REASONS[look.reason], DONE if look.reason in _GOOD else FAILED, text)
+            return held
+
+        if news:
+            return self._db.transact(work)
+        with self._db.read() as connection:
+            return work(connection)
+
+    def emptied(self, group: Work, *, after: float | None) -> bool:
+        """Note that nothing is left of a deleted group (`looks.emptied`), with an activity the first time."""
+
+        def work(connection: Connection) -> bool:
+            held = looks.emptied(connection, self._lease, group, after=after)
+            if held and group.emptied_for is None:
+                self._write(connection, group, REASONS[Reason.DELETED], DONE, MEANING[Reason.DELETED])
+            return held
+
+        return self._db.transact(work)
+
+    def _is_news(self, group: Work, *error: str) -> bool:
+        """Was the error not noted in this pass, and is it not what kept the group back at the last look already?"""
+        if _is_observed(group) and group.last_error == error[-1]:
+            return False
+        if (group.id, *error) in self._noted:
+            return False
+        self._noted.add((group.id, *error))
+        return True
+
+    def _write(self, connection: Connection, group: Work, kind: str, status: str, description: str, **more: Any) -> None:
+        activities.record(
+            connection,
+            account_id=self._lease.account_id,
+            group_id=group.id,
+            kind=kind,
+            status=status,
+            description=description,
+            cause=self._causes.get(group.id, group.cause),
+            request_id=group.request_id,
+            actor=self._actor,
+            **more,
+        )
+
+
+def _is_observed(group: Work) -> bool:
+    return group.observed_generation == group.generation
+
+
+def _of_error(error: Exception | None) -> dict[str, Any]:
+    """The fields of a log line about an error."""
+    if not isinstance(error, CloudAPIError):
+        return {"error": str(error)}
+    return {"error": str(error), "status": error.status, "code": error.code, "cloudapi_request_id": error.request_id}

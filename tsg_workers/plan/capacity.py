@@ -1,0 +1,34 @@
+"""The rules that bring a group to its desired number of instances: shrink and grow. Pure."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from shared.state.looks import Work
+from tsg_workers.plan.census import Census
+from tsg_workers.plan.pacing import Pacing
+from tsg_workers.plan.steps import Delete, Hold, Launch, Limit, Why
+from tsg_workers.plan.victims import victims
+
+#: Launches that one pass begins for one group: more than its time and the budget allow. A row may have any number in it.
+LAUNCHES_A_PASS = 1000
+
+
+def shrink(census: Census, group: Work) -> Iterator[Delete]:
+    """Delete what is too many. A launch without an answer may come to nothing: no machine goes for it."""
+    why = Why.DELETED_GROUP if group.archived else Why.SURPLUS
+    yield from (Delete(sight.instance, why) for sight in victims(census.known, len(census.known) - group.desired))
+
+
+def grow(census: Census, group: Work, pacing: Pacing, now: datetime, *, waiting: int) -> Iterator[Launch | Hold]:
+    """Launch what is missing, as fast as the group's launches are allowed to go.
+
+    The `waiting` machines are unhealthy and will be replaced later: nothing is launched in their place yet.
+    """
+    missing = max(0, group.desired - len(census.counted) - waiting)
+    allowed = pacing.allowed(missing, sum(sight.instance.ran_at is None for sight in census.on_the_way), now)
+    now_launched = min(allowed, LAUNCHES_A_PASS)
+    yield from [Launch(Why.MISSING)] * now_launched
+    if allowed > now_launched:
+        yield Hold(allowed - now_launched, Why.MISSING, Limit.BATCH)
+    if missing > allowed:
+        yield Hold(missing - allowed, Why.MISSING, Limit.BACKOFF)

@@ -1,0 +1,119 @@
+"""What is there: each instance of a group in exactly one class. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from shared.state.instances import DELETING, DOUBTED, GONE, LAUNCHING, ON_THE_WAY, RUNNING, Instance
+from tsg_workers.plan.limits import Limits
+
+#: Seconds for which CloudAPI's list may lack a machine that it has made.
+LISTED_AFTER = 5.0
+
+
+class Sight(NamedTuple):
+    """An instance, and what CloudAPI says of its machine."""
+
+    instance: Instance
+    #: CloudAPI's time of creation, for the order of age.
+    created: str = ""
+    protected: bool = False
+    #: False: CloudAPI's list lacks the machine, and it could not be asked for. Its row is all that is known.
+    sure: bool = True
+    #: A launch that came to nothing: CloudAPI has no machine of it, after as long as that might have taken.
+    lost: bool = False
+
+
+@dataclass(frozen=True)
+class Census:
+    """The instances of a group by class; an instance is in one class and no other."""
+
+    #: Run, or are on their way within their time; launches without an answer too.
+    healthy: tuple[Sight, ...] = ()
+    #: CloudAPI's list lacks them, and they could not be asked for.
+    unsure: tuple[Sight, ...] = ()
+    #: Never came to run: they failed, or were on their way for too long.
+    never_ran: tuple[Sight, ...] = ()
+    #: Ran, and do not run any more; the longest unhealthy first.
+    unhealthy: tuple[Sight, ...] = ()
+    #: CloudAPI has taken their deletion on.
+    deleting: tuple[Sight, ...] = ()
+    #: Launches that came to nothing.
+    lost: tuple[Sight, ...] = ()
+    gone: tuple[Sight, ...] = ()
+    #: How many were seen running for the first time now.
+    came_up: int = 0
+
+    @property
+    def there(self) -> tuple[Sight, ...]:
+        """All that is, or may be, a machine."""
+        return (*self.healthy, *self.unsure, *self.never_ran, *self.unhealthy, *self.deleting)
+
+    @property
+    def counted(self) -> tuple[Sight, ...]:
+        """All that counts as capacity before anything is launched: what nobody is sure of too."""
+        return (*self.healthy, *self.unsure)
+
+    @property
+    def known(self) -> tuple[Sight, ...]:
+        """Healthy machines. Launches without an answer are none: they do not count before anything is deleted."""
+        return tuple(sight for sight in self.healthy if sight.instance.machine_id is not None)
+
+    @property
+    def running(self) -> int:
+        return sum(sight.instance.state == RUNNING for sight in self.counted)
+
+    @property
+    def on_the_way(self) -> tuple[Sight, ...]:
+        return tuple(sight for sight in self.counted if sight.instance.state in ON_THE_WAY)
+
+    @property
+    def failed_launches(self) -> int:
+        """Launches that came to nothing since the last look. A launch that CloudAPI failed over was counted when it failed."""
+        return sum(sight.instance.state == LAUNCHING for sight in self.lost)
+
+    @property
+    def moving_since(self) -> datetime | None:
+        """The last movement among the instances on their way up or down; None when there are none."""
+        return max((sight.instance.state_since for sight in (*self.deleting, *self.on_the_way)), default=None)
+
+
+def take_census(sights: Sequence[Sight], now: datetime, limits: Limits) -> Census:
+    """Put each instance into its class."""
+    classes: dict[str, list[Sight]] = {}
+    for sight in sights:
+        classes.setdefault(_class_of(sight, now, limits), []).append(sight)
+    classes.get("unhealthy", []).sort(key=lambda sight: (sight.instance.state_since, sight.instance.id))
+    came_up = sum(sight.instance.ran_at == now for sight in sights if sight.instance.state != GONE and not sight.lost)
+    return Census(**{name: tuple(found) for name, found in classes.items()}, came_up=came_up)
+
+
+def is_overdue(instance: Instance, now: datetime, limits: Limits) -> bool:
+    """Has a launch had no known machine for as long as CloudAPI might have taken to list it?
+
+    A launch that CloudAPI failed over (500) is not under way since then; one without an answer may be.
+    """
+    waits = {LAUNCHING: limits.launch_grace, DOUBTED: LISTED_AFTER}.get(instance.state)
+    return waits is not None and (now - instance.state_since).total_seconds() > waits
+
+
+def _class_of(sight: Sight, now: datetime, limits: Limits) -> str:
+    instance = sight.instance
+    if instance.state == GONE:
+        return "gone"
+    if sight.lost:
+        return "lost"
+    if instance.state == DELETING:
+        return "deleting"
+    if not sight.sure:
+        return "unsure"
+    if _is_healthy(instance, now, limits):
+        return "healthy"
+    return "never_ran" if instance.ran_at is None else "unhealthy"
+
+
+def _is_healthy(instance: Instance, now: datetime, limits: Limits) -> bool:
+    if instance.state in ON_THE_WAY:
+        return instance.machine_id is None or now - instance.state_since <= timedelta(seconds=limits.provision_timeout)
+    return instance.state == RUNNING

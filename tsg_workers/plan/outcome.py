@@ -1,0 +1,129 @@
+"""What came of a plan's steps, and what the group waits for after them. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from shared.reasons import Reason
+from shared.state.looks import Work
+from tsg_workers.plan.steps import Delete, Launch, Limit, Plan, Why
+
+
+class Result(StrEnum):
+    """What came of one step."""
+
+    #: CloudAPI has done it, or taken it on.
+    DONE = "done"
+    #: The request went out and no answer came: it may have been done.
+    UNANSWERED = "answer_lost"
+    #: CloudAPI refused it, or failed over it: it may have been done if it failed.
+    FAILED = "failed"
+    #: CloudAPI takes no more requests now, or the lease is over: nothing was done.
+    PUT_OFF = "put_off"
+    #: Not begun: no time or budget was left in the pass, or the group was changed meanwhile.
+    LEFT = "left"
+    #: Not begun: CloudAPI refused one like it in this pass.
+    SKIPPED = "skipped"
+    #: A fault of this service.
+    CRASHED = "crashed"
+
+
+class Done(NamedTuple):
+    """One step of a plan, carried out or not."""
+
+    step: Launch | Delete
+    result: Result
+    #: Seconds.
+    took: float = 0.0
+    error: Exception | None = None
+    #: What the error means for the group.
+    reason: Reason | None = None
+    #: Of a launch: its row, and the machine once there is one.
+    launch_id: str | None = None
+    machine_id: str | None = None
+    #: CloudAPI's state of the new machine.
+    state: str = ""
+    #: CloudAPI failed over the launch (500) and may have made a machine before that.
+    doubted: bool = False
+
+
+class Trouble(NamedTuple):
+    """Something that keeps a group back and belongs to no step."""
+
+    problem: str
+    reason: Reason
+    #: It is no error: CloudAPI takes no more requests now, and the next pass goes on.
+    put_off: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass did for one group."""
+
+    launched: int = 0
+    deleted: int = 0
+    #: Launches that CloudAPI refused or did not answer, and machines that never came to run.
+    failed_launches: int = 0
+    errors: tuple[str, ...] = ()
+    #: Something was left for the next pass.
+    unfinished: bool = False
+    #: Why: of the newest error, or of what was left.
+    reason: Reason | None = None
+
+    def error_after(self, plan: Plan, group: Work) -> str | None:
+        """What went wrong, in words, for as long as it keeps the group back."""
+        if self.errors:
+            return self.errors[-1]
+        if plan.census.never_ran:
+            instance = plan.census.never_ran[-1].instance
+            return f"Instance {instance.machine_id} never came to run: it was {instance.state}, and is replaced."
+        return group.last_error if plan.held_by(Limit.BACKOFF) and not self.launched else None
+
+    def reason_after(self, plan: Plan, group: Work, *, is_open: bool) -> Reason:
+        """What the group waits for now."""
+        held = plan.held_by(Limit.BACKOFF)
+        if is_open and (held or self.failed_launches):
+            return Reason.CIRCUIT_OPEN
+        if self.errors:
+            return self.reason or Reason.SERVICE_FAILED
+        if self.unfinished and (self.reason is not None or group.reason == Reason.THROTTLED):
+            return self.reason or Reason.THROTTLED
+        if held or self.failed_launches:
+            # The reason of an earlier refusal still stands, until a launch is taken on again.
+            return Reason(group.reason) if group.reason and group.last_error and not self.launched else Reason.BACKOFF
+        if group.archived or (any(plan.deleted_for(Why.SURPLUS)) and not plan.launches):
+            return Reason.DELETING
+        under_way = Reason.REPLACING if plan.held_by(Limit.DISRUPTION) else Reason.PROVISIONING
+        return Reason.SETTLED if plan.settled and not self.unfinished else under_way
+
+
+def outcome_of(troubles: Sequence[Trouble], done: Sequence[Done]) -> Outcome:
+    """Add up what was done for a group, in the order in which it was."""
+    launches = [one for one in done if isinstance(one.step, Launch)]
+    deletions = [one for one in done if isinstance(one.step, Delete)]
+    found = [*troubles, *(trouble for one in done if (trouble := _trouble(one)) is not None)]
+    errors, put_off = [one for one in found if not one.put_off], [one for one in found if one.put_off]
+    reasons = [errors[-1].reason] if errors else [one.reason for one in put_off]
+    return Outcome(
+        launched=sum(one.result == Result.DONE for one in launches),
+        deleted=sum(one.result == Result.DONE for one in deletions),
+        failed_launches=sum(one.result in {Result.UNANSWERED, Result.FAILED} for one in launches)
+        + sum(one.result == Result.DONE and one.step.why == Why.NEVER_RAN for one in deletions),
+        errors=tuple(one.problem for one in errors),
+        unfinished=bool(put_off) or any(one.result in {Result.PUT_OFF, Result.LEFT} for one in done),
+        reason=next(iter(reasons), None),
+    )
+
+
+def _trouble(done: Done) -> Trouble | None:
+    if done.result == Result.CRASHED:
+        return crash(done.error)
+    if done.error is None or done.reason is None:
+        return None
+    return Trouble(str(done.error), done.reason, put_off=done.result == Result.PUT_OFF)
+
+
+def crash(error: Exception | None, what: str = "group") -> Trouble:
+    """A fault of this service: it must not be tried again all the time, and costs its own group alone."""
+    return Trouble(f"The service failed on this {what} ({type(error).__name__}); its log says how.", Reason.SERVICE_FAILED)

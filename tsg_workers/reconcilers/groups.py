@@ -1,0 +1,311 @@
+"""Bring an account's groups to their desired capacity: observe once, plan each due group, act in parallel, say when to look again.
+
+Level, not edge: nothing here asks what happened. It may be run at any time, by several at once (the lease lets one in), and be killed
+anywhere: what it was about is in the rows, and the next one goes on.
+"""
+
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from structlog.contextvars import bound_contextvars
+
+from shared import log, metrics
+from shared.clients import cloudapi
+from shared.clients.budget import Budget
+from shared.clients.cloudapi import Client, CloudAPI, CloudAPIError
+from shared.clients.keys import Sealer
+from shared.clients.management import NoManagementKey, client_for, forget_registration
+from shared.reasons import Reason
+from shared.state import accounts, leases, looks, templates
+from shared.state.leases import Lease, LeaseLost
+from shared.state.looks import Look, Work
+from shared.state.templates import Template
+from shared.store.db import Database, is_unavailable
+from tsg_workers.backoff import backoff
+from tsg_workers.cloud.act import Assignment, Hands
+from tsg_workers.cloud.allowance import Allowance
+from tsg_workers.cloud.observe import Observed, observe
+from tsg_workers.cloud.problem import reason_of
+from tsg_workers.cloud.record import Audit, Recorder, no_audit
+from tsg_workers.lease import Keeper
+from tsg_workers.plan.limits import Limits
+from tsg_workers.plan.outcome import Done, Outcome, Trouble, crash, outcome_of
+from tsg_workers.plan.pacing import Pacing, pacing_of
+from tsg_workers.plan.planner import make_plan
+from tsg_workers.plan.schedule import failures_in_a_row, late_look, next_look
+from tsg_workers.plan.steps import Limit, Plan
+
+_log = log.get(__name__)
+
+#: Groups that one pass takes up; the rest are due still, and come next.
+GROUPS_A_PASS = 1000
+#: Seconds after which a pass begins nothing new.
+PASS_SECONDS = 10.0
+#: Seconds for which one call of `reconcile` goes on making passes before it lets other accounts have the thread.
+TURN_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The settings of reconciling. Seconds, but for the budget."""
+
+    rate: float
+    burst: int
+    lease_seconds: int
+    limits: Limits
+    #: By this share of its interval a group may be looked at early, so that groups made together are not checked together for ever.
+    spread: float = 0.1
+
+
+class GroupReconciler:
+    """Reconciles accounts. One for a process; thread-safe. Once `stop` is set, passes begin nothing more and hand back what is left."""
+
+    def __init__(
+        self,
+        database: Database,
+        clouds: CloudAPI,
+        sealer: Sealer,
+        pace: Pace,
+        *,
+        owner: str,
+        audit: Audit = no_audit,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self._db = database
+        self._clouds = clouds
+        self._sealer = sealer
+        self._pace = pace
+        self._owner = owner
+        self._audit = audit
+        self._stop = stop or threading.Event()
+        self._held: dict[Lease, Budget] = {}
+        #: Of each account, the orphans that the log has named.
+        self._reported: dict[str, set[str]] = {}
+
+    def reconcile(self, account_id: str) -> bool:
+        """Work on the account's due groups until none is due, or for `TURN_SECONDS`. True when some are due still.
+
+        Returns at once when another worker holds the account's lease.
+        """
+        if self._stop.is_set():
+            return False
+        taken_at = time.monotonic()
+        with self._db.read() as connection:
+            lease = leases.take(connection, account_id, self._owner, seconds=self._pace.lease_seconds)
+        if lease is None:
+            metrics.lease_waits.inc()
+            _log.debug("lease_is_taken", account_id=account_id)
+            return False
+        budget = Budget(self._pace.rate, self._pace.burst, left=lease.budget_left, age=lease.budget_age)
+        with (
+            bound_contextvars(account_id=account_id),
+            Keeper(self._db, lease, seconds=self._pace.lease_seconds, taken_at=taken_at, stop=self._stop) as keeper,
+        ):
+            self._held[lease] = budget
+            try:
+                return self._turn(lease, keeper, budget, until=taken_at + TURN_SECONDS)
+            finally:
+                del self._held[lease]
+                with self._db.read() as connection:
+                    leases.release(connection, lease, budget_left=budget.left)
+
+    def hand_back(self) -> int:
+        """Give back the leases of passes that have not come to their end in time; how many. Their launches are in the rows."""
+        held = list(self._held.items())
+        with self._db.read() as connection:
+            for lease, budget in held:
+                leases.release(connection, lease, budget_left=budget.left)
+        return len(held)
+
+    def _turn(self, lease: Lease, keeper: Keeper, budget: Budget, *, until: float) -> bool:
+        while keeper.holds:
+            with self._db.read() as connection:
+                due = looks.due(connection, lease.account_id, limit=GROUPS_A_PASS)
+                account = accounts.get(connection, lease.account_id) if due else None
+            if not due:
+                return False
+            if time.monotonic() > until:
+                return True
+            recorder = Recorder(self._db, lease, account.name if account else "", self._owner, self._audit)
+            if account is None:
+                self._put_off(recorder, keeper, due, Trouble("The account is disabled.", Reason.ACCOUNT_REJECTED))
+                return False
+            try:
+                client = client_for(self._db, self._clouds, self._sealer, account, budget, lambda: keeper.holds)
+                with metrics.passes.time():
+                    orphans = _Pass(self._db, client, lease, keeper, self._pace, recorder).run(due)
+                self._report(account.id, orphans)
+            except LeaseLost:
+                keeper.lost()
+            except Exception as error:
+                if is_unavailable(error):
+                    raise  # nothing can be noted now: the scheduler sends another wake-up
+                self._put_off(recorder, keeper, due, _account_trouble(error))
+                if isinstance(error, cloudapi.Unauthorized):
+                    forget_registration(self._db, account)
+        return False
+
+    def _put_off(self, recorder: Recorder, keeper: Keeper, due: Sequence[Work], trouble: Trouble) -> None:
+        """Nothing can be done for any of these groups now."""
+        _log.warning("groups_put_off", groups=len(due), error=trouble.problem, reason=trouble.reason)
+        if not recorder.checked([_put_off(group, trouble) for group in due]):
+            keeper.lost()
+
+    def _report(self, account_id: str, orphans: Collection[str]) -> None:
+        """Log each orphan once: a machine with our tags and an unknown group, of another installation perhaps. It is left alone."""
+        new = set(orphans) - self._reported.get(account_id, set())
+        self._reported[account_id] = set(orphans)
+        if new:
+            _log.warning("machines_of_no_group_of_ours", account_id=account_id, machines=len(new), machine_ids=sorted(new)[:10])
+
+
+class _Pass:
+    """One look at an account's machines, and what follows from it for its due groups."""
+
+    def __init__(self, database: Database, client: Client, lease: Lease, keeper: Keeper, pace: Pace, recorder: Recorder) -> None:
+        self._db = database
+        self._client = client
+        self._lease = lease
+        self._keeper = keeper
+        self._limits = pace.limits
+        self._spread = pace.spread
+        self._recorder = recorder
+
+    def run(self, due: Sequence[Work]) -> Collection[str]:
+        """Do it; the account's orphans."""
+        began = time.monotonic()
+        allowance = Allowance(self._client, self._keeper, seconds=PASS_SECONDS)
+        observed = observe(self._db, self._client, self._lease, allowance, self._recorder, self._limits, due)
+        plans = self._plan(due, observed)
+        hands = Hands(self._db, self._client, self._lease, allowance, self._recorder)
+        done = hands.carry_out(self._assignments(due, plans, observed.troubles))
+        # The database's time, whatever this machine's clock says.
+        now = observed.now + timedelta(seconds=time.monotonic() - began)
+        looked = [self._concluded(group, plans.get(group.id), observed.troubles[group.id], done.get(group.id, []), now) for group in due]
+        if not self._recorder.checked([look for look in looked if look is not None]):
+            self._keeper.lost()
+        return observed.orphans
+
+    def _plan(self, due: Sequence[Work], observed: Observed) -> dict[str, Plan]:
+        """The plan of each group; a group over which the planner fails has none."""
+        plans = {}
+        for group in due:
+            with _sparing_others(group, observed.troubles[group.id]):
+                plan = make_plan(group, observed.sights[group.id], observed.now, self._limits)
+                self._recorder.planned(group, plan)
+                plans[group.id] = plan
+        return plans
+
+    def _assignments(self, due: Sequence[Work], plans: Mapping[str, Plan], troubles: Mapping[str, list[Trouble]]) -> list[Assignment]:
+        """What is to be done for each group that has a plan. No launches where there is nothing to make them from."""
+        with self._db.read() as connection:
+            launching = {group.template_id for group in due if group.id in plans and plans[group.id].launches}
+            made_from = templates.by_ids(connection, launching)
+        assignments = []
+        for group in due:
+            if (plan := plans.get(group.id)) is None:
+                continue
+            template, launches = made_from.get(group.template_id), plan.launches
+            if launches and (trouble := _unusable(group, template)) is not None:
+                troubles[group.id].append(trouble)
+                launches = ()
+            put_off = any(trouble.put_off for trouble in troubles[group.id])
+            assignments.append(Assignment(group, [*plan.deletions, *launches], template, stopped=put_off))
+        return assignments
+
+    # When to look again
+
+    def _concluded(self, group: Work, plan: Plan | None, troubles: list[Trouble], done: Sequence[Done], now: datetime) -> Look | None:
+        """When to look at the group again, and why; None when it is over. A group without a plan is put off."""
+        if plan is not None:
+            with _sparing_others(group, troubles):
+                if not (group.archived and plan.empty):
+                    return self._conclude(group, plan, outcome_of(troubles, done), now)
+                self._emptied(group)
+                return None
+        return _put_off(group, troubles[-1])
+
+    def _emptied(self, group: Work) -> None:
+        if not self._recorder.emptied(group, after=late_look(group.emptied_for)):
+            self._keeper.lost()
+        elif group.emptied_for is None:
+            metrics.checks.labels(Reason.DELETED).inc()
+            _log.info("group_emptied", group_id=group.id, request_id=group.request_id)
+
+    def _conclude(self, group: Work, plan: Plan, outcome: Outcome, now: datetime) -> Look:
+        pacing = self._paced(group, plan, outcome, now)
+        failures = failures_in_a_row(group.failures, plan, outcome)
+        after = next_look(plan, outcome, failures, group.interval, now, spread=self._spread, resume_at=pacing.resume_at)
+        error = outcome.error_after(plan, group)
+        reason = outcome.reason_after(plan, group, is_open=pacing.is_open(self._limits.breaker))
+        metrics.checks.labels(reason).inc()
+        if outcome.launched or outcome.deleted or outcome.errors:
+            _log.info(
+                "group_checked",
+                group_id=group.id,
+                request_id=group.request_id,
+                desired=group.desired,
+                launched=outcome.launched,
+                deleted=outcome.deleted,
+                errors=len(outcome.errors),
+                held=plan.held_by(Limit.BACKOFF),
+                waiting=plan.held_by(Limit.DISRUPTION),
+                next_look=round(after, 1),
+            )
+        return Look(group, after=after, failures=failures, error=error, reason=reason)
+
+    def _paced(self, group: Work, plan: Plan, outcome: Outcome, now: datetime) -> Pacing:
+        """Note how the group's launches went."""
+        before, breaker = pacing_of(group), self._limits.breaker
+        failed = outcome.failed_launches + plan.census.failed_launches
+        after = Pacing() if plan.settled else before.after(succeeded=plan.census.came_up, failed=failed, now=now, breaker=breaker)
+        if (before, group.replacing) != (after, plan.replacing):
+            stands = group._replace(launch_failures=after.failures, launch_window=after.window, launch_at=after.resume_at)
+            with self._db.read() as connection:
+                looks.paced(connection, self._lease, stands._replace(replacing=plan.replacing))
+        if after.is_open(breaker) and not before.is_open(breaker):
+            _log.warning("circuit_opened", group_id=group.id, failures=after.failures)
+        elif before.is_open(breaker) and not after.is_open(breaker):
+            _log.info("circuit_closed", group_id=group.id)
+        return after
+
+
+@contextmanager
+def _sparing_others(group: Work, troubles: list[Trouble]) -> Iterator[None]:
+    """A fault of ours with one group costs the others nothing."""
+    try:
+        yield
+    except Exception as error:
+        if is_unavailable(error):
+            raise
+        _log.error("group_failed", group_id=group.id, exc_info=error)
+        troubles.append(crash(error))
+
+
+def _unusable(group: Work, template: Template | None) -> Trouble | None:
+    """A database of 2018 may lack the reference that keeps a template, or hold what a person wrote into it."""
+    if template is not None and not template.unreadable:
+        return None
+    problem = f"is unreadable: {', '.join(template.unreadable)}" if template else "is not there"
+    return Trouble(f"The group's template {group.template_id} {problem}.", Reason.TEMPLATE_REJECTED)
+
+
+def _account_trouble(error: Exception) -> Trouble:
+    """What keeps a whole account back. A fault of ours too must not be tried again all the time."""
+    if isinstance(error, NoManagementKey):
+        return Trouble(str(error), Reason.ACCOUNT_REJECTED)
+    if isinstance(error, CloudAPIError):
+        return Trouble(str(error), reason_of(error))
+    _log.error("pass_failed", exc_info=error)
+    return crash(error, "account")
+
+
+def _put_off(group: Work, trouble: Trouble) -> Look:
+    """Nothing can be done for the group now."""
+    metrics.checks.labels(trouble.reason).inc()
+    failures = group.failures + 1
+    return Look(group, after=backoff(failures), failures=failures, error=trouble.problem, reason=trouble.reason)
