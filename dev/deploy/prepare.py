@@ -25,6 +25,8 @@ from shared.clients import keys
 
 #: The users of the images, in the Dockerfile.
 TSG, EDGE = 10001, 10002
+#: Where the services find the certificate authorities of CloudAPI, if they were given.
+AUTHORITIES = Path("/etc/tsg/authorities.pem")
 #: Names that the certificate is always for; TSG_EDGE_NAMES has more.
 NAMES = ("localhost", "127.0.0.1", "::1", "edge")
 #: Days that a certificate lasts (macOS believes none that lasts longer), and days before its end when a new one is made.
@@ -85,8 +87,16 @@ def _settings(file: Path, without_keys: Path, postgres: str, redis: str, environ
         "database-url": environ.get("TSG_DATABASE_URL") or f"postgresql://tsg:{postgres}@database:5432/tsg",
         "redis-url": environ.get("TSG_REDIS_URL") or f"redis://:{redis}@redis:6379/0",
     }
+    if authorities := _text(environ.get("TSG_TRITON_CACERT", "")):
+        for written in (file, without_keys):
+            _write(written.with_name(AUTHORITIES.name), authorities, mode=0o644)
+        servers["triton-cacert"] = str(AUTHORITIES)
     for written, settings in ((file, {"secret-keys": secret_keys, **servers}), (without_keys, servers)):
         _write(written, "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()), mode=0o600)
+
+
+def _text(file: str) -> str:
+    return Path(file).read_text() if file else ""
 
 
 def _certificate(file: Path, ca_file: Path, more: str) -> None:

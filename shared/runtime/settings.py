@@ -239,7 +239,8 @@ def load(
     """
     problems: dict[str, str] = {}
     from_file: dict[str, str] = _read_file(file, problems) if file else {}
-    values = from_file | {name: value for name, value in environ.items() if name.startswith("TSG_") or name in CONVENTIONAL}
+    # To other programs that read them, a variable that is empty is one that is not set.
+    values = from_file | {name: value for name, value in environ.items() if name.startswith("TSG_") or (value and name in CONVENTIONAL)}
     values |= dict(flags or {})
     env = _Source(values)
     got = _values(env, problems)

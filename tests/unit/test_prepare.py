@@ -4,6 +4,7 @@ import shutil
 import ssl
 import stat
 import subprocess
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -59,6 +60,18 @@ def test_the_clock_finds_the_servers_and_no_secret_key(tmp_path: Path) -> None:
     assert "secret" not in contents(tmp_path)["clock/tsg.toml"]
     clock, others = settings.load({}, file=tmp_path / "clock" / "tsg.toml", needs_keys=False), chosen(tmp_path)
     assert (clock.database_url, clock.redis_url, clock.secret_keys) == (others.database_url, others.redis_url, ())
+
+
+def test_all_services_find_the_authorities_of_cloudapi(tmp_path: Path) -> None:
+    given = tmp_path / "ca.pem"
+    given.write_text("-----BEGIN CERTIFICATE-----\n")
+    for volume in ("settings", "clock"):
+        prepare.prepare(tmp_path, {"TSG_TRITON_CACERT": str(given)})
+        assert (tmp_path / volume / "authorities.pem").read_text() == given.read_text()
+        assert tomllib.loads((tmp_path / volume / "tsg.toml").read_text())["triton-cacert"] == "/etc/tsg/authorities.pem"
+        # docker-compose.yml hands over an empty file where none is given.
+        prepare.prepare(tmp_path, {"TSG_TRITON_CACERT": "/dev/null"})
+        assert "cacert" not in (tmp_path / volume / "tsg.toml").read_text()
 
 
 def test_only_their_owner_reads_the_secrets(tmp_path: Path) -> None:

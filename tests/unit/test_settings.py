@@ -340,6 +340,11 @@ def test_the_nearest_word_about_certificates_counts(tmp_path: Path) -> None:
     assert not load(NEEDED | said_no).triton_trust.skip_verify
 
 
+@pytest.mark.parametrize("variable", [name for name in variables() if not name.startswith("TSG_")])
+def test_another_programs_variable_that_is_empty_is_not_set(variable: str) -> None:
+    assert load(NEEDED | {variable: ""}) == load(NEEDED)
+
+
 # Defaults
 
 
