@@ -54,6 +54,7 @@ def main() -> int:
     mode.add_argument("--serve", action="store_true", help="skip the tour, and stay up")
     parser.add_argument("--data", type=Path, metavar="DIR", help="keep the data here (default: a temporary directory, removed at the end)")
     parser.add_argument("--port", type=int, help=f"port of the API (default: TSG_HTTP_PORT, else {PORT}, or a free one when that is taken)")
+    parser.add_argument("--api", type=int, default=1, metavar="N", help="processes of the API, which share its port (default 1)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (default 2)")
     parser.add_argument("--provision-seconds", type=float, default=5.0, metavar="S", help="how long a simulated machine boots (default 5)")
     parser.add_argument(
@@ -105,6 +106,7 @@ def _run(given: argparse.Namespace, settings: dict[str, str], directory: Path) -
     stack = Stack(
         directory,
         port=port,
+        api=given.api,
         workers=given.workers,
         provision_seconds=given.provision_seconds,
         scaler=scaler,

@@ -101,7 +101,6 @@ FORMS = {
 
 #: Defaults that depend on the machine or follow from another setting.
 DEFAULTS = {
-    "TSG_HTTP_PROCESSES": f"the cores there are, at most {settings.MOST_PROCESSES}",
     "TSG_TRITON_AUTH_URL": "TSG_TRITON_URL",
     "TSG_SECRET_KEYS": "none: is needed",
 }
@@ -145,6 +144,8 @@ def _in_order(declared: dict[str, Any]) -> list[str]:
     """As the fields of Settings stand; what has none of its own stands where its place is."""
     order: list[str] = []
     for name in Settings.__dataclass_fields__:
+        if name == "not_used":
+            continue
         if name == "nomad":
             order += [part for part in PARTS if "NOMAD" in part]
             continue

@@ -50,6 +50,7 @@ class Stack:
         directory: Path,
         *,
         port: int = 0,
+        api: int = 1,
         workers: int = 2,
         provision_seconds: float = 5.0,
         durable: bool = True,
@@ -64,6 +65,7 @@ class Stack:
         self.postgres = Postgres(directory / "postgres", durable=durable)
         self.valkey = Valkey(directory / "valkey")
         self._port = port
+        self._api = api
         self._workers = workers
         self._provision_seconds = provision_seconds
         self._scaler = scaler
@@ -178,11 +180,14 @@ class Stack:
         return self.processes[name]
 
     def start_api(self, environment: Mapping[str, str] | None = None) -> None:
-        """Start the API and wait until it listens."""
-        child = self.start_process("api", "tsg-api", f"--port={self._port}", "--log-format=json", environment=environment)
-        found = self._wait_for_line("api", child, re.compile(r'"url": "(http://[^"]+)"'))
-        self.url = found
-        self._port = int(found.rsplit(":", 1)[1])
+        """Start those processes of the API that do not run, all on one port, and wait until they listen."""
+        for name in ("api", *(f"api-{number}" for number in range(2, self._api + 1))):
+            if name in self.processes and self.processes[name].status is None:
+                continue
+            shared = ["--reuse-port"] if self._api > 1 else []
+            child = self.start_process(name, "tsg-api", f"--port={self._port}", *shared, "--log-format=json", environment=environment)
+            self.url = self._wait_for_line(name, child, re.compile(r'"url": "(http://[^"]+)"'))
+            self._port = int(self.url.rsplit(":", 1)[1])
 
     def add_account(self, name: str) -> str:
         """Another account, with the same key, in the simulated Triton and enabled for the service; its UUID there."""
@@ -246,7 +251,7 @@ class Stack:
             if name == "cloudapi":
                 raise ChildError(f"the CloudAPI simulator ended with status {status}; its machines are lost. See {child.log}")
             told.append(f"{name} ended with status {status}, started again")
-            if name == "api":
+            if name.partition("-")[0] == "api":
                 self.start_api()
             elif name == "nomad":
                 self.start_nomad()

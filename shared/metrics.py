@@ -3,18 +3,14 @@
 Labels have few values: no account, no group, no path that somebody made up. Counting costs a microsecond or two.
 """
 
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
-from shared import log
-
-_log = log.get(__name__)
-
+# Each process counts in its own memory. With PROMETHEUS_MULTIPROC_DIR in the environment the library would count in mapped files: a disk
+# that is full, or a directory that is cleaned, would then end the process.
+values.ValueClass = values.MutexValue
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REGISTRY = CollectorRegistry()
@@ -70,13 +66,8 @@ NO_ANSWER = "none"
 
 
 def page() -> bytes:
-    """All of them, as Prometheus reads them; those of all processes where several share a port."""
-    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if directory is None:
-        return prometheus_client.generate_latest(REGISTRY)
-    together = CollectorRegistry()
-    multiprocess.MultiProcessCollector(together, directory)  # type: ignore[no-untyped-call]
-    return prometheus_client.generate_latest(together)
+    """What this process has counted, as Prometheus reads it."""
+    return prometheus_client.generate_latest(REGISTRY)
 
 
 def tell_state() -> None:
@@ -90,22 +81,3 @@ def replace(gauge: Gauge, now: Mapping[str, float]) -> None:
     before = [value for metric in gauge.collect() for sample in metric.samples for value in sample.labels.values()]
     for value, count in {**dict.fromkeys(before, 0), **now}.items():
         gauge.labels(value).set(count)
-
-
-@contextmanager
-def added_up() -> Iterator[None]:
-    """From now on this process and those it forks count together, and `page` of any of them tells what they have counted.
-
-    That takes a directory for temporary files. Where there is none, each counts for itself, and says so.
-    """
-    try:
-        directory = tempfile.TemporaryDirectory(prefix="tsg-metrics-")
-    except OSError as error:
-        _log.warning("metrics_not_added_up", error=str(error), meaning="/metrics tells what one of the processes has counted")
-        yield
-        return
-    with directory as path:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = path
-        # The library decides where values live when it is imported, before any setting is read.
-        values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
-        yield

@@ -8,7 +8,7 @@ import os
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -25,6 +25,7 @@ from dev.stack import DATABASE
 from shared import log
 from shared.clients import keys
 from shared.clients.keys import KeyPair, Sealer
+from shared.runtime import process, program
 from shared.state import accounts
 from shared.state.accounts import Account
 from shared.store import db, schema
@@ -131,9 +132,12 @@ def sql(database: Database, statement: str, **parameters: Any) -> list[Any]:
 def run_here(main: Callable[[Sequence[str]], int], arguments: Sequence[str], environ: Mapping[str, str]) -> CompletedProcess[str]:
     """A program of ours run to its end in this process: a process of its own takes most of a second to begin."""
     out, err = io.StringIO(), io.StringIO()
-    # Logging is the test process's own.
-    here = (mock.patch.dict(os.environ, environ, clear=True), mock.patch.object(log, "configure"))
-    with redirect_stdout(out), redirect_stderr(err), here[0], here[1]:
+    with ExitStack() as stack:
+        for redirected in (redirect_stdout(out), redirect_stderr(err), mock.patch.dict(os.environ, environ, clear=True)):
+            stack.enter_context(redirected)
+        # The process itself, and its log, are the tests'.
+        for module, name in ((log, "configure"), (process, "prepare"), (process, "forbid_core_dumps"), (program, "survive_hangup")):
+            stack.enter_context(mock.patch.object(module, name))
         try:
             status = main(arguments)
         except SystemExit as ended:

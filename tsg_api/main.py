@@ -1,30 +1,33 @@
-"""tsg-api: settings -> a port, and processes: database, CloudAPI, queue -> app -> waitress. The environment is read here only."""
+"""tsg-api: settings -> a port; database, CloudAPI, queue -> app -> waitress. One program is one process."""
 
 import argparse
 import os
+import random
+import re
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from waitress.server import create_server
 
-from shared import log, metrics
+from shared import log
 from shared.runtime import diagnostics, flags, monitor, program
 from shared.runtime.port import shown
 from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal
-from tsg_api.server import drain, processes, refusals
-from tsg_api.server.share import Share, shares
+from tsg_api.server import drain, refusals
+from tsg_api.server.listeners import listen
 from tsg_api.wiring import assembled
 
 _log = log.get(__name__)
 
 #: Bytes that waitress takes in before the app refuses what is over its own limit, with a proper answer.
 TAKEN_IN = 16 * 1024 * 1024
-#: Seconds that a process may take to end once its requests are answered.
-LAST_SECONDS = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,68 +35,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags.add(parser)
     parser.add_argument("--bind", metavar="ADDRESS", dest="TSG_HTTP_BIND", help="address to listen on (TSG_HTTP_BIND)")
     parser.add_argument("--port", metavar="PORT", dest="TSG_HTTP_PORT", help="port to listen on, 0 for a free one (TSG_HTTP_PORT)")
-    parser.add_argument("--processes", metavar="N", dest="TSG_HTTP_PROCESSES", help="processes that serve the port (TSG_HTTP_PROCESSES)")
+    told = "share the port with other processes of tsg-api that were started with this flag (TSG_HTTP_REUSE_PORT)"
+    parser.add_argument("--reuse-port", action="store_const", const="true", dest="TSG_HTTP_REUSE_PORT", help=told)
+    # Of earlier versions.
+    parser.add_argument("--processes", dest="TSG_HTTP_PROCESSES", help=argparse.SUPPRESS)
     return serve(program.begin(parser.prog, parser.parse_args(arguments)))
 
 
 def serve(chosen: Settings) -> int:
-    """Serve until a signal comes, in as many processes as the settings say."""
+    """Serve until a signal comes."""
     try:
-        listeners = processes.listen(chosen.http_bind, chosen.http_port)
+        listeners = listen(chosen.http_bind, chosen.http_port, reuse_port=chosen.http_reuse_port)
     except OSError as error:
         print(f"tsg-api: cannot listen on {shown(chosen.http_bind, chosen.http_port)}: {error.strerror}", file=sys.stderr)
         return 1
-    # One port, whichever process answers.
     monitored = monitor.listen_or_exit("tsg-api", chosen)
     if chosen.dev_mode:
         _log.warning("development_mode", meaning="every request is the seeded account's, whoever sends it")
 
     def started() -> None:
         url = f"http://{shown(chosen.http_bind, listeners[0].getsockname()[1])}"
-        _log.info("listening", url=url, processes=chosen.http_processes, threads=chosen.http_threads)
+        _log.info("listening", url=url, threads=chosen.http_threads)
 
-    on_cores = processes.cores(chosen.http_processes, pin=chosen.http_pin)
-    if len(on_cores) > 1:
-        crew = processes.Crew(
-            lambda share: work(chosen, listeners, monitored, share, _process_started),
-            on_cores,
-            shared=[*listeners, *([monitored] if monitored else [])],
-            stop_within=chosen.drain_seconds + chosen.stop_seconds + LAST_SECONDS,
-        )
-        with metrics.added_up():
-            return crew.keep(started)
-    processes.settle(on_cores[0])
-    return work(chosen, listeners, monitored, shares(1)[0], started)
-
-
-def _process_started() -> None:
-    _log.info("process_started", process=os.getpid())
-
-
-def work(
-    chosen: Settings, listeners: Sequence[socket.socket], monitored: socket.socket | None, share: Share, started: Callable[[], None]
-) -> int:
-    """Serve what comes to the sockets until a signal comes: one process's work. Limits hold for all processes together."""
+    settle(pin=chosen.http_pin)
     stop = threading.Event()
     with assembled(chosen, stop) as (app, healthy):
         on_signal(healthy.drain, stop.set)
         doors = diagnostics.start(chosen, "tsg-api")
         with monitor.serving(monitored, healthy):
-            run(app, listeners, chosen, share, stop, started)
+            run(app, listeners, chosen, stop, started)
         doors.stop()
     _log.info("stopped")
     return 0
 
 
 def run(
-    app: Callable[..., Any],
-    listeners: Sequence[socket.socket],
-    chosen: Settings,
-    share: Share,
-    stop: threading.Event,
-    started: Callable[[], None],
+    app: Callable[..., Any], listeners: Sequence[socket.socket], chosen: Settings, stop: threading.Event, started: Callable[[], None]
 ) -> None:
-    """Have waitress serve an app until `stop`, and let the requests under way finish."""
+    """Have waitress serve an app until `stop`, and let the requests under way finish. `started` is called when it listens."""
     sockets: dict[int, Any] = {}
     server = create_server(
         app,
@@ -113,8 +92,26 @@ def run(
     )
     refusals.install(sockets)
     started()
-    if not drain.run(server, sockets, share, stop, drain_seconds=chosen.drain_seconds, stop_seconds=chosen.stop_seconds):
+    if not drain.run(server, sockets, stop, drain_seconds=chosen.drain_seconds, stop_seconds=chosen.stop_seconds):
         _log.warning("requests_cut_off", after=chosen.stop_seconds)
+
+
+def settle(*, pin: bool) -> None:
+    """Keep this process on one core; where that can't be had, let its threads take turns more often."""
+    if pin and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {_free_core(os.sched_getaffinity(0))})
+    else:
+        sys.setswitchinterval(0.001)
+
+
+def _free_core(allowed: set[int]) -> int:
+    """Any of the cores that the fewest processes of this machine are bound to, so that several tsg-api take different ones."""
+    bound: Counter[str] = Counter()
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with suppress(OSError):  # it has ended
+            bound.update(re.findall(r"^Cpus_allowed_list:\t(\d+)$", status.read_text(), re.MULTILINE))
+    fewest = min(bound[str(core)] for core in allowed)
+    return random.choice([core for core in sorted(allowed) if bound[str(core)] == fewest])
 
 
 if __name__ == "__main__":

@@ -34,8 +34,7 @@ PAGES = 10
 
 @contextmanager
 def assembled(chosen: Settings, stopping: threading.Event) -> Iterator[tuple[App, Health]]:
-    """One process's app, and how it is. Limits hold for all processes together. Once `stopping` is set nobody waits in it any more."""
-    share = 1 / chosen.http_processes
+    """The process's app, and its health. Once `stopping` is set no request waits in it any more."""
     database = db.connect(chosen.database_url, pool_size=chosen.http_threads)
     healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS})
     timeouts = Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout)
@@ -53,8 +52,8 @@ def assembled(chosen: Settings, stopping: threading.Event) -> Iterator[tuple[App
         interval=chosen.health_check_interval,
         stopping=stopping,
         places=places,
-        rate_per_account=chosen.rate_per_account * share,
-        rate_per_address=chosen.rate_per_address * share,
+        rate_per_account=chosen.rate_per_account,
+        rate_per_address=chosen.rate_per_address,
         trusted_proxy=chosen.http_trusted_proxy,
     )
     authenticator: Authenticator = (
@@ -69,7 +68,6 @@ def assembled(chosen: Settings, stopping: threading.Event) -> Iterator[tuple[App
             whitelist=chosen.triton_whitelist,
             max_body=chosen.http_max_body,
             first_sights=places.keys,
-            share=share,
         )
     )
     try:

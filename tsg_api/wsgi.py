@@ -1,8 +1,7 @@
 """The app for another WSGI server than tsg-api: `granian --interface wsgi tsg_api.wsgi:app`, `gunicorn tsg_api.wsgi:app`.
 
 The settings are those of the environment. To import this module is to start: each process of the server imports it for itself. The port,
-the processes and their end are the server's; `TSG_HTTP_PROCESSES` and `TSG_HTTP_THREADS` say how many it has, so that limits and
-connections fit.
+the processes and their end are the server's; `TSG_HTTP_THREADS` says how many threads each process has, so that its connections fit.
 """
 
 import atexit
@@ -12,7 +11,7 @@ import threading
 from contextlib import ExitStack
 
 from shared import log
-from shared.runtime import diagnostics, monitor, settings
+from shared.runtime import diagnostics, monitor, program, settings
 from tsg_api.wiring import App, assembled
 
 _log = log.get(__name__)
@@ -26,6 +25,7 @@ def _start() -> App:
     if chosen.dev_mode and not chosen.dev_mode_anywhere:
         sys.exit("tsg_api.wsgi: TSG_DEV_MODE: lets in whoever reaches this server; set TSG_DEV_MODE_ANYWHERE=1 if that is meant")
     log.configure(chosen.log_level, chosen.log_format)
+    program.warn_of_not_used(chosen)
     if chosen.dev_mode:
         _log.warning("development_mode", meaning="every request is the seeded account's, whoever sends it")
     stopping = threading.Event()

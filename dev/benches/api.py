@@ -22,7 +22,8 @@ from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.stack import Stack
 from shared.cli import seed
 
-#: Threads of each process, of the service and of the limit alike.
+#: Processes of the service and of the limit alike, and threads of each.
+PROCESSES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 THREADS = 8
 #: Groups and templates that the lists show.
 GROUPS, TEMPLATES = 100, 10
@@ -32,12 +33,18 @@ SIGNATURES = 50
 Make = Callable[[int], bytes]
 
 
+class Served(NamedTuple):
+    """A server: its processes, and the ports at which they answer."""
+
+    processes: Sequence[Child]
+    ports: Sequence[int]
+
+
 class Target(NamedTuple):
     """Something to send to: a server, and what is sent."""
 
     what: str
-    url: str
-    server: Child
+    served: Served
     requests: Sequence[bytes]
     once: bool = False
 
@@ -76,7 +83,6 @@ class _Service:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._settings = {
-            "TSG_HTTP_PROCESSES": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
             "TSG_HTTP_THREADS": str(THREADS),
             "TSG_LOG_FORMAT": "json",
             "TSG_DRAIN_SECONDS": "0",
@@ -88,13 +94,15 @@ class _Service:
         self.stack.start()
         try:
             self._fill()
-            self.signed = self.stack.processes["api"]
-            self.dev, self.dev_url = self._start("api-dev", [_program("tsg-api"), "--port=0"], {"TSG_DEV_MODE": "1"})
+            others = self._start("api-more", [_program("tsg-api"), "--port=0"], {}, processes=PROCESSES - 1)
+            first = Served([self.stack.processes["api"]], [urlsplit(self.stack.url).port or 80])
+            self.signed = Served([*first.processes, *others.processes], [*first.ports, *others.ports])
+            self.dev = self._start("api-dev", [_program("tsg-api"), "--port=0"], {"TSG_DEV_MODE": "1"})
             answer = self._directory / "answer"
             answer.write_bytes(self.tsg("GET", f"/groups/{self.group}").content)
-            self.granian, self.granian_url = self._start_granian()
+            self.granian = self._start_granian()
             bare = [sys.executable, "-m", "dev.benches.bare", "--account-id", self.account_id, "--answer", str(answer)]
-            self.bare, self.bare_url = self._start("bare", bare, {})
+            self.bare = self._start("bare", bare, {})
         except BaseException:
             self.stack.stop()
             raise
@@ -125,26 +133,26 @@ class _Service:
         ((self.group,),) = stack.sql("SELECT id::text FROM tsg_groups WHERE account_id = %s AND name = 'group-50'", self.account_id)
         ((self.dev_group,),) = stack.sql("SELECT id::text FROM tsg_groups WHERE account_id = %s AND name = 'group-50'", seed.ACCOUNT_ID)
 
-    def _start_granian(self) -> tuple[Child | None, str]:
+    def _start_granian(self) -> Served | None:
         """The app in development mode on another server, as many processes and threads; none where it is not installed."""
         if importlib.util.find_spec("granian") is None:
-            return None, ""
+            return None
+        of_each = ["--workers", str(PROCESSES), "--blocking-threads", str(THREADS), "--port", str(free_port())]
+        command = [_program("granian"), "--interface", "wsgi", *of_each, "tsg_api.wsgi:app"]
         meant = {"TSG_DEV_MODE": "1", "TSG_DEV_MODE_ANYWHERE": "1"}  # the server listens where it likes: on loopback, here
-        of_each = ["--workers", self._settings["TSG_HTTP_PROCESSES"], "--blocking-threads", str(THREADS), "--port", str(free_port())]
-        return self._start("granian", [_program("granian"), "--interface", "wsgi", *of_each, "tsg_api.wsgi:app"], meant)
+        return self._start("granian", command, meant, processes=1)
 
-    def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> tuple[Child, str]:
+    def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str], *, processes: int = PROCESSES) -> Served:
         together = {**os.environ, **self.stack.environment, **environment}
-        child = Child(command, log=self._directory / "log" / f"{name}.log", env=together, cwd=Path(__file__).parent.parent.parent)
-        self.stack.processes[name] = child
-        found: list[str] = []
-
-        def told() -> bool:
-            found[:] = re.findall(r'(?:"url": ?"|Listening at: )(http://[^"\s]+)', child.tail(1000))
-            return bool(found)
-
-        child.wait_until(told)
-        return child, found[0]
+        children, ports = [], []
+        for number in range(processes):
+            called = f"{name}-{number}"
+            child = Child(command, log=self._directory / "log" / f"{called}.log", env=together, cwd=Path(__file__).parent.parent.parent)
+            self.stack.processes[called] = child
+            children.append(child)
+            # One after the other: each binds itself to a core that the others have left free.
+            ports.append(_port_of(child))
+        return Served(children, ports)
 
     def signatures(self) -> list[dict[str, str]]:
         """Headers of requests sent in the last seconds: no two alike."""
@@ -181,7 +189,7 @@ class _Bench:
         if service.granian is None:
             return
         path = f"/groups/{service.dev_group}"
-        other = Target("granian", service.granian_url, service.granian, [_request("GET", f"/v1/tsg{path}")])
+        other = Target("granian", service.granian, [_request("GET", f"/v1/tsg{path}")])
         waitress, granian = (self._median(runs) for runs in self._alternate([self._dev("waitress", path), other], 32))
         yield _figure("dev-mode GET one by granian / by waitress, 32 connections", granian, waitress)
 
@@ -222,24 +230,24 @@ class _Bench:
     # Targets
 
     def _bare(self, what: str, path: str) -> Target:
-        return Target(what, self._service.bare_url, self._service.bare, [_request("GET", path)])
+        return Target(what, self._service.bare, [_request("GET", path)])
 
     def _dev(self, what: str, path: str) -> Target:
-        return Target(what, self._service.dev_url, self._service.dev, [_request("GET", f"/v1/tsg{path}")])
+        return Target(what, self._service.dev, [_request("GET", f"/v1/tsg{path}")])
 
     def _signed(self, what: str, path: str) -> Target:
         requests = [_request("GET", f"/v1/tsg{path}", headers) for headers in self._service.signatures()]
-        return Target(what, self._service.stack.url, self._service.signed, requests)
+        return Target(what, self._service.signed, requests)
 
     def _posts(self) -> Target:
         """Groups of no capacity, each of another name."""
         signatures = self._service.signatures()
         requests = [_request("POST", "/v1/tsg/groups", signatures[n % SIGNATURES], body) for n, body in enumerate(self._new_groups())]
-        return Target("", self._service.stack.url, self._service.signed, requests, once=True)
+        return Target("", self._service.signed, requests, once=True)
 
     def _inserts(self) -> Target:
         requests = [_request("POST", "/insert", None, body) for body in self._new_groups()]
-        return Target("one INSERT", self._service.bare_url, self._service.bare, requests, once=True)
+        return Target("one INSERT", self._service.bare, requests, once=True)
 
     def _new_groups(self) -> list[dict[str, object]]:
         """More than can be made in a run."""
@@ -264,7 +272,7 @@ class _Bench:
             )
             for number, (group_id, name, template) in enumerate(rows)
         ]
-        return Target("", self._service.stack.url, self._service.signed, requests)
+        return Target("", self._service.signed, requests)
 
     # Measuring
 
@@ -279,19 +287,30 @@ class _Bench:
         return found
 
     def _run(self, target: Target, connections: int, seconds: float | None = None) -> Run:
-        parts = urlsplit(target.url)
-        load = Load(parts.hostname or "", parts.port or 80, target.requests, connections, seconds or self._seconds, target.once)
-        before = cpu_seconds(target.server.pid)
+        load = Load("127.0.0.1", target.served.ports, target.requests, connections, seconds or self._seconds, target.once)
+        before = sum(cpu_seconds(child.pid) for child in target.served.processes)
         answers = self._senders.send(load)
-        after = cpu_seconds(target.server.pid)
+        after = sum(cpu_seconds(child.pid) for child in target.served.processes)
         if answers.wrong:
-            raise RuntimeError(f"{target.what or target.url}: {answers.wrong} of {len(answers.latencies)} answers were no success")
+            raise RuntimeError(f"{target.what or target.served.ports}: {answers.wrong} of {len(answers.latencies)} answers were no success")
         cpu = (after - before) / len(answers.latencies) * 1e6
         return Run(answers.rate, answers.percentile(0.5), answers.percentile(0.99), cpu)
 
     def _median(self, runs: Sequence[Run]) -> Run:
         """Of each column its own median: a round in which one was bad need not be bad in another."""
         return Run(*map(statistics.median, zip(*runs, strict=True)))
+
+
+def _port_of(child: Child) -> int:
+    """The port at which it says that it listens."""
+    found: list[str] = []
+
+    def told() -> bool:
+        found[:] = re.findall(r'(?:"url": ?"|Listening at: )(http://[^"\s]+)', child.tail(1000))
+        return bool(found)
+
+    child.wait_until(told)
+    return urlsplit(found[0]).port or 80
 
 
 def cpu_seconds(process: int) -> float:

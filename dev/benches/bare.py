@@ -6,7 +6,6 @@
 import argparse
 import json
 import os
-import signal
 import sys
 import threading
 from datetime import UTC
@@ -18,9 +17,9 @@ from sqlalchemy.engine import URL
 
 from shared import log
 from shared.runtime import settings
-from tsg_api.main import run
-from tsg_api.server import processes
-from tsg_api.server.share import Share
+from shared.runtime.signals import on_signal
+from tsg_api.main import run, settle
+from tsg_api.server.listeners import listen
 
 SELECT = (
     "SELECT id::text, name, template_id::text, capacity, created_at, updated_at FROM tsg_groups"
@@ -87,19 +86,16 @@ def main() -> int:
     statement = Statement(chosen.database_url.set(drivername="postgresql"), given.account_id)
     app.add_route("/select/{group_id}", statement)
     app.add_route("/insert", statement)
-    listeners = processes.listen("127.0.0.1", 0)
+    listeners = listen("127.0.0.1", 0)
 
     def started() -> None:
         log.get("bare").info("listening", url=f"http://127.0.0.1:{listeners[0].getsockname()[1]}")
 
-    def work(share: Share) -> int:
-        stop = threading.Event()
-        signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
-        run(app, listeners, chosen, share, stop, lambda: None)
-        return 0
-
-    on_cores = processes.cores(chosen.http_processes, pin=chosen.http_pin)
-    return processes.Crew(work, on_cores, shared=listeners, stop_within=5.0).keep(started)
+    settle(pin=chosen.http_pin)
+    stop = threading.Event()
+    on_signal(stop.set)
+    run(app, listeners, chosen, stop, started)
+    return 0
 
 
 if __name__ == "__main__":

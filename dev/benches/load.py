@@ -19,10 +19,10 @@ PATIENCE = 30.0
 
 
 class Load(NamedTuple):
-    """What one process sends. `requests` are whole requests, sent in turn over and over, or each `once`."""
+    """What one process sends, over connections to each port in turn. `requests` are whole ones, sent over and over, or each `once`."""
 
     host: str
-    port: int
+    ports: Sequence[int]
     requests: Sequence[bytes]
     connections: int
     seconds: float
@@ -59,6 +59,8 @@ class Senders:
         count = min(self._count, load.connections)
         parts = [
             load._replace(
+                # An odd connection of one sender goes to another port than that of the next.
+                ports=[*load.ports[number % len(load.ports) :], *load.ports[: number % len(load.ports)]],
                 connections=load.connections // count + (number < load.connections % count),
                 requests=load.requests[number::count] if load.once else load.requests,
             )
@@ -85,8 +87,8 @@ class _Sender:
         self._wrong = 0
         self._sent_at: dict[socket.socket, float] = {}
         self._pending: dict[socket.socket, bytes] = {}
-        for _ in range(load.connections):
-            connection = socket.create_connection((load.host, load.port), timeout=PATIENCE)
+        for _, port in zip(range(load.connections), itertools.cycle(load.ports)):
+            connection = socket.create_connection((load.host, port), timeout=PATIENCE)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._selector.register(connection, selectors.EVENT_READ)
             self._sent_at[connection] = 0.0

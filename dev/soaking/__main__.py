@@ -348,7 +348,8 @@ def main() -> int:
     soak: Soak | None = None
     with _kept_on_failure(told, out) as directory:
         try:
-            with Stack(directory, workers=given.workers, durable=False, scaler=given.scaler, real_nomad=False, settings=SETTINGS) as stack:
+            options: dict[str, Any] = {"durable": False, "scaler": given.scaler, "real_nomad": False, "settings": SETTINGS}
+            with Stack(directory, api=2, workers=given.workers, **options) as stack:
                 names = [f"account-{number}" for number in range(1, given.accounts + 1)]
                 soak = Soak(World(stack, names, told), seed, only, out)
                 soak.run(given.minutes)

@@ -105,7 +105,7 @@ def worker_frozen_past_its_lease(world: World, dice: random.Random) -> None:
 
 def api_killed(world: World, dice: random.Random) -> None:
     pause = dice.uniform(0, 1)
-    world.stack.processes["api"].kill()
+    world.stack.processes[dice.choice(sorted(name for name in world.stack.processes if name.startswith("api")))].kill()
     time.sleep(pause)
     world.stack.start_api()
 

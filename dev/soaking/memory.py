@@ -13,7 +13,7 @@ _LOOK_EVERY = 10.0
 
 
 class Memory:
-    """The resident memory of each process since it was first seen, and of those that it forked."""
+    """The resident memory of each process since it was first seen."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -27,9 +27,8 @@ class Memory:
             return
         self._looked = now
         for name, child in processes:
-            for number, pid in enumerate((child.pid, *_children(child.pid))):
-                if held := _resident(pid):
-                    self._seen.setdefault((f"{name}/{number}" if number else name, pid), []).append((now, held))
+            if held := _resident(child.pid):
+                self._seen.setdefault((name, child.pid), []).append((now, held))
 
     def report(self) -> dict[str, str]:
         """Of each process that lived long, by its name: MiB at a tenth, a half and the end of the minutes that it was seen."""
@@ -40,13 +39,6 @@ class Memory:
                 parts = (looks[int((len(looks) - 1) * share)][1] for share in (0.1, 0.5, 1.0))
                 found[name] = (lived, f"{' -> '.join(f'{part:.1f}' for part in parts)} MiB in {lived / 60:.0f} min")
         return {name: told for name, (_lived, told) in sorted(found.items())}
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
-    except OSError:
-        return []
 
 
 def _resident(pid: int) -> float:

@@ -5,8 +5,9 @@ import os
 import sys
 
 from shared import log
-from shared.runtime import settings
+from shared.runtime import process, settings
 from shared.runtime.settings import Settings
+from shared.runtime.signals import survive_hangup
 
 _log = log.get(__name__)
 
@@ -16,6 +17,8 @@ USAGE = 2
 
 def begin(name: str, given: argparse.Namespace, *, needs_keys: bool = True) -> Settings:
     """The settings, of flags that went through `flags.add`, of the environment and of a file. Exits with `USAGE` where they are wrong."""
+    process.prepare()
+    survive_hangup()
     try:
         chosen = settings.load_arguments(given, os.environ, needs_keys=needs_keys)
     except settings.SettingsError as error:
@@ -26,4 +29,11 @@ def begin(name: str, given: argparse.Namespace, *, needs_keys: bool = True) -> S
     for server, is_unverified in (("cloudapi", chosen.triton_skip_verify), ("nomad", chosen.nomad.skip_verify)):
         if is_unverified:
             _log.warning("certificates_not_verified", server=server)
+    warn_of_not_used(chosen)
     return chosen
+
+
+def warn_of_not_used(chosen: Settings) -> None:
+    """Tell the operator of settings that have no effect any more, and what to do instead."""
+    for name in chosen.not_used:
+        _log.warning("setting_not_used", setting=name, meaning=settings.NOT_USED[name])

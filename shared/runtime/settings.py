@@ -7,7 +7,6 @@ service), then here. What is wrong is gathered and told in one message, by varia
 import argparse
 import base64
 import binascii
-import os
 import re
 import ssl
 import tomllib
@@ -32,6 +31,11 @@ FILE_NAMES = {"TSG_AGENT_LOG_FORMAT": "TSG_LOG_FORMAT", "TSG_HTTP_DC": "TSG_TRIT
 #: Sections and keys of the 2018 file that mean nothing any more.
 FILE_IGNORED = {"TSG_TSGCLI_VERSION", "TSG_CRDB_MODE"}
 
+#: Settings of earlier versions that are not used any more, and what to do instead. They are no error: the log tells of them.
+NOT_USED = {
+    "TSG_HTTP_PROCESSES": "one tsg-api is one process: start several behind a load balancer, or on one port with TSG_HTTP_REUSE_PORT=true",
+}
+
 #: Nomad's own conventional names.
 NOMAD_VARIABLES = {
     f"NOMAD_{part}" for part in ("ADDR", "TOKEN", "NAMESPACE", "REGION", "CACERT", "CLIENT_CERT", "CLIENT_KEY", "SKIP_VERIFY")
@@ -47,9 +51,6 @@ LEVELS = ("DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
 
 #: AES-256: bytes in a key of TSG_SECRET_KEYS.
 SECRET_KEY_BYTES = 32
-
-#: Processes of tsg-api where nobody says how many: each has a pool of connections, and PostgreSQL takes 100 where nobody says otherwise.
-MOST_PROCESSES = 4
 
 #: How to have development mode where others than this machine reach the API.
 MEANT = "listen on a loopback address, or set TSG_DEV_MODE_ANYWHERE=1 if that is meant"
@@ -84,9 +85,9 @@ class Settings:
     http_bind: str
     #: The port that tsg-api listens on; 0: a free one, told in the log.
     http_port: int
-    #: Processes of one tsg-api, which share its port and divide its limits among them.
-    http_processes: int
-    #: Requests that one process answers at once, and its connections to the database.
+    #: Whether several tsg-api may listen on the port (SO_REUSEPORT): the system deals connections out among them.
+    http_reuse_port: bool
+    #: Requests that one tsg-api answers at once, and its connections to the database.
     http_threads: int
     #: Whether each process stays on one core, where the system can do that.
     http_pin: bool
@@ -95,9 +96,9 @@ class Settings:
     #: Whose X-Forwarded-For is believed: an address, * for everybody that reaches the port, or nobody's.
     http_trusted_proxy: str
 
-    #: Requests a second of one account, 0 for no limit: to one tsg-api, each of whose processes allows its share.
+    #: Requests a second of one account to one tsg-api, 0 for no limit.
     rate_per_account: float
-    #: Requests a second from one address (of IPv6: one /64) before it is known whose they are, 0 for no limit; shared out in the same way.
+    #: Requests a second from one address (of IPv6: one /64) to one tsg-api, before it is known whose they are; 0 for no limit.
     rate_per_address: float
     #: Seconds for which a caller's key is believed after CloudAPI vouched for it.
     auth_cache_seconds: int
@@ -198,6 +199,9 @@ class Settings:
     #: AES-256 keys for what is sealed at rest, base64 with commas between: the first seals, all open. `tsg-admin keys generate`.
     secret_keys: tuple[bytes, ...] = field(repr=False)
 
+    #: Which of `NOT_USED` were given.
+    not_used: tuple[str, ...] = ()
+
     @property
     def triton_trust(self) -> Trust:
         """Whose certificates are taken of CloudAPI."""
@@ -243,7 +247,7 @@ def load(
     values = from_file | {name: value for name, value in environ.items() if name.startswith("TSG_") or (value and name in CONVENTIONAL)}
     values |= dict(flags or {})
     env = _Source(values)
-    got = _values(env, problems)
+    got = _values(env, problems) | {"not_used": tuple(name for name in NOT_USED if name in values)}
     try:
         env.seal()
     except EnvValidationError as error:
@@ -274,7 +278,7 @@ def _values(env: _Source, problems: dict[str, str]) -> dict[str, Any]:
         "redis_url": env.str("TSG_REDIS_URL", "redis://127.0.0.1:6379/0", validate=_redis_url),
         "http_bind": _address(env.str("TSG_HTTP_BIND", "127.0.0.1", validate=Length(min=1))),
         "http_port": env.int("TSG_HTTP_PORT", 3000, validate=port_or_free),
-        "http_processes": env.int("TSG_HTTP_PROCESSES", _cores(), validate=Range(1, 256)),
+        "http_reuse_port": env.bool("TSG_HTTP_REUSE_PORT", False),
         "http_pin": env.bool("TSG_HTTP_PIN", True),
         "http_threads": env.int("TSG_HTTP_THREADS", 8, validate=Range(1, 256)),
         "http_max_body": env.int("TSG_HTTP_MAX_BODY", 100_000, validate=Range(1_000, 10_000_000)),
@@ -343,15 +347,9 @@ def is_loopback(address: str) -> bool:
 
 def variables() -> list[str]:
     """The names of all variables that `load` reads."""
-    own = {f"TSG_{name.name.upper()}" for name in fields(Settings)} - {"TSG_NOMAD"}
+    own = {f"TSG_{name.name.upper()}" for name in fields(Settings)} - {"TSG_NOMAD", "TSG_NOT_USED"}
     crdb = {f"TSG_CRDB_{part}" for part in ("DATABASE", "HOST", "PORT", "USER", "PASSWORD")}
     return sorted(own | crdb | {"TSG_NOMAD_URL", "TSG_NOMAD_PORT"} | CONVENTIONAL)
-
-
-def _cores() -> int:
-    """The cores that this process may use, but no more than `MOST_PROCESSES`."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, MOST_PROCESSES)
 
 
 def _read_file(path: Path, problems: dict[str, str]) -> dict[str, str]:
@@ -364,7 +362,7 @@ def _read_file(path: Path, problems: dict[str, str]) -> dict[str, str]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems["--config"] = f"{path} is not TOML: {error}"
         return {}
-    known = set(variables())
+    known = {*variables(), *NOT_USED}
     values: dict[str, str] = {}
     aliased: dict[str, str] = {}
     for key, value in _leaves(tree):

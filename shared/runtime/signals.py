@@ -1,8 +1,13 @@
-"""Being told to stop: the first signal asks, the second one does not."""
+"""Being told to stop: the first signal asks, the second one does not. A hang-up stops only what was started from a terminal."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable
+
+from shared import log
+
+_log = log.get(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: Seconds that the main thread sleeps at a time.
@@ -12,9 +17,10 @@ AWAKE = 1.0
 def on_signal(*told: Callable[[], None]) -> None:
     """Call these, in order, at the first SIGTERM or SIGINT. The second one ends the process at once. For the main thread.
 
-    A signal that is ignored goes on being ignored.
+    SIGHUP is one of them when a terminal is our standard input: that has gone away then. A signal that is ignored goes on being ignored.
     """
-    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    asked = (*SIGNALS, signal.SIGHUP) if os.isatty(0) else SIGNALS
+    heeded = [number for number in asked if signal.getsignal(number) != signal.SIG_IGN]
 
     def tell() -> None:
         for call in told:
@@ -28,6 +34,19 @@ def on_signal(*told: Callable[[], None]) -> None:
 
     for number in heeded:
         signal.signal(number, handle)
+
+
+def survive_hangup() -> None:
+    """Log a SIGHUP, by which other daemons read their configuration again, and go on. For the main thread.
+
+    Ours read it when they start. A process that was started from a terminal is left as it is (`on_signal`).
+    """
+
+    def tell() -> None:
+        _log.warning("hangup_ignored", meaning="settings are read at the start: restart the process to change them")
+
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL and not os.isatty(0):
+        signal.signal(signal.SIGHUP, lambda _number, _frame: threading.Thread(target=tell, name="hangup", daemon=True).start())
 
 
 def wait(stop: threading.Event) -> None:

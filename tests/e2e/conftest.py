@@ -36,8 +36,6 @@ SETTINGS = {
     # What a killed worker was about to ask for is asked for again after this: short, since the simulator answers at once.
     "TSG_LAUNCH_GRACE": "5",
     "TSG_LOG_FORMAT": "json",
-    # Each costs half a second to begin; where the number matters it is set.
-    "TSG_HTTP_PROCESSES": "1",
 }
 
 #: The stacks that tests share, by what their marker `stack` says: who scales, and settings besides. Each costs as much as many tests.

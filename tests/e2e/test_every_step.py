@@ -1,7 +1,8 @@
 """Programs killed with SIGKILL at every step of what they do: others end what was begun, and no machine is made or deleted twice."""
 
+import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -44,15 +45,25 @@ class Owner:
 
 
 @contextmanager
-def doomed_api(service: Service, *faults: str) -> Iterator[None]:
-    """An API of which each process is killed at each of the faults; another takes its place."""
-    service.stack.processes["api"].stop()
-    service.stack.start_api({**killed(*faults), "TSG_HTTP_PROCESSES": "2"})
+def doomed_api(service: Service, *faults: str) -> Iterator[Callable[[], None]]:
+    """An API that is killed at each of the faults. What is yielded waits for its death, and starts another one."""
+    stack = service.stack
+
+    def start() -> None:
+        stack.start_api(killed(*faults))
+
+    def start_again() -> None:
+        service.wait("the API is killed", lambda: stack.processes["api"].status is not None)
+        assert stack.processes["api"].status == -signal.SIGKILL
+        start()
+
+    stack.processes["api"].stop()
+    start()
     try:
-        yield
+        yield start_again
     finally:
-        service.stack.processes["api"].stop()
-        service.stack.restart_the_dead()
+        stack.processes["api"].stop()
+        stack.restart_the_dead()
 
 
 def lives(service: Service, group: dict[str, object]) -> list[list[str]]:
@@ -100,7 +111,7 @@ def test_an_api_killed_at_any_step_has_done_all_or_nothing(calm: Service) -> Non
         "before shared.state.groups:create",  # nothing is written
         "after shared.state.groups:change",  # it is written, and not committed
         "after tsg_api.http.write:change",  # it is committed; nobody is told, neither the workers nor the user
-    ):
+    ) as start_again:
         for method, path, body in (
             ("POST", "/groups", wanted),
             ("PUT", f"/groups/{resized['id']}", {**resized, "capacity": 3}),
@@ -109,6 +120,7 @@ def test_an_api_killed_at_any_step_has_done_all_or_nothing(calm: Service) -> Non
         ):
             with pytest.raises(requests.ConnectionError):
                 calm.tsg(method, path, body)
+            start_again()
         found = {group["group_name"]: group["capacity"] for group in calm.tsg.ok("GET", "/groups")}
         assert found == {resized["group_name"]: 0, grown["group_name"]: 2}
     calm.settles(grown, 2)

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from shared.runtime import flags
-from shared.runtime.settings import Settings, SettingsError, load, load_arguments, variables
+from shared.runtime.settings import NOT_USED, Settings, SettingsError, load, load_arguments, variables
 
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(32, 64))
@@ -45,7 +45,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "TSG_REDIS_URL": ("rediss://r:6380/1", "redis_url", "rediss://r:6380/1"),
     "TSG_HTTP_BIND": ("0.0.0.0", "http_bind", "0.0.0.0"),
     "TSG_HTTP_PORT": ("0", "http_port", 0),
-    "TSG_HTTP_PROCESSES": ("3", "http_processes", 3),
+    "TSG_HTTP_REUSE_PORT": ("true", "http_reuse_port", True),
     "TSG_HTTP_PIN": ("false", "http_pin", False),
     "TSG_HTTP_THREADS": ("16", "http_threads", 16),
     "TSG_HTTP_MAX_BODY": ("200000", "http_max_body", 200_000),
@@ -123,7 +123,7 @@ WRONG = {
     "TSG_REDIS_URL": f"http://:{PASSWORD}@redis",
     "TSG_HTTP_BIND": "",
     "TSG_HTTP_PORT": "65536",
-    "TSG_HTTP_PROCESSES": "0",
+    "TSG_HTTP_REUSE_PORT": "2",
     "TSG_HTTP_PIN": "hard",
     "TSG_HTTP_THREADS": "0",
     "TSG_HTTP_MAX_BODY": "999",
@@ -371,6 +371,17 @@ def test_a_cockroachdb_url_is_one() -> None:
 
 def test_another_driver_than_the_one_that_is_installed_is_refused() -> None:
     assert list(problems_of(NEEDED | {"TSG_DATABASE_URL": "postgresql+asyncpg:///tsg"})) == ["TSG_DATABASE_URL"]
+
+
+# Settings of earlier versions
+
+
+def test_a_setting_that_is_not_used_any_more_is_noted_wherever_it_stands_and_is_no_error(tmp_path: Path) -> None:
+    assert load(NEEDED).not_used == ()
+    assert load(NEEDED | {"TSG_HTTP_PROCESSES": "many"}).not_used == ("TSG_HTTP_PROCESSES",)
+    assert load(NEEDED, file=written(tmp_path, "[http]\nprocesses = 4\n")).not_used == ("TSG_HTTP_PROCESSES",)
+    assert load(NEEDED, flags={"TSG_HTTP_PROCESSES": "4"}).not_used == ("TSG_HTTP_PROCESSES",)
+    assert not set(NOT_USED) & set(variables())
 
 
 # Precedence

@@ -110,9 +110,8 @@ class Signed:
         whitelist: bool,
         max_body: int,
         first_sights: Places,
-        share: float = 1.0,
     ) -> None:
-        """`first_sights` is where requests wait for CloudAPI; `share` the part of all limits that this process has."""
+        """`first_sights` is where requests wait for CloudAPI."""
         self._db = db
         self._cloudapi = api
         self._enrolment = enrolment
@@ -120,8 +119,8 @@ class Signed:
         self._manage = manage
         self._whitelist = whitelist
         self._max_body = max_body
-        self._lookups = Buckets(LOOKUPS_AN_ADDRESS * share)
-        self._lookups_by_manager = Buckets(LOOKUPS_BY_MANAGER * share)
+        self._lookups = Buckets(LOOKUPS_AN_ADDRESS)
+        self._lookups_by_manager = Buckets(LOOKUPS_BY_MANAGER)
         self._verified = VerifiedHeaders()
         self._first_sights = first_sights
 

@@ -1,5 +1,6 @@
-"""Run waitress until the process is told to stop, and then until what is under way is answered."""
+"""Run waitress until the process is told to stop, and then until the requests under way are answered."""
 
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -9,42 +10,58 @@ from typing import Any
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 
-from tsg_api.server.share import Share
+from tsg_api.server.listeners import BACKLOG
 
 #: Seconds between looks while nothing happens.
 LOOK = 1.0
 
 
-def run(server: Any, sockets: dict[int, Any], share: Share, stop: threading.Event, *, drain_seconds: float, stop_seconds: float) -> bool:
+def run(server: Any, sockets: dict[int, Any], stop: threading.Event, *, drain_seconds: float, stop_seconds: float) -> bool:
     """Serve until `stop`, then go on for `drain_seconds`, listen no more, and answer what has come in, for `stop_seconds` at most.
 
-    False when something was under way still. `sockets` is the map that the server was made with.
+    False when a request was still under way. `sockets` is the map that the server was made with.
     """
-    share.watch(sockets)
+    listeners = [one for one in sockets.values() if getattr(one, "accepting", False)]
 
     def wake() -> None:
         stop.wait()
-        with suppress(OSError):  # it noticed by itself, and is done
-            share.wake()
+        with suppress(OSError):  # the loop noticed by itself, and has ended
+            listeners[0].pull_trigger()
 
     threading.Thread(target=wake, name="stop-waiter", daemon=True).start()
     while not stop.is_set():
-        share.turn(LOOK)
-    _until(share, time.monotonic() + drain_seconds, lambda: False)
-    share.close()
-    finished = _until(share, time.monotonic() + stop_seconds, lambda: not any(map(_is_busy, list(sockets.values()))))
+        _turn(sockets, LOOK)
+    _until(sockets, time.monotonic() + drain_seconds, lambda: False)
+    for one in listeners:
+        _close(one)
+    finished = _until(sockets, time.monotonic() + stop_seconds, lambda: not any(map(_is_busy, list(sockets.values()))))
     server.task_dispatcher.shutdown(timeout=LOOK if finished else 0)
     wasyncore.close_all(sockets, ignore_all=True)
     return finished
 
 
-def _until(share: Share, deadline: float, done: Callable[[], bool]) -> bool:
+def _turn(sockets: dict[int, Any], seconds: float) -> None:
+    """Handle what happens on the sockets; wait for it for so many seconds."""
+    wasyncore.loop(timeout=seconds, use_poll=True, map=sockets, count=1)
+
+
+def _until(sockets: dict[int, Any], deadline: float, done: Callable[[], bool]) -> bool:
     while not done():
         left = deadline - time.monotonic()
         if left <= 0:
             return False
-        share.turn(min(left, LOOK))
+        _turn(sockets, min(left, LOOK))
     return True
+
+
+def _close(listener: Any) -> None:
+    """Listen no more. The system resets connections that wait at a closed listener, so they are accepted first."""
+    for _ in range(BACKLOG):
+        if not select.select([listener.socket], [], [], 0)[0]:
+            break
+        listener.handle_accept()
+    listener.del_channel()
+    listener.socket.close()
 
 
 def _is_busy(connection: Any) -> bool:

@@ -20,7 +20,7 @@ from shared.clients.cloudapi import CloudAPI, CloudAPIError, Timeouts
 from shared.clients.management import NoManagementKey
 from shared.clients.rotation import Rotation
 from shared.errors import Conflict, NotFound, ServiceError
-from shared.runtime import flags, settings
+from shared.runtime import flags, process, settings
 from shared.runtime.settings import Settings
 from shared.state import accounts, looks
 from shared.state.accounts import Account
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.run is None:
         given.help()
         return USAGE
+    process.forbid_core_dumps()
     try:
         chosen = settings.load_arguments(given, os.environ, needs_keys=False)
         log.configure(chosen.log_level, chosen.log_format)

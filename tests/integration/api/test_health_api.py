@@ -137,7 +137,7 @@ def test_a_request_that_does_not_end_is_cut_off(serve: Callable[..., Served]) ->
 
 
 def test_a_load_balancer_is_told_in_time_and_a_second_signal_is_obeyed_at_once(serve: Callable[..., Served]) -> None:
-    served = serve(TSG_DRAIN_SECONDS="300", TSG_HTTP_PROCESSES="1")
+    served = serve(TSG_DRAIN_SECONDS="300")
     assert ready(served)[0] == 200
     served.child.send(signal.SIGTERM)
     assert wait_for(lambda: ready(served)[0] == 503, seconds=10)

@@ -35,8 +35,7 @@ from tests.conftest import sql as rows_of
 from tests.integration.api.service import JSON, PAIR, WHITELIST, Api, error, legacy, now, template_body
 from tsg_api import main as tsg_api
 from tsg_api.http.address import CallerAddress
-from tsg_api.server import processes
-from tsg_api.server.share import shares
+from tsg_api.server.listeners import listen
 
 BIN = Path(sys.executable).parent
 SEEDED_CAPACITIES = (3, 3, 6, 1, 3, 12)
@@ -56,7 +55,6 @@ def sql(database: Database) -> Callable[..., list[Any]]:
 def environment(url: str, valkey: Valkey, simulator: Simulator) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TSG_", "NOMAD_"))}
     settings = {"DATABASE_URL": url, "REDIS_URL": valkey.url, "TRITON_URL": simulator.url, "SECRET_KEYS": keys.make_secret_key()}
-    settings["HTTP_PROCESSES"] = "1"
     return clean | {f"TSG_{name}": value for name, value in settings.items()}
 
 
@@ -136,7 +134,7 @@ class Served:
 
     def __init__(self, environment: dict[str, str], directory: Path, *arguments: str) -> None:
         command = [BIN / "tsg-api", "--port=0", "--log-format=json", *arguments]
-        self.child = Child(command, log=directory / "api.log", env=environment)
+        self.child = Child(command, log=directory / f"api-{uuid.uuid4()}.log", env=environment)
         found: list[str] = []
 
         def listens() -> bool:
@@ -207,7 +205,7 @@ def test_settings_reach_the_app(serve: Callable[..., Served], database: Database
 @pytest.mark.parametrize(("proxy", "peer"), [("", "127.0.0.1"), ("127.0.0.1", "192.0.2.7"), ("*", "192.0.2.7"), ("192.0.2.1", "127.0.0.1")])
 def test_an_address_behind_a_proxy_is_believed_of_that_proxy_alone(proxy: str, peer: str) -> None:
     stop, started = threading.Event(), threading.Event()
-    (listener,) = processes.listen("127.0.0.1", 0)
+    (listener,) = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     class Peer:
@@ -217,7 +215,7 @@ def test_an_address_behind_a_proxy_is_believed_of_that_proxy_alone(proxy: str, p
     app = falcon.App(middleware=[CallerAddress(proxy)])
     app.add_route("/", Peer())
     chosen = settings.load({"TSG_HTTP_TRUSTED_PROXY": proxy}, needs_keys=False)
-    server = threading.Thread(target=tsg_api.run, args=(app, [listener], chosen, shares(1)[0], stop, started.set))
+    server = threading.Thread(target=tsg_api.run, args=(app, [listener], chosen, stop, started.set))
     server.start()
     try:
         assert started.wait(timeout=30)
@@ -243,19 +241,8 @@ def test_an_address_of_ipv6_is_a_bind_and_any_takes_ipv4_too(
             socket.create_connection((address, int(port)), timeout=10).close()
 
 
-def test_a_process_that_dies_is_replaced_and_a_request_under_way_is_answered_when_the_api_is_told_to_stop(
-    serve: Callable[..., Served], database: Database
-) -> None:
-    served = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="2")
-    assert wait_for(lambda: len(served.lines("process_started")) == 2, seconds=30)
-    first, second = (line["process"] for line in served.lines("process_started"))
-    os.kill(first, signal.SIGKILL)
-    assert wait_for(lambda: len(served.lines("process_started")) == 3, seconds=30)
-    (ended,) = served.lines("process_ended")
-    assert (ended["process"], ended["status"]) == (first, -signal.SIGKILL)
-    third = served.lines("process_started")[-1]["process"]
-    assert len({first, second, third}) == 3
-
+def test_a_request_under_way_is_answered_when_the_api_is_told_to_stop(serve: Callable[..., Served], database: Database) -> None:
+    served = serve(TSG_DEV_MODE="1")
     database.transact(seed.load)
     (group, *_) = requests.get(f"{served.url}/v1/tsg/groups", timeout=30).json()
     url, step = f"{served.url}/v1/tsg/groups/{group['id']}/increment", {"instance_count": 1, "max_instance": 50}
@@ -265,31 +252,84 @@ def test_a_process_that_dies_is_replaced_and_a_request_under_way_is_answered_whe
         with database.read() as connection:
             return bool(connection.execute(text(waiting)).scalar_one())
 
+    def listens() -> bool:
+        try:
+            connect(served).close()
+        except ConnectionError:
+            return False
+        return True
+
     with ThreadPoolExecutor(1) as pool:
         with database.engine.begin() as connection:
             connection.execute(text("SELECT id FROM tsg_groups FOR UPDATE"))
             answer = pool.submit(requests.put, url, json=step, timeout=30)
             assert wait_for(is_waiting, seconds=10)
             served.child.send(signal.SIGTERM)
-            assert wait_for(lambda: len(served.lines("stopped")) == 1, seconds=10)
+            assert wait_for(lambda: not listens(), seconds=10)
         assert answer.result().status_code == 202
     assert wait_for(lambda: served.child.status == 0, seconds=10)
-    assert len(served.lines("stopped")) == 2
+    assert served.lines("stopped")
 
 
-def test_processes_end_with_their_parent_even_if_it_is_killed(serve: Callable[..., Served]) -> None:
-    served = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="2")
-    assert wait_for(lambda: len(served.lines("process_started")) == 2, seconds=30)
-    served.child.send(signal.SIGKILL)
-    assert wait_for(lambda: len(served.lines("stopped")) == 2, seconds=10)
+def connect(served: Served) -> socket.socket:
+    host, _, port = served.url.removeprefix("http://").rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=30)
 
 
-def test_an_api_whose_processes_keep_dying_gives_up() -> None:
-    crew = "p.Crew(lambda _share: 3, [None] * 2)"
-    program = f"import sys; from tsg_api.server import processes as p; p.FIRST_PAUSE = 0.001; sys.exit({crew}.keep(lambda: None))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+def test_several_apis_share_a_port_and_one_that_is_killed_is_not_missed(serve: Callable[..., Served], tmp_path: Path) -> None:
+    first = serve("--reuse-port", TSG_DEV_MODE="1")
+    port = first.url.rpartition(":")[2]
+    second = serve("--reuse-port", f"--port={port}", TSG_DEV_MODE="1")
+    assert first.url == second.url
+
+    def answered(served: Served) -> float:
+        (line,) = served.lines("monitoring")
+        page = requests.get(f"{line['monitor_url']}/metrics", timeout=30).text
+        return sum(float(value) for value in re.findall(r"^tsg_http_requests_total\{.*\} (\S+)$", page, re.MULTILINE))
+
+    def ask() -> int:
+        """Over a connection of its own, which the system deals to one of them."""
+        return requests.get(f"{first.url}/healthz", timeout=30).status_code
+
+    asked = 0
+    while not (answered(first) and answered(second)):
+        assert ask() == 200
+        asked += 1
+        assert asked < 200, "one of them gets no connection"
+    assert answered(first) + answered(second) == asked
+    first.child.kill()
+    assert [ask() for _ in range(20)] == [200] * 20
+
+
+def test_a_port_is_not_shared_with_an_api_that_did_not_ask_for_it(serve: Callable[..., Served], environment: dict[str, str]) -> None:
+    port = serve(TSG_DEV_MODE="1").url.rpartition(":")[2]
+    done = run_here(tsg_api.main, ["--port", port, "--reuse-port"], environment)
     assert done.returncode == 1
-    assert "processes_keep_dying" in done.stdout
+    assert done.stderr == f"tsg-api: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_the_processes_of_earlier_versions_are_not_passed_over_in_silence(serve: Callable[..., Served]) -> None:
+    (line,) = serve("--processes=2", TSG_DEV_MODE="1").lines("setting_not_used")
+    assert (line["setting"], line["level"]) == ("TSG_HTTP_PROCESSES", "warning")
+    assert "TSG_HTTP_REUSE_PORT" in line["meaning"]
+
+
+def test_a_child_that_is_not_ours_is_no_concern(environment: dict[str, str], tmp_path: Path) -> None:
+    """A shell's child becomes that of the program that the shell turns into, as strangers' children become those of process 1."""
+    pids = tmp_path / "pids"
+    script = f"true & echo $! >{pids}; sleep 600 & echo $! >>{pids}; exec {BIN / 'tsg-api'} --port=0 --log-format=json"
+    child = Child(["sh", "-c", script], log=tmp_path / "shell.log", env=environment)
+    try:
+        child.wait_until(lambda: '"listening"' in child.tail(100))
+        soon, late = map(int, pids.read_text().split())
+        assert not Path(f"/proc/{soon}").exists(), "it is left as a zombie"
+        os.kill(late, signal.SIGTERM)
+        assert wait_for(lambda: not Path(f"/proc/{late}").exists(), seconds=30), "it is left as a zombie"
+        url = re.findall(r'"url": "(http://[^"]+)"', child.tail(100))[0]
+        assert requests.get(f"{url}/healthz", timeout=30).status_code == 200
+    finally:
+        child.stop()
+    assert child.status == 0
 
 
 def test_a_port_that_is_taken_is_told(environment: dict[str, str]) -> None:
@@ -339,8 +379,6 @@ def test_a_write_whose_answer_died_with_the_api_is_asked_for_again_and_done_once
     """Killed when the change is committed and nobody has been told. Another process answers for the dead one."""
     database.transact(seed.load)
     alive = make_api(dev_mode=True, database=database)
-    # Each of its processes dies at its first change, and is replaced.
-    doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="2", **killed("after shared.store.db:Database.transact"))
     group, *_ = requests.get(f"{alive.url}/v1/tsg/groups", timeout=30).json()
     path = f"/v1/tsg/groups/{group['id']}"
     state = "SELECT name, capacity, generation, archived FROM tsg_groups ORDER BY name"
@@ -349,12 +387,13 @@ def test_a_write_whose_answer_died_with_the_api_is_asked_for_again_and_done_once
         ("PUT", f"{path}/increment", {"instance_count": 2, "max_instance": 90}),
         ("DELETE", path, None),
     ]
-    for deaths, (method, where, body) in enumerate(writes, start=1):
+    for method, where, body in writes:
+        doomed = serve(TSG_DEV_MODE="1", **killed("after shared.store.db:Database.transact"))
         key = {"Idempotency-Key": f"{method} {where}"}
         before = sql(state)
         with pytest.raises(requests.ConnectionError):
             requests.request(method, doomed.url + where, json=body, headers=key, timeout=30)
-        assert wait_for(lambda deaths=deaths: len(doomed.lines("process_ended")) == deaths, seconds=10)
+        assert wait_for(lambda doomed=doomed: doomed.child.status == -signal.SIGKILL, seconds=10)
         after = sql(state)
         assert len(set(after) - set(before)) == 1, "it was done"
         told = [requests.request(method, alive.url + where, json=body, headers=key, timeout=30) for _ in range(2)]
@@ -366,7 +405,6 @@ def test_a_write_whose_answer_died_with_the_api_is_asked_for_again_and_done_once
             made = told[0].json()
             assert (made["group_name"], made["capacity"]) == ("new", 2)
             assert requests.get(f"{alive.url}{told[0].headers['Location']}", timeout=30).json() == made
-    assert {line["status"] for line in doomed.lines("process_ended")} == {-signal.SIGKILL}
 
 
 def test_a_write_that_died_uncommitted_is_done_when_it_is_asked_for_again(
@@ -374,7 +412,7 @@ def test_a_write_that_died_uncommitted_is_done_when_it_is_asked_for_again(
 ) -> None:
     """Killed when all is written down and nothing is committed: the key is free again."""
     database.transact(seed.load)
-    doomed = serve(TSG_DEV_MODE="1", TSG_HTTP_PROCESSES="1", **killed("after shared.state.idempotency:keep"))
+    doomed = serve(TSG_DEV_MODE="1", **killed("after shared.state.idempotency:keep"))
     alive = make_api(dev_mode=True, database=database)
     body = {"group_name": "new", "template_id": seed.TEMPLATES[0], "capacity": 2}
     key = {"Idempotency-Key": "a key"}
