@@ -5,7 +5,8 @@ waits for them: a thread of its own delivers them.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import redis
 from dramatiq import Message, Middleware
@@ -52,27 +53,52 @@ class ListeningBroker(RedisBroker):
     def do_fetch(self, queue_name: str, count: int) -> list[bytes]:
         """Up to so many messages of a queue, once it has one; none after `LISTEN` seconds."""
         queue = f"{self.namespace}:{queue_name}"
-        # Waits until there is a first message, and puts it back where it was.
-        self.client.blmove(queue, queue, LISTEN, "LEFT", "LEFT")  # type: ignore[arg-type]  # Redis takes parts of a second
         fetch: Callable[[str, int], list[bytes]] = self._dispatch("fetch")  # type: ignore[no-untyped-call]
-        return fetch(queue_name, count)
+        with _dropping_replicas(self):
+            # Waits until there is a first message, and puts it back where it was.
+            self.client.blmove(queue, queue, LISTEN, "LEFT", "LEFT")  # type: ignore[arg-type]  # Redis takes parts of a second
+            return fetch(queue_name, count)
 
 
-def make_broker(url: str, middleware: Sequence[Middleware] = ()) -> RedisBroker:
-    """A broker on Redis that fails at once rather than trying again by itself."""
-    client = redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+def make_broker(url: str, middleware: Sequence[Middleware] = (), *, patience: float = 5.0) -> RedisBroker:
+    """A broker on Redis that fails at once rather than trying again by itself, and after `patience` seconds without an answer."""
+    client = redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=patience, retry=Retry(NoBackoff(), 0))
     return ListeningBroker(client=client, middleware=list(middleware), maintenance_chance=MAINTENANCE)  # type: ignore[no-untyped-call]
 
 
 def send(broker: Broker, actor: str, subject: str) -> None:
     """Ring an actor for an account or a group. Raises what the Redis client raises."""
     try:
-        broker.declare_queue(actor)
-        broker.enqueue(Message(queue_name=actor, actor_name=actor, args=(subject,), kwargs={}, options={}))
+        with _dropping_replicas(broker):
+            broker.declare_queue(actor)
+            broker.enqueue(Message(queue_name=actor, actor_name=actor, args=(subject,), kwargs={}, options={}))
     except redis.RedisError:
         metrics.bells.labels(actor, "failed").inc()
         raise
     metrics.bells.labels(actor, "sent").inc()
+
+
+def try_out(broker: RedisBroker) -> None:
+    """Do to Redis what a wake-up does, to a key that nobody reads: run a script that adds to a list. Raises what the Redis client raises.
+
+    A Redis that is full, a replica, or short of replicas answers a PING all the same.
+    """
+    with _dropping_replicas(broker):
+        broker.client.eval(_TRY_OUT, 1, f"{broker.namespace}:tried_out")
+
+
+_TRY_OUT = "redis.call('rpush', KEYS[1], '1') redis.call('del', KEYS[1])"
+
+
+@contextmanager
+def _dropping_replicas(broker: Broker) -> Iterator[None]:
+    """Use no connection again that leads to a Redis which has become a replica: the address may be another one's by now."""
+    try:
+        yield
+    except redis.ReadOnlyError:
+        if isinstance(broker, RedisBroker):
+            broker.client.connection_pool.disconnect(inuse_connections=False)
+        raise
 
 
 def waiting(broker: RedisBroker, actor: str) -> int:

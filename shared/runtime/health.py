@@ -13,13 +13,12 @@ from concurrent.futures import Future, wait
 from typing import NamedTuple
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from sqlalchemy.engine import URL
 
 from shared import log
-from shared.clients import https
+from shared.clients import https, queue
 from shared.clients.nomad import Nomad
+from shared.clients.queue import make_broker
 from shared.runtime.settings import Settings
 from shared.store import db, schema
 
@@ -27,6 +26,8 @@ _log = log.get(__name__)
 
 READY, DEGRADED, UNAVAILABLE, DRAINING = "ready", "degraded", "unavailable", "draining"
 OK, OUTDATED, NO_ANSWER, UNTRUSTED = "ok", "outdated", "no answer", "certificate not trusted"
+#: A database that is a standby, or was demoted; one that cannot hold Unicode; a Redis that is full, a replica, or lacks replicas.
+READ_ONLY, NOT_UTF8, REFUSES = "read-only", "not UTF-8", "refuses wake-ups"
 
 #: Seconds for which an answer holds: however often one asks, nobody is asked more than once in them.
 FRESH = 1.0
@@ -128,10 +129,8 @@ class _Probe:
 
 def of_process(chosen: Settings, database_url: URL, *, needed: Iterable[str]) -> Health:
     """The health of a process with these settings. It asks over connections of its own: a busy pool is no database that is away."""
-    database = db.connect(database_url, pool_size=2)
-    queue = redis.Redis.from_url(
-        chosen.redis_url, socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE, retry=Retry(NoBackoff(), 0), max_connections=1
-    )
+    database = db.connect(database_url, pool_size=1)
+    broker = make_broker(chosen.redis_url, patience=PATIENCE)
 
     def migrations() -> str:
         with database.read() as connection:
@@ -139,11 +138,19 @@ def of_process(chosen: Settings, database_url: URL, *, needed: Iterable[str]) ->
 
     def ask_database() -> str:
         with database.read() as connection:
-            connection.exec_driver_sql("SELECT 1")
-        return OK
+            if not schema.holds_unicode(connection):
+                return NOT_UTF8
+            if db.is_writable(connection):
+                return OK
+            connection.invalidate()  # the next one may lead to the primary
+            return READ_ONLY
 
     def ask_queue() -> str:
-        queue.ping()
+        try:
+            queue.try_out(broker)
+        except redis.ResponseError as error:
+            _log.debug("queue_refuses", error=str(error))
+            return REFUSES
         return OK
 
     checks: dict[str, Check] = {

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field, fields
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+import psycopg2
 from environs import Env, EnvValidationError
 from marshmallow import ValidationError
 from marshmallow.validate import Length, OneOf, Range, Regexp
+from psycopg2.extensions import make_dsn
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -76,7 +78,7 @@ class Settings:
     #: auto: columns on a terminal, else JSON lines (zerolog, of 2018, is JSON too).
     log_format: str
 
-    #: postgresql://USER:PASSWORD@HOST:PORT/NAME or cockroachdb://...; without it, one is made of the TSG_CRDB variables.
+    #: postgresql://USER:PASSWORD@HOST:PORT/NAME (or HOST:PORT,HOST:PORT) or cockroachdb://...; else one is made of the TSG_CRDB variables.
     database_url: URL = field(repr=False)
     #: A Redis or Valkey that keeps its data: redis://, rediss:// or unix://.
     redis_url: str = field(repr=False)
@@ -504,7 +506,7 @@ def _database_url(env: _Source, problems: dict[str, str]) -> URL | None:
     if not text:
         return crdb
     try:
-        url = make_url(text)
+        url = _with_hosts_in_query(text)
     except (ArgumentError, ValueError):
         problems["TSG_DATABASE_URL"] = "is not a database URL"
         return None
@@ -513,7 +515,36 @@ def _database_url(env: _Source, problems: dict[str, str]) -> URL | None:
     if backend not in drivers or driver not in {"", "psycopg2"}:
         problems["TSG_DATABASE_URL"] = "must begin with postgresql:// or cockroachdb://"
         return None
-    return url.set(drivername=f"{drivers[backend]}+psycopg2")
+    url = url.set(drivername=f"{drivers[backend]}+psycopg2")
+    try:
+        make_dsn(**url.get_dialect()().create_connect_args(url)[1])
+    except (ArgumentError, ValueError):
+        problems["TSG_DATABASE_URL"] = "is not a database URL: its hosts and ports do not fit together"
+    except psycopg2.ProgrammingError as error:
+        problems["TSG_DATABASE_URL"] = f"is not a database URL: {str(error).strip()}"
+    return url
+
+
+#: The beginning of a URL, several hosts as libpq takes them, and the rest.
+_SEVERAL_HOSTS = re.compile(r"([\w+]+://(?:[^@?]*@)?)([^/?@]*,[^/?@]*)(.*)", re.DOTALL)
+
+
+def _with_hosts_in_query(text: str) -> URL:
+    """A URL that may name several hosts as libpq's do (`HOST:PORT,HOST:PORT`), which SQLAlchemy takes in the query alone."""
+    found = _SEVERAL_HOSTS.fullmatch(text)
+    if not found:
+        return make_url(text)
+    hosts, ports = [], []
+    for one in found[2].split(","):
+        parts = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\[\]]*))(?::(\d*))?", one)
+        if not parts or int(parts[3] or 1) not in range(1, 65_536):
+            raise ArgumentError(f"{one} is not HOST:PORT")
+        hosts.append(unquote(parts[1] or parts[2]))
+        ports.append(parts[3] or "")
+    url = make_url(found[1] + found[3])
+    if "host" in url.query or "port" in url.query:
+        raise ArgumentError("hosts are named twice")
+    return url.update_query_dict({"host": ",".join(hosts), "port": ",".join(ports)})
 
 
 def _secret_keys(text: str, problems: dict[str, str]) -> tuple[bytes, ...]:

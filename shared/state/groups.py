@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Executable, bindparam, select, text
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
 from shared.state import activities, templates
 from shared.store import paging
-from shared.store.db import Prepared
+from shared.store.prepared import Prepared
 from shared.store.tables import groups
 
 

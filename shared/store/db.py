@@ -1,22 +1,18 @@
 """The engine, and `transact`: begin, run, commit; and once more from the start when the database says so."""
 
-import hashlib
 import math
 import random
 import select
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import psycopg2
 import psycopg2.extensions
 import sqlalchemy.exc
-from psycopg2 import errors
-from sqlalchemy import Connection, Dialect, Engine, Select, TextClause, create_engine, event
-from sqlalchemy.engine import URL
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from shared import log
 
@@ -29,11 +25,30 @@ RETRY_STATES = frozenset({"40001", "40P01"})
 #: Tries of one transaction, pauses between 10 ms and 1 s.
 TRIES = 10
 
-#: Seconds to wait for a TCP connection, and for a server that hangs in the middle of an answer.
-CONNECT_TIMEOUT = 5
+#: The SQLSTATE of a server that takes no writes, as a standby and a primary that was demoted. Nothing was done.
+_READ_ONLY = "25006"
+#: SQLSTATEs by which a server ends the session, or a pooler refuses to go on with it.
+_ENDED = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05"})
+
+#: libpq's options, where the URL has no others. Without UTF-8 PGCLIENTENCODING, or what the database has, would decide which names can be
+#: stored. A server that went without a goodbye is given up after `tcp_user_timeout` milliseconds while it is waited for, and after a minute
+#: while it is not.
+_OPTIONS = {
+    "connect_timeout": 5,
+    "client_encoding": "utf8",
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 
 #: Seconds to wait for a connection while all are in use.
 POOL_TIMEOUT = 30
+
+#: Seconds after which a connection is replaced by another.
+RECYCLE = 1800
+#: Seconds between looks for a server that takes writes that cost all connections: while there is none, reads should not pay for each write.
+GENERATION_SECONDS = 1.0
 
 #: Seconds between looks for a database that is not there yet, when its kind must be found out.
 WAIT_PAUSE = 1.0
@@ -49,11 +64,10 @@ class Database:
     A read takes one round trip instead of three: measured, 213 us against 366.
     """
 
-    def __init__(self, engine: Engine, reader: Engine, *, most: int) -> None:
+    def __init__(self, engine: Engine, reader: Engine) -> None:
         self.engine = engine
         # Connections of their own: to change one's isolation at each use costs time, and fails where the server has gone meanwhile.
         self._reader = reader
-        self._readers = _Open(reader, most)
 
     def transact(self, work: Callable[[Connection], T], *, alone: bool = False) -> T:
         """Run `work` in a transaction of its own and commit. `alone`: it is one statement, which is a transaction by itself.
@@ -71,7 +85,7 @@ class Database:
                     may_be_stored = True
                 return done
             except sqlalchemy.exc.DBAPIError as error:
-                state = getattr(error.orig, "pgcode", None)
+                state = _state(error.orig)
                 if may_be_stored and _was_cut_off(error):
                     raise AnswerLost("COMMIT", None, error.orig or error) from error
                 broke = error.connection_invalidated and attempt == 1
@@ -81,67 +95,55 @@ class Database:
                 time.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.01 * 2**attempt))
         raise AssertionError("unreachable")
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> Connection:
         """A connection on which each statement stands for itself: for reads, and for writes that are one statement."""
-        driver = self._readers.take()
-        try:
-            yield Connection(self._reader, driver)
-        finally:
-            self._readers.give_back(driver)
+        return self._reader.connect()
 
     def close(self) -> None:
         self.engine.dispose()
-        self._readers.close()
+        self._reader.dispose()
 
 
-class _Open:
-    """At most so many connections, opened as they are needed and kept open. Thread-safe.
+class _Sessions:
+    """All connections of one `Database`, by whether they still lead where writes are taken.
 
-    SQLAlchemy's own pool takes as much CPU to lend a connection as a SELECT by its key takes, and more where threads wait for one another.
+    After a failover the sessions of the old primary go on answering reads. The first one that refuses a write ends all that were opened
+    before: each is replaced when it would be used next, and libpq looks for the primary anew.
     """
 
-    def __init__(self, engine: Engine, most: int) -> None:
-        self._engine = engine
-        #: Those that nobody uses. The one that was used last is lent first: its server process is the one that is warm.
-        self._idle: list[PoolProxiedConnection] = []
-        #: As many as may be lent still.
-        self._places: SimpleQueue[None] = SimpleQueue()
-        for _ in range(most):
-            self._places.put(None)
+    def __init__(self) -> None:
+        self._generation, self._since = 0, -math.inf
 
-    def take(self) -> PoolProxiedConnection:
-        """One that is alive. Waits for one; raises what SQLAlchemy's pool would raise."""
-        try:
-            self._places.get(timeout=POOL_TIMEOUT)
-        except Empty:
-            raise sqlalchemy.exc.TimeoutError(f"no connection to the database was free for {POOL_TIMEOUT} s") from None
-        try:
-            driver = self._last()
-            if driver is not None:
-                if not _is_dead(driver):
-                    return driver
-                driver.invalidate()
-            return self._engine.connect().connection  # raw_connection() would raise what the driver raises
-        except BaseException:
-            self._places.put(None)
-            raise
+    def opened(self, connection: Any, record: ConnectionPoolEntry) -> None:
+        # Ids are text here. SQLAlchemy has psycopg2 make UUIDs of them, only to make text of those.
+        psycopg2.extensions.register_type(_UUID, connection)
+        record.info.update({_SESSIONS: self, _GENERATION: self._generation, _UNUSED: True})
 
-    def give_back(self, driver: PoolProxiedConnection) -> None:
-        # One that broke was made invalid by what noticed it.
-        if driver.is_valid:
-            self._idle.append(driver)
-        self._places.put(None)
+    def lent(self, connection: Any, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+        """Have the pool replace a connection that is dead or of no use, so that a restarted database costs nobody an answer."""
+        # One that was opened just now is as good as any that could be opened instead.
+        if not record.info.pop(_UNUSED, False) and (record.info[_GENERATION] != self._generation or _is_dead(connection)):
+            raise sqlalchemy.exc.DisconnectionError("the session has ended, or leads to a server that takes no writes")
 
-    def close(self) -> None:
-        """Close those that nobody uses."""
-        while (driver := self._last()) is not None:
-            driver.close()
+    def failed(self, context: ExceptionContext) -> None:
+        """SQLAlchemy is about to raise: an error of a server that can't be ours ends the connection, or comes while one is opened."""
+        if context.connection is None or self.ended_by(context.original_exception, context.connection.connection):
+            context.is_disconnect = True
 
-    def _last(self) -> PoolProxiedConnection | None:
-        with suppress(IndexError):
-            return self._idle.pop()
-        return None
+    def ended_by(self, error: BaseException, connection: PoolProxiedConnection) -> bool:
+        """Is this connection of no use any more, after this error? If its server takes no writes, neither are those as old as it."""
+        if takes_no_writes(error, connection.dbapi_connection):
+            if connection.info.get(_GENERATION) == self._generation and time.monotonic() > self._since + GENERATION_SECONDS:
+                self._generation, self._since = self._generation + 1, time.monotonic()
+                _log.warning(
+                    "database_takes_no_writes", meaning="its connections are closed, and the server that takes writes is looked for"
+                )
+            return True
+        return _state(error)[:2] == "08" or _state(error) in _ENDED
+
+
+#: Keys of a connection's `info`.
+_SESSIONS, _GENERATION, _UNUSED = "tsg_sessions", "tsg_generation", "tsg_unused"
 
 
 def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database:
@@ -150,111 +152,38 @@ def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database
     None is opened yet for PostgreSQL. A `cockroachdb` URL may lead to either kind of server (the `TSG_CRDB_*` variables of 2018 do not
     say which), so that server is waited for and asked; for `patience` seconds, and then `OperationalError` says which was not reached.
     """
-    options = {"connect_timeout": CONNECT_TIMEOUT, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
     if url.get_backend_name() == "cockroachdb":
         url = _as_found(url, patience)
+    options = {**_OPTIONS, **({"target_session_attrs": "read-write"} if _has_several_hosts(url) else {})}
+    sessions = _Sessions()
 
-    def engine(**more: Any) -> Engine:
-        made = create_engine(url, hide_parameters=True, connect_args=options, **more)
-        event.listen(made, "connect", _leave_uuids_as_text)
+    def engine(most: int, **more: Any) -> Engine:
+        made = create_engine(
+            url,
+            hide_parameters=True,
+            connect_args={name: value for name, value in options.items() if name not in url.query},
+            pool_size=most,
+            max_overflow=0,
+            pool_timeout=POOL_TIMEOUT,
+            pool_recycle=RECYCLE,
+            # The connection that was used last is lent first: its server process is the one that is warm.
+            pool_use_lifo=True,
+            **more,
+        )
+        event.listen(made, "connect", sessions.opened)
+        event.listen(made, "checkout", sessions.lent)
+        event.listen(made, "handle_error", sessions.failed)
         return made
 
     # Transactions are short, and wait for one another anyway.
-    pooled = engine(pool_size=(pool_size + 1) // 2, max_overflow=0, pool_timeout=POOL_TIMEOUT, pool_recycle=1800)
-    event.listen(pooled, "checkout", _refuse_the_dead)
-    return Database(pooled, engine(isolation_level="AUTOCOMMIT", poolclass=NullPool), most=pool_size)
-
-
-#: A prepared statement is not there, is another's, or does not fit the tables any more. Nothing was done.
-_LOST = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement, errors.FeatureNotSupported)
-
-
-class Written(NamedTuple):
-    """A statement in one dialect: as it is, and in two parts, of which a connection needs the first one once."""
-
-    plain: str
-    prepare: str
-    execute: str
-
-
-class Prepared:
-    """A statement of one row at most that requests ask for all the time. SQLAlchemy writes it, once; the driver runs it, and each
-    connection has it prepared.
-
-    Measured with eight threads on a core: 70 us of CPU for a SELECT, against 125 where SQLAlchemy runs it. The server needs 85 us for it,
-    against 170 where it reads and plans it each time.
-
-    In a transaction it is run as it is, and so it is everywhere once it was lost: a pooler may send each statement over another connection.
-    """
-
-    def __init__(self, statement: Select[Any] | TextClause) -> None:
-        self._statement = statement
-        #: By the name of the dialect.
-        self._written: dict[str, Written] = {}
-        self._is_lost = False
-
-    def one(self, connection: Connection, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """Its row, or None. Raises what SQLAlchemy would raise."""
-        dialect = connection.dialect
-        written = self._written.get(dialect.name) or self._write(dialect)
-        driver: Any = connection.connection
-        try:
-            with driver.cursor() as cursor:
-                if self._is_lost or not self._execute(written, cursor, driver, parameters):
-                    cursor.execute(written.plain, parameters)
-                found: tuple[Any, ...] | None = cursor.fetchone()
-                return found
-        except psycopg2.Error as error:
-            was_cut_off = dialect.is_disconnect(error, driver, None)  # type: ignore[arg-type]
-            if was_cut_off:
-                connection.invalidate(error)
-            raise sqlalchemy.exc.DBAPIError.instance(
-                written.plain, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=was_cut_off, dialect=dialect
-            ) from error
-
-    def _execute(self, written: Written, cursor: Any, driver: Any, parameters: Mapping[str, Any]) -> bool:
-        """Run what was prepared. False, and nothing done, when that can't be had."""
-        try:
-            if written.execute not in driver.info:
-                if not driver.autocommit:
-                    return False
-                cursor.execute(written.prepare)
-                driver.info[written.execute] = True
-            cursor.execute(written.execute, parameters)
-        except _LOST as error:
-            self._is_lost = True
-            _log.warning("statement_lost", error=str(error).strip(), meaning="it is not prepared any more, and costs the database more")
-        return not self._is_lost
-
-    def _write(self, dialect: Dialect) -> Written:
-        numbered = self._statement.compile(dialect=type(dialect)(paramstyle="numeric_dollar"))  # type: ignore[call-arg]
-        text = str(numbered)
-        # A pooler's connections may outlive this program, and the next one's statement be another.
-        name = f"tsg_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        values = ", ".join(f"%({parameter})s" for parameter in numbered.positiontup or ())
-        execute = f"EXECUTE {name}" + (f" ({values})" if values else "")
-        written = Written(str(self._statement.compile(dialect=dialect)), f"PREPARE {name} AS {text}", execute)
-        self._written[dialect.name] = written
-        return written
+    return Database(
+        engine((pool_size + 1) // 2),
+        engine(pool_size, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True, pool_reset_on_return=None),
+    )
 
 
 #: OID of `uuid` in PostgreSQL and CockroachDB.
 _UUID = psycopg2.extensions.new_type((2950,), "UUID", lambda value, _cursor: value)
-
-
-def _leave_uuids_as_text(connection: Any, _record: ConnectionPoolEntry) -> None:
-    """Ids are text here. SQLAlchemy has psycopg2 make UUIDs of them, only to make text of those."""
-    psycopg2.extensions.register_type(_UUID, connection)
-
-
-def _refuse_the_dead(connection: Any, _record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
-    """A restarted database must cost nobody an answer: a dead connection is noticed before it is used, and another one opened.
-
-    A server that is gone has closed its end, and an idle connection has nothing else to be read: to look costs a microsecond, to ask
-    the server (`pool_pre_ping`) a round trip.
-    """
-    if _is_dead(connection):
-        raise sqlalchemy.exc.DisconnectionError("the server has closed the connection")
 
 
 def _is_dead(connection: Any) -> bool:
@@ -263,21 +192,54 @@ def _is_dead(connection: Any) -> bool:
     return bool(look.poll(0))
 
 
+def is_writable(connection: Connection) -> bool:
+    """Does the server at the other end take writes, or is it a standby, or its default to refuse them?"""
+    return bool(connection.exec_driver_sql("SHOW transaction_read_only").scalar_one() == "off")
+
+
+def takes_no_writes(error: BaseException, driver: Any) -> bool:
+    """Does the server at the other end refuse writes, as a standby does and a primary that was demoted?
+
+    A standby says at once that it is one (PostgreSQL 14 or later), and refuses more than writes: serializable reads, for one.
+    """
+    return _state(error) == _READ_ONLY or (not driver.closed and driver.get_parameter_status("in_hot_standby") == "on")
+
+
+def ends_session(error: psycopg2.Error, connection: Connection) -> bool:
+    """Does an error that did not come by SQLAlchemy end its connection? It is closed then, as SQLAlchemy closes it."""
+    driver: Any = connection.connection
+    is_over = driver.info[_SESSIONS].ended_by(error, driver) or connection.dialect.is_disconnect(error, driver, None)  # type: ignore[arg-type] # SQLAlchemy's own name for it
+    if is_over:
+        connection.invalidate(error)
+    return is_over
+
+
 def is_unavailable(error: Exception) -> bool:
     """Is this the database being away, as against a mistake of ours?"""
     if isinstance(error, sqlalchemy.exc.TimeoutError):
         return True
     if not isinstance(error, sqlalchemy.exc.DBAPIError):
         return False
-    state = getattr(error.orig, "pgcode", None) or ""
+    state = _state(error.orig)
     # 08: connection, 53: out of resources, 57: operator intervention (shutdown); 40: still no order after all tries
-    return isinstance(error, sqlalchemy.exc.OperationalError) or error.connection_invalidated or state[:2] in {"08", "40", "53", "57"}
+    away = state == _READ_ONLY or state[:2] in {"08", "40", "53", "57"}
+    return isinstance(error, sqlalchemy.exc.OperationalError) or error.connection_invalidated or away
 
 
 def _was_cut_off(error: sqlalchemy.exc.DBAPIError) -> bool:
     """Did the connection end before an answer came? What the server itself refused is not stored."""
-    state = getattr(error.orig, "pgcode", None) or ""
+    state = _state(error.orig)
     return is_unavailable(error) and (state[:2] in {"", "08", "57"} or state == "40003")  # 40003: CockroachDB does not know either
+
+
+def _state(error: BaseException | None) -> str:
+    """The SQLSTATE of what the driver raised; nothing where the server sent none."""
+    return getattr(error, "pgcode", None) or ""
+
+
+def _has_several_hosts(url: URL) -> bool:
+    hosts = url.query.get("host", "")
+    return not isinstance(hosts, str) or "," in hosts or "," in (url.host or "")
 
 
 def _as_found(url: URL, patience: float) -> URL:
@@ -288,7 +250,7 @@ def _as_found(url: URL, patience: float) -> URL:
     until = time.monotonic() + patience
     while True:
         try:
-            connection = psycopg2.connect(**{"connect_timeout": CONNECT_TIMEOUT, **options})
+            connection = psycopg2.connect(**{**_OPTIONS, **options})
         except psycopg2.OperationalError as error:
             _log.warning("waiting_for_database", url=url.render_as_string(), error=str(error).strip())
             if time.monotonic() + WAIT_PAUSE > until:

@@ -5,7 +5,7 @@ Alembic is imported where it is used: it takes longer to import than the rest of
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
 
@@ -31,6 +31,12 @@ def is_current(connection: Connection) -> bool:
     ours = revisions()
     found = set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
     return bool(found) and (ours[0] in found or not found <= set(ours))
+
+
+def holds_unicode(connection: Connection) -> bool:
+    """Can the database hold any text? One that was made with another encoding than UTF-8 refuses some, or spoils it."""
+    driver: Any = connection.connection.dbapi_connection
+    return driver.get_parameter_status("server_encoding") in {"UTF8", None}  # CockroachDB has no other, and need not say so
 
 
 def config(connection: Connection | None = None) -> "Config":

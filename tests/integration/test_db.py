@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 import sqlalchemy.exc
-from sqlalchemy import Connection, literal_column, make_url, select, text
+from sqlalchemy import Connection, create_engine, inspect, literal_column, make_url, select, text
 
 from dev.processes import free_port, wait_for
 from dev.services import Postgres, scratch
-from shared.cli import seed
+from shared.cli import admin, seed
+from shared.runtime import health, settings
 from shared.state import groups
 from shared.store import db, schema
 from shared.store.db import Database
-from tests.conftest import TEMPLATE
+from shared.store.prepared import Prepared
+from tests.conftest import TEMPLATE, run_here
 
 GROUP = seed.GROUPS[0][0]
 
@@ -164,10 +166,10 @@ def test_a_connection_that_broke_unused_costs_nobody_an_answer(narrow: Database,
 
 
 def test_a_prepared_statement_fails_as_sqlalchemy_does(narrow: Database) -> None:
-    wrong = db.Prepared(select(literal_column("1 / 0")))
+    wrong = Prepared(select(literal_column("1 / 0")))
     with narrow.read() as connection, pytest.raises(sqlalchemy.exc.DataError):
         wrong.one(connection, {})
-    ended = db.Prepared(select(literal_column("pg_terminate_backend(pg_backend_pid())")))
+    ended = Prepared(select(literal_column("pg_terminate_backend(pg_backend_pid())")))
     with narrow.read() as connection, pytest.raises(sqlalchemy.exc.OperationalError) as raised:
         ended.one(connection, {})
     assert db.is_unavailable(raised.value)
@@ -178,7 +180,7 @@ PREPARED = text("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'ts
 
 
 def test_a_statement_is_prepared_once_for_a_connection(narrow: Database) -> None:
-    added = db.Prepared(text("SELECT CAST(:one AS bigint) + :other"))
+    added = Prepared(text("SELECT CAST(:one AS bigint) + :other"))
     with narrow.read() as connection:
         assert [added.one(connection, {"one": number, "other": 40}) for number in (1, 2)] == [(41,), (42,)]
         assert connection.execute(PREPARED).scalar_one() == 1
@@ -187,7 +189,7 @@ def test_a_statement_is_prepared_once_for_a_connection(narrow: Database) -> None
 def test_a_prepared_statement_that_is_lost_costs_nobody_an_answer(narrow: Database) -> None:
     """As behind a pooler that gives each statement another connection: it is not there, or another's."""
     for loss in ("DEALLOCATE ALL", None):
-        given = db.Prepared(text("SELECT CAST(:number AS bigint)"))
+        given = Prepared(text("SELECT CAST(:number AS bigint)"))
         with narrow.read() as connection:
             assert given.one(connection, {"number": 1}) == (1,)
             if loss:
@@ -199,7 +201,47 @@ def test_a_prepared_statement_that_is_lost_costs_nobody_an_answer(narrow: Databa
 
 
 def test_a_transaction_prepares_nothing(database: Database) -> None:
-    given = db.Prepared(text("SELECT CAST(:number AS bigint)"))
+    given = Prepared(text("SELECT CAST(:number AS bigint)"))
     with database.engine.begin() as connection:
         assert given.one(connection, {"number": 1}) == (1,)
         assert connection.execute(PREPARED).scalar_one() == 0
+
+
+NAME = "Größe 大 \N{GRINNING FACE}"
+
+
+def test_any_name_comes_back_whatever_encoding_the_environment_and_the_database_ask_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    database.transact(lambda connection: connection.exec_driver_sql("ALTER ROLE postgres SET client_encoding = 'SQL_ASCII'"))
+    try:
+        opened = db.connect(database.engine.url, pool_size=1)
+        for connection in (opened.read(), opened.engine.connect()):
+            with connection:
+                assert connection.execute(text("SELECT CAST(:name AS text), length(:name)"), {"name": NAME}).one() == (NAME, len(NAME))
+        opened.close()
+    finally:
+        database.transact(lambda connection: connection.exec_driver_sql("ALTER ROLE postgres RESET client_encoding"))
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_hold_unicode_is_refused_before_anything_is_done(postgres: Postgres, encoding: str) -> None:
+    name = f"in_{encoding.lower()}"
+    with create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+        connection.engine.dispose()
+    environ = {"TSG_DATABASE_URL": postgres.url(name)}
+    try:
+        done = run_here(admin.main, ["db", "upgrade"], environ)
+        assert done.returncode == admin.IN_THE_WAY
+        assert "ENCODING 'UTF8'" in done.stderr
+        chosen = settings.load(environ, needs_keys=False)
+        report = health.of_process(chosen, chosen.database_url, needed={health.DATABASE}).report()
+        assert (report.is_ready, report.checks[health.DATABASE]) == (False, health.NOT_UTF8)
+        opened = db.connect(chosen.database_url, pool_size=1)
+        with opened.read() as connection:
+            assert not inspect(connection).get_table_names()
+        opened.close()
+    finally:
+        postgres.drop_database(name)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import dramatiq
 import pytest
@@ -16,6 +17,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dev.processes import free_port, wait_for
 from dev.services import Valkey, scratch
 from shared.clients.queue import CONVERGE, MAX_AGE_MS, PAUSE, REMOVE_JOB, SUBMIT_JOB, WAITING, Bell, make_broker, send
+from shared.runtime import health, settings
 from tsg_workers import actors
 
 #: What was heard: the actor and its subject.
@@ -200,3 +202,61 @@ def test_redis_is_left_in_peace_for_a_while_after_it_could_not_be_reached() -> N
                 tries.append(time.monotonic())
                 connection.close()
             assert tries[1] - tries[0] >= PAUSE * 0.9
+
+
+# A Redis that answers, and takes no messages
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    with scratch() as directory, Valkey(directory / "valkey") as server:
+        yield server
+
+
+@pytest.mark.parametrize("setting", [("maxmemory", "1"), ("min-replicas-to-write", "1"), ("replicaof", "")])
+def test_readiness_asks_whether_a_wake_up_may_be_sent(own_valkey: Valkey, setting: tuple[str, str]) -> None:
+    chosen = settings.load({"TSG_REDIS_URL": own_valkey.url, "TSG_DATABASE_URL": "postgresql:///nowhere"}, needs_keys=False)
+    healthy = health.of_process(chosen, chosen.database_url, needed={health.QUEUE})
+    assert healthy.report().checks[health.QUEUE] == health.OK
+    broker = make_broker(own_valkey.url)
+    with redis.Redis.from_url(own_valkey.url) as client:
+        assert client.keys() == [], "asking leaves nothing behind"
+        if setting[0] == "replicaof":
+            client.replicaof("127.0.0.1", str(free_port()))
+        else:
+            client.config_set(*setting)
+        assert client.ping()
+        with pytest.raises(redis.ResponseError):
+            send(broker, CONVERGE, "account")
+        assert wait_for(lambda: healthy.report().checks[health.QUEUE] == health.REFUSES, seconds=10)
+        assert not healthy.report().is_ready
+        if setting[0] == "replicaof":
+            client.replicaof("NO", "ONE")
+        else:
+            client.config_set(setting[0], "0")
+    send(broker, CONVERGE, "account")
+    assert wait_for(lambda: healthy.report().is_ready, seconds=10)
+    close(broker)
+
+
+def test_an_address_that_moves_to_another_redis_is_followed(own_valkey: Valkey, redis_url: str, tmp_path: Path) -> None:
+    """The old one is a replica now, and keeps the connections that it has."""
+    address = tmp_path / "redis.sock"
+    address.symlink_to(socket_of(own_valkey.url))
+    url = f"unix://{address}?db=7"
+    with listening(url) as heard, redis.Redis.from_url(own_valkey.url) as old:
+        broker = make_broker(url)
+        send(broker, CONVERGE, "first")
+        assert heard.get(timeout=10) == (CONVERGE, "first")
+        old.replicaof("127.0.0.1", str(free_port()))
+        address.unlink()
+        address.symlink_to(socket_of(redis_url))
+        with pytest.raises(redis.ReadOnlyError):
+            send(broker, CONVERGE, "second")
+        send(broker, CONVERGE, "third")
+        assert heard.get(timeout=10) == (CONVERGE, "third")
+        close(broker)
+
+
+def socket_of(url: str) -> str:
+    return url.removeprefix("unix://").partition("?")[0]

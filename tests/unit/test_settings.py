@@ -387,6 +387,40 @@ def test_a_setting_that_is_not_used_any_more_is_noted_wherever_it_stands_and_is_
 # Precedence
 
 
+@pytest.mark.parametrize(
+    ("text", "hosts", "ports"),
+    [
+        ("postgresql://u:p%40@a:5433,b:5434/tsg?sslmode=require", "a,b", "5433,5434"),
+        ("postgresql://a,b/tsg", "a,b", ","),
+        ("postgres://u@[::1]:5433,[fe80::2],c:5434/tsg", "::1,fe80::2,c", "5433,,5434"),
+        ("postgresql:///tsg?host=a,b&port=5433,5434", "a,b", "5433,5434"),
+        ("postgresql:///tsg?host=a:5433&host=b:5434", "a,b", "5433,5434"),
+        ("cockroachdb://u@a:26257,b:26257/tsg", "a,b", "26257,26257"),
+        ("postgresql://a:5433,b:5434/tsg?application_name=x@y,z", "a,b", "5433,5434"),
+    ],
+)
+def test_a_database_may_have_several_hosts_in_each_way_that_libpq_takes_them(text: str, hosts: str, ports: str) -> None:
+    url = load(NEEDED | {"TSG_DATABASE_URL": text}).database_url
+    given = url.get_dialect()().create_connect_args(url)[1]
+    assert (given["host"], given["port"], given["dbname"]) == (hosts, ports, "tsg")
+    assert given.get("user") in {"u", None}
+    assert given.get("password") in {"p@", None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://a:x,b/tsg",
+        "postgresql://a:0,b/tsg",
+        "postgresql://a,b:65536/tsg",
+        "postgresql://a,b/tsg?host=c",
+        "postgresql:///tsg?hots=a",
+    ],
+)
+def test_hosts_that_are_none_are_told(text: str) -> None:
+    assert list(problems_of(NEEDED | {"TSG_DATABASE_URL": text})) == ["TSG_DATABASE_URL"]
+
+
 def test_a_flag_goes_before_the_environment_and_that_before_the_file_and_that_before_the_default(tmp_path: Path) -> None:
     file = written(tmp_path, '[log]\nlevel = "ERROR"\nformat = "json"\n[http]\nport = 4000\n')
     environ = NEEDED | {"TSG_LOG_LEVEL": "WARN", "TSG_LOG_FORMAT": "human"}

@@ -33,6 +33,12 @@ CODES = (
     "75 something can't be reached, try again."
 )
 
+NOT_UTF8 = """the database was made with another encoding than UTF-8, so it cannot hold all names; nothing was changed
+
+Make one that can, load into it what pg_dump saves of this one, and name it in TSG_DATABASE_URL:
+  CREATE DATABASE tsg_utf8 ENCODING 'UTF8' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C';
+  pg_dump OLD | psql tsg_utf8"""
+
 Run = Callable[[argparse.Namespace, Settings], Told]
 
 
@@ -133,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
 def _db_upgrade(given: argparse.Namespace, chosen: Settings) -> Told:
     database = connected(chosen)
     with database.read() as connection:
+        if not schema.holds_unicode(connection):
+            raise Conflict(NOT_UTF8)
         if in_the_way := takeover.obstacles(connection):
             raise Conflict(
                 "the database cannot be upgraded yet, nothing was changed\n\n" + "\n\n".join(in_the_way) + "\n\nThen repeat the command."

@@ -1,0 +1,87 @@
+"""Statements that each connection has prepared: those that requests ask for all the time."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import psycopg2
+import sqlalchemy.exc
+from psycopg2 import errors
+from sqlalchemy import Connection, Dialect, Select, TextClause
+
+from shared import log
+from shared.store.db import ends_session, takes_no_writes
+
+_log = log.get(__name__)
+
+#: A prepared statement is not there, is another's, or does not fit the tables any more. Nothing was done.
+_LOST = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement, errors.FeatureNotSupported)
+
+
+class Written(NamedTuple):
+    """A statement in one dialect: as it is, and in two parts, of which a connection needs the first one once."""
+
+    plain: str
+    prepare: str
+    execute: str
+
+
+class Prepared:
+    """A statement of one row at most that requests ask for all the time. SQLAlchemy writes it, once; the driver runs it, and each
+    connection has it prepared.
+
+    Measured with eight threads on a core: 70 us of CPU for a SELECT, against 125 where SQLAlchemy runs it. The server needs 85 us for it,
+    against 170 where it reads and plans it each time.
+
+    In a transaction it is run as it is, and so it is everywhere once it was lost: a pooler may send each statement over another connection.
+    """
+
+    def __init__(self, statement: Select[Any] | TextClause) -> None:
+        self._statement = statement
+        #: By the name of the dialect.
+        self._written: dict[str, Written] = {}
+        self._is_lost = False
+
+    def one(self, connection: Connection, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Its row, or None. Raises what SQLAlchemy would raise."""
+        dialect = connection.dialect
+        written = self._written.get(dialect.name) or self._write(dialect)
+        driver: Any = connection.connection
+        try:
+            with driver.cursor() as cursor:
+                if self._is_lost or not self._execute(written, cursor, driver, parameters):
+                    cursor.execute(written.plain, parameters)
+                found: tuple[Any, ...] | None = cursor.fetchone()
+                return found
+        except psycopg2.Error as error:
+            is_over = ends_session(error, connection)
+            raise sqlalchemy.exc.DBAPIError.instance(
+                written.plain, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=is_over, dialect=dialect
+            ) from error
+
+    def _execute(self, written: Written, cursor: Any, driver: Any, parameters: Mapping[str, Any]) -> bool:
+        """Run what was prepared. False, and nothing done, when that can't be had."""
+        try:
+            if written.execute not in driver.info:
+                if not driver.autocommit:
+                    return False
+                cursor.execute(written.prepare)
+                driver.info[written.execute] = True
+            cursor.execute(written.execute, parameters)
+        except _LOST as error:
+            if takes_no_writes(error, driver.dbapi_connection):
+                raise
+            self._is_lost = True
+            _log.warning("statement_lost", error=str(error).strip(), meaning="it is not prepared any more, and costs the database more")
+        return not self._is_lost
+
+    def _write(self, dialect: Dialect) -> Written:
+        numbered = self._statement.compile(dialect=type(dialect)(paramstyle="numeric_dollar"))  # type: ignore[call-arg]
+        text = str(numbered)
+        # A pooler's connections may outlive this program, and the next one's statement be another.
+        name = f"tsg_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        values = ", ".join(f"%({parameter})s" for parameter in numbered.positiontup or ())
+        execute = f"EXECUTE {name}" + (f" ({values})" if values else "")
+        written = Written(str(self._statement.compile(dialect=dialect)), f"PREPARE {name} AS {text}", execute)
+        self._written[dialect.name] = written
+        return written
