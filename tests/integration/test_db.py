@@ -1,8 +1,10 @@
 """The engine: what is retried, and what a database that goes away looks like."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,6 +160,22 @@ def test_a_connection_that_breaks_in_use_leaves_its_place_to_another(narrow: Dat
     assert len(set(found)) == 3
 
 
+def test_those_who_wait_for_a_place_are_told_at_once_that_no_connection_can_be_opened(tmp_path: Path) -> None:
+    """SQLAlchemy's pool would keep them for as long as a place may take to become free."""
+    opened = db.connect(make_url(f"postgresql+psycopg2:///tsg?host={tmp_path}"), pool_size=1)
+
+    def fail(_number: int) -> bool:
+        with pytest.raises(sqlalchemy.exc.OperationalError) as raised:
+            opened.transact(lambda connection: connection)
+        return db.is_unavailable(raised.value)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(fail, range(40)))
+    assert time.monotonic() - began < db.POOL_TIMEOUT / 2
+    opened.close()
+
+
 def test_a_connection_that_broke_unused_costs_nobody_an_answer(narrow: Database, database: Database) -> None:
     before = backend(narrow)
     with database.read() as connection:
@@ -217,8 +235,8 @@ def test_any_name_comes_back_whatever_encoding_the_environment_and_the_database_
     database.transact(lambda connection: connection.exec_driver_sql("ALTER ROLE postgres SET client_encoding = 'SQL_ASCII'"))
     try:
         opened = db.connect(database.engine.url, pool_size=1)
-        for connection in (opened.read(), opened.engine.connect()):
-            with connection:
+        for lent in (opened.read(), opened.engine.connect()):
+            with lent as connection:
                 assert connection.execute(text("SELECT CAST(:name AS text), length(:name)"), {"name": NAME}).one() == (NAME, len(NAME))
         opened.close()
     finally:
