@@ -59,7 +59,7 @@ def serve(chosen: Settings) -> int:
 
     settle(pin=chosen.http_pin)
     stop = threading.Event()
-    with assembled(chosen, stop) as (app, healthy):
+    with assembled(chosen, stop, parks=True) as (app, healthy):
         on_signal(healthy.drain, stop.set)
         doors = diagnostics.start(chosen, "tsg-api")
         with monitor.serving(monitored, healthy):

@@ -22,7 +22,7 @@ from tsg_api.auth.enrol import Enrolment
 from tsg_api.auth.middleware import Authenticator, DevelopmentMode, Signed
 from tsg_api.http.errors import Unavailable
 from tsg_api.http.service import Service
-from tsg_api.http.slots import shared_out
+from tsg_api.http.slots import slots_of
 
 App = falcon.App[falcon.Request, falcon.Response]
 
@@ -33,8 +33,11 @@ PAGES = 10
 
 
 @contextmanager
-def assembled(chosen: Settings, stopping: threading.Event) -> Iterator[tuple[App, Health]]:
-    """The process's app, and its health. Once `stopping` is set no request waits in it any more."""
+def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = False) -> Iterator[tuple[App, Health]]:
+    """The process's app, and its health. Once `stopping` is set no request waits in it any more.
+
+    `parks`: its server can park requests, as ours can (`tsg_api.server.parking`).
+    """
     database = db.connect(chosen.database_url, pool_size=chosen.http_threads)
     healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS})
     timeouts = Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout)
@@ -42,7 +45,7 @@ def assembled(chosen: Settings, stopping: threading.Event) -> Iterator[tuple[App
     door = clouds if chosen.triton_auth_url == chosen.triton_url else CloudAPI(chosen.triton_auth_url, timeouts, chosen.triton_trust)
     sealer = Sealer(chosen.secret_keys)
     bell = Bell(make_broker(chosen.redis_url))
-    places = shared_out(chosen.http_threads)
+    slots = slots_of(chosen.http_threads, parks=parks)
     service = Service(
         db=database,
         ring=ringer(bell, chosen.scaler),
@@ -51,7 +54,8 @@ def assembled(chosen: Settings, stopping: threading.Event) -> Iterator[tuple[App
         max_body=chosen.http_max_body,
         interval=chosen.health_check_interval,
         stopping=stopping,
-        places=places,
+        slots=slots,
+        parks=parks,
         rate_per_account=chosen.rate_per_account,
         rate_per_address=chosen.rate_per_address,
         trusted_proxy=chosen.http_trusted_proxy,
@@ -67,7 +71,7 @@ def assembled(chosen: Settings, stopping: threading.Event) -> Iterator[tuple[App
             manage=service.cloud,
             whitelist=chosen.triton_whitelist,
             max_body=chosen.http_max_body,
-            first_sights=places.keys,
+            first_sights=slots.keys,
         )
     )
     try:

@@ -23,7 +23,8 @@ from tsg_api.http.address import block
 from tsg_api.http.body import read_raw
 from tsg_api.http.errors import NotAuthorized, TooMany, Unauthenticated, Unavailable
 from tsg_api.http.limits import Buckets
-from tsg_api.http.slots import Places
+from tsg_api.http.slots import Slots
+from tsg_api.http.waiting import WAITED
 
 _log = log.get(__name__)
 
@@ -60,7 +61,8 @@ class Authenticate:
         self._authenticator = authenticator
 
     def process_resource(self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: object) -> None:
-        if not getattr(resource, "public", False):
+        # One that was parked has its account.
+        if not getattr(resource, "public", False) and WAITED not in req.env:
             result = "failed"
             try:
                 req.context.account = self._authenticator(req)
@@ -109,7 +111,7 @@ class Signed:
         manage: Callable[[Account], Client],
         whitelist: bool,
         max_body: int,
-        first_sights: Places,
+        first_sights: Slots,
     ) -> None:
         """`first_sights` is where requests wait for CloudAPI."""
         self._db = db

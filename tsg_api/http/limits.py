@@ -9,6 +9,7 @@ import falcon
 
 from tsg_api.http.address import block
 from tsg_api.http.errors import TooMany
+from tsg_api.http.waiting import WAITED
 
 #: Callers remembered; the one that asked longest ago is forgotten first, and begins with a full bucket again.
 MOST = 10_000
@@ -54,7 +55,7 @@ class LimitAddresses:
         self._buckets = buckets
 
     def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
-        if req.path not in UNLIMITED:
+        if req.path not in UNLIMITED and WAITED not in req.env:
             self._buckets.take(block(req.remote_addr))
 
 
@@ -66,5 +67,5 @@ class LimitAccounts:
 
     def process_resource(self, req: falcon.Request, _resp: falcon.Response, _resource: object, _params: object) -> None:
         account = req.context.get("account")
-        if account is not None:
+        if account is not None and WAITED not in req.env:
             self._buckets.take(account.id)

@@ -11,6 +11,7 @@ from prometheus_client import Counter, Histogram
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from shared import log, metrics
+from tsg_api.http.waiting import WAITED
 
 _log = log.get("tsg_api.access")
 
@@ -24,14 +25,19 @@ class Observe:
     """Middleware, the outermost."""
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        clear_contextvars()
+        if (before := req.env.get(WAITED)) is not None:
+            req.context = before
+        else:
+            self._name(req)
+        resp.set_header("X-Request-Id", req.context.request_id)
+        bind_contextvars(request_id=req.context.request_id)
+
+    def _name(self, req: falcon.Request) -> None:
         given = req.get_header("X-Request-Id") or ""
         # As good as uuid4() where nobody has to be kept from guessing, and without a call of the system.
-        request_id = given if _SANE.match(given) else str(uuid.UUID(int=random.getrandbits(128), version=4))
-        req.context.request_id = request_id
+        req.context.request_id = given if _SANE.match(given) else str(uuid.UUID(int=random.getrandbits(128), version=4))
         req.context.started = time.perf_counter()
-        resp.set_header("X-Request-Id", request_id)
-        clear_contextvars()
-        bind_contextvars(request_id=request_id)
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, _succeeded: bool) -> None:
         took = time.perf_counter() - req.context.started

@@ -11,7 +11,7 @@ from shared.errors import NotFound
 from shared.state.accounts import Account
 from shared.store.db import Database
 from tsg_api.http.body import read_raw
-from tsg_api.http.slots import Rooms
+from tsg_api.http.slots import AllSlots
 from tsg_api.schema import parse
 
 
@@ -29,8 +29,10 @@ class Service(NamedTuple):
     interval: int
     #: Set when the process is told to stop: whoever waits answers then.
     stopping: threading.Event
-    #: Where requests wait for others.
-    places: Rooms
+    #: How many requests may wait for what at once.
+    slots: AllSlots
+    #: Whether the server can park a request (`tsg_api.http.waiting`).
+    parks: bool
     #: Requests a second that one account, and one address, may send; 0 for as many as they like.
     rate_per_account: float = 0.0
     rate_per_address: float = 0.0

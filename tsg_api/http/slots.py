@@ -1,5 +1,6 @@
-"""Threads that wait for somebody else: so many at once and no more, since whoever waits keeps a thread of the server from all others."""
+"""Slots: how many requests may wait for one thing at once, so that what is slow does not take every thread, nor one owner every slot."""
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -10,71 +11,108 @@ from tsg_api.http.errors import Unavailable
 
 #: Seconds in which a CloudAPI in good health answers all that one request asks of it: five requests for the first one of an account.
 PATIENCE = 5.0
+#: Requests parked while their group settles, and those of one account: they cost a connection each, and no thread.
+PARKED, PARKED_OF_ONE = 400, 100
 
 
-class Places:
-    """So many may wait for one thing at once. Thread-safe.
+class Slots:
+    """`most` requests at once, and of one owner at most `of_one`, those in the queue included. Thread-safe.
 
-    Who finds no place free waits for one while there is hope: until the oldest of those inside has been there for `patience` seconds,
-    and not at all once one of them took as long. So a service that answers soon is waited for, and one that hangs keeps its places
-    and no thread besides.
+    A request without a slot queues while that is of use: until the oldest holder has had its slot for `patience` seconds, and not at
+    all once one had it for as long. So a service that answers soon is waited for, and one that hangs keeps its slots and no thread
+    besides. A free slot goes to the owner that holds fewest, and then to the request that came first.
     """
 
-    def __init__(self, most: int, *, patience: float = 0.0) -> None:
+    def __init__(self, most: int, *, of_one: float = math.inf, patience: float = 0.0) -> None:
         self._most = most
+        self._of_one = of_one
         self._patience = patience
         self._changed = threading.Condition()
-        #: When each of those inside came.
-        self._inside: list[float] = []
-        #: Seconds that the last one was inside.
-        self._last = 0.0
+        #: Owner of each slot that is taken, and when it was taken, the oldest first.
+        self._held: list[tuple[str, float]] = []
+        #: Owners that queue, in the order of their arrival.
+        self._queue: list[list[str]] = []
+        #: Seconds for which the slot released last was held.
+        self._last_seconds = 0.0
 
-    @contextmanager
-    def turn(self) -> Iterator[bool]:
-        """A place; False when there is none."""
+    def acquire(self, owner: str = "") -> bool:
+        """Take a slot, to be released; False when there is none."""
         with self._changed:
-            has_place = self._changed.wait_for(lambda: len(self._inside) < self._most, timeout=self._hope())
-            came = time.monotonic()
-            if has_place:
-                self._inside.append(came)
-        try:
-            yield has_place
-        finally:
-            if has_place:
-                with self._changed:
-                    self._inside.remove(came)
-                    self._last = time.monotonic() - came
-                    self._changed.notify()
+            if owner and self._count(owner) >= self._of_one:
+                return False
+            ticket = [owner]
+            self._queue.append(ticket)
+            has_slot = self._changed.wait_for(lambda: self._is_next(ticket), timeout=self._patience_left())
+            self._queue = [other for other in self._queue if other is not ticket]
+            if has_slot:
+                self._held.append((owner, time.monotonic()))
+            # Whoever is next may be another one now.
+            self._changed.notify_all()
+            return has_slot
+
+    def release(self, owner: str = "") -> None:
+        """Give back the oldest slot of an owner."""
+        with self._changed:
+            place = next(number for number, (holder, _) in enumerate(self._held) if holder == owner)
+            _, since = self._held.pop(place)
+            self._last_seconds = time.monotonic() - since
+            self._changed.notify_all()
 
     @contextmanager
-    def of_cloudapi(self) -> Iterator[None]:
-        """A place for as long as CloudAPI is asked, or `Unavailable`."""
-        with self.turn() as has_place:
-            if not has_place:
-                raise Unavailable("CloudAPI is slow, and too many requests wait for it; try again.")
+    def of_cloudapi(self, owner: str = "") -> Iterator[None]:
+        """A slot for as long as CloudAPI is asked, or `Unavailable`."""
+        if not self.acquire(owner):
+            raise Unavailable("CloudAPI is slow, and too many requests wait for it; try again.")
+        try:
             yield
+        finally:
+            self.release(owner)
 
-    def _hope(self) -> float:
+    @property
+    def held(self) -> int:
+        """Slots that are taken."""
+        return len(self._held)
+
+    @property
+    def queued(self) -> int:
+        """Requests that queue for a slot."""
+        return len(self._queue)
+
+    def _count(self, owner: str) -> int:
+        return self._holds(owner) + sum(ticket[0] == owner for ticket in self._queue)
+
+    def _holds(self, owner: str) -> int:
+        return sum(holder == owner for holder, _ in self._held)
+
+    def _is_next(self, ticket: list[str]) -> bool:
+        return len(self._held) < self._most and min(self._queue, key=lambda one: self._holds(one[0])) is ticket
+
+    def _patience_left(self) -> float:
         now = time.monotonic()
-        return max(0.0, self._patience - max(self._last, now - min(self._inside, default=now)))
+        oldest = self._held[0][1] if self._held else now
+        return max(0.0, self._patience - max(self._last_seconds, now - oldest))
 
 
-class Rooms(NamedTuple):
-    """What requests wait for, and their places."""
+class AllSlots(NamedTuple):
+    """The slots of a process, by what is waited for."""
 
-    #: For a group to settle.
-    settling: Places
+    #: For a group to settle, by account.
+    settling: Slots
     #: For CloudAPI to vouch for a key.
-    keys: Places
-    #: For CloudAPI's list of machines.
-    machines: Places
+    keys: Slots
+    #: For CloudAPI's list of machines, by account.
+    machines: Slots
 
 
-def shared_out(threads: int, *, patience: float = PATIENCE) -> Rooms:
-    """The places of a process with so many threads: of four or more, one at least is in none of them."""
+def slots_of(threads: int, *, parks: bool, patience: float = PATIENCE) -> AllSlots:
+    """The slots of a process with so many threads: of four or more, one at least is in none of them.
+
+    `parks`: the server can park a request (`tsg_api.http.waiting`). Elsewhere one that waits for its group keeps its thread.
+    """
     quarter = max(1, threads // 4)
-    return Rooms(
-        settling=Places(max(0, threads - 2 * quarter - 1)),
-        keys=Places(quarter, patience=patience),
-        machines=Places(quarter, patience=patience),
+    rest = max(0, threads - 2 * quarter - 1)
+    return AllSlots(
+        settling=Slots(PARKED, of_one=PARKED_OF_ONE) if parks else Slots(rest, of_one=(rest + 1) // 2),
+        keys=Slots(quarter, patience=patience),
+        machines=Slots(quarter, of_one=2 * quarter, patience=patience),
     )

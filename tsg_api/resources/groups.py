@@ -182,7 +182,7 @@ class Instances(_Resource):
         page, found = paging.asked(req), self._existing(req, group_id)
         with self._service.db.read() as connection:
             by_name = groups.is_by_name(connection, found.id)
-        with self._service.places.machines.of_cloudapi(), as_manager(self._service.db, req.context.account):
+        with self._service.slots.machines.of_cloudapi(req.context.account.id), as_manager(self._service.db, req.context.account):
             machines = self._service.cloud(req.context.account).machines(**{f"tag.{TAG_NAME}": found.name})
         names = {found.name: found.id} if by_name else {}
         owned = [machine for machine in machines if machine.owner({found.id}, names)]

@@ -1,20 +1,16 @@
 """Why a group is, or is not, what it should be: its status, and its activities. Deleted groups have both too."""
 
-import time
-from collections.abc import Callable
-
 import falcon
 
 from shared.state import activities, status
 from tsg_api.http import paging
 from tsg_api.http.service import Service, found_id
+from tsg_api.http.waiting import WAITED, IsGone, Parked, Resume, Watcher
 from tsg_api.schema import parse, render
 from tsg_api.schema.parse import ActivitiesQuery, StatusQuery
 
 #: Activities in an answer whose request does not say.
 PAGE = 100
-#: Seconds between looks while waiting: soon at first, for what takes a moment only.
-SOONEST, LATEST = 0.1, 1.0
 
 
 class Status:
@@ -22,34 +18,46 @@ class Status:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._watcher = Watcher(self._has_ended, service.stopping)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         account, wanted = req.context.account.id, found_id("group", group_id)
-
-        def look() -> status.Status:
-            with self._service.db.read() as connection:
-                return status.of_account(connection, account, wanted)
-
-        found, seconds = look(), parse.query(StatusQuery, req.params).wait
-        if seconds and not _is_over(found):
-            with self._service.places.settling.turn() as may_wait:
-                if may_wait:
-                    found = self._awaited(look, seconds)
-                else:
-                    # This answer comes before its time.
-                    resp.set_header("Retry-After", "1")
+        found, seconds = self._look(account, wanted), parse.query(StatusQuery, req.params).wait
+        if seconds and not _is_over(found) and WAITED not in req.env:
+            if self._service.slots.settling.acquire(account):
+                found = self._awaited(req, account, wanted, seconds)
+            else:
+                # This answer comes before its time.
+                resp.set_header("Retry-After", "1")
         render.answer(resp, render.status(found))
 
-    def _awaited(self, look: Callable[[], status.Status], seconds: float) -> status.Status:
-        """Look until it is over, for so many seconds; or until the process is to stop."""
-        deadline, pause = time.monotonic() + seconds, SOONEST
-        while True:
-            left = deadline - time.monotonic()
-            stopped = self._service.stopping.wait(max(0.0, min(pause, left)))
-            found = look()
-            if stopped or _is_over(found) or left <= pause:
-                return found
-            pause = min(LATEST, pause * 1.5)
+    def _look(self, account: str, group_id: str) -> status.Status:
+        with self._service.db.read() as connection:
+            return status.of_account(connection, account, group_id)
+
+    def _has_ended(self, group_id: str) -> bool:
+        with self._service.db.read() as connection:
+            found = status.of_group(connection, group_id)
+        return found is None or _is_over(found)
+
+    def _awaited(self, req: falcon.Request, account: str, group_id: str, seconds: float) -> status.Status:
+        """How the group is when it has settled, or the seconds are over. Where the server can park the request, it is run again then."""
+        if self._service.parks:
+            req.env[WAITED] = req.context
+
+            def begin(resume: Resume, is_gone: IsGone) -> None:
+                def end() -> None:
+                    self._service.slots.settling.release(account)
+                    resume()
+
+                self._watcher.add(group_id, seconds, end, is_gone)
+
+            raise Parked(begin)
+        try:
+            self._watcher.wait(group_id, seconds)
+        finally:
+            self._service.slots.settling.release(account)
+        return self._look(account, group_id)
 
 
 class Activities:

@@ -3,13 +3,13 @@
 import uuid
 from typing import Any
 
-from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
 from shared import log, metrics
 from tsg_api.http.address import canonical
 from tsg_api.http.errors import code_of
 from tsg_api.schema import render
+from tsg_api.server import parking
 
 _log = log.get(__name__)
 
@@ -29,8 +29,8 @@ class _Refusal(ErrorTask):  # type: ignore[misc] # waitress has no types
         self.write(body)
 
 
-class Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection whose refusals have the form of the API's errors."""
+class Channel(parking.Channel):
+    """A connection whose requests can be parked, and whose refusals have the form of the API's errors."""
 
     error_task_class = _Refusal
 

@@ -33,7 +33,7 @@ from tsg_api.auth.caller_keys import Keyring
 from tsg_api.auth.enrol import Enrolment
 from tsg_api.auth.middleware import DevelopmentMode, Signed
 from tsg_api.http.service import Service
-from tsg_api.http.slots import PATIENCE, shared_out
+from tsg_api.http.slots import PATIENCE, slots_of
 from tsg_api.server import refusals
 from tsg_api.wiring import cloud_of, ringer
 
@@ -80,6 +80,7 @@ class Api:
         rate_per_address: float = 0.0,
         threads: int = 8,
         patience: float = PATIENCE,
+        parks: bool = True,
         health: Health | None = None,
     ) -> None:
         self.db = database
@@ -89,7 +90,7 @@ class Api:
         self._stopping = threading.Event()
         self._bell = Bell(make_broker(redis_url))
         self._clouds = CloudAPI(simulator.url, Timeouts(connect=5, read=30))
-        places = shared_out(threads, patience=patience)
+        self.slots = slots_of(threads, parks=parks, patience=patience)
         service = Service(
             db=database,
             ring=ringer(self._bell, "worker"),
@@ -98,7 +99,8 @@ class Api:
             max_body=max_body,
             interval=300,
             stopping=self._stopping,
-            places=places,
+            slots=self.slots,
+            parks=parks,
             rate_per_account=rate_per_account,
             rate_per_address=rate_per_address,
         )
@@ -115,7 +117,7 @@ class Api:
                 manage=service.cloud,
                 whitelist=whitelist,
                 max_body=max_body,
-                first_sights=places.keys,
+                first_sights=self.slots.keys,
             )
         )
         self.app = create_app(service, authenticator, health or Health({}, needed=()))
@@ -125,8 +127,12 @@ class Api:
         self.session = requests.Session()
         self.session.mount("http://", HTTPAdapter(pool_maxsize=64))
 
-    def close(self) -> None:
+    def stop_waiting(self) -> None:
+        """What the process does when it is told to stop."""
         self._stopping.set()
+
+    def close(self) -> None:
+        self.stop_waiting()
         self._server.close()
         self.session.close()
         self._clouds.close()

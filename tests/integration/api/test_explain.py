@@ -1,11 +1,7 @@
 """Why a group is what it is: its status and its activities over HTTP."""
 
 import re
-import threading
-import time
 import uuid
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -262,52 +258,3 @@ def test_a_job_that_nomad_did_not_take_is_told_in_nomads_words(api: Api, tsg: Ca
 def test_a_wait_is_0_to_60_seconds(tsg: Caller, wait: str) -> None:
     answer = tsg("GET", f"/groups/{tsg.make_group(1)['id']}/status?wait={wait}")
     assert field_errors(answer) == {"wait": "wait must be 0 to 60 seconds"}
-
-
-@pytest.mark.parametrize("end", [Reason.SETTLED, Reason.TEMPLATE_REJECTED, Reason.QUOTA_EXCEEDED, Reason.CIRCUIT_OPEN])
-def test_who_waits_is_answered_when_it_is_over(api: Api, tsg: Caller, end: Reason) -> None:
-    group = tsg.make_group(1)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(status, tsg, group, "?wait=60")
-        for kept_by in (Reason.PROVISIONING, Reason.THROTTLED, Reason.CLOUDAPI_UNAVAILABLE):
-            looked_at(api, group, kept_by)
-            assert not waiting.done()
-        looked_at(api, group, end)
-        assert waiting.result(timeout=20)["reason"] == end
-
-
-def test_who_waits_in_vain_is_told_how_it_stands(tsg: Caller) -> None:
-    group = tsg.make_group(1)
-    began = time.monotonic()
-    assert status(tsg, group, "?wait=0.3")["settled"] is False
-    assert time.monotonic() - began >= 0.3
-
-
-def test_those_who_wait_leave_threads_for_others(make_api: Callable[..., Api]) -> None:
-    api = make_api(threads=5)
-    tsg = api.new_account()
-    group = tsg.make_group(1)
-    ended = threading.Event()
-
-    def wait(_number: int) -> Any:
-        answer = tsg("GET", f"/groups/{group['id']}/status?wait=60")
-        if answer.json()["settled"]:
-            ended.set()
-        return answer
-
-    with ThreadPoolExecutor(8) as pool:
-        several = [pool.submit(wait, number) for number in range(8)]
-        early = [one.result(timeout=20) for one in several if not _waits(one, several)]
-        assert len(early) == 6
-        assert {(one.json()["settled"], one.headers["Retry-After"]) for one in early} == {(False, "1")}
-        assert not ended.is_set()
-        looked_at(api, group, Reason.SETTLED)
-        last = [one.result(timeout=20) for one in several]
-    assert sum(one.json()["settled"] for one in last) == 2
-
-
-def _waits(one: Any, several: list[Any]) -> bool:
-    """Is it one of the two that wait? Known when all others have been answered."""
-    while sum(other.done() for other in several) < len(several) - 2:
-        time.sleep(0.01)
-    return not one.done()

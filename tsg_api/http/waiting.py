@@ -1,0 +1,122 @@
+"""Requests that wait for a group to settle: one thread looks for all of them, and none of them keeps a thread.
+
+A resource raises `Parked`. The server (`tsg_api.server.parking`) then leaves the connection as it is and its thread to others, and runs
+the request again once `resume` was called: with the same environment, in which `WAITED` holds the first run's context.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from shared import log
+
+_log = log.get(__name__)
+
+#: The name in a WSGI environment of the context of a request that was parked.
+WAITED = "tsg.waited"
+
+#: Seconds between two looks at a group: soon at first, for what takes a moment only.
+SOONEST, LATEST = 0.1, 1.0
+#: Seconds between two looks for each group that is watched, so that many are looked at less often.
+LOOK_SECONDS = 0.005
+
+Resume = Callable[[], None]
+IsGone = Callable[[], bool]
+
+
+class Parked(BaseException):
+    """No error: the request is answered later. Falcon answers every `Exception`, and lets this one pass.
+
+    `begin` is for the server to call: with what runs the request again, and what tells whether its caller has hung up.
+    """
+
+    def __init__(self, begin: Callable[[Resume, IsGone], None]) -> None:
+        super().__init__()
+        self.begin = begin
+
+
+class _Waiter(NamedTuple):
+    deadline: float
+    resume: Resume
+    is_gone: IsGone
+
+
+class _Watch:
+    """The requests that wait for one group, and when to look at it again."""
+
+    def __init__(self) -> None:
+        self.waiters: list[_Waiter] = []
+        self.pause = SOONEST
+        self.due = 0.0
+
+    def add(self, waiter: _Waiter, now: float) -> None:
+        self.waiters.append(waiter)
+        self.pause = SOONEST
+        self.due = now + SOONEST
+
+    def take(self, now: float, *, over: bool, slowest: float) -> list[_Waiter]:
+        """Those that have waited long enough; the rest is looked for again later."""
+        waiters, taken = self.waiters, list[_Waiter]()
+        self.waiters = []
+        for one in waiters:
+            (taken if over or one.deadline <= now or one.is_gone() else self.waiters).append(one)
+        self.pause = min(slowest, self.pause * 1.5)
+        self.due = min([now + self.pause, *(one.deadline for one in self.waiters)])
+        return taken
+
+
+class Watcher:
+    """Looks at groups for all requests that wait for them, in a thread that lives as long as there are any. Thread-safe.
+
+    `is_over` tells of a group's id whether there is nothing to wait for any more. Once `stopping` is set nobody waits.
+    """
+
+    def __init__(self, is_over: Callable[[str], bool], stopping: threading.Event) -> None:
+        self._is_over = is_over
+        self._stopping = stopping
+        self._watches: dict[str, _Watch] = {}
+        self._is_running = False
+        self._lock = threading.Lock()
+
+    def add(self, group_id: str, seconds: float, resume: Resume, is_gone: IsGone) -> None:
+        """Call `resume` when the group has settled, the seconds are over, or the caller has hung up. Called once, whatever fails."""
+        now = time.monotonic()
+        with self._lock:
+            self._watches.setdefault(group_id, _Watch()).add(_Waiter(now + seconds, resume, is_gone), now)
+            was_running, self._is_running = self._is_running, True
+        if not was_running:
+            threading.Thread(target=self._watch, name="watcher", daemon=True).start()
+
+    def wait(self, group_id: str, seconds: float) -> None:
+        """The same, in the thread that calls it."""
+        over = threading.Event()
+        self.add(group_id, seconds, over.set, lambda: False)
+        over.wait()
+
+    def _watch(self) -> None:
+        while True:
+            self._stopping.wait(SOONEST)
+            now = time.monotonic()
+            with self._lock:
+                due = [group_id for group_id, watch in self._watches.items() if watch.due <= now or self._stopping.is_set()]
+            for group_id in due:
+                self._look(group_id)
+            with self._lock:
+                if not self._watches:
+                    self._is_running = False
+                    return
+
+    def _look(self, group_id: str) -> None:
+        try:
+            over = self._stopping.is_set() or self._is_over(group_id)
+        except Exception as error:  # noqa: BLE001 - the request itself runs into it, and is answered accordingly
+            _log.debug("watch_failed", group=group_id, error=str(error))
+            over = True
+        with self._lock:
+            watch = self._watches[group_id]
+            taken = watch.take(time.monotonic(), over=over, slowest=max(LATEST, LOOK_SECONDS * len(self._watches)))
+            if not watch.waiters:
+                del self._watches[group_id]
+        for waiter in taken:
+            waiter.resume()
