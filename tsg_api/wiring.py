@@ -53,6 +53,7 @@ def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = Fals
         max_capacity=chosen.max_capacity,
         max_body=chosen.http_max_body,
         interval=chosen.health_check_interval,
+        has_jobs=chosen.scaler == "nomad",
         stopping=stopping,
         slots=slots,
         parks=parks,

@@ -79,6 +79,9 @@ def _tick(chosen: Settings, database: db.Database, stop: threading.Event) -> Non
                 send(broker, actor, subject)
             if time.monotonic() - read_at > READ:
                 read_at = time.monotonic()
+                if by_nomad:
+                    with database.read() as connection:
+                        jobs.enrol(connection)
                 _count(database, broker)
             # What is left is for the next look.
             if time.monotonic() - pruned_at > PRUNE and _prune(database, chosen.activity_days):

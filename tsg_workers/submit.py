@@ -86,7 +86,7 @@ class Submitter:
                 self._found_away(str(error))
             pause = backoff(work.failures + 1, BACK_WITHIN if is_away else LONGEST)
             with self._db.read() as connection:
-                jobs.put_off(connection, claim.work, after=pause)
+                jobs.put_off(connection, claim.work, after=pause, error=str(error))
             _log.warning("nomad_failed", group_id=group_id, job_id=work.job_id, error=str(error), again_in=round(pause, 1))
             # Said once at the beginning, not at each try; the log has them all.
             if work.failures == 0:

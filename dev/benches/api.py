@@ -128,7 +128,11 @@ class _Service:
                 account,
                 GROUPS,
             )
-        stack.sql("UPDATE tsg_groups SET check_at = now() + interval '1 day'")
+        stack.sql(
+            "INSERT INTO tsg_group_state (group_id, account_id, check_at) SELECT id, account_id, now() + interval '1 day' FROM tsg_groups"
+            " ON CONFLICT (group_id) DO UPDATE SET check_at = excluded.check_at"
+        )
+        stack.sql("UPDATE tsg_groups SET check_at = NULL")
         stack.sql("ANALYZE")
         ((self.group,),) = stack.sql("SELECT id::text FROM tsg_groups WHERE account_id = %s AND name = 'group-50'", self.account_id)
         ((self.dev_group,),) = stack.sql("SELECT id::text FROM tsg_groups WHERE account_id = %s AND name = 'group-50'", seed.ACCOUNT_ID)

@@ -141,7 +141,10 @@ def _ring(stack: Stack, broker: Any, account_id: str) -> float:
     answered: list[float] = []
 
     def is_answered() -> bool:
-        query = "SELECT extract(epoch FROM budget_at)::float8 FROM tsg_accounts WHERE id = %s AND lease_until IS NULL"
+        query = (
+            "SELECT extract(epoch FROM budget_at)::float8 FROM tsg_accounts a JOIN tsg_work w ON w.kind = 'account' AND w.subject = a.id"
+            " WHERE a.id = %s AND w.until IS NULL"
+        )
         answered[:] = [at for (at,) in stack.sql(query, account_id) if at is not None and at > rang]
         return bool(answered)
 

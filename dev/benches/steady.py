@@ -89,7 +89,7 @@ def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any
     found = []
     for _ in range(rounds + 1):  # the first sees that all is well
         with database.read() as connection:
-            connection.execute(text("UPDATE tsg_groups SET check_at = now()"))
+            connection.execute(text("UPDATE tsg_group_state SET check_at = now()"))
         calls, sent[0], cpu, began = _calls(url), 0, time.process_time(), time.perf_counter()
         for tenant in filled:
             while worker.reconcile(tenant["id"]):
@@ -97,7 +97,7 @@ def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any
         found.append((time.process_time() - cpu, time.perf_counter() - began, sent[0], _calls(url) - calls))
     clouds.close()
     with database.read() as connection:
-        unsettled = connection.execute(text("SELECT count(*) FROM tsg_groups WHERE reason IS DISTINCT FROM 'Settled'")).scalar_one()
+        unsettled = connection.execute(text("SELECT count(*) FROM tsg_group_state WHERE reason IS DISTINCT FROM 'Settled'")).scalar_one()
     if unsettled:
         raise RuntimeError(f"{unsettled} of {groups} groups are not settled")
     cpu, seconds, statements, asked = (statistics.median(column) for column in zip(*found[1:], strict=True))

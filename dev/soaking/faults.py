@@ -176,7 +176,7 @@ def scale_killed(world: World, dice: random.Random) -> None:
     children = {child.pid for child in world.stack.processes.values()}
     for pause in [dice.uniform(0, 1) for _ in range(6)]:
         with suppress(psycopg2.Error):
-            for (owner,) in world.stack.sql("SELECT lease_owner FROM tsg_accounts WHERE lease_owner IS NOT NULL"):
+            for (owner,) in world.stack.sql("SELECT owner FROM tsg_work WHERE kind = 'account' AND owner IS NOT NULL"):
                 pid = int(owner.rpartition(":")[2])
                 if pid not in children and _is_scale(pid):
                     with suppress(ProcessLookupError):

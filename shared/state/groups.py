@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Executable, bindparam, select, text
 
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
-from shared.state import activities, templates
+from shared.state import activities, templates, work
 from shared.store import paging
 from shared.store.prepared import Prepared
 from shared.store.tables import groups
@@ -61,8 +61,11 @@ _CREATE = Prepared(
         " made AS (INSERT INTO tsg_groups (name, template_id, account_id, capacity, health_check_interval, request_id, cause,"
         " created_at, updated_at, archived, check_at, by_name)"
         " SELECT CAST(:its_name AS text), id, CAST(:owner AS uuid), CAST(:capacity AS bigint), CAST(:interval AS bigint),"
-        " CAST(:request_id AS text), CAST(:cause AS text), now(), now(), false, now(), false FROM template"
+        " CAST(:request_id AS text), CAST(:cause AS text), now(), now(), false, NULL, false FROM template"
         f" ON CONFLICT (account_id, name) WHERE NOT archived DO NOTHING RETURNING {_SHOWN}),"
+        " state AS (INSERT INTO tsg_group_state (group_id, account_id) SELECT id, CAST(:owner AS uuid) FROM made),"
+        f" job AS (INSERT INTO tsg_work (kind, subject, due_at) SELECT '{work.NOMAD_JOB}', id, now() FROM made"
+        " WHERE CAST(:has_job AS boolean)),"
         f" told AS ({_TOLD} made)"
         f" SELECT {_SHOWN} FROM made"
     )
@@ -71,9 +74,11 @@ _CREATE = Prepared(
 _CHANGE = text(
     "WITH changed AS (UPDATE tsg_groups SET template_id = :template_id, capacity = :capacity,"  # noqa: S608
     " health_check_interval = COALESCE(CAST(:interval AS bigint), health_check_interval), archived = :archived,"
-    " cause = COALESCE(:cause, cause), request_id = :request_id, generation = generation + 1, updated_at = now(),"
-    " check_at = now(), job_check_at = now(), launch_at = NULL"
+    " cause = COALESCE(:cause, cause), request_id = :request_id, generation = generation + 1, updated_at = now()"
     f" WHERE id = :its_id AND account_id = :owner AND NOT archived RETURNING {_SHOWN}),"
+    " state AS (UPDATE tsg_group_state SET generation = changed.generation, changed_at = now(), check_at = now(), launch_at = NULL"
+    " FROM changed WHERE group_id = changed.id),"
+    f" job AS (UPDATE tsg_work SET due_at = now() FROM changed WHERE kind = '{work.NOMAD_JOB}' AND subject = changed.id),"
     f" told AS ({_TOLD} changed WHERE CAST(:cause AS text) IS NOT NULL)"
     f" SELECT {_SHOWN} FROM changed"
 ).columns(*_GROUP)
@@ -88,8 +93,12 @@ def create(
     capacity: int,
     interval: int,
     request_id: str | None,
+    has_job: bool = False,
 ) -> Group:
-    """Store a group, due at once: one statement. `Invalid` for a template that the account does not have, `Conflict` for a taken name."""
+    """Store a group, due at once: one statement. With `has_job` its Nomad job is due too.
+
+    `Invalid` for a template that the account does not have, `Conflict` for a taken name.
+    """
     cause = _cause(f"created with capacity {capacity}", "POST", request_id)
     values = {
         "its_name": name,
@@ -101,6 +110,7 @@ def create(
         "kind": activities.GROUP_CREATED,
         "description": f"group {name} was {cause}",
         "cause": cause,
+        "has_job": has_job,
     }
     row = _CREATE.one(connection, values)
     if row is None:

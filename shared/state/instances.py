@@ -77,7 +77,10 @@ def of_groups(connection: Connection, group_ids: Collection[str]) -> tuple[datet
 def launch(connection: Connection, lease: Lease, group: Work) -> str | None:
     """Write down a launch that is about to be asked for; its id. None when the lease or the group is not what it was."""
     values = select(
-        literal(lease.account_id, instances.c.account_id.type), literal(group.id, instances.c.group_id.type), literal(LAUNCHING)
+        literal(lease.account_id, instances.c.account_id.type),
+        literal(group.id, instances.c.group_id.type),
+        literal(group.template_id, instances.c.template_id.type),
+        literal(LAUNCHING),
     )
     return _inserted(connection, values.where(is_held(lease), _unchanged(group)))
 
@@ -158,8 +161,8 @@ def _ran_at(state: str) -> ColumnElement[datetime]:
     return func.coalesce(instances.c.ran_at, func.now()) if state == RUNNING else instances.c.ran_at
 
 
-def _inserted(connection: Connection, values: Select[tuple[str, str, str]]) -> str | None:
-    statement = plain_insert(instances).from_select(["account_id", "group_id", "state"], values).returning(instances.c.id)
+def _inserted(connection: Connection, values: Select[tuple[str, str, str | None, str]]) -> str | None:
+    statement = plain_insert(instances).from_select(["account_id", "group_id", "template_id", "state"], values).returning(instances.c.id)
     return connection.execute(statement).scalar_one_or_none()
 
 

@@ -1,23 +1,27 @@
-"""The lease on an account: one worker at a time changes an account's cloud.
+"""The lease on an account: one worker at a time changes an account's cloud. A claim on work of the kind `account`.
 
-A row, visible in SQL, that works on PostgreSQL and CockroachDB and outlives Redis. Each holder gets a number, and every later write of
-its own is made on the condition that the number is still the newest (`is_held`): a holder that was frozen can't do harm on waking.
-Session first, never commits, no network. Times are the database's, so that no worker's clock matters.
+An account is due when one of its groups is: that is derived from the groups, and no time stands in the account's own row of work.
+
+During an upgrade, workers of the previous release may run: their lease is in `tsg_accounts`. So the holder of a claim holds that one too,
+which keeps them out, and nobody claims an account that one of them holds. The next release drops it.
+Session first, never commits, no network.
 """
 
+from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Float, FromClause, cast, exists, extract, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 
+from shared.state import work
+from shared.state.adoption import adopt
+from shared.state.work import ACCOUNT, Claim
+from shared.state.work import ClaimLost as LeaseLost
 from shared.store.moments import ago, ahead
-from shared.store.tables import accounts, groups
+from shared.store.tables import accounts, group_state
+from shared.store.tables import work as rows
 
-#: Seconds after which the clock rings again for an account that nobody has answered for.
-RING_AGAIN = 5
-
-
-class LeaseLost(Exception):
-    """The lease has ended, or is another's: what was about to be written is not."""
+__all__ = ["Lease", "LeaseLost", "claim_due", "is_held", "release", "renew", "require", "take"]
 
 
 class Lease(NamedTuple):
@@ -30,40 +34,51 @@ class Lease(NamedTuple):
     budget_age: float | None
 
 
+_TAKE = text(
+    """
+    WITH free AS (
+        UPDATE tsg_accounts SET lease_owner = :owner, lease_token = lease_token + 1, lease_until = now() + :term
+        WHERE id = :account_id AND (lease_until IS NULL OR lease_until < now() OR lease_until > now() + :longest)
+        RETURNING id, budget_left, CAST(extract(epoch FROM now() - budget_at) AS float) AS budget_age
+    ), claimed AS (
+        INSERT INTO tsg_work AS work (kind, subject, owner, token, until)
+        SELECT :kind, id, :owner, 1, now() + :term FROM free
+        ON CONFLICT (kind, subject) DO UPDATE
+        SET owner = excluded.owner, token = work.token + 1, until = excluded.until, woken_at = NULL
+        WHERE work.until IS NULL OR work.until < now() OR work.until > now() + :longest
+        RETURNING token
+    )
+    SELECT token, budget_left, budget_age FROM claimed, free
+    """
+)
+
+
 def take(connection: Connection, account_id: str, owner: str, *, seconds: int) -> Lease | None:
     """Take the account's lease for so long, or get None while another holds it."""
-    statement = (
-        update(accounts)
-        .where(accounts.c.id == account_id, _free())
-        .values(lease_owner=owner, lease_token=accounts.c.lease_token + 1, lease_until=ahead(seconds), rung_at=None)
-        .returning(
-            accounts.c.id,
-            accounts.c.lease_token,
-            accounts.c.budget_left,
-            cast(extract("epoch", func.now() - accounts.c.budget_at), Float),
-        )
-    )
-    row = connection.execute(statement).one_or_none()
-    return Lease._make(row) if row else None
+    longest = timedelta(seconds=work.LONGEST_CLAIM)
+    parameters = {"kind": ACCOUNT, "account_id": account_id, "owner": owner, "term": timedelta(seconds=seconds), "longest": longest}
+    row = connection.execute(_TAKE, parameters).one_or_none()
+    return Lease(account_id, *row) if row else None
 
 
 def renew(connection: Connection, lease: Lease, *, seconds: int) -> bool:
     """Hold the lease for so long from now. False when it has gone to another, or ended."""
-    statement = update(accounts).where(*_mine(lease)).values(lease_until=ahead(seconds)).returning(accounts.c.id)
-    return connection.execute(statement).one_or_none() is not None
+    renewed = work.renew(connection, _claim(lease), seconds=seconds)
+    if renewed:
+        connection.execute(update(accounts).where(accounts.c.id == lease.account_id).values(lease_until=ahead(seconds)))
+    return renewed
 
 
 def release(connection: Connection, lease: Lease, *, budget_left: float) -> None:
     """Give the lease back, with what is left of the budget for the next holder."""
-    statement = (
-        update(accounts).where(*_mine(lease)).values(lease_owner=None, lease_until=None, budget_left=budget_left, budget_at=func.now())
-    )
-    connection.execute(statement)
+    if work.done(connection, _claim(lease), after=None):
+        values = {"budget_left": budget_left, "budget_at": func.now(), "lease_owner": None, "lease_until": None}
+        connection.execute(update(accounts).where(accounts.c.id == lease.account_id).values(values))
 
 
 def is_held(lease: Lease) -> ColumnElement[bool]:
     """The condition that a holder's writes carry."""
-    return exists(select(accounts.c.id).where(*_mine(lease)))
+    return work.is_held(_claim(lease))
 
 
 def require(connection: Connection, lease: Lease) -> None:
@@ -75,36 +90,36 @@ def require(connection: Connection, lease: Lease) -> None:
 def claim_due(connection: Connection, *, limit: int, late: int = 0) -> list[str]:
     """Accounts with a due group on which nobody works, the longest due first.
 
-    Each is told to one clock, and again only if nobody answers the bell.
-
-    Only groups that have been due for `late` seconds count.
+    Each goes to one scheduler, and again after `work.WAKE_AGAIN` seconds if nobody takes its lease. Only groups that have been due for
+    `late` seconds count.
     """
-    since = ago(late)
-    # The conditions stand in both: inside, so that accounts that can't be told take no place from others; outside, for two clocks at once.
-    account = accounts.alias()
+    adopt(connection, limit=limit)
+    # The conditions stand in both: inside, so that accounts that can't be woken take no place from others; outside, for two at once.
+    claimed = and_(rows.c.kind == ACCOUNT, rows.c.subject == group_state.c.account_id)
     due = (
-        select(account.c.id)
-        .join_from(groups, account, groups.c.account_id == account.c.id)
-        .where(groups.c.check_at <= since, _free(account), _unrung(account))
-        .group_by(account.c.id)
-        .order_by(func.min(groups.c.check_at), account.c.id)
+        select(group_state.c.account_id)
+        .join_from(group_state, accounts, group_state.c.account_id == accounts.c.id)
+        .outerjoin(rows, claimed)
+        .where(group_state.c.check_at <= ago(late), work.is_free(), work.is_unanswered(), _is_free_of_the_previous())
+        .group_by(group_state.c.account_id)
+        .order_by(func.min(group_state.c.check_at), group_state.c.account_id)
         .limit(limit)
     )
     in_order = list(connection.execute(due).scalars())
     if not in_order:
         return []
-    statement = update(accounts).where(accounts.c.id.in_(in_order), _free(), _unrung()).values(rung_at=func.now()).returning(accounts.c.id)
-    told = set(connection.execute(statement).scalars())
-    return [account_id for account_id in in_order if account_id in told]
+    statement = insert(rows).values([{"kind": ACCOUNT, "subject": account_id, "woken_at": func.now()} for account_id in sorted(in_order)])
+    statement = statement.on_conflict_do_update(
+        index_elements=[rows.c.kind, rows.c.subject], set_={"woken_at": func.now()}, where=and_(work.is_free(), work.is_unanswered())
+    )
+    woken = set(connection.execute(statement.returning(rows.c.subject)).scalars())
+    return [account_id for account_id in in_order if account_id in woken]
 
 
-def _free(table: FromClause = accounts) -> ColumnElement[bool]:
-    return or_(table.c.lease_until.is_(None), table.c.lease_until < func.now())
+def _claim(lease: Lease) -> Claim:
+    return Claim(ACCOUNT, lease.account_id, lease.token, 0)
 
 
-def _unrung(table: FromClause = accounts) -> ColumnElement[bool]:
-    return or_(table.c.rung_at.is_(None), table.c.rung_at < ago(RING_AGAIN))
-
-
-def _mine(lease: Lease) -> tuple[ColumnElement[bool], ...]:
-    return (accounts.c.id == lease.account_id, accounts.c.lease_token == lease.token, accounts.c.lease_until > func.now())
+def _is_free_of_the_previous() -> ColumnElement[bool]:
+    until = accounts.c.lease_until
+    return or_(until.is_(None), until < func.now(), until > ahead(work.LONGEST_CLAIM))

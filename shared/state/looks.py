@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    ColumnElement,
     Connection,
     Float,
     Integer,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     case,
     cast,
     column,
+    exists,
     extract,
     func,
     literal,
@@ -29,9 +31,11 @@ from sqlalchemy import (
 )
 
 from shared.reasons import Reason
+from shared.state import work
+from shared.state.adoption import adopt_of_account
 from shared.state.leases import Lease, is_held
 from shared.store.moments import ago, ahead
-from shared.store.tables import groups
+from shared.store.tables import group_state, groups
 
 
 class Work(NamedTuple):
@@ -107,34 +111,35 @@ _WORK = (
     case((groups.c.archived, 0), else_=groups.c.capacity).label("desired"),
     groups.c.archived,
     groups.c.generation,
-    groups.c.failures,
+    group_state.c.failures,
     INTERVAL,
     groups.c.by_name,
     groups.c.request_id,
-    groups.c.reason,
-    groups.c.last_error,
-    groups.c.launch_failures,
-    groups.c.launch_window,
-    groups.c.launch_at,
-    groups.c.replacing,
-    cast(extract("epoch", func.now() - groups.c.emptied_at), Float),
-    groups.c.observed_generation,
+    group_state.c.reason,
+    group_state.c.last_error,
+    group_state.c.launch_failures,
+    group_state.c.launch_window,
+    group_state.c.launch_at,
+    group_state.c.replacing,
+    cast(extract("epoch", func.now() - group_state.c.emptied_at), Float),
+    group_state.c.observed_generation,
     groups.c.cause,
 )
 #: Seconds before their time at which settled groups are looked at, when another of their account is.
 AHEAD = 60.0
 
-_IS_DUE = groups.c.check_at <= func.now()
+_IS_DUE = group_state.c.check_at <= func.now()
 _IS_DUE_SOON = and_(
-    groups.c.reason == Reason.SETTLED,
-    groups.c.check_at <= ahead(AHEAD),
-    groups.c.check_at <= func.now() + INTERVAL * literal(timedelta(seconds=0.2), Interval()),
+    group_state.c.reason == Reason.SETTLED,
+    group_state.c.check_at <= ahead(AHEAD),
+    group_state.c.check_at <= func.now() + INTERVAL * literal(timedelta(seconds=0.2), Interval()),
 )
 #: Written once: each pass asks it twice, and to write it takes longer than to ask it.
 _DUE = (
     select(*_WORK, _IS_DUE.label("is_due"))
-    .where(groups.c.account_id == bindparam("account_id"), or_(_IS_DUE, _IS_DUE_SOON))
-    .order_by(groups.c.check_at, groups.c.id)
+    .join_from(groups, group_state, group_state.c.group_id == groups.c.id)
+    .where(group_state.c.account_id == bindparam("account_id"), or_(_IS_DUE, _IS_DUE_SOON))
+    .order_by(group_state.c.check_at, groups.c.id)
     .limit(bindparam("most", type_=Integer))
 )
 
@@ -145,19 +150,20 @@ def due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
     With them come those with which all is well and whose time comes in `AHEAD` seconds or a fifth of their interval: they are in the same
     list of machines. So the looks at an account come together, and its list is fetched once for all of them.
     """
+    adopt_of_account(connection, account_id)
     rows = connection.execute(_DUE, {"account_id": account_id, "most": limit}).all()
     return [Work._make(row[:-1]) for row in rows] if rows and rows[0].is_due else []
 
 
 def make_due(connection: Connection, group_id: str) -> None:
     """Have the group looked at now, whenever it was to be."""
-    statement = update(groups).where(groups.c.id == group_id, groups.c.check_at > func.now())
+    statement = update(group_state).where(group_state.c.group_id == group_id, group_state.c.check_at > func.now())
     connection.execute(statement.values(check_at=func.now()))
 
 
 def make_all_due(connection: Connection, account_id: str) -> None:
     """Have all groups of an account looked at now that are looked at ever."""
-    statement = update(groups).where(groups.c.account_id == account_id, groups.c.check_at > func.now())
+    statement = update(group_state).where(group_state.c.account_id == account_id, group_state.c.check_at > func.now())
     connection.execute(statement.values(check_at=func.now()))
 
 
@@ -181,33 +187,35 @@ def checked(connection: Connection, lease: Lease, looks: Sequence[Look]) -> bool
     arrays = [literal(values, ARRAY(kind)) for values, kind in columns.values()]
     seen = func.unnest(*arrays).table_valued(*(column(name, kind) for name, (_, kind) in columns.items()), name="seen").render_derived()
     statement = (
-        update(groups)
-        .where(groups.c.id == seen.c.id, is_held(lease))
+        update(group_state)
+        .where(group_state.c.group_id == seen.c.id, is_held(lease))
         .values(
+            # By the row's own generation: a change that commits meanwhile is seen in the row that is written.
             check_at=case(
-                (groups.c.generation == seen.c.generation, func.now() + seen.c.after * literal(timedelta(seconds=1), Interval())),
+                (group_state.c.generation == seen.c.generation, func.now() + seen.c.after * literal(timedelta(seconds=1), Interval())),
                 else_=func.now(),
             ),
             observed_generation=seen.c.generation,
             failures=seen.c.failures,
             last_error=seen.c.error,
             reason=seen.c.reason,
-            reason_since=case((groups.c.reason == seen.c.reason, groups.c.reason_since), else_=func.now()),
+            reason_since=case((group_state.c.reason == seen.c.reason, group_state.c.reason_since), else_=func.now()),
             checked_at=func.now(),
         )
-        .returning(groups.c.id)
+        .returning(group_state.c.group_id)
     )
     return len(connection.execute(statement).all()) == len(looks)
 
 
 def paced(connection: Connection, lease: Lease, group: Work) -> None:
     """Note where the group stands with its launches, as `group` has it. One that was changed meanwhile waits for none."""
-    statement = update(groups).where(groups.c.id == group.id, is_held(lease))
+    statement = update(group_state).where(group_state.c.group_id == group.id, is_held(lease))
+    launch_at = cast(group.launch_at, group_state.c.launch_at.type)
     connection.execute(
         statement.values(
             launch_failures=group.launch_failures,
             launch_window=group.launch_window,
-            launch_at=case((groups.c.generation == group.generation, cast(group.launch_at, groups.c.launch_at.type)), else_=None),
+            launch_at=case((group_state.c.generation == group.generation, launch_at), else_=None),
             replacing=group.replacing,
         )
     )
@@ -216,14 +224,17 @@ def paced(connection: Connection, lease: Lease, group: Work) -> None:
 def owners(connection: Connection, account_id: str, *, ids: Collection[str], names: Collection[str]) -> list[Owner]:
     """The account's groups of these ids, and those of the 2018 service of these names; the deleted ones too."""
     by_name = and_(groups.c.by_name, groups.c.name.in_(names))
-    statement = select(groups.c.id, groups.c.name, groups.c.by_name, groups.c.archived, groups.c.emptied_at.is_not(None))
+    columns = (groups.c.id, groups.c.name, groups.c.by_name, groups.c.archived, group_state.c.emptied_at.is_not(None))
+    statement = select(*columns).outerjoin_from(groups, group_state, group_state.c.group_id == groups.c.id)
     rows = connection.execute(statement.where(groups.c.account_id == account_id, or_(groups.c.id.in_(ids), by_name)))
     return [Owner._make(row) for row in rows]
 
 
 def reopen(connection: Connection, lease: Lease, group_ids: Collection[str]) -> None:
     """Machines of these deleted groups turned up after all: they are due, until nothing is left of them again."""
-    statement = update(groups).where(groups.c.id.in_(group_ids), groups.c.archived, groups.c.emptied_at.is_not(None), is_held(lease))
+    statement = update(group_state).where(
+        group_state.c.group_id.in_(group_ids), _is_archived(), group_state.c.emptied_at.is_not(None), is_held(lease)
+    )
     connection.execute(statement.values(emptied_at=None, check_at=func.now()))
 
 
@@ -233,31 +244,33 @@ def emptied(connection: Connection, lease: Lease, group: Work, *, after: float |
     False, and nothing noted, when the lease is not held any more.
     """
     statement = (
-        update(groups)
-        .where(groups.c.id == group.id, groups.c.archived, is_held(lease))
+        update(group_state)
+        .where(group_state.c.group_id == group.id, _is_archived(), is_held(lease))
         .values(
             check_at=None if after is None else ahead(after),
-            emptied_at=func.coalesce(groups.c.emptied_at, func.now()),
+            emptied_at=func.coalesce(group_state.c.emptied_at, func.now()),
             observed_generation=group.generation,
             failures=0,
             last_error=None,
             reason=Reason.DELETED,
-            reason_since=case((groups.c.reason == Reason.DELETED, groups.c.reason_since), else_=func.now()),
+            reason_since=case((group_state.c.reason == Reason.DELETED, group_state.c.reason_since), else_=func.now()),
             checked_at=func.now(),
-            # Its job is over, if it has one.
-            job_check_at=case((groups.c.job_id.is_(None), None), else_=func.now()),
         )
-        .returning(groups.c.id)
+        .returning(group_state.c.job_id)
     )
-    return connection.execute(statement).one_or_none() is not None
+    row = connection.execute(statement).one_or_none()
+    if row is not None and row.job_id is not None:
+        # Its Nomad job is over.
+        work.make_due(connection, work.NOMAD_JOB, group.id)
+    return row is not None
 
 
 def backlog(connection: Connection, *, late: float) -> Backlog:
     """What waits to be looked at, and since when. Reads no more than what waits."""
-    since = ago(late)
-    due = select(func.count(), func.count().filter(groups.c.check_at <= since)).where(groups.c.check_at <= func.now())
-    unseen = select(cast(extract("epoch", func.now() - func.min(groups.c.updated_at)), Float)).where(
-        groups.c.observed_generation < groups.c.generation, groups.c.check_at.is_not(None)
+    check_at = group_state.c.check_at
+    due = select(func.count(), func.count().filter(check_at <= ago(late))).where(check_at <= func.now())
+    unseen = select(cast(extract("epoch", func.now() - func.min(group_state.c.changed_at)), Float)).where(
+        group_state.c.observed_generation < group_state.c.generation, check_at.is_not(None)
     )
     due_now, overdue = connection.execute(due).one()
     return Backlog(due_now, overdue, max(0.0, connection.execute(unseen).scalar_one() or 0.0))
@@ -265,5 +278,10 @@ def backlog(connection: Connection, *, late: float) -> Backlog:
 
 def by_reason(connection: Connection) -> dict[str, int]:
     """How many groups wait for what, among those that are not gone."""
-    statement = select(func.coalesce(groups.c.reason, Reason.PROVISIONING.value), func.count()).where(groups.c.emptied_at.is_(None))
-    return {str(reason): int(count) for reason, count in connection.execute(statement.group_by(groups.c.reason))}
+    reason = func.coalesce(group_state.c.reason, Reason.PROVISIONING.value)
+    statement = select(reason, func.count()).where(group_state.c.emptied_at.is_(None)).group_by(group_state.c.reason)
+    return {str(found): int(count) for found, count in connection.execute(statement)}
+
+
+def _is_archived() -> ColumnElement[bool]:
+    return exists(select(groups.c.id).where(groups.c.id == group_state.c.group_id, groups.c.archived))

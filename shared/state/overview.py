@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, select
 
 from shared.reasons import Reason
+from shared.state import work as works
 from shared.state.instances import RUNNING
-from shared.store.tables import accounts, groups, instances
+from shared.store.tables import accounts, group_state, groups, instances, work
 
 
 class Line(NamedTuple):
@@ -57,8 +58,8 @@ def listed(connection: Connection, *, account_id: str | None = None, reason: str
         .correlate(groups)
         .scalar_subquery()
     )
-    waits_for = func.coalesce(groups.c.reason, Reason.PROVISIONING.value)
-    asked: list[ColumnElement[bool]] = [groups.c.emptied_at.is_(None)]
+    waits_for = func.coalesce(group_state.c.reason, Reason.PROVISIONING.value)
+    asked: list[ColumnElement[bool]] = [group_state.c.emptied_at.is_(None)]
     asked += [groups.c.account_id == account_id] if account_id else []
     asked += [waits_for == reason] if reason else []
     statement = (
@@ -69,11 +70,12 @@ def listed(connection: Connection, *, account_id: str | None = None, reason: str
             case((groups.c.archived, 0), else_=groups.c.capacity),
             running,
             waits_for,
-            func.coalesce(groups.c.reason_since, groups.c.updated_at),
-            groups.c.failures,
-            groups.c.check_at,
+            func.coalesce(group_state.c.reason_since, groups.c.updated_at),
+            group_state.c.failures,
+            group_state.c.check_at,
         )
         .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
+        .join(group_state, group_state.c.group_id == groups.c.id)
         .where(*asked)
         .order_by(accounts.c.account_name, groups.c.name, groups.c.id)
         .limit(limit)
@@ -88,15 +90,16 @@ def jobs(connection: Connection, *, limit: int) -> list[Job]:
             groups.c.id,
             accounts.c.account_name,
             groups.c.name,
-            groups.c.job_id,
+            group_state.c.job_id,
             groups.c.generation,
-            groups.c.job_generation,
-            groups.c.job_failures,
-            groups.c.job_check_at,
+            group_state.c.job_generation,
+            work.c.failures,
+            work.c.due_at,
         )
         .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
-        .where(or_(groups.c.job_id.is_not(None), groups.c.job_check_at.is_not(None)))
-        .order_by(groups.c.job_failures.desc(), accounts.c.account_name, groups.c.name, groups.c.id)
+        .join(group_state, group_state.c.group_id == groups.c.id)
+        .join(work, (work.c.kind == works.NOMAD_JOB) & (work.c.subject == groups.c.id))
+        .order_by(work.c.failures.desc(), accounts.c.account_name, groups.c.name, groups.c.id)
         .limit(limit)
     )
     return [Job._make(row) for row in connection.execute(statement)]

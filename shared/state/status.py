@@ -3,14 +3,20 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Float, case, cast, extract, func, select, true
+from sqlalchemy import ColumnElement, Connection, Float, and_, case, cast, extract, func, select, true
 
 from shared.errors import NotFound
 from shared.reasons import MEANING, NEEDS_A_CHANGE, Reason
 from shared.state import activities
 from shared.state.instances import DELETING, ON_THE_WAY, RUNNING
-from shared.store.tables import accounts, groups, instances
+from shared.state.work import NOMAD_JOB
+from shared.store.tables import accounts, group_state, groups, instances, work
 
+_SHOWN = (
+    *(groups.c.id, groups.c.account_id, groups.c.name, groups.c.capacity, groups.c.archived, groups.c.generation, groups.c.updated_at),
+    *(group_state.c.observed_generation, group_state.c.emptied_at, group_state.c.failures, group_state.c.last_error),
+    *(group_state.c.reason, group_state.c.reason_since, group_state.c.checked_at, group_state.c.check_at, group_state.c.launch_at),
+)
 #: The newest change has yet to be looked at.
 UNSEEN = "No worker has looked at the newest change yet."
 
@@ -78,8 +84,10 @@ def of_group(connection: Connection, group_id: str, *, account_id: str | None = 
         .lateral()
     )
     statement = (
-        select(groups, accounts.c.account_name, counted, _seconds_until())
+        select(*_SHOWN, accounts.c.account_name, work.c.failures.label("job_failures"), counted, _seconds_until())
         .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
+        .outerjoin(group_state, group_state.c.group_id == groups.c.id)
+        .outerjoin(work, and_(work.c.kind == NOMAD_JOB, work.c.subject == groups.c.id))
         .join(counted, true())
         .where(groups.c.id == group_id)
     )
@@ -93,7 +101,7 @@ def of_group(connection: Connection, group_id: str, *, account_id: str | None = 
     message = MEANING[reason]
     if row.emptied_at is not None:
         reason, since, message = Reason.DELETED, row.emptied_at, MEANING[Reason.DELETED]
-    elif row.observed_generation < row.generation:
+    elif (row.observed_generation or 0) < row.generation:
         reason, since, message = Reason.DELETING if row.archived else Reason.PROVISIONING, row.updated_at, UNSEEN
         refusal = _of_nomad(connection, group_id) if row.job_failures else None
         if refusal is not None:
@@ -113,9 +121,9 @@ def of_group(connection: Connection, group_id: str, *, account_id: str | None = 
         message=f"{row.running} of {desired} instances run. {message}",
         since=since,
         last_error=problem,
-        failures=row.failures,
+        failures=row.failures or 0,
         generation=row.generation,
-        observed_generation=row.observed_generation,
+        observed_generation=row.observed_generation or 0,
         checked_at=row.checked_at,
         # A group that pauses after launches that failed is looked at meanwhile, and nothing is launched.
         next_attempt_at=None if row.emptied_at else max(filter(None, (row.check_at, row.launch_at)), default=None),
@@ -137,5 +145,5 @@ def _of_nomad(connection: Connection, group_id: str) -> activities.Activity | No
 
 
 def _seconds_until() -> ColumnElement[float]:
-    ahead = cast(extract("epoch", groups.c.check_at - func.now()), Float)
+    ahead = cast(extract("epoch", group_state.c.check_at - func.now()), Float)
     return func.coalesce(func.greatest(0.0, ahead), 0.0).label("next_look")

@@ -1,6 +1,6 @@
 """The tables. Five are those of 2018 under their old names and columns; the rest is ours. No behaviour here.
 
-Their history is in `shared/migrations`; a test holds the two together.
+Their history is in `shared/store/migrations`; a test holds the two together.
 """
 
 from datetime import datetime
@@ -70,15 +70,13 @@ accounts = Table(
     _time("created_at"),
     _time("updated_at"),
     _archived(),
-    # The lease: who changes this account's cloud now, under which number, until when. Ours, as is all that follows.
+    # What was left of CloudAPI's request budget, and when. Ours, as is all that follows.
+    Column("budget_left", Double),
+    _time("budget_at", nullable=True),
+    # The lease as programs of the previous release know it (see `shared.state.leases`).
     Column("lease_owner", Text),
     Column("lease_token", BigInteger, nullable=False, server_default=text("0")),
     _time("lease_until", nullable=True),
-    # When the clock last rang for this account without anybody having answered.
-    _time("rung_at", nullable=True),
-    # What was left of CloudAPI's request budget, and when.
-    Column("budget_left", Double),
-    _time("budget_at", nullable=True),
     Index("tsg_accounts_live_triton_uuid", "triton_uuid", unique=True, postgresql_where=text("NOT archived")),
 )
 
@@ -125,46 +123,74 @@ groups = Table(
     _time("created_at"),
     _time("updated_at"),
     _archived(),
-    # One more with every change of what should be; the one that a worker last brought about. Ours, as is all that follows.
+    # One more with every change that its owner asked for. Ours, as is all that follows.
     Column("generation", BigInteger, nullable=False, server_default=text("1")),
-    Column("observed_generation", BigInteger, nullable=False, server_default=text("0")),
-    # When to look at the group again; null once it is deleted and has long been empty.
-    _time("check_at", nullable=True, now=True),
-    _time("emptied_at", nullable=True),
-    # Checks in a row that ran into trouble.
-    Column("failures", Integer, nullable=False, server_default=text("0")),
-    Column("last_error", Text),
-    # What it waits for (shared.reasons), since when, and when a worker last looked at it.
-    Column("reason", Text),
-    _time("reason_since", nullable=True),
-    _time("checked_at", nullable=True),
-    # The last change of what should be, in words: the first link of every later activity's cause.
+    # Its last change, in words: the first link of every later activity's cause.
     Column("cause", Text),
-    # Where the group stands with its launches: attempts in a row that failed, launches that may be under way at once (null: as many as
-    # are missing), nothing before then. And machines that ran and whose replacement does not run yet.
-    Column("launch_failures", Integer, nullable=False, server_default=text("0")),
-    Column("launch_window", BigInteger),
-    _time("launch_at", nullable=True),
-    Column("replacing", BigInteger, nullable=False, server_default=text("0")),
-    # The request that changed the group last: the thread from a POST to its instances in the logs.
+    # The request that changed it last: the thread from a POST to its instances in the logs.
     Column("request_id", Text),
     # Made by the 2018 service, which tagged machines with the group's name alone.
     Column("by_name", Boolean, nullable=False, server_default=true()),
-    # The Nomad job, where Nomad runs the scaling: its id, the generation it last ran for, and when to look after it.
-    Column("job_id", Text),
-    Column("job_generation", BigInteger, nullable=False, server_default=text("0")),
-    _time("job_check_at", nullable=True, now=True),
-    _time("job_claimed_until", nullable=True),
-    Column("job_failures", Integer, nullable=False, server_default=text("0")),
-    Index("tsg_groups_job", "job_id", unique=True, postgresql_where=text("job_id IS NOT NULL")),
-    Index("tsg_groups_job_due", "job_check_at", postgresql_where=text("job_check_at IS NOT NULL")),
+    # Set by whoever writes a group without its state: a program of the previous release, or SQL by hand. See `shared.state.looks.adopt`.
+    _time("check_at", nullable=True, now=True),
     Index("tsg_groups_listed", "account_id", "created_at", "id", postgresql_where=text("NOT archived")),
     Index("tsg_groups_live_name", "account_id", "name", unique=True, postgresql_where=text("NOT archived")),
     Index("tsg_groups_due", "check_at", "account_id", postgresql_where=text("check_at IS NOT NULL")),
     Index("tsg_groups_template", "template_id"),
-    # For those who count: changes that no worker has looked at, and what groups wait for.
-    Index("tsg_groups_unseen", "updated_at", postgresql_where=text("observed_generation < generation AND check_at IS NOT NULL")),
-    Index("tsg_groups_reason", "reason", postgresql_where=text("emptied_at IS NULL")),
+)
+
+#: What the service has observed of a group: one row for each.
+group_state = Table(
+    "tsg_group_state",
+    metadata,
+    Column("group_id", Uuid(as_uuid=False), ForeignKey("tsg_groups.id"), primary_key=True),
+    _reference("account_id"),
+    # The generation of the group, written with each change; and the one that a worker last reconciled.
+    Column("generation", BigInteger, nullable=False, server_default=text("1")),
+    Column("observed_generation", BigInteger, nullable=False, server_default=text("0")),
+    # When it was last changed, and when to check it next; null once it is deleted and has long been empty.
+    _time("changed_at", now=True),
+    _time("check_at", nullable=True, now=True),
+    _time("checked_at", nullable=True),
+    _time("emptied_at", nullable=True),
+    # Checks in a row that failed.
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("last_error", Text),
+    # What it waits for (shared.reasons), and since when.
+    Column("reason", Text),
+    _time("reason_since", nullable=True),
+    # Pacing of launches: attempts in a row that failed, launches that may be under way at once (null: as many as are missing), nothing
+    # before then. And machines that ran and whose replacement does not run yet.
+    Column("launch_failures", Integer, nullable=False, server_default=text("0")),
+    Column("launch_window", BigInteger),
+    _time("launch_at", nullable=True),
+    Column("replacing", BigInteger, nullable=False, server_default=text("0")),
+    # The Nomad job, where Nomad runs the scaling: its id, and the generation it last ran for.
+    Column("job_id", Text),
+    Column("job_generation", BigInteger, nullable=False, server_default=text("0")),
+    Index("tsg_group_state_due", "check_at", "account_id", postgresql_where=text("check_at IS NOT NULL")),
+    Index("tsg_group_state_job", "job_id", unique=True, postgresql_where=text("job_id IS NOT NULL")),
+    # For counts: changes that no worker has looked at, and what groups wait for.
+    Index("tsg_group_state_unseen", "changed_at", postgresql_where=text("observed_generation < generation AND check_at IS NOT NULL")),
+    Index("tsg_group_state_reason", "reason", postgresql_where=text("emptied_at IS NULL")),
+)
+
+#: What is to be looked at, when, and who has claimed it (see `shared.state.work`).
+work = Table(
+    "tsg_work",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("subject", Uuid(as_uuid=False), primary_key=True),
+    # Null: its due time is derived elsewhere, or it waits for somebody to make it due.
+    _time("due_at", nullable=True),
+    # When the scheduler last sent a wake-up that nobody has answered yet.
+    _time("woken_at", nullable=True),
+    Column("owner", Text),
+    Column("token", BigInteger, nullable=False, server_default=text("0")),
+    _time("until", nullable=True),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("last_error", Text),
+    Index("tsg_work_due", "kind", "due_at", postgresql_where=text("due_at IS NOT NULL")),
 )
 
 instances = Table(
@@ -176,6 +202,9 @@ instances = Table(
     _reference("group_id", "tsg_groups.id"),
     # Null until CloudAPI has answered.
     _reference("machine_id", nullable=True),
+    # The template it was made from; null until that is known. And what is asked of it: `run` or `gone`.
+    _reference("template_id", nullable=True),
+    Column("desired", Text, nullable=False, server_default=text("'run'")),
     Column("state", Text, nullable=False),
     _time("state_since", now=True),
     _time("launched_at", now=True),
@@ -226,3 +255,13 @@ idempotency_keys = Table(
     _time("created_at", now=True),
     Index("tsg_idempotency_keys_by_age", "created_at"),
 )
+
+#: Columns that only programs of the previous release use. The next release drops them.
+RETIRED = {
+    "tsg_accounts": ("rung_at",),
+    "tsg_groups": (
+        *("observed_generation", "emptied_at", "failures", "last_error", "reason", "reason_since", "checked_at"),
+        *("launch_failures", "launch_window", "launch_at", "replacing"),
+        *("job_id", "job_generation", "job_check_at", "job_claimed_until", "job_failures"),
+    ),
+}

@@ -120,14 +120,14 @@ class Service:
         """Has a worker seen the newest state of the group, and left it until its next check?"""
         rows = self.stack.sql(
             "SELECT observed_generation = generation AND (check_at IS NULL OR check_at > now() + interval '5 seconds')"
-            " FROM tsg_groups WHERE id = %s AND NOT EXISTS (SELECT 1 FROM tsg_instances i WHERE i.group_id = tsg_groups.id"
+            " FROM tsg_group_state s WHERE group_id = %s AND NOT EXISTS (SELECT 1 FROM tsg_instances i WHERE i.group_id = s.group_id"
             " AND i.gone_at IS NULL AND i.state <> 'running')",
             group["id"],
         )
         return bool(rows and rows[0][0])
 
     def is_emptied(self, group: dict[str, Any]) -> bool:
-        rows = self.stack.sql("SELECT emptied_at IS NOT NULL FROM tsg_groups WHERE id = %s", group["id"])
+        rows = self.stack.sql("SELECT emptied_at IS NOT NULL FROM tsg_group_state WHERE group_id = %s", group["id"])
         return bool(rows[0][0])
 
     def together(self, count: int, request: Callable[[Tsg, int], int]) -> list[int]:
@@ -206,7 +206,7 @@ def calm(request: pytest.FixtureRequest, stacks: Callable[[str], Stack]) -> Iter
     service.knobs(**knobs)
     for group in service.tsg.ok("GET", "/groups"):
         service.tsg.ok("DELETE", f"/groups/{group['id']}", status=204)
-    service.wait("all groups are gone", lambda: not service.stack.sql("SELECT 1 FROM tsg_groups WHERE emptied_at IS NULL"))
+    service.wait("all groups are gone", lambda: not service.stack.sql("SELECT 1 FROM tsg_group_state WHERE emptied_at IS NULL"))
 
 
 @contextmanager

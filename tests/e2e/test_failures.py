@@ -49,12 +49,12 @@ def test_a_frozen_worker_does_no_harm_when_it_wakes(calm: Service) -> None:
     ((name, frozen),) = [
         (name, child)
         for name, child in workers(calm).items()
-        if calm.stack.sql("SELECT 1 FROM tsg_accounts WHERE lease_owner LIKE %s", f"%:{child.pid}")
+        if calm.stack.sql("SELECT 1 FROM tsg_work WHERE owner LIKE %s", f"%:{child.pid}")
     ]
     frozen.send(signal.SIGSTOP)
     calm.wait(
         "another has taken over",
-        lambda: bool(calm.stack.sql("SELECT 1 FROM tsg_accounts WHERE lease_owner NOT LIKE %s", f"%:{frozen.pid}")),
+        lambda: bool(calm.stack.sql("SELECT 1 FROM tsg_work WHERE owner NOT LIKE %s", f"%:{frozen.pid}")),
     )
     frozen.send(signal.SIGCONT)
     calm.settles(group, 40)
@@ -180,7 +180,7 @@ def test_a_worker_that_is_told_to_stop_hands_back_its_account_and_goes(calm: Ser
     going.send(signal.SIGTERM)
     calm.wait("the worker has ended", lambda: going.status is not None)
     assert going.status == 0
-    assert calm.stack.sql("SELECT lease_owner FROM tsg_accounts WHERE lease_until IS NOT NULL") == []
+    assert calm.stack.sql("SELECT owner FROM tsg_work WHERE kind = 'account' AND until IS NOT NULL") == []
     assert calm.counters()["creates_accepted"] < 50, "too late: nothing was left to hand back"
     calm.knobs(latency_by_endpoint={}, hang_seconds=0.0)
     calm.stack.restart_the_dead()

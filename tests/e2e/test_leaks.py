@@ -124,17 +124,17 @@ def tour(service: Service, tsg: Recorder) -> None:
     service.wait("the failure is noted", lambda: bool(last_error(service, group)))
     assert tsg("GET", f"/groups/{group['id']}/instances").status_code == 503
     service.knobs(error_share=0.0, refuse_next_creates=1, lost_answers_next=1)
-    stack.sql("UPDATE tsg_groups SET check_at = now() WHERE id = %s", group["id"])
+    stack.sql("UPDATE tsg_group_state SET check_at = now() WHERE group_id = %s", group["id"])
     service.settles(group, 4)
 
     # the management key does not open
     sealed = stack.sql("SELECT id::text, material FROM tsg_keys")
     stack.sql("UPDATE tsg_keys SET material = left(material, 40)")
-    stack.sql("UPDATE tsg_groups SET check_at = now()")
+    stack.sql("UPDATE tsg_group_state SET check_at = now()")
     service.wait("the key does not open", lambda: "can't be used" in (last_error(service, group) or ""))
     for key_id, material in sealed:
         stack.sql("UPDATE tsg_keys SET material = %s WHERE id = %s", material, key_id)
-    stack.sql("UPDATE tsg_groups SET check_at = now()")
+    stack.sql("UPDATE tsg_group_state SET check_at = now()")
     service.settles(group, 4)
 
 
@@ -155,7 +155,7 @@ def administer(service: Service, tsg: Recorder) -> dict[str, bytes]:
 
 
 def last_error(service: Service, group: dict[str, Any]) -> str | None:
-    ((found,),) = service.stack.sql("SELECT last_error FROM tsg_groups WHERE id = %s", group["id"])
+    ((found,),) = service.stack.sql("SELECT last_error FROM tsg_group_state WHERE group_id = %s", group["id"])
     return None if found is None else str(found)
 
 

@@ -18,7 +18,7 @@ only_simulated = pytest.mark.skipif(bool(REAL_NOMAD), reason="turns the simulato
 
 
 def job_of(service: Service, group: dict[str, object]) -> str:
-    ((job_id,),) = service.stack.sql("SELECT job_id FROM tsg_groups WHERE id = %s", group["id"])
+    ((job_id,),) = service.stack.sql("SELECT job_id FROM tsg_group_state WHERE group_id = %s", group["id"])
     return job_id
 
 
@@ -159,7 +159,7 @@ def test_workers_killed_at_any_step_of_submitting_are_made_good(calm: Service) -
 def test_a_killed_tsg_scale_is_made_good(calm: Service) -> None:
     group = calm.make_group(40)
     calm.wait("some machines are there", lambda: len(calm.machines(group)) >= 5)
-    ((owner,),) = calm.stack.sql("SELECT lease_owner FROM tsg_accounts WHERE lease_owner IS NOT NULL")
+    ((owner,),) = calm.stack.sql("SELECT owner FROM tsg_work WHERE kind = 'account' AND owner IS NOT NULL")
     pid = int(owner.rpartition(":")[2])
     assert "tsg-scale" in Path(f"/proc/{pid}/cmdline").read_text(), "the lease is another program's"
     os.kill(pid, signal.SIGKILL)

@@ -117,11 +117,11 @@ class World:
         columns = ", ".join(f"{column} = {column} - interval '{seconds} seconds'" for column in ("state_since", "launched_at", "gone_at"))
         self.sql(f"UPDATE tsg_instances SET {columns} WHERE account_id = :id", id=self.account.id)
         columns = ", ".join(f"{column} = {column} - interval '{seconds} seconds'" for column in ("check_at", "launch_at", "emptied_at"))
-        self.sql(f"UPDATE tsg_groups SET {columns} WHERE account_id = :id", id=self.account.id)
+        self.sql(f"UPDATE tsg_group_state SET {columns} WHERE account_id = :id", id=self.account.id)
 
     def converge(self, worker: GroupReconciler | None = None) -> bool:
         """One turn of a worker for whatever is not finished, whether its time has come or not."""
-        self.sql("UPDATE tsg_groups SET check_at = now() WHERE check_at IS NOT NULL AND account_id = :id", id=self.account.id)
+        self.sql("UPDATE tsg_group_state SET check_at = now() WHERE check_at IS NOT NULL AND account_id = :id", id=self.account.id)
         return (worker or self.worker).reconcile(self.account.id)
 
     def settle(self, worker: GroupReconciler | None = None) -> None:
@@ -138,7 +138,8 @@ class World:
     def _moves(self) -> bool:
         """Does the service know of anything that is not as it should be?"""
         (found,) = self.sql(
-            "SELECT EXISTS (SELECT 1 FROM tsg_groups WHERE account_id = :id AND check_at IS NOT NULL AND reason IS DISTINCT FROM :settled)"
+            "SELECT EXISTS (SELECT 1 FROM tsg_group_state WHERE account_id = :id AND check_at IS NOT NULL"
+            " AND reason IS DISTINCT FROM :settled)"
             " OR EXISTS (SELECT 1 FROM tsg_instances WHERE account_id = :id AND state NOT IN (:running, :gone))",
             id=self.account.id,
             settled=str(Reason.SETTLED),
@@ -182,8 +183,8 @@ class World:
             return activities.of_group(connection, group.id, limit=1000)[::-1]
 
     def group_row(self, group: Group) -> Any:
-        """The group's row."""
-        return self.sql("SELECT * FROM tsg_groups WHERE id = :id", id=group.id)[0]
+        """What was observed of the group."""
+        return self.sql("SELECT * FROM tsg_group_state WHERE group_id = :id", id=group.id)[0]
 
     def pause_after_converging(self, group: Group) -> tuple[float, float]:
         """One turn; seconds from it to the next look, at least and at most: counted from its end, and from its beginning."""

@@ -44,7 +44,7 @@ def told(done: subprocess.CompletedProcess[str]) -> Any:
 
 def test_groups_are_listed_with_what_they_wait_for(world: World, admin: Run) -> None:
     settled, new = world.make_group(2), world.make_group(5)
-    world.sql("UPDATE tsg_groups SET check_at = NULL WHERE id = :id", id=new.id)
+    world.sql("UPDATE tsg_group_state SET check_at = NULL WHERE group_id = :id", id=new.id)
     world.settle()
     lines = told(admin("groups", "list", "--account", world.login, "--json"))
     assert [(line["name"], line["desired"], line["running"], line["reason"]) for line in lines] == sorted(
@@ -107,13 +107,16 @@ def test_a_group_is_looked_at_when_the_operator_says_so(world: World, admin: Run
 
 def test_a_job_is_submitted_anew(world: World, admin: Run, valkey: Valkey) -> None:
     group = world.make_group(1)
-    world.sql("UPDATE tsg_groups SET job_id = :id, job_generation = 1, job_failures = 3, job_check_at = NULL WHERE id = :id", id=group.id)
+    world.sql("UPDATE tsg_group_state SET job_id = :id, job_generation = 1 WHERE group_id = :id", id=group.id)
+    world.sql("INSERT INTO tsg_work (kind, subject, failures) VALUES ('nomad_job', :id, 3)", id=group.id)
     nomad = {"TSG_SCALER": "nomad"}
     (job,) = [job for job in told(admin("jobs", "list", "--json", **nomad)) if job["group_id"] == group.id]
     assert (job["account"], job["job_id"], job["generation"], job["job_generation"], job["failures"]) == (world.login, group.id, 1, 1, 3)
     assert told(admin("jobs", "resubmit", group.id, "--json", **nomad)) == {"id": group.id, "rung": True}
-    row = world.group_row(group)
-    assert (row.job_generation, row.job_failures, row.job_check_at is not None) == (0, 0, True)
+    (work,) = world.sql(
+        "SELECT failures, due_at IS NOT NULL AS is_due FROM tsg_work WHERE kind = 'nomad_job' AND subject = :id", id=group.id
+    )
+    assert (world.group_row(group).job_generation, work.failures, work.is_due) == (0, 0, True)
     with redis.Redis.from_url(valkey.url) as client:
         client.delete("dramatiq:submit_job", "dramatiq:submit_job.msgs")
     refused = admin("jobs", "resubmit", group.id)

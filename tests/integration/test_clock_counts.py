@@ -43,7 +43,10 @@ def read(world: World, valkey: Valkey) -> dict[str, float]:
 
 def test_a_change_is_old_until_a_worker_has_looked_at_it(world: World, valkey: Valkey) -> None:
     group = world.make_group(2)
-    world.sql("UPDATE tsg_groups SET updated_at = now() - interval '90 s', check_at = now() - interval '90 s' WHERE id = :id", id=group.id)
+    world.sql(
+        "UPDATE tsg_group_state SET changed_at = now() - interval '90 s', check_at = now() - interval '90 s' WHERE group_id = :id",
+        id=group.id,
+    )
     waiting = read(world, valkey)
     assert 90 <= waiting["tsg_oldest_unhandled_change_seconds"] < 600
     assert (waiting["tsg_groups_due"], waiting["tsg_groups_late"]) == (1, 1)

@@ -486,7 +486,7 @@ def test_a_cloudapi_that_cannot_be_reached_is_waited_for(world: World) -> None:
 
 def test_patience_ends_at_ten_minutes(world: World) -> None:
     group = world.make_group(1)
-    world.sql("UPDATE tsg_groups SET failures = 1000 WHERE id = :id", id=group.id)
+    world.sql("UPDATE tsg_group_state SET failures = 1000 WHERE group_id = :id", id=group.id)
     down(world)
     least, most = world.pause_after_converging(group)
     assert least <= LONGEST
@@ -673,7 +673,11 @@ def test_an_archived_namesake_that_is_looked_at_alone_takes_no_machine_from_the_
     world.delete(world.make_group(1, name="web", by_name=True))
     living = world.make_group(1, name="web", by_name=True)
     world.settle()
-    world.sql("UPDATE tsg_groups SET check_at = now() WHERE name = 'web' AND archived AND account_id = :id", id=world.account.id)
+    world.sql(
+        "UPDATE tsg_group_state SET check_at = now() WHERE group_id IN"
+        " (SELECT id FROM tsg_groups WHERE name = 'web' AND archived AND account_id = :id)",
+        id=world.account.id,
+    )
     world.worker.reconcile(world.account.id)
     assert (world.deletes, machine_of(world, machine).state) == (0, "running")
     assert [row.machine_id for row in world.rows(living)] == [machine]
@@ -742,9 +746,8 @@ def test_a_worker_that_lost_its_lease_launches_and_deletes_nothing(world: World)
     world.resize(shrinking, 0)
     lists = world.asked("ListMachines")
     with caught_in_a_pass(world) as connection:
-        connection.execute(
-            text("UPDATE tsg_accounts SET lease_until = now() - interval '1 second' WHERE id = :id"), {"id": world.account.id}
-        )
+        connection.execute(text("UPDATE tsg_work SET until = now() - interval '1 second' WHERE subject = :id"), {"id": world.account.id})
+        connection.execute(text("UPDATE tsg_accounts SET lease_until = NULL WHERE id = :id"), {"id": world.account.id})
         thief = leases.take(connection, world.account.id, "worker-2", seconds=30)
         assert thief is not None
         before = world.group_row(growing).check_at
@@ -766,12 +769,11 @@ def test_what_a_worker_saw_before_it_lost_its_lease_is_not_written_down(world: W
     group, emptied = world.make_group(1, name="web", by_name=True), world.make_group(0)
     world.delete(emptied)
     with caught_in_a_pass(world) as connection:
-        connection.execute(
-            text("UPDATE tsg_accounts SET lease_token = lease_token + 1, lease_owner = 'worker-2' WHERE id = :id"), {"id": world.account.id}
-        )
+        connection.execute(text("UPDATE tsg_work SET token = token + 1, owner = 'worker-2' WHERE subject = :id"), {"id": world.account.id})
     assert world.rows(group) == []
     assert world.kinds(group) == []
     assert world.group_row(emptied).emptied_at is None
+    world.sql("UPDATE tsg_work SET until = NULL WHERE subject = :id", id=world.account.id)
     world.sql("UPDATE tsg_accounts SET lease_until = NULL WHERE id = :id", id=world.account.id)
     world.settle()
     assert [row.machine_id for row in world.rows(group)] == [unknown]
@@ -876,7 +878,7 @@ def test_a_group_that_cannot_be_concluded_costs_itself_only(world: World) -> Non
     bad, good, gone = world.make_group(2), world.make_group(2), world.make_group(0)
     world.delete(gone)
     pausing = "launch_failures = 1, launch_window = 1, launch_at = now() + interval '60 s'"
-    world.sql(f"UPDATE tsg_groups SET reason = 'Unheard-of', last_error = 'x', {pausing} WHERE id = :id", id=bad.id)
+    world.sql(f"UPDATE tsg_group_state SET reason = 'Unheard-of', last_error = 'x', {pausing} WHERE group_id = :id", id=bad.id)
     world.converge()
     row = world.group_row(bad)
     assert (row.failures, row.reason) == (1, Reason.SERVICE_FAILED)
@@ -1053,7 +1055,7 @@ def test_a_refusal_is_over_when_a_launch_is_taken_on_again(world: World) -> None
     world.converge()
     assert reason(world, group) == Reason.QUOTA_EXCEEDED
     world.sim.knobs.turn({"refuse_next_creates": 0})
-    world.sql("UPDATE tsg_groups SET launch_at = now() WHERE id = :id", id=group.id)
+    world.sql("UPDATE tsg_group_state SET launch_at = now() WHERE group_id = :id", id=group.id)
     world.converge()
     row = world.group_row(group)
     assert (row.reason, row.last_error) == (Reason.BACKOFF, None), "one at a time comes first"

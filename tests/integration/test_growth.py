@@ -17,11 +17,12 @@ FILL = """
 WITH account AS (INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, updated_at)
                  VALUES ('big', gen_random_uuid()::text, now(), now()) RETURNING id),
 template AS (INSERT INTO tsg_templates (template_name, account_id, package, image_id, created_at)
-             SELECT 't', id, 'p', 'i', now() FROM account RETURNING id, account_id)
-INSERT INTO tsg_groups (name, template_id, account_id, capacity, created_at, updated_at, reason, check_at)
-SELECT 'g' || n, id, account_id, 1, now(), now(), 'Settled',
-       now() + CASE WHEN n <= :due THEN interval '-1 second' ELSE interval '1 hour' END
-FROM template, generate_series(1, :groups) n RETURNING account_id::text
+             SELECT 't', id, 'p', 'i', now() FROM account RETURNING id, account_id), made AS (
+    INSERT INTO tsg_groups (name, template_id, account_id, capacity, created_at, updated_at, check_at)
+    SELECT 'g' || n, id, account_id, 1, now(), now(), NULL FROM template, generate_series(1, :groups) n RETURNING id, account_id, name)
+INSERT INTO tsg_group_state (group_id, account_id, reason, check_at)
+SELECT id, account_id, 'Settled', now() + CASE WHEN substr(name, 2)::int <= :due THEN interval '-1 second' ELSE interval '1 hour' END
+FROM made RETURNING account_id::text
 """
 
 
@@ -53,8 +54,8 @@ def test_what_is_due_is_found_by_an_index_among_however_many_groups(database: Da
         assert len(asked) == 2
         for statement, parameters in asked:
             plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars())
-            assert "tsg_groups_due" in plan, plan
-            assert "Seq Scan on tsg_groups" not in plan, plan
+            assert "tsg_group_state_due" in plan, plan
+            assert "Seq Scan on tsg_group" not in plan, plan
 
 
 def test_a_round_of_settled_groups_asks_as_little_for_many_as_for_few(world: World) -> None:
@@ -80,13 +81,13 @@ def test_settled_groups_are_looked_at_together_when_the_first_of_them_is_due(wor
     template = world.make_template()
     made = [world.make_group(1, template=template) for _ in range(3)]
     world.settle()
-    world.sql("UPDATE tsg_groups SET check_at = now() + interval '50 seconds' WHERE id = :id", id=made[0].id)
-    world.sql("UPDATE tsg_groups SET check_at = now() + interval '70 seconds' WHERE id = :id", id=made[1].id)
+    world.sql("UPDATE tsg_group_state SET check_at = now() + interval '50 seconds' WHERE group_id = :id", id=made[0].id)
+    world.sql("UPDATE tsg_group_state SET check_at = now() + interval '70 seconds' WHERE group_id = :id", id=made[1].id)
 
     def due() -> set[str]:
         with world.db.read() as connection:
             return {work.id for work in looks.due(connection, world.account.id, limit=10)}
 
     assert due() == set()
-    world.sql("UPDATE tsg_groups SET check_at = now() WHERE id = :id", id=made[2].id)
+    world.sql("UPDATE tsg_group_state SET check_at = now() WHERE group_id = :id", id=made[2].id)
     assert due() == {made[0].id, made[2].id}

@@ -243,7 +243,7 @@ def test_a_template_that_is_refused_costs_one_create_a_minute_at_most_and_other_
     row = world.group_row(bad)
     assert (row.reason, row.launch_failures) == (Reason.CIRCUIT_OPEN, LIMITS.breaker)
     assert f"{NOBODYS} not found" in row.last_error, "what CloudAPI said is still to be read"
-    world.sql("UPDATE tsg_groups SET check_at = now() WHERE id = :id", id=bad.id)
+    world.sql("UPDATE tsg_group_state SET check_at = now() WHERE group_id = :id", id=bad.id)
     with world.db.read() as connection:
         told = status.of_group(connection, bad.id)
     assert told is not None
@@ -304,7 +304,7 @@ def test_a_machine_that_turns_up_after_its_deleted_group_was_empty_is_deleted(wo
     assert world.group_row(group).emptied_at is not None
     if has_other_groups:
         world.make_group(1)
-        world.sql("UPDATE tsg_groups SET check_at = NULL WHERE id = :id", id=group.id)
+        world.sql("UPDATE tsg_group_state SET check_at = NULL WHERE group_id = :id", id=group.id)
     late = machine_with(world, **{"tsg.group": group.id})
     world.later(PROVISION_SECONDS + 1)
     world.settle()
@@ -318,7 +318,9 @@ def test_a_deleted_group_is_looked_at_again_for_a_day(world: World) -> None:
     world.settle()
     looks = 0
     while world.group_row(group).check_at is not None and looks < 20:
-        world.later(world.sql("SELECT extract(epoch FROM check_at - now())::float FROM tsg_groups WHERE id = :id", id=group.id)[0][0] + 1)
+        world.later(
+            world.sql("SELECT extract(epoch FROM check_at - now())::float FROM tsg_group_state WHERE group_id = :id", id=group.id)[0][0] + 1
+        )
         lists = world.asked("ListMachines")
         world.worker.reconcile(world.account.id)
         looks += world.asked("ListMachines") - lists

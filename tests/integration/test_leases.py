@@ -13,10 +13,11 @@ from dev.processes import wait_for
 from dev.sim.cloudapi.simulator import Simulator
 from shared.clients.keys import KeyPair
 from shared.reasons import Reason
-from shared.state import instances, leases, looks
+from shared.state import groups, instances, leases, looks
 from shared.state.groups import Group
-from shared.state.leases import RING_AGAIN, Lease, LeaseLost, is_held
+from shared.state.leases import Lease, LeaseLost, is_held
 from shared.state.looks import Look, Work
+from shared.state.work import WAKE_AGAIN
 from shared.store.db import Database
 from shared.store.tables import accounts
 from tests.integration.conftest import World
@@ -46,11 +47,15 @@ def release(world: World, lease: Lease, *, budget_left: float = 0.0) -> None:
 
 def expire(world: World) -> None:
     """The term of whoever holds the account is over."""
+    world.sql("UPDATE tsg_work SET until = now() - interval '1 millisecond' WHERE subject = :id", id=world.account.id)
     world.sql("UPDATE tsg_accounts SET lease_until = now() - interval '1 millisecond' WHERE id = :id", id=world.account.id)
 
 
 def row(world: World) -> Any:
-    statement = "SELECT *, extract(epoch FROM lease_until - now())::float AS left FROM tsg_accounts WHERE id = :id"
+    statement = (
+        "SELECT owner, until, budget_left, budget_at, extract(epoch FROM until - now())::float AS left"
+        " FROM tsg_work JOIN tsg_accounts a ON a.id = subject WHERE kind = 'account' AND subject = :id"
+    )
     return world.sql(statement, id=world.account.id)[0]
 
 
@@ -93,7 +98,7 @@ def test_a_lease_that_is_held_is_not_had_not_even_by_its_holder(world: World) ->
 
 def test_who_holds_it_and_until_when_is_to_be_seen_in_the_row(world: World) -> None:
     taken(world, "host:42")
-    assert row(world).lease_owner == "host:42"
+    assert row(world).owner == "host:42"
     assert 25 < row(world).left <= 30
 
 
@@ -114,7 +119,7 @@ def test_an_expired_lease_is_anybody_s_and_its_number_is_higher(world: World) ->
     expire(world)
     second = taken(world, "worker-2")
     assert second.token > first.token
-    assert row(world).lease_owner == "worker-2"
+    assert row(world).owner == "worker-2"
 
 
 # Keeping
@@ -138,7 +143,7 @@ def test_a_lease_that_another_has_is_neither_renewed_nor_released(world: World) 
     second = taken(world, "worker-2")
     assert not renew(world, first)
     release(world, first, budget_left=7)
-    assert row(world).lease_owner == "worker-2"
+    assert row(world).owner == "worker-2"
     assert row(world).budget_left is None
     assert renew(world, second)
 
@@ -146,7 +151,7 @@ def test_a_lease_that_another_has_is_neither_renewed_nor_released(world: World) 
 def test_a_released_lease_is_free_at_once_and_not_to_be_renewed(world: World) -> None:
     lease = taken(world)
     release(world, lease)
-    assert (row(world).lease_owner, row(world).lease_until) == (None, None)
+    assert (row(world).owner, row(world).until) == (None, None)
     assert not renew(world, lease)
     assert take(world, "worker-2") is not None
 
@@ -227,7 +232,7 @@ def test_the_same_writes_are_done_while_the_lease_is_held(world: World) -> None:
 
 def test_a_keeper_renews_until_it_is_left(world: World) -> None:
     lease = taken(world)
-    renewals = "SELECT lease_until FROM tsg_accounts WHERE id = :id"
+    renewals = "SELECT until FROM tsg_work WHERE kind = 'account' AND subject = :id"
     with Keeper(world.db, lease, seconds=1, taken_at=0.0) as keeper:
         first = world.sql(renewals, id=world.account.id)
         assert wait_for_change(world, renewals, first), "it was not renewed"
@@ -243,7 +248,7 @@ def test_a_keeper_whose_lease_another_has_taken_knows_it_when_it_renews(world: W
     with Keeper(world.db, lease, seconds=1, taken_at=time.monotonic() + 3600) as keeper:
         assert keeper.holds, "by its own clock it holds it for long"
         assert wait_for(lambda: not keeper.holds, seconds=20)
-    assert row(world).lease_owner == "worker-2"
+    assert row(world).owner == "worker-2"
 
 
 def test_a_keeper_that_cannot_reach_the_database_gives_up_when_the_term_is_over(world: World) -> None:
@@ -274,9 +279,9 @@ def test_of_two_clocks_at_once_one_is_told(world: World) -> None:
 def test_it_is_told_again_when_nobody_has_answered_for_five_seconds(world: World) -> None:
     world.make_group(1)
     assert claim(world)
-    rung(world, ago=RING_AGAIN - 2)
+    rung(world, ago=WAKE_AGAIN - 2)
     assert not claim(world)
-    rung(world, ago=RING_AGAIN + 1)
+    rung(world, ago=WAKE_AGAIN + 1)
     assert claim(world)
 
 
@@ -300,7 +305,7 @@ def test_an_account_without_a_due_group_is_not_told(world: World) -> None:
     group = world.make_group(0)
     world.converge()
     assert not claim(world)
-    world.sql("UPDATE tsg_groups SET check_at = now() WHERE id = :id", id=group.id)
+    world.sql("UPDATE tsg_group_state SET check_at = now() WHERE group_id = :id", id=group.id)
     assert claim(world)
 
 
@@ -315,7 +320,7 @@ def test_a_group_that_is_emptied_is_never_due(world: World) -> None:
 def test_where_nomad_goes_first_only_what_is_late_is_told(world: World) -> None:
     group = world.make_group(1)
     assert not claim(world, late=60)
-    world.sql("UPDATE tsg_groups SET check_at = now() - interval '61 seconds' WHERE id = :id", id=group.id)
+    world.sql("UPDATE tsg_group_state SET check_at = now() - interval '61 seconds' WHERE group_id = :id", id=group.id)
     assert claim(world, late=60)
 
 
@@ -338,7 +343,7 @@ def test_the_longest_due_is_told_first(database: Database, sim: Simulator, pair:
     several = [World(database, sim, pair) for _ in range(4)]
     for due_for, one in zip((20, 40, 10, 30), several, strict=True):
         one.make_group(1)
-        one.sql(f"UPDATE tsg_groups SET check_at = now() - interval '{due_for} seconds' WHERE account_id = :id", id=one.account.id)
+        one.sql(f"UPDATE tsg_group_state SET check_at = now() - interval '{due_for} seconds' WHERE account_id = :id", id=one.account.id)
         one.make_group(1)
     told = []
     for _ in range(2):
@@ -350,8 +355,52 @@ def test_the_longest_due_is_told_first(database: Database, sim: Simulator, pair:
 
 
 def rung(world: World, *, ago: int) -> None:
-    world.sql(f"UPDATE tsg_accounts SET rung_at = now() - interval '{ago} seconds' WHERE id = :id", id=world.account.id)
+    world.sql(f"UPDATE tsg_work SET woken_at = now() - interval '{ago} seconds' WHERE subject = :id", id=world.account.id)
 
 
 def wait_for_change(world: World, statement: str, before: list[Any], *, seconds: float = 20) -> bool:
     return wait_for(lambda: world.sql(statement, id=world.account.id) != before, seconds=seconds)
+
+
+# Beside programs of the previous release
+
+
+def test_a_group_that_the_previous_release_made_is_due_and_brought_to_its_capacity(world: World) -> None:
+    group = world.make_group(1)
+    world.settle()
+    ((made,),) = world.sql(
+        "INSERT INTO tsg_groups (name, template_id, account_id, capacity, created_at, updated_at, by_name)"
+        " SELECT 'made-then', template_id, account_id, 2, now(), now(), false FROM tsg_groups WHERE id = :id RETURNING id::text",
+        id=group.id,
+    )
+    assert claim(world)
+    with world.db.read() as connection:
+        other = groups.get(connection, world.account.id, made)
+    world.settle()
+    assert (world.running(group), world.running(other)) == (1, 2)
+
+
+def test_a_change_by_the_previous_release_is_seen(world: World) -> None:
+    group = world.make_group(1)
+    world.settle()
+    world.sql("UPDATE tsg_groups SET capacity = 3, generation = generation + 1, check_at = now() WHERE id = :id", id=group.id)
+    assert claim(world)
+    world.settle()
+    assert world.running(group) == 3
+    assert world.group_row(group).observed_generation == 2
+
+
+def test_a_worker_of_the_previous_release_and_one_of_this_keep_each_other_out(world: World) -> None:
+    world.make_group(1)
+    world.sql(
+        "UPDATE tsg_accounts SET lease_owner = 'old', lease_until = now() + interval '30 seconds' WHERE id = :id", id=world.account.id
+    )
+    assert not claim(world)
+    assert take(world) is None
+    world.sql("UPDATE tsg_accounts SET lease_owner = NULL, lease_until = NULL WHERE id = :id", id=world.account.id)
+    lease = taken(world)
+    held = "SELECT lease_until > now() FROM tsg_accounts WHERE id = :id"
+    assert world.sql(held, id=world.account.id)[0][0], "what an old worker asks before it begins"
+    assert renew(world, lease)
+    release(world, lease)
+    assert world.sql(held, id=world.account.id)[0][0] is None

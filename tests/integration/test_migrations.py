@@ -18,7 +18,7 @@ from sqlalchemy_cockroachdb.psycopg2 import CockroachDBDialect_psycopg2
 from dev.services import Postgres
 from shared.cli import seed
 from shared.reasons import Reason
-from shared.state import accounts, activities, groups, idempotency, instances, jobs, leases, looks, status, templates
+from shared.state import accounts, activities, adoption, groups, idempotency, instances, jobs, leases, looks, status, templates, work
 from shared.state.templates import Spec
 from shared.store import db, schema, tables
 from shared.store.db import Database
@@ -63,7 +63,7 @@ ROWS_OF_2018 = f"""
         ('{BARE_GROUP}', 'bare', '{TEMPLATE}', '{ACCOUNT}', 0, NULL, '{MADE}', '{MADE}', false);
 """
 
-STATE_MODULES = [accounts, activities, groups, idempotency, instances, jobs, leases, looks, status, templates]
+STATE_MODULES = [accounts, activities, adoption, groups, idempotency, instances, jobs, leases, looks, status, templates, work]
 
 
 @pytest.fixture
@@ -94,8 +94,9 @@ def upgrade(engine: Engine) -> None:
 def differences(engine: Engine, *, nullable: bool = True) -> list[Any]:
     """What alembic would change to make the tables what the models say."""
 
-    def include(_object: object, name: str | None, _kind: str, _reflected: bool, _compare_to: object) -> bool:
-        return name != "alembic_version"
+    def include(found: Any, name: str | None, kind: str, _reflected: bool, _compare_to: object) -> bool:
+        is_retired = kind == "column" and name in tables.RETIRED.get(found.table.name, ())
+        return name != "alembic_version" and not is_retired
 
     with engine.connect() as connection:
         options = {"compare_type": True, "compare_server_default": True, "include_object": include}
@@ -204,13 +205,37 @@ def test_the_rows_of_2018_work(of_2018: Engine) -> None:
         assert (due[GROUP].by_name, due[GROUP].desired, due[GROUP].interval, due[GROUP].generation) == (True, 3, 120, 1)
         assert due[BARE_GROUP].interval == 300
         assert leases.claim_due(connection, limit=10) == [ACCOUNT]
-        archived = connection.execute(text(f"SELECT emptied_at, check_at, job_check_at FROM tsg_groups WHERE id = '{ARCHIVED_GROUP}'"))
-        emptied_at, check_at, job_check_at = archived.one()
+        archived = connection.execute(text(f"SELECT emptied_at, check_at FROM tsg_group_state WHERE group_id = '{ARCHIVED_GROUP}'"))
+        emptied_at, check_at = archived.one()
         assert emptied_at is not None
-        assert (check_at, job_check_at) == (None, None)
+        assert check_at is None
     raised = database.transact(lambda connection: groups.increment(connection, ACCOUNT, GROUP, by=2, maximum=10, request_id=None))
     assert raised.capacity == 5
     database.close()
+
+
+def test_what_was_observed_of_a_group_goes_to_its_own_table_and_back(of_2018: Engine) -> None:
+    columns = "observed_generation, last_error, reason, launch_failures, launch_at, replacing, job_id, job_generation"
+    observed = f"""
+        UPDATE tsg_groups SET observed_generation = 1, last_error = 'no', reason = 'Settled', launch_failures = 2, launch_at = now(),
+        replacing = 1, job_id = 'job', job_generation = 1, job_failures = 4, check_at = now() + interval '1 hour' WHERE id = '{GROUP}'"""
+    with of_2018.connect() as connection:
+        schema.upgrade(connection, "0014")
+        connection.execute(text(observed))
+        connection.commit()
+        before = connection.execute(text(f"SELECT {columns} FROM tsg_groups WHERE id = '{GROUP}'")).one()
+    upgrade(of_2018)
+    with of_2018.connect() as connection:
+        state = connection.execute(text(f"SELECT {columns} FROM tsg_group_state WHERE group_id = '{GROUP}'")).one()
+        assert state == before
+        assert connection.scalar(text("SELECT count(*) FROM tsg_groups WHERE check_at IS NOT NULL")) == 0
+        assert connection.execute(text("SELECT subject::text, failures FROM tsg_work WHERE kind = 'nomad_job'")).all() == [(GROUP, 4)]
+        connection.execute(text(f"UPDATE tsg_group_state SET last_error = NULL, reason = 'Backoff' WHERE group_id = '{GROUP}'"))
+        connection.commit()
+        alembic.command.downgrade(schema.config(connection), "0014")
+        connection.commit()
+        after = connection.execute(text(f"SELECT last_error, reason, job_id, check_at > now() FROM tsg_groups WHERE id = '{GROUP}'")).one()
+        assert tuple(after) == (None, "Backoff", "job", True)
 
 
 def test_an_account_is_enabled_by_the_statement_that_the_readers_of_the_seed_know(empty: Engine) -> None:
@@ -255,7 +280,7 @@ MACHINE_TWICE = f"""
     INSERT INTO tsg_instances (account_id, group_id, machine_id, state)
     SELECT '{ACCOUNT}', '{GROUP}', '{USER}', 'running' FROM generate_series(1, 2)"""
 INSTANCE_OF_NO_GROUP = f"INSERT INTO tsg_instances (account_id, group_id, state) VALUES ('{ACCOUNT}', '{USER}', 'running')"
-ONE_JOB_OF_TWO_GROUPS = f"UPDATE tsg_groups SET job_id = 'job' WHERE account_id = '{ACCOUNT}'"
+ONE_JOB_OF_TWO_GROUPS = f"UPDATE tsg_group_state SET job_id = 'job' WHERE account_id = '{ACCOUNT}'"
 TEMPLATE_GONE_FROM_UNDER_A_GROUP = f"DELETE FROM tsg_templates WHERE id = '{TEMPLATE}'"
 
 
@@ -293,8 +318,8 @@ def test_what_is_due_is_found_by_its_index(of_2018: Engine) -> None:
     upgrade(of_2018)
     with of_2018.begin() as connection:
         connection.execute(text("SET enable_seqscan = off"))
-        plan = "\n".join(connection.scalars(text("EXPLAIN SELECT account_id FROM tsg_groups WHERE check_at <= now()")))
-    assert "tsg_groups_due" in plan
+        plan = "\n".join(connection.scalars(text("EXPLAIN SELECT account_id FROM tsg_group_state WHERE check_at <= now()")))
+    assert "tsg_group_state_due" in plan
 
 
 # CockroachDB: no server here, so at least every statement is one that its dialect can write
@@ -369,20 +394,22 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(groups.get, account_id, group.id) == use(groups.named, account_id, "web")
     assert len(use(groups.listed, account_id, limit=10)) == 1
     assert not use(groups.is_by_name, group.id)
-    (work,) = use(looks.due, account_id, limit=10)
+    use(adoption.adopt, limit=10)
+    use(adoption.adopt_of_account, account_id)
+    (group_work,) = use(looks.due, account_id, limit=10)
 
     assert use(leases.claim_due, limit=10) == [account_id]
     lease = use(leases.take, account_id, "worker", seconds=30)
     assert use(leases.renew, lease, seconds=30)
     use(leases.require, lease)
 
-    launch_id = use(instances.launch, lease, work)
+    launch_id = use(instances.launch, lease, group_work)
     use(instances.doubted, launch_id)
     use(instances.acknowledged, launch_id, USER, "provisioning")
-    use(instances.refused, instances.launch(connection, lease, work))
+    use(instances.refused, instances.launch(connection, lease, group_work))
     found = use(instances.found, lease, group.id, KEY, "running")
     use(instances.seen, lease, found.id, "stopped")
-    assert use(instances.may_delete, lease, work)
+    assert use(instances.may_delete, lease, group_work)
     use(instances.deleting, found.id)
     now, rows = use(instances.of_groups, [group.id])
     assert {(row.machine_id, row.state) for row in rows} == {(USER, "provisioning"), (KEY, "deleting")}
@@ -399,19 +426,20 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(activities.prune, days=1, limit=10) == 0
 
     use_jobs(use, group.id)
+    use_work(use, group.id)
     assert use(idempotency.claim, account_id, "key", "request")
     use(idempotency.keep, account_id, "key", idempotency.Answer(202))
     assert use(idempotency.find, account_id, "key") == ("request", (202, None, None, None))
     assert use(idempotency.prune, limit=10) == 0
     assert use(groups.lock, account_id, group.id).generation == 4
-    assert use(looks.checked, lease, [looks.Look(work, after=1, failures=0, error=None, reason=Reason.SETTLED)])
-    use(looks.paced, lease, work)
+    assert use(looks.checked, lease, [looks.Look(group_work, after=1, failures=0, error=None, reason=Reason.SETTLED)])
+    use(looks.paced, lease, group_work)
     assert [owner.id for owner in use(looks.owners, account_id, ids={group.id}, names={"web"})] == [group.id]
     use(looks.make_due, group.id)
     use(looks.make_all_due, account_id)
     assert use(status.of_group, group.id) == use(status.of_account, account_id, group.id)
     use(groups.archive, account_id, group.id, request_id="r")
-    assert use(looks.emptied, lease, work, after=300)
+    assert use(looks.emptied, lease, group_work, after=300)
     use(looks.reopen, lease, [group.id])
     use(leases.release, lease, budget_left=1)
     return used
@@ -430,12 +458,24 @@ def use_keys(use: Callable[..., Any], account_id: str) -> None:
     assert use(accounts.materials) == [(USER, "sealed")]
 
 
+def use_work(use: Callable[..., Any], subject: str) -> None:
+    use(work.make_due, "kind", subject)
+    assert use(work.claim_wake_ups, "kind", limit=10) == [subject]
+    for give_back in (work.done, work.postpone):
+        claimed = use(work.claim, "kind", subject, owner="test", seconds=5)
+        assert use(work.renew, claimed, seconds=10)
+        assert use(give_back, claimed, after=1)
+    assert use(work.failed, use(work.claim, "kind", subject, owner="test", seconds=5), after=1, error="no")
+    use(work.forget, use(work.claim, "kind", subject, owner="test", seconds=5))
+
+
 def use_jobs(use: Callable[..., Any], group_id: str) -> None:
+    use(jobs.enrol)
     assert [job.group_id for job in use(jobs.claim_due, limit=10)] == [group_id]
     job = use(jobs.renew, use(jobs.claim, group_id))
     assert use(jobs.name, job, "plain", "distinct") == "plain"
     use(jobs.submitted, job)
-    use(jobs.put_off, job, after=1)
+    use(jobs.put_off, job, after=1, error="no")
     use(jobs.resubmit, group_id)
     use(jobs.postponed, job, after=1)
     use(jobs.removed, job)

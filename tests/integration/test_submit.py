@@ -61,7 +61,7 @@ class Submitting:
         self.submitter = Submitter(world.db, self.nomad, shape, actor="test")
 
     def job_id(self, group: Group) -> str:
-        return self.world.sql("SELECT job_id FROM tsg_groups WHERE id = :id", id=group.id)[0][0]
+        return self.world.sql("SELECT job_id FROM tsg_group_state WHERE group_id = :id", id=group.id)[0][0]
 
     def job(self, job_id: str) -> Any:
         """The job as Nomad has it; None when it has none."""
@@ -70,7 +70,9 @@ class Submitting:
 
     def row(self, group: Group) -> Any:
         return self.world.sql(
-            "SELECT job_generation, generation, job_failures, job_check_at > now() AS later FROM tsg_groups WHERE id = :id", id=group.id
+            "SELECT job_generation, generation, w.failures, w.due_at > now() AS later FROM tsg_group_state s"
+            " JOIN tsg_work w ON w.kind = 'nomad_job' AND w.subject = s.group_id WHERE group_id = :id",
+            id=group.id,
         )[0]
 
     def told(self, group: Group) -> list[tuple[str, str]]:
@@ -214,13 +216,19 @@ def test_a_nomad_that_is_away_or_leaderless_is_waited_for(world: World, nomad: N
 
 def test_one_finds_a_nomad_away_for_all_and_each_is_tried_again_within_a_minute(world: World, nomad: NomadSimulator) -> None:
     groups = [world.make_group(1) for _ in range(5)]
-    world.sql("UPDATE tsg_groups SET job_failures = 12 WHERE account_id = :id", id=world.account.id)
+    with world.db.read() as connection:
+        jobs.enrol(connection)
+    world.sql("UPDATE tsg_work SET failures = 12 WHERE kind = 'nomad_job'")
     nomad.knobs.turn({"no_leader": True})
     work = Submitting(world, nomad.url)
     for group in groups:
         work.submitter.submit(group.id)
     assert nomad.cluster.counters.to_json()["requests"] == 1
-    rows = world.sql("SELECT job_failures, job_check_at - now() FROM tsg_groups WHERE account_id = :id", id=world.account.id)
+    rows = world.sql(
+        "SELECT failures, due_at - now() FROM tsg_work WHERE kind = 'nomad_job' AND subject IN"
+        " (SELECT group_id FROM tsg_group_state WHERE account_id = :id)",
+        id=world.account.id,
+    )
     assert [failures for failures, _ in rows] == [13] * 5
     assert all(timedelta(seconds=25) < wait <= timedelta(seconds=60) for _, wait in rows)
 
@@ -247,7 +255,7 @@ def test_a_submission_that_was_overtaken_does_not_bring_a_removed_job_back(world
             planned = super().plan(job)
             world.delete(group)
             world.settle()
-            world.sql("UPDATE tsg_groups SET job_claimed_until = now() - interval '1 second' WHERE id = :id", id=group.id)
+            world.sql("UPDATE tsg_work SET until = now() - interval '1 second' WHERE subject = :id", id=group.id)
             assert wait_for(lambda: "running" not in statuses(work, job_id), seconds=10)
             work.submitter.remove(group.id)
             assert work.job(job_id) is None
@@ -269,7 +277,7 @@ def test_something_else_at_nomads_address_is_told_and_waited_for(world: World, n
             elsewhere.submitter.submit(group.id)
             answered.result()
     assert [description for _, description in elsewhere.told(group)] == ["Nomad answered something that is not JSON: is this its address?"]
-    assert elsewhere.row(group).job_failures == 1
+    assert elsewhere.row(group).failures == 1
     Submitting(world, nomad.url).submitter.submit(group.id)
     assert elsewhere.row(group).job_generation == 1
 

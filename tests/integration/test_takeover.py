@@ -73,7 +73,7 @@ def test_what_is_advised_is_enough(of_2018: Engine) -> None:  # noqa: F811
     done = run_upgrade(of_2018)
     assert (done.returncode, done.stdout) == (0, "the database is up to date\n")
     with of_2018.connect() as connection:
-        emptied = connection.execute(text(f"SELECT emptied_at IS NOT NULL FROM tsg_groups WHERE id = '{TWIN}'")).scalar_one()
+        emptied = connection.execute(text(f"SELECT emptied_at IS NOT NULL FROM tsg_group_state WHERE group_id = '{TWIN}'")).scalar_one()
         assert emptied, "its machines are the other one's now"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from shared.state import jobs, leases
+from shared.state import adoption, jobs, leases
 from shared.store.db import Database
 
 CLOCKS, ACCOUNTS, ROUNDS = 2, 200, 5
@@ -27,6 +27,9 @@ def test_each_is_told_to_one(database: Database) -> None:
     with database.engine.begin() as connection:
         filled = connection.execute(text(FILL), {"accounts": ACCOUNTS}).all()
     accounts, groups = [account for account, _ in filled], [group for _, group in filled]
+    with database.read() as connection:
+        adoption.adopt(connection, limit=ACCOUNTS)
+        jobs.enrol(connection)
 
     def together(claim: Callable[..., list[Any]]) -> Counter[str]:
         start = Barrier(CLOCKS)
@@ -41,15 +44,14 @@ def test_each_is_told_to_one(database: Database) -> None:
 
     for _ in range(ROUNDS):
         with database.engine.begin() as connection:
-            connection.execute(text("UPDATE tsg_accounts SET rung_at = NULL WHERE id = ANY(:ids ::uuid[])"), {"ids": accounts})
-            due = "UPDATE tsg_groups SET {0} = now() - random() * interval '1 hour' WHERE id = ANY(:ids ::uuid[])"
-            for column in ("check_at", "job_check_at"):
-                connection.execute(text(due.format(column)), {"ids": groups})
+            connection.execute(text("UPDATE tsg_work SET woken_at = NULL"))
+            for table, column, key in (("tsg_group_state", "check_at", "group_id"), ("tsg_work", "due_at", "subject")):
+                due = f"UPDATE {table} SET {column} = now() - random() * interval '1 hour' WHERE {key} = ANY(:ids ::uuid[])"
+                connection.execute(text(due), {"ids": groups})
         told = together(leases.claim_due)
         assert [told[account] for account in accounts] == [1] * ACCOUNTS
         told = together(jobs.claim_due)
         assert [told[group] for group in groups] == [1] * ACCOUNTS
     with database.engine.begin() as connection:
-        connection.execute(
-            text("UPDATE tsg_groups SET check_at = NULL, job_check_at = NULL WHERE id = ANY(:ids ::uuid[])"), {"ids": groups}
-        )
+        connection.execute(text("UPDATE tsg_group_state SET check_at = NULL WHERE group_id = ANY(:ids ::uuid[])"), {"ids": groups})
+        connection.execute(text("UPDATE tsg_work SET due_at = NULL WHERE subject = ANY(:ids ::uuid[])"), {"ids": groups})

@@ -27,6 +27,8 @@ class Service(NamedTuple):
     max_body: int
     #: Seconds between checks of a new group that does not say.
     interval: int
+    #: Nomad runs the scaling: a new group has a job.
+    has_jobs: bool
     #: Set when the process is told to stop: whoever waits answers then.
     stopping: threading.Event
     #: How many requests may wait for what at once.

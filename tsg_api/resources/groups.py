@@ -117,6 +117,7 @@ class Groups(_Putting):
                 capacity=body.capacity,
                 interval=body.health_check_interval or self._service.interval,
                 request_id=req.context.request_id,
+                has_job=self._service.has_jobs,
             )
 
         self._make(req, resp, work, lambda made: _shown(made, 201)._replace(location=f"{BASE}/{made.id}"), alone=True)

@@ -98,6 +98,7 @@ class Api:
             max_capacity=max_capacity,
             max_body=max_body,
             interval=300,
+            has_jobs=False,
             stopping=self._stopping,
             slots=self.slots,
             parks=parks,

@@ -32,8 +32,8 @@ def looked_at(api: Api, group: Group, reason: Reason, **more: Any) -> None:
     """A worker looked at the group, and this is what it found."""
     values = {"error": None, **more}
     api.sql(
-        "UPDATE tsg_groups SET observed_generation = generation, reason = :reason, reason_since = now(), checked_at = now(),"
-        " check_at = now() + interval '5 seconds', last_error = :error WHERE id = :id",
+        "UPDATE tsg_group_state SET observed_generation = generation, reason = :reason, reason_since = now(), checked_at = now(),"
+        " check_at = now() + interval '5 seconds', last_error = :error WHERE group_id = :id",
         id=group["id"],
         reason=str(reason),
         **values,
@@ -235,14 +235,17 @@ def test_a_change_is_not_settled_by_what_was_before_it(api: Api, tsg: Caller) ->
 def test_a_group_that_is_gone_says_so(api: Api, tsg: Caller) -> None:
     group = tsg.make_group(1)
     tsg.ok("DELETE", f"/groups/{group['id']}")
-    api.sql("UPDATE tsg_groups SET emptied_at = now(), check_at = NULL, observed_generation = generation WHERE id = :id", id=group["id"])
+    api.sql(
+        "UPDATE tsg_group_state SET emptied_at = now(), check_at = NULL, observed_generation = generation WHERE group_id = :id",
+        id=group["id"],
+    )
     found = status(tsg, group, "?wait=60")
     assert (found["settled"], found["reason"], found["desired"], found["next_attempt_at"]) == (True, "Deleted", 0, None)
 
 
 def test_a_job_that_nomad_did_not_take_is_told_in_nomads_words(api: Api, tsg: Caller) -> None:
     group = tsg.make_group(1)
-    api.sql("UPDATE tsg_groups SET job_failures = 1 WHERE id = :id", id=group["id"])
+    api.sql("INSERT INTO tsg_work (kind, subject, failures) VALUES ('nomad_job', :id, 1)", id=group["id"])
     api.sql(
         "INSERT INTO tsg_activities (account_id, group_id, kind, status, description, actor)"
         " SELECT account_id, id, 'TSG_JOB_SUBMIT_ERROR', 'failed', 'no leader', 'worker' FROM tsg_groups WHERE id = :id",
