@@ -23,7 +23,7 @@ NOMAD_JOB = "nomad_job"
 #: Seconds after which the scheduler sends another wake-up for what nobody has claimed.
 WAKE_AGAIN = 5
 #: Seconds. No claim is made for longer: one that ends later was written before the database's clock was set back, and has ended.
-LONGEST_CLAIM = 3600
+LONGEST_CLAIM = 300
 
 
 class ClaimLost(Exception):

@@ -65,9 +65,9 @@ def test_what_a_dead_holder_had_is_due_once_its_claim_has_ended(desk: Desk) -> N
 
 def test_a_renewed_claim_is_not_due_and_lasts_from_then_on(desk: Desk) -> None:
     claim = desk.claimed()
-    assert work.renew(desk.connection, claim, seconds=600)
+    assert work.renew(desk.connection, claim, seconds=200)
     assert (desk.row().is_due, desk.is_woken()) == (False, False)
-    assert desk.sql("SELECT until > now() + interval '590 seconds' FROM tsg_work").scalar_one()
+    assert desk.sql("SELECT until > now() + interval '190 seconds' FROM tsg_work").scalar_one()
 
 
 def test_what_is_made_due_during_a_claim_is_due_when_it_is_given_back(desk: Desk) -> None:
