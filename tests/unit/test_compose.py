@@ -153,6 +153,8 @@ def test_a_build_gets_what_the_images_need() -> None:
     lets_in = context()
     tracked = subprocess.run(["git", "ls-files", "shared", "tsg_api", "tsg_workers"], cwd=TOP, capture_output=True, text=True, check=True)
     assert [path for path in tracked.stdout.split() if not lets_in(path)] == []
+    # docker-compose 1.29 finds nothing in a folder that is left out, whatever a later pattern says of its files.
+    assert {folder for path in tracked.stdout.split() if not lets_in(folder := str(Path(path).parent))} == set()
     named = re.findall(r"^COPY (?!--)(.+) \S+$", (TOP / "Dockerfile").read_text(), re.MULTILINE)
     files = [path for names in named for path in names.split() if (TOP / path).is_file()]
     assert len(files) > 5
