@@ -55,11 +55,12 @@ groups_due = Gauge("tsg_groups_due", "Groups whose time to be looked at has come
 groups_late = Gauge("tsg_groups_late", "Groups whose time came over a minute ago.", registry=None)
 groups = Gauge("tsg_groups", "Groups that are not gone, by what they wait for.", ["reason"], registry=None)
 oldest_change = Gauge("tsg_oldest_unhandled_change_seconds", "Age of the oldest change that no worker has looked at.", registry=None)
+nomad_jobs_failing = Gauge("tsg_nomad_jobs_failing", "Nomad jobs of groups that Nomad refuses or does not run.", registry=None)
 machines = Gauge("tsg_machines", "Machines of groups, by state.", ["state"], registry=None)
 queue_messages = Gauge("tsg_queue_messages", "Bells in Redis that wait for a worker.", ["queue"], registry=None)
 read_at = Gauge("tsg_state_read_timestamp_seconds", "When the clock last read the state above.", registry=None)
 
-STATE = (groups_due, groups_late, groups, oldest_change, machines, queue_messages, read_at)
+STATE = (groups_due, groups_late, groups, oldest_change, nomad_jobs_failing, machines, queue_messages, read_at)
 
 #: The state of a request that got no answer.
 NO_ANSWER = "none"

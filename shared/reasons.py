@@ -43,7 +43,7 @@ MEANING = {
     Reason.DELETION_REJECTED: "CloudAPI refuses to delete an instance: see whether it is protected against deletion.",
     Reason.ACCOUNT_REJECTED: "The service may not act for the account: see that it is enabled, and has the service's key.",
     Reason.CLOUDAPI_UNAVAILABLE: "CloudAPI can't be reached, or failed.",
-    Reason.NOMAD_UNAVAILABLE: "Nomad did not take the group's job.",
+    Reason.NOMAD_UNAVAILABLE: "Nomad did not take the group's job, or does not run it: a worker takes over.",
     Reason.BACKOFF: "Launches failed a short while ago: the next ones are put off.",
     Reason.CIRCUIT_OPEN: "Launches failed too often in a row: one at a time is tried until one comes up.",
     Reason.SERVICE_FAILED: "The service failed on this group; its log says how.",

@@ -10,7 +10,7 @@ from dramatiq.middleware import AgeLimit, ShutdownNotifications, TimeLimit
 from shared import log
 from shared.clients.queue import CONVERGE, MAX_AGE_MS, REMOVE_JOB, SUBMIT_JOB, make_broker, send
 from tsg_workers.reconcilers.groups import GroupReconciler
-from tsg_workers.submit import Submitter
+from tsg_workers.reconcilers.nomad_jobs import Submitter
 
 _log = log.get(__name__)
 

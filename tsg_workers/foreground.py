@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from shared import log
 from shared.runtime import program
 from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal
-from shared.state import activities, looks, status
+from shared.state import activities, jobs, looks, status
 from shared.state.status import Status
 from shared.store import db
 from tsg_workers import wiring
@@ -50,6 +51,8 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
     on_signal(stop.set)
     database = db.connect(chosen.database_url, pool_size=POOL, patience=PATIENCE)
     acted = threading.Event()
+    # Nomad says so to what it runs. By hand, this says nothing of how the job is.
+    is_run = "NOMAD_ALLOC_ID" in os.environ
 
     def audit(kind: str, account_name: str, group_name: str, status: str, description: str) -> None:
         acted.set()
@@ -65,6 +68,9 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
         looks.make_due(connection, group_id)
     while True:
         reconciler.reconcile(found.account_id)
+        if is_run:
+            with database.read() as connection:
+                jobs.ran(connection, group_id)
         found = _status(database, group_id) or found
         if found.settled:
             break

@@ -10,14 +10,12 @@ import sqlalchemy.exc
 from dramatiq import Worker
 
 from shared import log
-from shared.clients.nomad import Nomad
 from shared.runtime import diagnostics, flags, health, monitor, program
 from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal, wait
 from shared.store import db
 from tsg_workers import actors, wiring
 from tsg_workers.reconcilers.groups import GroupReconciler
-from tsg_workers.submit import Submitter
 
 _log = log.get(__name__)
 
@@ -54,7 +52,7 @@ def work(chosen: Settings) -> int:
 def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> bool:
     """False when something was under way still, after all the time it was given."""
     broker = actors.connect(chosen.redis_url)
-    submitter = Submitter(database, Nomad(chosen.nomad), wiring.shape(chosen), actor=wiring.name()) if chosen.scaler == "nomad" else None
+    submitter = wiring.submitter(chosen, database) if chosen.scaler == "nomad" else None
     groups = wiring.group_reconciler(chosen, database, stop=stop)
     actors.declare(broker, groups, submitter)
     broker.emit_after("process_boot")

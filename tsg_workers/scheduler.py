@@ -12,6 +12,7 @@ import sqlalchemy.exc
 from dramatiq.brokers.redis import RedisBroker
 
 from shared import log, metrics
+from shared.clients.nomad import Nomad
 from shared.clients.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, make_broker, send, waiting
 from shared.reasons import Reason
 from shared.runtime import diagnostics, flags, health, monitor, program
@@ -19,6 +20,7 @@ from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal
 from shared.state import activities, idempotency, instances, jobs, leases, looks
 from shared.store import db
+from tsg_workers.nomad_watch import NomadWatch
 
 _log = log.get(__name__)
 
@@ -49,18 +51,20 @@ def tick(chosen: Settings) -> int:
     on_signal(healthy.drain, stop.set)
     try:
         with monitor.serving(monitor.listen_or_exit("tsg-clock", chosen), healthy):
-            _tick(chosen, database, stop)
+            if chosen.scaler == "nomad":
+                with NomadWatch(Nomad(chosen.nomad)) as watch:
+                    _tick(chosen, database, stop, watch)
+            else:
+                _tick(chosen, database, stop)
     finally:
         database.close()
     _log.info("stopped")
     return 0
 
 
-def _tick(chosen: Settings, database: db.Database, stop: threading.Event) -> None:
+def _tick(chosen: Settings, database: db.Database, stop: threading.Event, watch: NomadWatch | None = None) -> None:
+    """With a `watch`, Nomad runs the scaling: a worker's turn comes when Nomad is late or away."""
     broker = make_broker(chosen.redis_url)
-    by_nomad = chosen.scaler == "nomad"
-    # Where Nomad runs the scaling, a worker's turn comes when Nomad is late.
-    late = chosen.nomad_grace if by_nomad else 0
     doors = diagnostics.start(chosen, "tsg-clock")
     _log.info("ticking")
     metrics.tell_state()
@@ -68,10 +72,11 @@ def _tick(chosen: Settings, database: db.Database, stop: threading.Event) -> Non
     while not stop.is_set():
         bells: list[tuple[str, str]] = []
         result = "done"
+        late = chosen.nomad_grace if watch and not watch.is_away else 0
         try:
             with database.read() as connection:
                 bells += [(CONVERGE, account_id) for account_id in leases.claim_due(connection, limit=MOST, late=late)]
-                if by_nomad:
+                if watch:
                     due = jobs.claim_due(connection, limit=MOST)
                     bells += [(REMOVE_JOB if job.is_over else SUBMIT_JOB, job.group_id) for job in due]
             # These first: whatever else may fail, who was claimed hears of it.
@@ -79,7 +84,7 @@ def _tick(chosen: Settings, database: db.Database, stop: threading.Event) -> Non
                 send(broker, actor, subject)
             if time.monotonic() - read_at > READ:
                 read_at = time.monotonic()
-                if by_nomad:
+                if watch:
                     with database.read() as connection:
                         jobs.enrol(connection)
                 _count(database, broker)
@@ -117,6 +122,7 @@ def _count(database: db.Database, broker: RedisBroker) -> None:
         backlog = looks.backlog(connection, late=LATE)
         metrics.replace(metrics.groups, {**dict.fromkeys(map(str, Reason), 0), **looks.by_reason(connection)})
         metrics.replace(metrics.machines, instances.by_state(connection))
+        metrics.nomad_jobs_failing.set(jobs.failing(connection))
     metrics.groups_due.set(backlog.due)
     metrics.groups_late.set(backlog.late)
     metrics.oldest_change.set(backlog.oldest_change)

@@ -6,12 +6,14 @@ import threading
 
 from shared.clients.cloudapi import CloudAPI, Timeouts
 from shared.clients.keys import Sealer
+from shared.clients.nomad import Nomad
 from shared.runtime.settings import Settings
 from shared.store import db
 from tsg_workers.cloud.record import Audit, no_audit
-from tsg_workers.jobspec import Shape
 from tsg_workers.plan.limits import Limits
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
+from tsg_workers.reconcilers.jobspec import Shape
+from tsg_workers.reconcilers.nomad_jobs import Submitter
 
 
 def group_reconciler(chosen: Settings, database: db.Database, audit: Audit = no_audit, *, stop: threading.Event) -> GroupReconciler:
@@ -32,6 +34,11 @@ def group_reconciler(chosen: Settings, database: db.Database, audit: Audit = no_
         audit=audit,
         stop=stop,
     )
+
+
+def submitter(chosen: Settings, database: db.Database) -> Submitter:
+    """What looks after the Nomad jobs of groups."""
+    return Submitter(database, Nomad(chosen.nomad), shape(chosen), grace=chosen.nomad_grace, actor=name())
 
 
 def shape(chosen: Settings) -> Shape:

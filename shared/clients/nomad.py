@@ -98,6 +98,11 @@ class Nomad:
         stubs: list[Mapping[str, Any]] = _json(self._call("GET", "/v1/jobs", query={"prefix": prefix}))
         return [stub for stub in stubs if str(stub.get("ID", "")).startswith(prefix)]
 
+    def allocations(self, job_id: str) -> list[Mapping[str, Any]]:
+        """What became of a job that is no periodic one: `ClientStatus`, and the `Events` of each task in `TaskStates`."""
+        found: list[Mapping[str, Any]] = _json(self._call("GET", f"{_job(job_id)}/allocations", query={"all": "true"}))
+        return found
+
     def deregister(self, job_id: str) -> None:
         """Remove a job without a trace. An unknown one is as good. The runs of a periodic job are jobs of their own."""
         self._call("DELETE", _job(job_id), query={"purge": "true"})

@@ -1,13 +1,14 @@
 """How far the Nomad job of a group is behind the group. Only where Nomad runs the scaling.
 
 A job is submitted once for each generation of its group, looked after once in each of the group's check intervals, and removed when the
-group is deleted and empty. When there is something to do stands in a row of work of the kind `nomad_job`.
+group is deleted and empty. When there is something to do stands in a row of work of the kind `nomad_job`. Each run notes that it
+came to the group, so one that fails, or never happens, is missed; `job_error` is what is wrong until a run comes.
 Session first, never commits, no network.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, exists, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Float, cast, exists, extract, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.state import work as works
@@ -35,6 +36,12 @@ class JobWork(NamedTuple):
     interval: int
     #: The group is deleted and has no instance left: the job is to go.
     is_over: bool
+    #: What is wrong with the job; None while all is well.
+    error: str | None
+    #: Has a run come to the group since we last had one started?
+    has_run: bool
+    #: Seconds since one was started or came, whichever was last.
+    silent_for: float
     request_id: str | None
     claim: Claim
 
@@ -61,6 +68,11 @@ _WORK = (
     group_state.c.job_generation,
     INTERVAL,
     group_state.c.emptied_at.is_not(None),
+    group_state.c.job_error,
+    func.coalesce(group_state.c.job_ran_at > group_state.c.job_forced_at, literal(False)),
+    func.coalesce(
+        cast(extract("epoch", func.now() - func.greatest(group_state.c.job_ran_at, group_state.c.job_forced_at)), Float), literal(0.0)
+    ),
     groups.c.request_id,
 )
 
@@ -94,25 +106,48 @@ def name(connection: Connection, work: JobWork, plain: str, distinct: str) -> st
     return job_id
 
 
-def submitted(connection: Connection, work: JobWork) -> None:
-    """A run was started for this generation; the job is looked after again in one check interval, or at once if the group changed."""
-    connection.execute(update(group_state).where(*_claimed(work)).values(job_generation=work.generation))
-    works.done(connection, work.claim, after=work.interval)
+def submitted(connection: Connection, work: JobWork, *, after: float, error: str | None) -> None:
+    """A run was started for this generation; whether it comes to the group is looked at `after` seconds.
+
+    `error` is why it will not; what was wrong before stands until a run comes.
+    """
+    _note(connection, work, job_generation=work.generation, job_error=error or work.error, job_forced_at=func.now())
+    works.done(connection, work.claim, after=after)
+
+
+def is_well(connection: Connection, work: JobWork, *, after: float) -> None:
+    """The job is as it should be and its runs come to the group: it is looked after again in so many seconds."""
+    _note(connection, work, job_error=None)
+    works.done(connection, work.claim, after=after)
 
 
 def put_off(connection: Connection, work: JobWork, *, after: float, error: str) -> None:
-    """Nomad did not do it: try again so many seconds later."""
+    """Nomad did not take the job, or does not run it: look again so many seconds later."""
+    _note(connection, work, job_error=error)
     works.failed(connection, work.claim, after=after, error=error)
 
 
 def postponed(connection: Connection, work: JobWork, *, after: float) -> None:
-    """It is not time yet, and nothing is wrong."""
+    """It is not time yet, and nothing more is wrong than was."""
+    # A job that was submitted before runs were noted is counted from here on.
+    _note(connection, work, job_forced_at=func.coalesce(group_state.c.job_forced_at, func.now()))
     works.postpone(connection, work.claim, after=after)
+
+
+def ran(connection: Connection, group_id: str) -> None:
+    """A run of the group's job has come to the group: whatever was wrong with the job is over."""
+    statement = update(group_state).where(group_state.c.group_id == group_id)
+    connection.execute(statement.values(job_ran_at=func.now(), job_error=None))
+
+
+def failing(connection: Connection) -> int:
+    """How many jobs Nomad refused, does not run, or could not be asked for."""
+    return int(connection.execute(select(func.count()).where(group_state.c.job_error.is_not(None))).scalar_one())
 
 
 def removed(connection: Connection, work: JobWork) -> None:
     """The job is gone, and its id is free."""
-    connection.execute(update(group_state).where(*_claimed(work)).values(job_id=None))
+    _note(connection, work, job_id=None, job_error=None)
     works.forget(connection, work.claim)
 
 
@@ -138,6 +173,10 @@ def resubmit(connection: Connection, group_id: str) -> bool:
         return False
     works.make_due(connection, NOMAD_JOB, group_id)
     return True
+
+
+def _note(connection: Connection, work: JobWork, **values: Any) -> None:
+    connection.execute(update(group_state).where(*_claimed(work)).values(values))
 
 
 def _claimed(work: JobWork) -> tuple[ColumnElement[bool], ...]:

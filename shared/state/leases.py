@@ -91,8 +91,11 @@ def claim_due(connection: Connection, *, limit: int, late: int = 0) -> list[str]
     """Accounts with a due group on which nobody works, the longest due first.
 
     Each goes to one scheduler, and again after `work.WAKE_AGAIN` seconds if nobody takes its lease. Only groups that have been due for
-    `late` seconds count.
+    `late` seconds count, and those whose Nomad job is known to fail.
     """
+    is_due = group_state.c.check_at <= func.now()
+    if late:
+        is_due &= or_(group_state.c.check_at <= ago(late), group_state.c.job_error.is_not(None))
     adopt(connection, limit=limit)
     # The conditions stand in both: inside, so that accounts that can't be woken take no place from others; outside, for two at once.
     claimed = and_(rows.c.kind == ACCOUNT, rows.c.subject == group_state.c.account_id)
@@ -100,7 +103,7 @@ def claim_due(connection: Connection, *, limit: int, late: int = 0) -> list[str]
         select(group_state.c.account_id)
         .join_from(group_state, accounts, group_state.c.account_id == accounts.c.id)
         .outerjoin(rows, claimed)
-        .where(group_state.c.check_at <= ago(late), work.is_free(), work.is_unanswered(), _is_free_of_the_previous())
+        .where(is_due, work.is_free(), work.is_unanswered(), _is_free_of_the_previous())
         .group_by(group_state.c.account_id)
         .order_by(func.min(group_state.c.check_at), group_state.c.account_id)
         .limit(limit)

@@ -38,6 +38,10 @@ class Job(NamedTuple):
     generation: int
     job_generation: int
     failures: int
+    #: When a run of it last came to the group.
+    ran_at: datetime | None
+    #: What is wrong with it; None while Nomad takes it and runs it.
+    error: str | None
     next_attempt_at: datetime | None
 
 
@@ -94,12 +98,14 @@ def jobs(connection: Connection, *, limit: int) -> list[Job]:
             groups.c.generation,
             group_state.c.job_generation,
             work.c.failures,
+            group_state.c.job_ran_at,
+            group_state.c.job_error,
             work.c.due_at,
         )
         .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
         .join(group_state, group_state.c.group_id == groups.c.id)
         .join(work, (work.c.kind == works.NOMAD_JOB) & (work.c.subject == groups.c.id))
-        .order_by(work.c.failures.desc(), accounts.c.account_name, groups.c.name, groups.c.id)
+        .order_by(group_state.c.job_error.is_(None), work.c.failures.desc(), accounts.c.account_name, groups.c.name, groups.c.id)
         .limit(limit)
     )
     return [Job._make(row) for row in connection.execute(statement)]

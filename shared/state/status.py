@@ -3,14 +3,12 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Float, and_, case, cast, extract, func, select, true
+from sqlalchemy import ColumnElement, Connection, Float, case, cast, extract, func, select, true
 
 from shared.errors import NotFound
 from shared.reasons import MEANING, NEEDS_A_CHANGE, Reason
-from shared.state import activities
 from shared.state.instances import DELETING, ON_THE_WAY, RUNNING
-from shared.state.work import NOMAD_JOB
-from shared.store.tables import accounts, group_state, groups, instances, work
+from shared.store.tables import accounts, group_state, groups, instances
 
 _SHOWN = (
     *(groups.c.id, groups.c.account_id, groups.c.name, groups.c.capacity, groups.c.archived, groups.c.generation, groups.c.updated_at),
@@ -19,6 +17,8 @@ _SHOWN = (
 )
 #: The newest change has yet to be looked at.
 UNSEEN = "No worker has looked at the newest change yet."
+#: Where Nomad runs the scaling, and does not.
+WITHOUT_NOMAD = "Nomad does not run the group's job: workers look after the group instead."
 
 
 class Status(NamedTuple):
@@ -84,10 +84,9 @@ def of_group(connection: Connection, group_id: str, *, account_id: str | None = 
         .lateral()
     )
     statement = (
-        select(*_SHOWN, accounts.c.account_name, work.c.failures.label("job_failures"), counted, _seconds_until())
+        select(*_SHOWN, accounts.c.account_name, group_state.c.job_error, counted, _seconds_until())
         .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
         .outerjoin(group_state, group_state.c.group_id == groups.c.id)
-        .outerjoin(work, and_(work.c.kind == NOMAD_JOB, work.c.subject == groups.c.id))
         .join(counted, true())
         .where(groups.c.id == group_id)
     )
@@ -103,10 +102,11 @@ def of_group(connection: Connection, group_id: str, *, account_id: str | None = 
         reason, since, message = Reason.DELETED, row.emptied_at, MEANING[Reason.DELETED]
     elif (row.observed_generation or 0) < row.generation:
         reason, since, message = Reason.DELETING if row.archived else Reason.PROVISIONING, row.updated_at, UNSEEN
-        refusal = _of_nomad(connection, group_id) if row.job_failures else None
-        if refusal is not None:
-            reason, since, problem = Reason.NOMAD_UNAVAILABLE, refusal.at, refusal.description
+        if row.job_error:
+            reason, problem = Reason.NOMAD_UNAVAILABLE, row.job_error
             message = MEANING[reason]
+    elif row.job_error:
+        message, problem = f"{message} {WITHOUT_NOMAD}", problem or row.job_error
     return Status(
         group_id=row.id,
         account_id=row.account_id,
@@ -137,11 +137,6 @@ def of_account(connection: Connection, account_id: str, group_id: str) -> Status
     if found is None:
         raise NotFound(f"There is no group {group_id}.")
     return found
-
-
-def _of_nomad(connection: Connection, group_id: str) -> activities.Activity | None:
-    """Nomad's last refusal of the group's job."""
-    return next(iter(activities.of_group(connection, group_id, limit=1, kind=activities.JOB_ERROR)), None)
 
 
 def _seconds_until() -> ColumnElement[float]:

@@ -168,6 +168,11 @@ group_state = Table(
     # The Nomad job, where Nomad runs the scaling: its id, and the generation it last ran for.
     Column("job_id", Text),
     Column("job_generation", BigInteger, nullable=False, server_default=text("0")),
+    # What is wrong with it, in Nomad's words; when we last had a run started, and when a run last came to the group.
+    Column("job_error", Text),
+    _time("job_forced_at", nullable=True),
+    _time("job_ran_at", nullable=True),
+    Index("tsg_group_state_job_failing", "group_id", postgresql_where=text("job_error IS NOT NULL")),
     Index("tsg_group_state_due", "check_at", "account_id", postgresql_where=text("check_at IS NOT NULL")),
     Index("tsg_group_state_job", "job_id", unique=True, postgresql_where=text("job_id IS NOT NULL")),
     # For counts: changes that no worker has looked at, and what groups wait for.

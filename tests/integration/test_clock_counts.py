@@ -12,11 +12,15 @@ from sqlalchemy import event, text
 
 from dev.processes import wait_for
 from dev.services import Valkey
+from dev.sim.nomad.simulator import Simulator as NomadSimulator
 from shared import metrics
-from shared.clients.queue import CONVERGE, make_broker, send, waiting
+from shared.clients.nomad import Nomad
+from shared.clients.queue import CONVERGE, SUBMIT_JOB, make_broker, send, waiting
 from shared.runtime import settings
 from shared.store.db import Database
 from tests.integration.conftest import World
+from tsg_workers import nomad_watch
+from tsg_workers.nomad_watch import NomadWatch
 from tsg_workers.scheduler import _count, _tick
 
 
@@ -91,6 +95,45 @@ def test_who_is_due_hears_of_it_although_nothing_can_be_cleared(world: World, va
     broker.close()
 
 
+def test_a_job_that_nomad_does_not_run_is_counted(world: World, valkey: Valkey) -> None:
+    groups = [world.make_group(1) for _ in range(3)]
+    assert read(world, valkey)["tsg_nomad_jobs_failing"] == 0
+    world.sql("UPDATE tsg_group_state SET job_error = 'no node' WHERE group_id <> :id", id=groups[0].id)
+    assert read(world, valkey)["tsg_nomad_jobs_failing"] == 2
+
+
+def test_while_nomad_is_away_workers_hear_of_what_is_due_at_once(world: World, valkey: Valkey) -> None:
+    world.make_group(1)
+    url = world.db.engine.url.render_as_string(hide_password=False)
+    with NomadSimulator() as nomad, mock.patch.object(metrics, "tell_state"), mock.patch.object(nomad_watch, "PAUSE", 0.05):
+        given = {
+            "TSG_DATABASE_URL": url,
+            "TSG_REDIS_URL": valkey.url.replace("db=0", "db=8"),
+            "TSG_SCALER": "nomad",
+            "NOMAD_ADDR": nomad.url,
+        }
+        chosen = settings.load(given, needs_keys=False)
+        broker = make_broker(chosen.redis_url)
+        stop = threading.Event()
+        with ThreadPoolExecutor(1) as pool, NomadWatch(Nomad(chosen.nomad)) as watch:
+            ticking = pool.submit(_tick, chosen, world.db, stop, watch)
+            try:
+                # The job's first look is told in the same tick as the group would be.
+                assert wait_for(lambda: waiting(broker, SUBMIT_JOB) == 1, seconds=20)
+                assert not watch.is_away
+                assert waiting(broker, CONVERGE) == 0
+                nomad.knobs.turn({"no_leader": True})
+                assert wait_for(lambda: waiting(broker, CONVERGE) == 1, seconds=20)
+                assert watch.is_away
+                nomad.knobs.turn({"no_leader": False})
+                assert wait_for(lambda: not watch.is_away, seconds=20)
+            finally:
+                stop.set()
+        ticking.result()
+        broker.flush_all()
+        broker.close()
+
+
 def test_counting_reads_indexes_and_no_table(world: World, valkey: Valkey) -> None:
     statements: list[tuple[str, Any]] = []
 
@@ -99,7 +142,7 @@ def test_counting_reads_indexes_and_no_table(world: World, valkey: Valkey) -> No
         statements.append((statement, parameters))
 
     read(world, valkey)
-    assert len(statements) == 4
+    assert len(statements) == 5
     plans = []
     with world.db.engine.begin() as connection:
         connection.execute(text("SET LOCAL enable_seqscan = off"))

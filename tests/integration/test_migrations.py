@@ -474,8 +474,11 @@ def use_jobs(use: Callable[..., Any], group_id: str) -> None:
     assert [job.group_id for job in use(jobs.claim_due, limit=10)] == [group_id]
     job = use(jobs.renew, use(jobs.claim, group_id))
     assert use(jobs.name, job, "plain", "distinct") == "plain"
-    use(jobs.submitted, job)
+    use(jobs.submitted, job, after=1, error=None)
+    use(jobs.is_well, job, after=1)
     use(jobs.put_off, job, after=1, error="no")
+    use(jobs.ran, group_id)
+    assert use(jobs.failing) >= 0
     use(jobs.resubmit, group_id)
     use(jobs.postponed, job, after=1)
     use(jobs.removed, job)

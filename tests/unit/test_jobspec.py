@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dev.sim.nomad.cron import Cron
-from tsg_workers.jobspec import Shape, cron, distinct_id, job, plain_id
+from tsg_workers.reconcilers.jobspec import Shape, cron, distinct_id, job, plain_id
 
 SHAPE = Shape(
     datacenter="us-east-1", role="automater", driver="exec", command="tsg-scale", image="tsg:1", artifact="", config="", cpu=100, memory=128

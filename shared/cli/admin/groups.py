@@ -85,10 +85,10 @@ def _jobs(given: argparse.Namespace, chosen: Settings) -> Told:
     with connected(chosen).read() as connection:
         found = overview.jobs(connection, limit=given.limit)
     rows = [
-        (job.account, job.group, job.group_id, job.job_id, f"{job.job_generation}/{job.generation}", job.failures, job.next_attempt_at)
+        (job.account, job.group, job.group_id, job.job_id, f"{job.job_generation}/{job.generation}", job.ran_at, job.failures, job.error)
         for job in found
     ]
-    text = table(("ACCOUNT", "GROUP", "GROUP ID", "JOB", "RAN FOR", "FAILURES", "NEXT ATTEMPT"), rows)
+    text = table(("ACCOUNT", "GROUP", "GROUP ID", "JOB", "RAN FOR", "LAST RUN", "FAILURES", "ERROR"), rows)
     return Told(text, [job._asdict() for job in found])
 
 

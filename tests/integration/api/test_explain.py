@@ -245,16 +245,13 @@ def test_a_group_that_is_gone_says_so(api: Api, tsg: Caller) -> None:
 
 def test_a_job_that_nomad_did_not_take_is_told_in_nomads_words(api: Api, tsg: Caller) -> None:
     group = tsg.make_group(1)
-    api.sql("INSERT INTO tsg_work (kind, subject, failures) VALUES ('nomad_job', :id, 1)", id=group["id"])
-    api.sql(
-        "INSERT INTO tsg_activities (account_id, group_id, kind, status, description, actor)"
-        " SELECT account_id, id, 'TSG_JOB_SUBMIT_ERROR', 'failed', 'no leader', 'worker' FROM tsg_groups WHERE id = :id",
-        id=group["id"],
-    )
+    api.sql("UPDATE tsg_group_state SET job_error = 'no leader' WHERE group_id = :id", id=group["id"])
     found = status(tsg, group)
     assert (found["reason"], found["last_error"]) == ("NomadUnavailable", "no leader")
     looked_at(api, group, Reason.SETTLED)
-    assert status(tsg, group)["reason"] == "Settled", "a worker did it in Nomad's place"
+    found = status(tsg, group)
+    assert (found["reason"], found["settled"], found["last_error"]) == ("Settled", True, "no leader"), "a worker did it in Nomad's place"
+    assert "Nomad does not run the group's job" in found["message"]
 
 
 @pytest.mark.parametrize("wait", ["-1", "61", "60.5", "x", "", "1e1", "inf", "nan", "1&wait=2"])

@@ -1,6 +1,7 @@
 """Groups and their Nomad jobs, against the simulator of Nomad over real HTTP."""
 
 import http.server
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -14,15 +15,19 @@ import requests
 from dev.processes import free_port, wait_for
 from dev.sim.nomad.simulator import Simulator as NomadSimulator
 from shared.clients.nomad import Access, Denied, Nomad, Rejected, Unavailable
-from shared.state import jobs
+from shared.state import jobs, leases, overview, status
 from shared.state.groups import Group
 from tests.integration.conftest import World
-from tsg_workers.jobspec import Shape
-from tsg_workers.submit import Submitter
+from tsg_workers.reconcilers.jobspec import Shape
+from tsg_workers.reconcilers.nomad_jobs import Submitter, _without_credentials
 
 SHAPE = Shape(
     datacenter="us-east-1", role="automater", driver="raw_exec", command="/bin/true", image="", artifact="", config="", cpu=100, memory=128
 )
+
+
+#: Seconds between checks of a group that says nothing of it.
+INTERVAL = 300
 
 
 def statuses(work: "Submitting", job_id: str) -> list[str]:
@@ -58,7 +63,7 @@ class Submitting:
         self.world = world
         self.address = address
         self.nomad = Nomad(Access(address, token=token))
-        self.submitter = Submitter(world.db, self.nomad, shape, actor="test")
+        self.submitter = Submitter(world.db, self.nomad, shape, grace=60, actor="test")
 
     def job_id(self, group: Group) -> str:
         return self.world.sql("SELECT job_id FROM tsg_group_state WHERE group_id = :id", id=group.id)[0][0]
@@ -197,11 +202,141 @@ def test_a_datacenter_without_a_node_is_told(world: World, nomad: NomadSimulator
     assert tuple(work.row(group)) == (1, 1, 0, True)
 
 
+def passed(work: Submitting, group: Group, seconds: int) -> None:
+    """So much time has passed since a run was started, and since the last one came."""
+    earlier = ", ".join(f"{column} = {column} - interval '{seconds} s'" for column in ("job_forced_at", "job_ran_at"))
+    work.world.sql(f"UPDATE tsg_group_state SET {earlier} WHERE group_id = :id", id=group.id)
+
+
+def came(world: World, group: Group) -> None:
+    with world.db.read() as connection:
+        jobs.ran(connection, group.id)
+
+
+def error(world: World, group: Group) -> str | None:
+    """What is wrong with the job: the same in the group's status, among all jobs, and in what is counted."""
+    with world.db.read() as connection:
+        of_group = status.of_group(connection, group.id)
+        (job,) = [job for job in overview.jobs(connection, limit=10_000) if job.group_id == group.id]
+        assert of_group is not None
+        assert of_group.last_error == job.error
+        assert (jobs.failing(connection) > 0) or job.error is None
+    return job.error
+
+
+def is_a_workers(world: World, group: Group) -> bool:
+    """Is the group told to workers at once, though Nomad would have a minute?"""
+    world.sql("UPDATE tsg_group_state SET check_at = now() WHERE group_id = :id", id=group.id)
+    with world.db.read() as connection:
+        return world.account.id in leases.claim_due(connection, limit=100_000, late=60)
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("/nowhere/tsg-scale", 'Driver Failure: .*binary "/nowhere/tsg-scale" could not be found'),
+        ("/bin/false", "Terminated: Exit Code: 1"),
+    ],
+)
+def test_a_run_that_fails_is_told_and_workers_take_over(world: World, nomad: NomadSimulator, command: str, why: str) -> None:
+    work = Submitting(world, nomad.url, SHAPE._replace(command=command))
+    group = world.make_group(1)
+    work.submitter.submit(group.id)
+    assert wait_for(lambda: statuses(work, work.job_id(group)) == ["dead"], seconds=10)
+    work.submitter.submit(group.id)
+    assert error(world, group) is None, "the run has its ten seconds to come to the group"
+    passed(work, group, 11)
+    for _ in range(2):
+        work.submitter.submit(group.id)
+    told = error(world, group)
+    assert re.fullmatch(f"Nomad could not run the job: {why}", told or ""), told
+    assert work.told(group)[1:] == [("TSG_JOB_RUN_ERROR", told)], "once"
+    assert is_a_workers(world, group)
+    came(world, group)
+    assert error(world, group) is None
+    assert not is_a_workers(world, group)
+    work.submitter.submit(group.id)
+    assert tuple(work.row(group)) == (1, 1, 0, True)
+
+
+def test_a_run_that_came_and_did_not_settle_the_group_is_no_failure_of_nomad(world: World, nomad: NomadSimulator) -> None:
+    work = Submitting(world, nomad.url, SHAPE._replace(command="/bin/false"))
+    group = world.make_group(1)
+    work.submitter.submit(group.id)
+    came(world, group)
+    passed(work, group, INTERVAL - 1)
+    work.submitter.submit(group.id)
+    assert error(world, group) is None
+
+
+def test_runs_that_stop_coming_are_missed_after_an_interval(world: World, nomad: NomadSimulator) -> None:
+    work = Submitting(world, nomad.url)
+    group = world.make_group(1)
+    work.submitter.submit(group.id)
+    came(world, group)
+    passed(work, group, INTERVAL + 15)
+    work.submitter.submit(group.id)
+    assert error(world, group) is None, "the newest may have been started this moment"
+    passed(work, group, 60)
+    work.submitter.submit(group.id)
+    assert re.fullmatch(r"no run of the job has come to the group for \d+ s: the newest is dead", error(world, group) or "")
+
+
+def test_a_job_that_nomad_never_runs_is_told(world: World, nomad: NomadSimulator) -> None:
+    work = Submitting(world, nomad.url)
+    group = world.make_group(1)
+    work.submitter.submit(group.id)
+    assert wait_for(lambda: statuses(work, work.job_id(group)) == ["dead"], seconds=10)
+    for child in work.nomad.children(work.job_id(group)):
+        work.nomad.deregister(child["ID"])
+    passed(work, group, 61)
+    work.submitter.submit(group.id)
+    assert re.fullmatch(r"no run of the job has come to the group for \d+ s: Nomad has started none", error(world, group) or "")
+
+
+def test_without_a_node_of_the_role_workers_take_over_at_once(world: World, nomad: NomadSimulator) -> None:
+    work = Submitting(world, nomad.url, SHAPE._replace(role="nobody's"))
+    group = world.make_group(1)
+    work.submitter.submit(group.id)
+    no_node = "Nomad has no node for the job: 1 filtered by ${meta.role} = nobody's"
+    assert error(world, group) == no_node
+    assert is_a_workers(world, group)
+    passed(work, group, 11)
+    work.submitter.submit(group.id)
+    assert error(world, group) == no_node
+    assert [kind for kind, _ in work.told(group)] == ["TSG_JOB_SUBMIT", "TSG_JOB_SUBMIT_ERROR"]
+
+
+def test_a_job_from_before_runs_were_noted_is_counted_from_its_next_look(world: World, nomad: NomadSimulator) -> None:
+    work = Submitting(world, nomad.url)
+    group = world.make_group(1)
+    work.submitter.submit(group.id)
+    world.sql("UPDATE tsg_group_state SET job_forced_at = NULL WHERE group_id = :id", id=group.id)
+    work.submitter.submit(group.id)
+    passed(work, group, 61)
+    work.submitter.submit(group.id)
+    assert error(world, group) is not None
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ('download "https://me:secret@example.com/tsg.tar.gz?key=secret": 404', 'download "https://example.com/tsg.tar.gz": 404'),
+        ("s3::https://example.com/tsg?aws_access_key_secret=secret failed", "s3::https://example.com/tsg failed"),
+        ("Exit Code: 2", "Exit Code: 2"),
+    ],
+)
+def test_no_credential_of_an_artifact_is_told(told: str, kept: str) -> None:
+    assert _without_credentials(told) == kept
+
+
 def test_a_nomad_that_is_away_or_leaderless_is_waited_for(world: World, nomad: NomadSimulator) -> None:
     away = Submitting(world, f"http://127.0.0.1:{free_port()}")
     group = world.make_group(1)
     away.submitter.submit(group.id)
     assert tuple(away.row(group)) == (0, 1, 1, True)
+    assert (error(world, group) or "").startswith("Nomad can't be reached: ConnectionError")
+    assert is_a_workers(world, group)
     work = Submitting(world, nomad.url)
     nomad.knobs.turn({"no_leader": True})
     with pytest.raises(Unavailable):
@@ -261,7 +396,7 @@ def test_a_submission_that_was_overtaken_does_not_bring_a_removed_job_back(world
             assert work.job(job_id) is None
             return planned
 
-    Submitter(world.db, Slow(Access(nomad.url)), SHAPE, actor="slow").submit(group.id)
+    Submitter(world.db, Slow(Access(nomad.url)), SHAPE, grace=60, actor="slow").submit(group.id)
     assert work.job(job_id) is None
     assert work.job_id(group) is None
     assert [kind for kind, _ in work.told(group)] == ["TSG_JOB_SUBMIT", "TSG_JOB_REMOVE"]

@@ -1,9 +1,13 @@
 """Bring a group's Nomad job to what the group is: submitted, run once for each change, looked after, and removed in the end.
 
+A run notes in the group's row that it came to the group. Where none came that should have, Nomad is asked what became of the runs, and the
+answer stands in `job_error`: the group's status and `tsg-admin jobs list` show it, and workers take the group over.
+
 As level-triggered as converging: each call looks at the group and at Nomad, and does what is missing. What Nomad refuses or does not
 answer is put off with growing pauses and told in the log and the group's activities; the clock rings again.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,10 +18,12 @@ from shared.state import activities, jobs
 from shared.state.jobs import JobWork
 from shared.store.db import Database
 from tsg_workers.backoff import LONGEST, backoff
-from tsg_workers.jobspec import Shape, distinct_id, job, plain_id
+from tsg_workers.reconcilers.jobspec import Shape, distinct_id, job, plain_id
 
 _log = log.get(__name__)
 
+#: Seconds in which a run that was started comes to its group, or shows why not.
+RUN_SHOWS = 10.0
 #: Seconds until a job is looked at again whose last run is finishing.
 RUN_IS_ENDING = 2.0
 #: Seconds in which a Nomad that was away is not asked again: each try may hold a thread for as long as a timeout.
@@ -51,10 +57,12 @@ class _Claim:
 class Submitter:
     """Submits and removes the jobs of groups. One for a process; thread-safe."""
 
-    def __init__(self, database: Database, nomad: Nomad, shape: Shape, *, actor: str) -> None:
+    def __init__(self, database: Database, nomad: Nomad, shape: Shape, *, grace: float, actor: str) -> None:
+        """`grace`: seconds that a run may take, from when it was due, until it comes to its group."""
         self._db = database
         self._nomad = nomad
         self._shape = shape
+        self._grace = grace
         self._actor = actor
         #: Until when, by the monotonic clock, Nomad is not asked, and why.
         self._away = (0.0, "")
@@ -89,7 +97,7 @@ class Submitter:
                 jobs.put_off(connection, claim.work, after=pause, error=str(error))
             _log.warning("nomad_failed", group_id=group_id, job_id=work.job_id, error=str(error), again_in=round(pause, 1))
             # Said once at the beginning, not at each try; the log has them all.
-            if work.failures == 0:
+            if work.error is None:
                 self._tell(work, error_kind, activities.FAILED, str(error))
 
     def _spare_nomad(self) -> None:
@@ -114,18 +122,60 @@ class Submitter:
         )
         spec = job(job_id, group_id=work.group_id, account_id=work.account_id, interval=work.interval, shape=self._shape)
         claim.ask().validate(spec)
-        is_behind = work.job_generation < work.generation
-        problem = _no_place(claim.ask().plan(spec)) if is_behind else ""
         claim.ask().register(spec)
-        if is_behind:
-            claim.ask().force(job_id)
-            _log.info("job_submitted", group_id=work.group_id, job_id=job_id, request_id=work.request_id)
-            self._tell(work, activities.JOB_SUBMITTED, activities.DONE, f"job {job_id} was run for generation {work.generation}")
-            if problem:
-                _log.warning("nomad_has_no_place", group_id=work.group_id, job_id=job_id, error=problem)
-                self._tell(work, activities.JOB_ERROR, activities.FAILED, problem)
+        if work.job_generation < work.generation:
+            self._run(claim, spec)
+        else:
+            self._look_at_runs(claim, spec)
+
+    def _run(self, claim: _Claim, spec: Mapping[str, Any]) -> None:
+        """Have the job run for the group's newest generation."""
+        work, job_id = claim.work, spec["ID"]
+        problem = _no_place(claim.ask().plan(spec))
+        claim.ask().force(job_id)
+        _log.info("job_submitted", group_id=work.group_id, job_id=job_id, request_id=work.request_id)
+        self._tell(work, activities.JOB_SUBMITTED, activities.DONE, f"job {job_id} was run for generation {work.generation}")
+        if problem:
+            self._tell_failing(work, activities.JOB_ERROR, problem)
         with self._db.read() as connection:
-            jobs.submitted(connection, claim.work)
+            jobs.submitted(connection, claim.work, after=RUN_SHOWS, error=problem)
+
+    def _look_at_runs(self, claim: _Claim, spec: Mapping[str, Any]) -> None:
+        """See whether runs come to the group as they should: the one that was started last, and then one in each interval."""
+        work = claim.work
+        in_time = (work.interval if work.has_run else 0.0) + RUN_SHOWS
+        if work.silent_for < in_time:
+            # Until the next one would be missing.
+            after = in_time - work.silent_for
+            with self._db.read() as connection:
+                (jobs.is_well if work.has_run else jobs.postponed)(connection, claim.work, after=after)
+            return
+        problem = self._missing_run(claim, spec, late=work.silent_for > in_time - RUN_SHOWS + self._grace)
+        if problem is None:
+            with self._db.read() as connection:
+                jobs.postponed(connection, claim.work, after=RUN_SHOWS)
+            return
+        self._tell_failing(work, activities.JOB_RUN_ERROR, problem)
+        with self._db.read() as connection:
+            jobs.put_off(connection, claim.work, after=backoff(work.failures + 1, BACK_WITHIN), error=problem)
+
+    def _missing_run(self, claim: _Claim, spec: Mapping[str, Any], *, late: bool) -> str | None:
+        """Why no run came to the group; None when the newest may still come, which is not said of one that is `late`."""
+        silence = f"no run of the job has come to the group for {claim.work.silent_for:.0f} s"
+        newest = max(claim.ask().children(spec["ID"]), key=_launched_at, default=None)
+        if newest is None:
+            return f"{silence}: Nomad has started none" if late else None
+        if newest.get("Status") == "pending":
+            return _no_place(claim.ask().plan(spec)) or (f"{silence}: the newest waits for a node" if late else None)
+        failure = _failure(claim.ask().allocations(str(newest["ID"])))
+        if failure:
+            return f"Nomad could not run the job: {failure}"
+        return f"{silence}: the newest is {newest.get('Status')}" if late else None
+
+    def _tell_failing(self, work: JobWork, kind: str, problem: str) -> None:
+        _log.warning("nomad_job_fails", group_id=work.group_id, job_id=work.job_id, error=problem)
+        if work.error is None:
+            self._tell(work, kind, activities.FAILED, problem)
 
     def _remove(self, claim: _Claim) -> None:
         work = claim.work
@@ -173,3 +223,30 @@ def _no_place(planned: Mapping[str, Any]) -> str:
         reasons += [f"{count} filtered by {constraint}" for constraint, count in (metric.get("ConstraintFiltered") or {}).items()]
         reasons += [f"{count} exhausted: {dimension}" for dimension, count in (metric.get("DimensionExhausted") or {}).items()]
     return f"Nomad has no node for the job: {'; '.join(reasons) or 'it does not say why'}" if failed else ""
+
+
+def _launched_at(child: Mapping[str, Any]) -> int:
+    """The Unix second in the id of a run: `JOB/periodic-1795749186`."""
+    second = str(child.get("ID", "")).rpartition("-")[2]
+    return int(second) if second.isdigit() else 0
+
+
+def _failure(allocations: list[Mapping[str, Any]]) -> str | None:
+    """What failed in the newest allocation of a run, in Nomad's words; None when nothing did."""
+    newest = max(allocations, key=lambda allocation: int(allocation.get("CreateIndex", 0)), default=None)
+    if newest is None or newest.get("ClientStatus") not in {"failed", "lost"}:
+        return None
+    tasks = (newest.get("TaskStates") or {}).values()
+    told = [event for task in tasks if task.get("Failed") for event in task.get("Events") or [] if event.get("Type") not in _CONSEQUENCES]
+    if not told:
+        return f"its allocation is {newest['ClientStatus']}"
+    return _without_credentials(f"{told[-1].get('Type')}: {told[-1].get('DisplayMessage')}")
+
+
+#: Events of a task that follow from what went wrong, and do not say what it was.
+_CONSEQUENCES = frozenset({"Not Restarting", "Restarting", "Killing", "Killed"})
+
+
+def _without_credentials(text: str) -> str:
+    """The text without the user, the password and the query of the addresses in it: an artifact's may hold a secret."""
+    return re.sub(r"(\w+://)(?:[^\s/@\"]*@)?([^\s?\"]*)(?:\?[^\s\"]*)?", r"\1\2", text)
