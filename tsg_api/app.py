@@ -5,7 +5,8 @@ from typing import Any
 import falcon
 
 from shared.runtime.health import Health
-from tsg_api.auth.middleware import Authenticate, Authenticator, DevelopmentMode
+from tsg_api.auth.development import DevelopmentMode
+from tsg_api.auth.middleware import Authenticate, Authenticator
 from tsg_api.http import errors
 from tsg_api.http.address import CallerAddress
 from tsg_api.http.limits import Buckets, LimitAccounts, LimitAddresses

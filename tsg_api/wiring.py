@@ -17,12 +17,16 @@ from shared.runtime.settings import Settings
 from shared.state.accounts import Account
 from shared.store import db
 from tsg_api.app import create_app
-from tsg_api.auth.caller_keys import Keyring
+from tsg_api.auth.caller_keys import CallerKeys
+from tsg_api.auth.development import DevelopmentMode
 from tsg_api.auth.enrol import Enrolment
-from tsg_api.auth.middleware import Authenticator, DevelopmentMode, Signed
+from tsg_api.auth.middleware import Authenticator
+from tsg_api.auth.signed import Signed
+from tsg_api.auth.tenants import Tenants
+from tsg_api.auth.vouching import Vouching
 from tsg_api.http.errors import Unavailable
 from tsg_api.http.service import Service
-from tsg_api.http.slots import slots_of
+from tsg_api.http.slots import Slots, slots_of
 
 App = falcon.App[falcon.Request, falcon.Response]
 
@@ -64,15 +68,12 @@ def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = Fals
     authenticator: Authenticator = (
         DevelopmentMode(database)
         if chosen.dev_mode
-        else Signed(
-            database,
+        else signed(
+            service,
             door,
-            Enrolment(database, sealer, key_name=chosen.key_name),
-            Keyring(chosen.auth_cache_seconds),
-            manage=service.cloud,
-            whitelist=chosen.triton_whitelist,
-            max_body=chosen.http_max_body,
-            first_sights=slots.keys,
+            Tenants(database, Enrolment(database, sealer, key_name=chosen.key_name), whitelist=chosen.triton_whitelist),
+            slots.keys,
+            CallerKeys(chosen.auth_cache_seconds),
         )
     )
     try:
@@ -80,6 +81,12 @@ def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = Fals
     finally:
         bell.close()
         database.close()
+
+
+def signed(service: Service, door: CloudAPI, tenants: Tenants, slots: Slots, keys: CallerKeys) -> Signed:
+    """Callers prove who they are by a signature, which `door` vouches for."""
+    vouching = Vouching(service.db, keys, tenants, door, service.cloud, slots=slots)
+    return Signed(keys, vouching, tenants, max_body=service.max_body)
 
 
 def ringer(bell: Bell, scaler: str) -> Callable[[str, str], None]:

@@ -29,7 +29,6 @@ from requests.adapters import HTTPAdapter
 from shared import log, metrics
 from shared.clients import https
 from shared.clients.budget import Budget
-from shared.clients.keys import sha256_fingerprint
 from shared.clients.signature import Signer
 from shared.state.templates import Spec
 
@@ -171,6 +170,14 @@ class Account(NamedTuple):
 
     id: str
     login: str
+
+
+class Key(NamedTuple):
+    """A public key: its fingerprint is MD5 without a prefix, its line is in OpenSSH's form."""
+
+    name: str
+    fingerprint: str
+    line: str
 
 
 @dataclass(frozen=True)
@@ -323,21 +330,13 @@ class Client:
         except NotFound:
             return None
 
-    def key_line(self, key: str, *, user: str | None = None) -> str:
-        """A public key of the account, or of its sub-user, in OpenSSH's form. `NotFound` when there is no such key.
-
-        `key` is a name or a fingerprint; CloudAPI knows MD5 without prefix, the other forms are looked for among all keys.
-        """
+    def list_keys(self, *, user: str | None = None) -> list[Key]:
+        """The public keys of the account, or of its sub-user. `NotFound` when there is no such sub-user."""
         owner = f"{self._base}/users/{quote(user, safe='')}" if user else self._base
-        if not key.startswith("SHA256:"):
-            found = _object(self._call("GET", f"{owner}/keys/{quote(key.removeprefix('MD5:'), safe='')}"))
-            return _text(found, "key")
         listed = _json(self._call("GET", f"{owner}/keys"))
-        lines = [str(found.get("key")) for found in listed if isinstance(found, dict)] if isinstance(listed, list) else []
-        for line in lines:
-            if sha256_fingerprint(line) == key:
-                return line
-        raise NotFound(f"{key} does not exist", status=404, code="ResourceNotFound")
+        if not isinstance(listed, list):
+            raise Unavailable("CloudAPI answered a list of keys that is none")
+        return [Key(*(str(key.get(name)) for name in ("name", "fingerprint", "key"))) for key in listed if isinstance(key, dict)]
 
     def add_key(self, name: str, public_line: str) -> None:
         """Add a public key. `Rejected` when one of its name or fingerprint is there already."""

@@ -27,6 +27,9 @@ def client_for(
 ) -> Client:
     """CloudAPI under the account's management key. `NoManagementKey` when it has none that opens.
 
+    It is asked for the account's UUID, as its path and as its own keyId: a login may have become another account's, who may even have
+    registered the management key's public half as a key of its own.
+
     The client outlives a rotation of the key: when CloudAPI refuses the key, it goes on with the one that is stored by then.
     """
 
@@ -46,7 +49,7 @@ def client_for(
         signer = _signer(database, sealer, account, key)
     except SealError as error:
         raise NoManagementKey(f"The management key of account {account.name} can't be used: {error}.") from None
-    return clouds.as_account(account.name, signer, budget, guard, newer)
+    return clouds.as_account(account.in_triton, signer, budget, guard, newer)
 
 
 def key_of(database: Database, account: Account) -> ManagementKey:
@@ -83,4 +86,4 @@ def open_key(database: Database, sealer: Sealer, key: ManagementKey) -> KeyPair:
 
 def _signer(database: Database, sealer: Sealer, account: Account, key: ManagementKey) -> Signer:
     pair = open_key(database, sealer, key)
-    return Signer(account.name, pair.fingerprint, pair.private_pem)
+    return Signer(account.in_triton, pair.fingerprint, pair.private_pem)

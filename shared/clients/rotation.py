@@ -79,7 +79,8 @@ class Rotation:
                     f'CloudAPI does not take a key named "{name}" for account {account.name} ({error}). If it has one of that name that '
                     f"nothing uses, remove it (triton key delete {name}) and repeat the command."
                 ) from None
-        self._prove(self._clouds.as_account(account.name, Signer(account.name, pair.fingerprint, pair.private_pem)))
+        signer = Signer(account.in_triton, pair.fingerprint, pair.private_pem)
+        self._prove(self._clouds.as_account(account.in_triton, signer))
         if not self._db.transact(lambda connection: accounts.switch_key(connection, account.id, old, new)):
             raise Conflict(f"The key of account {account.name} was replaced by somebody else meanwhile.")
         _log.info("management_key_replaced", account=account.name, key_name=name, fingerprint=pair.fingerprint)

@@ -32,6 +32,7 @@ _WHOLE_NAME = re.compile(rf"{_NAME}\Z", re.ASCII)
 #: Half of all SHA-256 fingerprints have a slash in their base64.
 _KEY = r"SHA256:[A-Za-z0-9+/]{43}|[^/\"\s]{1,512}"
 _KEY_ID = re.compile(rf"/(?P<account>{_NAME})(?:/users/(?P<user>{_NAME}))?/keys/(?P<key>{_KEY})\Z", re.ASCII)
+_FINGERPRINT = re.compile(r"(?:(?:MD5:)?[0-9a-f]{2}(?::[0-9a-f]{2}){15}|SHA256:[A-Za-z0-9+/]{43})\Z", re.ASCII)
 _PARAMETER = re.compile(r'([a-zA-Z]+)="([^"]*)"', re.ASCII)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}\Z", re.ASCII)
 
@@ -77,9 +78,9 @@ class Credentials(NamedTuple):
         return self.headers == ("date",)
 
     @property
-    def has_prefixed_key(self) -> bool:
-        """The key is named by a fingerprint that says of which kind it is, as newer tools print it."""
-        return self.key.startswith(("MD5:", "SHA256:"))
+    def names_fingerprint(self) -> bool:
+        """The key is named by what it is, not by a name that another key may have tomorrow."""
+        return _FINGERPRINT.match(self.key) is not None
 
     @property
     def dated_by(self) -> str:
@@ -213,6 +214,19 @@ def check_digest(credentials: Credentials, headers: Mapping[str, str], body: byt
         name = {"sha-256": "sha256", "sha-512": "sha512"}.get(kind.strip().lower())
         if name is None or value.strip() != base64.b64encode(hashlib.new(name, body).digest()).decode():
             raise SignatureError("Digest is not that of the body, or of a kind other than SHA-256 and SHA-512")
+
+
+def passed_on(credentials: Credentials) -> str:
+    """The Authorization header for CloudAPI of a caller's signature over the Date alone.
+
+    Written anew, so that CloudAPI reads what was read here and nothing else; the signature covers none of it. CloudAPI takes an MD5
+    fingerprint without its prefix only (node-ufds: getKey).
+    """
+    user = f"/users/{credentials.user}" if credentials.user else ""
+    key_id = f"/{credentials.account}{user}/keys/{credentials.key.removeprefix('MD5:')}"
+    parameters = f'keyId="{key_id}",algorithm="{credentials.algorithm}",headers="date"'
+    signature = base64.b64encode(credentials.signature).decode()
+    return f"Signature {parameters} {signature}" if credentials.legacy else f'Signature {parameters},signature="{signature}"'
 
 
 class Signer:

@@ -3,11 +3,11 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Text, and_, bindparam, cast, delete, func, insert, select, update
+from sqlalchemy import Connection, Float, Text, and_, bindparam, cast, delete, extract, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared.errors import Conflict, NotFound
-from shared.store.tables import accounts, keys
+from shared.store.tables import accounts, keys, users
 
 
 class Account(NamedTuple):
@@ -20,6 +20,11 @@ class Account(NamedTuple):
     #: CloudAPI was seen to know the account's management key.
     has_registered_key: bool
 
+    @property
+    def in_triton(self) -> str:
+        """What CloudAPI is asked for: the UUID, since a login may be another account's by now. A row of 2018 may have the login alone."""
+        return self.triton_uuid or self.name
+
 
 class ManagementKey(NamedTuple):
     """The key pair by which the service acts for an account. `material` is sealed; see `shared.clients.keys`."""
@@ -30,6 +35,9 @@ class ManagementKey(NamedTuple):
     material: str
     registered_at: datetime | None
 
+
+#: Accounts of one login, all but one of which were renamed in Triton since they were seen.
+MOST_CALLED = 5
 
 _ACCOUNT = select(
     accounts.c.id,
@@ -57,11 +65,11 @@ def of_triton(connection: Connection, triton_uuid: str) -> Account | None:
     return Account._make(row) if row else None
 
 
-def called(connection: Connection, name: str) -> Account | None:
-    """The live account of this login, or of this UUID in Triton. None when there are several of that login."""
+def list_called(connection: Connection, name: str) -> list[Account]:
+    """The live accounts with this UUID in Triton, or that had this login when they were last seen; the one changed last first."""
     same = (accounts.c.account_name == name) | (accounts.c.triton_uuid == name)
-    rows = connection.execute(_ACCOUNT.where(same, ~accounts.c.archived).limit(2)).all()
-    return Account._make(rows[0]) if len(rows) == 1 else None
+    rows = connection.execute(_ACCOUNT.where(same, ~accounts.c.archived).order_by(accounts.c.updated_at.desc()).limit(MOST_CALLED))
+    return [Account._make(row) for row in rows]
 
 
 def is_disabled(connection: Connection, triton_uuid: str) -> bool:
@@ -133,6 +141,29 @@ def mark_registered(connection: Connection, key_id: str, *, registered: bool) ->
     """Note that CloudAPI knows the key, or that it does not know it any more."""
     when = func.now() if registered else None
     connection.execute(update(keys).where(keys.c.id == key_id).values(registered_at=when, updated_at=func.now()))
+
+
+# Sub-users. CloudAPI alone knows what they may; the row says when it last let one in.
+
+
+def mark_let_in(connection: Connection, account_id: str, user: str) -> None:
+    """Note that CloudAPI let this sub-user of the account, as its keyId calls it, in just now."""
+    same = update(users).where(users.c.account_id == account_id, users.c.username == user)
+    if not connection.execute(same.values(updated_at=func.now(), archived=False)).rowcount:
+        connection.execute(insert(users).values(account_id=account_id, username=user, created_at=func.now(), updated_at=func.now()))
+
+
+def mark_kept_out(connection: Connection, account_id: str, user: str) -> None:
+    """Note that CloudAPI does not let this sub-user of the account in any more."""
+    connection.execute(update(users).where(users.c.account_id == account_id, users.c.username == user).values(archived=True))
+
+
+def get_seconds_since_let_in(connection: Connection, account_id: str, user: str) -> float | None:
+    """Seconds since CloudAPI last let this sub-user in. None when it never did, or keeps it out since."""
+    age = cast(extract("epoch", func.now() - func.max(users.c.updated_at)), Float)
+    found = select(age).where(users.c.account_id == account_id, users.c.username == user, ~users.c.archived)
+    seconds: float | None = connection.execute(found).scalar_one()
+    return seconds
 
 
 # Keys at rest

@@ -99,15 +99,14 @@ def test_a_key_is_added_once(demo: Client) -> None:
     assert (error.status, error.code) == (409, "InvalidArgument")
 
 
-@pytest.mark.parametrize("form", ["{md5}", "MD5:{md5}", "{sha256}", "laptop"])
-def test_a_public_key_is_found_by_each_of_its_names(demo: Client, pair: KeyPair, form: str) -> None:
-    name = form.format(md5=pair.fingerprint, sha256=keys.sha256_fingerprint(pair.public_line))
-    assert demo.key_line(name).split()[:2] == pair.public_line.split()
+def test_public_keys_are_listed_with_their_names(demo: Client, pair: KeyPair) -> None:
+    (found,) = demo.list_keys()
+    assert (found.name, found.fingerprint) == ("laptop", pair.fingerprint)
+    assert found.line.split()[:2] == pair.public_line.split()
 
 
-@pytest.mark.parametrize("name", ["nobody", "SHA256:0000", "00:11"])
-def test_a_public_key_that_is_not_there_is_not_found(demo: Client, name: str) -> None:
-    assert isinstance(refusal(lambda: demo.key_line(name)), NotFound)
+def test_the_keys_of_a_sub_user_that_is_not_there_are_not_found(demo: Client) -> None:
+    assert isinstance(refusal(lambda: demo.list_keys(user="nobody")), NotFound)
 
 
 def test_a_machine_is_made_with_all_that_was_asked_for(demo: Client, sim: Simulator) -> None:

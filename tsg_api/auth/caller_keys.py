@@ -1,15 +1,14 @@
-"""Keys of callers that were seen to be good, for a while: so that CloudAPI is asked once for a key, not once for a request."""
+"""Keys of callers that CloudAPI vouched for: it is asked for a key once in a while, not for each request."""
 
-import hashlib
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NamedTuple
 
-from shared.clients.signature import MAX_SKEW, PublicKey
-from shared.state.accounts import Account
+from cachetools import LRUCache, TTLCache
+
+from shared.clients.cloudapi import Account
+from shared.clients.signature import MAX_SKEW, Credentials, PublicKey, load_public
 
 #: Keys remembered; the one that was used longest ago is forgotten first.
 MOST = 10_000
@@ -17,142 +16,103 @@ MOST = 10_000
 MOST_PAIRS = 5_000
 #: Seconds after which no Date will do any more that did when it came, however far ahead it was.
 PAIR_SECONDS = 2.0 * MAX_SKEW
-#: Seconds for which an account's row is taken as read.
-ACCOUNT_SECONDS = 5.0
-#: Seconds for which a header that CloudAPI refused is refused without asking: a key may be added at any time.
-REFUSED_SECONDS = 5.0
+#: The part of its time after which a key that is in use is asked for again, behind the requests' back.
+REFRESH_AFTER = 0.75
+#: Seconds between attempts to do so.
+RETRY_SECONDS = 5.0
 
 #: Account, user and key, as the caller names them.
 Identity = tuple[str, str | None, str]
 
 
-class Verified(NamedTuple):
-    """Whose a pair of headers is, and the key that it was verified with."""
+class Claim(NamedTuple):
+    """What a request says of its sender, and the text that its signature covers."""
 
-    identity: Identity
-    public: PublicKey
+    credentials: Credentials
+    date: str
+    text: bytes
+    #: Where it came from.
+    address: str
 
-
-class VerifiedHeaders:
-    """Pairs of Authorization and Date whose signature was seen to be good. Thread-safe.
-
-    A Date goes by the second, so whoever sends many requests sends the same pair with many of them: it is read and verified once. That
-    the key is known still, and the Date not too old, is for the caller to see each time.
-    """
-
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        #: With the time until which it is of use, the oldest first.
-        self._pairs: OrderedDict[tuple[str, str], tuple[Verified, float]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def get(self, authorization: str, date: str) -> Verified | None:
-        verified, _ = self._pairs.get((authorization, date), (None, 0.0))
-        return verified
-
-    def put(self, authorization: str, date: str, verified: Verified) -> None:
-        now = self._now()
-        with self._lock:
-            self._pairs[authorization, date] = (verified, now + PAIR_SECONDS)
-            while len(self._pairs) > MOST_PAIRS or next(iter(self._pairs.values()))[1] <= now:
-                self._pairs.popitem(last=False)
+    @property
+    def identity(self) -> Identity:
+        return (self.credentials.account, self.credentials.user, self.credentials.key)
 
 
 class Known(NamedTuple):
-    """A key, whose it is, and until when (by the steady clock) that is believed."""
+    """A key that CloudAPI vouched for, and the account of Triton whose it is. Times are those of the steady clock."""
 
     public: PublicKey
-    account: Account
+    #: In OpenSSH's form.
+    line: str
+    owner: Account
+    refresh_at: float
+    #: After that it proves nothing any more: CloudAPI must be asked first.
     until: float
-    account_until: float
 
 
-class Keyring:
-    """Known keys by identity. Thread-safe. Nothing outlives its `seconds`."""
+class CallerKeys:
+    """Known keys by the names that callers give them. Thread-safe.
+
+    No key is believed for more than `seconds` after CloudAPI was asked. It is kept for longer: a signature that it verifies is not a
+    stranger's, and CloudAPI is asked for such a one whatever strangers do.
+    """
 
     def __init__(self, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
-        self._seconds = seconds
-        self._now = now
-        self._known: OrderedDict[Identity, Known] = OrderedDict()
-        self._refused: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
-        self._asking: dict[Identity, tuple[threading.Lock, int]] = {}
+        self.seconds = seconds
+        self.now = now
+        self._known: LRUCache[Identity, Known] = LRUCache(MOST)
+        self._pairs: TTLCache[tuple[str, str], tuple[Claim, PublicKey]] = TTLCache(MOST_PAIRS, PAIR_SECONDS, timer=now)
         self._lock = threading.Lock()
 
     def get(self, identity: Identity) -> Known | None:
-        """The key, if it is known and its time is not up."""
+        """The key, even one that is not believed any more: see `is_believed`."""
+        with self._lock:
+            return self._known.get(identity)
+
+    def is_believed(self, known: Known) -> bool:
+        """May the key prove who calls?"""
+        return self.now() < known.until
+
+    def is_due(self, known: Known) -> bool:
+        """Should CloudAPI be asked for the key again?"""
+        return self.now() >= known.refresh_at
+
+    def put(self, identity: Identity, line: str, owner: Account, *, at: float, seconds: float) -> Known:
+        """Remember a key that CloudAPI vouched for at the time `at`, for so many seconds at most. `SignatureError` when it is no key."""
+        believed = min(self.seconds, seconds)
+        with self._lock:
+            before = self._known.get(identity)
+            # The same object, so that pairs of headers that it verified need not be verified again.
+            public = before.public if before and before.line == line else load_public(line)
+            known = Known(public, line, owner, at + REFRESH_AFTER * believed, at + believed)
+            self._known[identity] = known
+        return known
+
+    def postpone(self, identity: Identity) -> None:
+        """Somebody asks for the key again at this moment: nobody else need do so for some seconds."""
         with self._lock:
             known = self._known.get(identity)
-            if known is None:
-                return None
-            if known.until <= self._now():
-                del self._known[identity]
-                return None
-            self._known.move_to_end(identity)
-            return known
-
-    def put(self, identity: Identity, public: PublicKey, account: Account) -> Known:
-        """Remember a key that was seen to be good just now."""
-        now = self._now()
-        return self._store(identity, Known(public, account, now + self._seconds, now + ACCOUNT_SECONDS))
-
-    def is_account_fresh(self, known: Known) -> bool:
-        """Was the account's row read a short while ago?"""
-        return self._now() < known.account_until
-
-    def refresh_account(self, identity: Identity, known: Known, account: Account) -> Known:
-        """Remember the account's row anew; the key's own time stays what it was."""
-        return self._store(identity, known._replace(account=account, account_until=self._now() + ACCOUNT_SECONDS))
-
-    def refuse(self, authorization: str, date: str, reason: str) -> None:
-        """Remember for `REFUSED_SECONDS` that CloudAPI did not accept this very pair of headers."""
-        with self._lock:
-            self._refused[_digest(authorization, date)] = (reason, self._now() + REFUSED_SECONDS)
-            while len(self._refused) > MOST:
-                self._refused.popitem(last=False)
-
-    def refused(self, authorization: str, date: str) -> str | None:
-        """Why CloudAPI did not accept this very pair of headers a moment ago."""
-        digest = _digest(authorization, date)
-        with self._lock:
-            reason, until = self._refused.get(digest, ("", 0.0))
-            if reason and until <= self._now():
-                del self._refused[digest]
-                return None
-        return reason or None
+            if known is not None:
+                self._known[identity] = known._replace(refresh_at=self.now() + RETRY_SECONDS)
 
     def forget(self, identity: Identity) -> None:
         with self._lock:
             self._known.pop(identity, None)
 
-    @contextmanager
-    def asking(self, identity: Identity) -> Iterator[None]:
-        """One at a time asks CloudAPI about an identity: whoever comes later finds what the first has learned."""
+    # Headers. A Date goes by the second, so a client that sends many requests sends the same pair of headers with many of them: it is
+    # read and verified once.
+
+    def remember(self, authorization: str, claim: Claim, known: Known) -> None:
+        """Remember a pair of Authorization and Date whose signature the key verified. It must cover the Date alone."""
         with self._lock:
-            lock, waiting = self._asking.get(identity, (threading.Lock(), 0))
-            self._asking[identity] = (lock, waiting + 1)
-        try:
-            with lock:
-                yield
-        finally:
-            with self._lock:
-                lock, waiting = self._asking[identity]
-                if waiting == 1:
-                    del self._asking[identity]
-                else:
-                    self._asking[identity] = (lock, waiting - 1)
+            self._pairs[authorization, claim.date] = (claim, known.public)
 
-    def _store(self, identity: Identity, known: Known) -> Known:
+    def recognize(self, authorization: str, date: str) -> tuple[Claim, Known] | None:
+        """The same pair of headers, if the key is believed still and the same. Whether the Date is too old by now is not looked at."""
         with self._lock:
-            self._known[identity] = known
-            self._known.move_to_end(identity)
-            while len(self._known) > MOST:
-                self._known.popitem(last=False)
-        return known
-
-
-def _digest(authorization: str, date: str) -> bytes:
-    # No header holds a line feed.
-    return hashlib.sha256(f"{authorization}\n{date}".encode()).digest()
+            claim, public = self._pairs.get((authorization, date), (None, None))
+            known = self._known.get(claim.identity) if claim else None
+        if claim is None or known is None or known.public is not public or not self.is_believed(known):
+            return None
+        return claim, known

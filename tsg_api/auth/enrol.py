@@ -12,7 +12,7 @@ from shared.errors import Conflict
 from shared.state import accounts
 from shared.state.accounts import Account, ManagementKey
 from shared.store.db import Database
-from tsg_api.http.errors import NotAuthorized, Unavailable
+from tsg_api.http.errors import NotAuthorized, Unauthenticated, Unavailable
 
 _log = log.get(__name__)
 
@@ -100,5 +100,7 @@ def _ask_key(caller: Client, name: str) -> str | None:
         return caller.key_fingerprint(name)
     except cloudapi.Forbidden as error:
         raise NotAuthorized(f"CloudAPI lets this user see no keys; the account's owner must send the first request: {error}") from None
+    except cloudapi.Unauthorized:
+        raise Unauthenticated("CloudAPI does not accept the signature any more.") from None
     except cloudapi.CloudAPIError as error:
         raise Unavailable(f"The account's keys can't be read now: {error}") from None

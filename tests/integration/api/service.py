@@ -29,13 +29,14 @@ from shared.runtime.health import Health
 from shared.store.db import Database
 from tests.conftest import managed_account, new_pair, sql
 from tsg_api.app import create_app
-from tsg_api.auth.caller_keys import Keyring
+from tsg_api.auth.caller_keys import CallerKeys
+from tsg_api.auth.development import DevelopmentMode
 from tsg_api.auth.enrol import Enrolment
-from tsg_api.auth.middleware import DevelopmentMode, Signed
+from tsg_api.auth.tenants import Tenants
 from tsg_api.http.service import Service
 from tsg_api.http.slots import PATIENCE, slots_of
 from tsg_api.server import refusals
-from tsg_api.wiring import cloud_of, ringer
+from tsg_api.wiring import cloud_of, ringer, signed
 
 KEY_NAME = "TSG_Management_us-east-1"
 #: The seed's way of enabling an account.
@@ -105,22 +106,9 @@ class Api:
             rate_per_account=rate_per_account,
             rate_per_address=rate_per_address,
         )
-        enrolment = Enrolment(database, self.sealer, key_name=KEY_NAME)
-        keyring = Keyring(300, now=self.clock)
-        authenticator = (
-            DevelopmentMode(database)
-            if dev_mode
-            else Signed(
-                database,
-                self._clouds,
-                enrolment,
-                keyring,
-                manage=service.cloud,
-                whitelist=whitelist,
-                max_body=max_body,
-                first_sights=self.slots.keys,
-            )
-        )
+        tenants = Tenants(database, Enrolment(database, self.sealer, key_name=KEY_NAME), whitelist=whitelist, now=self.clock)
+        keys = CallerKeys(300, now=self.clock)
+        authenticator = DevelopmentMode(database) if dev_mode else signed(service, self._clouds, tenants, self.slots.keys, keys)
         self.app = create_app(service, authenticator, health or Health({}, needed=()))
         self._server = Server(lambda: self.app, threads=8)
         refusals.install(self._server.sockets)

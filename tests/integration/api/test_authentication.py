@@ -20,6 +20,7 @@ from shared.clients.keys import KeyPair
 from shared.state import accounts
 from tests.conftest import new_pair
 from tests.integration.api.service import KEY_NAME, PAIR, Api, Caller, error, legacy, modern, now, sign, template_body, together
+from tsg_api.auth.vouching import NOT_PROVEN
 
 OTHER = new_pair()
 
@@ -141,7 +142,7 @@ def test_a_signature_over_the_request_line_holds_for_that_request_alone(newcomer
     headers = signed_more(newcomer, "(request-target)", "date", request_target="get /v1/tsg/groups?a=%2F")
     assert get(newcomer.api, headers, "/v1/tsg/groups?a=%2F").status_code == 200
     for path in ("/v1/tsg/groups?a=/", "/v1/tsg/groups", "/v1/tsg/templates?a=%2F"):
-        assert unauthenticated(get(newcomer.api, headers, path)) == "The signature does not match."
+        assert unauthenticated(get(newcomer.api, headers, path)) == NOT_PROVEN
     assert unauthenticated(newcomer.api.request("POST", "/v1/tsg/groups?a=%2F", headers=headers))
 
 
@@ -311,17 +312,79 @@ def test_while_cloudapi_hangs_few_wait_for_it_and_all_else_goes_on(make_api: Cal
         api.sim.close()
 
 
-def test_strangers_who_know_an_accounts_name_do_not_use_up_its_requests_to_cloudapi(api: Api) -> None:
+def made_up_key(caller: Caller, number: int) -> dict[str, str]:
+    """What a stranger sends who knows the account's name: a key that nobody has, and no signature to speak of."""
+    key_id = f"/{caller.login}/keys/{number:02x}:" + ":".join(["00"] * 15)
+    header = f'Signature keyId="{key_id}",algorithm="rsa-sha256",headers="(request-target) date",signature="AAAA"'
+    return {"Date": now(), "Authorization": header}
+
+
+def test_strangers_who_know_an_accounts_name_neither_shut_it_out_nor_use_up_its_requests_to_cloudapi(api: Api) -> None:
     tsg = api.new_account()
-    before = api.asked("GetKey")
-    statuses = []
-    for number in range(20):
-        date = now()
-        named = f"/{tsg.login}/keys/MD5:{number:02x}:" + ":".join(["00"] * 15)
-        statuses.append(get(api, legacy(named, date)).status_code)
-    assert statuses[:5] == [401] * 5
+    before = api.asked("ListKeys"), api.asked("GetAccount")
+    for number in range(40):
+        unauthenticated(get(api, made_up_key(tsg, number)))
+        if number % 10 == 5:
+            target = f"/v1/tsg/groups?number={number}"
+            signed = signed_more(tsg, "(request-target)", "date", request_target=f"get {target}")
+            assert get(api, signed, target).status_code == 200
+    assert (api.asked("ListKeys"), api.asked("GetAccount")) == (before[0] + 1, before[1] + 1)
+
+
+def test_strangers_do_not_shut_out_an_owner_whose_key_has_run_out(api: Api) -> None:
+    tsg = api.new_account()
+    tsg.ok("GET", "/groups")
+    api.clock.ahead += 301
+    try:
+        for number in range(30):
+            get(api, made_up_key(tsg, number))
+        tsg.ok("GET", "/groups")
+    finally:
+        api.clock.ahead = 0
+
+
+def test_date_signatures_that_strangers_make_up_are_counted_by_account_and_address(api: Api) -> None:
+    one, two = api.new_account(), api.new_account()
+
+    def forged(caller: Caller, number: int) -> int:
+        key_id = f"/{caller.login}/keys/{number:02x}:" + ":".join(["00"] * 15)
+        return int(get(api, legacy(key_id, now())).status_code)
+
+    before = api.asked("GetAccount")
+    statuses = [forged(one, number) for number in range(60)]
     assert set(statuses) == {401, 429}
-    assert api.asked("GetKey") - before == statuses.count(401) < 15
+    assert api.asked("GetAccount") - before == statuses.count(401) + 1 < 50
+    assert forged(two, 0) == 401
+    one.ok("GET", "/groups")
+
+
+def test_a_key_in_use_is_asked_for_again_before_it_runs_out(make_api: Callable[..., Api]) -> None:
+    api = make_api()
+    tsg = api.new_account()
+    tsg.ok("GET", "/groups")
+    assert api.asked("ListKeys") == 1
+    api.clock.ahead += 230
+    for _ in range(5):
+        tsg.ok("GET", "/groups")
+    assert wait_for(lambda: api.asked("ListKeys") == 2, seconds=30)
+    api.sim.close()
+    api.clock.ahead += 200
+    tsg.ok("GET", "/groups")
+
+
+def test_a_key_that_is_named_by_a_name_may_be_another_key_tomorrow(newcomer: Caller) -> None:
+    api = newcomer.api
+    newcomer.triton.keys.add(OTHER.public_line, "laptop")
+    key_id = f"/{newcomer.login}/keys/laptop"
+    assert get(api, legacy(key_id, now(), pair=OTHER)).status_code == 200
+    newcomer.triton.keys.remove("laptop")
+    new = new_pair()
+    newcomer.triton.keys.add(new.public_line, "laptop")
+    assert get(api, legacy(key_id, now(), pair=new)).status_code == 200
+    api.clock.ahead += 6
+    unauthenticated(get(api, legacy(key_id, now(1), pair=OTHER)))
+    assert get(api, legacy(key_id, now(1), pair=new)).status_code == 200
+    api.clock.ahead -= 6
 
 
 # The whitelist
