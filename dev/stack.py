@@ -79,6 +79,8 @@ class Stack:
         self.nomad_url = ""
         #: The path of the real Nomad that runs; None where the simulator does.
         self.nomad_program: str | None = None
+        #: Where the service's programs are installed: another directory has those of another release.
+        self.programs = PROGRAMS
 
     def __enter__(self) -> Self:
         try:
@@ -167,12 +169,12 @@ class Stack:
 
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one of the service's programs to its end."""
-        command = [PROGRAMS / program, *arguments]
+        command = [self.programs / program, *arguments]
         return subprocess.run(command, env={**_environ(), **self.environment}, capture_output=True, text=True, check=False)
 
     def start_process(self, name: str, program: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Child:
         """Start one of the service's programs; its log is `log/<name>.log`. `environment` goes on top of the settings."""
-        command = [PROGRAMS / program, *arguments]
+        command = [self.programs / program, *arguments]
         together = {**_environ(), **self.environment, **(environment or {})}
         if program == "tsg-clock":
             del together["TSG_SECRET_KEYS"]
@@ -186,8 +188,12 @@ class Stack:
                 continue
             shared = ["--reuse-port"] if self._api > 1 else []
             child = self.start_process(name, "tsg-api", f"--port={self._port}", *shared, "--log-format=json", environment=environment)
-            self.url = self._wait_for_line(name, child, re.compile(r'"url": "(http://[^"]+)"'))
+            self.url = self.wait_for_url(name, child)
             self._port = int(self.url.rsplit(":", 1)[1])
+
+    def wait_for_url(self, name: str, child: Child) -> str:
+        """Where an API that was just started listens."""
+        return self._wait_for_line(name, child, re.compile(r'"url": "(http://[^"]+)"'))
 
     def add_account(self, name: str) -> str:
         """Another account, with the same key, in the simulated Triton and enabled for the service; its UUID there."""
