@@ -161,8 +161,8 @@ def order(spec: Spec, *, name: str, tags: Mapping[str, str]) -> dict[str, Any]:
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """JSON as it goes to CloudAPI, which counts bytes: UTF-8. Half a character, which a row of 2018 may hold, stays an escape."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(errors="backslashreplace")
+    """JSON as it goes to CloudAPI, which counts bytes: UTF-8."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 class Account(NamedTuple):

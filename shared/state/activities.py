@@ -73,6 +73,11 @@ class Activity(NamedTuple):
     #: When it was done.
     at: datetime
 
+    @property
+    def began_at(self) -> datetime:
+        """When it was begun, as far as that is known."""
+        return self.started_at or self.at
+
 
 _ACTIVITY = (
     activities.c.id,

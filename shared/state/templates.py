@@ -135,6 +135,10 @@ def _to_text(mapping: Mapping[str, str] | None) -> str | None:
 def _to_mapping(text: str | None) -> dict[str, str] | None:
     """`ValueError` for what is no JSON object. The 2018 service left NULL, nothing or `null` where there was nothing."""
     mapping = json.loads(text) if text else None
+    if mapping and r"\ud" in str(text).lower():
+        # Half a character, which Go let through and no UTF-8 can say; or a whole one, which stays as it is.
+        halved = json.dumps(mapping, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+        mapping = json.loads(halved.decode("utf-16-le", "replace"))
     if mapping is not None and not isinstance(mapping, dict):
         raise ValueError
     return mapping

@@ -15,7 +15,7 @@ from tsg_api.auth.enrol import as_manager
 from tsg_api.http import etag, paging, write
 from tsg_api.http.errors import TooLarge
 from tsg_api.http.service import Service, found_id, read_body
-from tsg_api.schema import parse, render
+from tsg_api.schema import parse, render, responses
 
 BASE = "/v1/tsg/groups"
 #: On the answer to a change without a capacity. The Go SDK leaves out a capacity of 0, so that it can't be refused.
@@ -103,7 +103,7 @@ class Groups(_Putting):
         page, account = paging.asked(req), req.context.account.id
         with self._service.db.read() as connection:
             found = groups.listed(connection, account, limit=(page.limit or paging.MOST) + 1, marker=page.marker)
-            paging.answer(req, resp, page, found, render.group, lambda: groups.count(connection, account))
+            paging.answer(req, resp, page, found, responses.Group.model_validate, lambda: groups.count(connection, account))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = read_body(req, parse.GroupBody, self._service)
@@ -135,7 +135,7 @@ class Group(_Putting):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         found = self._existing(req, group_id)
-        etag.answer(req, resp, found, etag.of_group(found), render.group)
+        etag.answer(req, resp, found, etag.of_group(found), responses.Group.model_validate)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         with self._if_it_exists(req, group_id) as wanted:
@@ -200,4 +200,4 @@ def _warn(resp: falcon.Response, body: parse.GroupBody) -> None:
 
 
 def _shown(group: StoredGroup, status: int) -> Answer:
-    return Answer(status, render.to_json(render.group(group)), etag=etag.of_group(group))
+    return Answer(status, render.to_json(responses.Group.model_validate(group)), etag=etag.of_group(group))

@@ -6,7 +6,7 @@ from shared.state import activities, status
 from tsg_api.http import paging
 from tsg_api.http.service import Service, found_id
 from tsg_api.http.waiting import WAITED, IsGone, Parked, Resume, Watcher
-from tsg_api.schema import parse, render
+from tsg_api.schema import parse, render, responses
 from tsg_api.schema.parse import ActivitiesQuery, StatusQuery
 
 #: Activities in an answer whose request does not say.
@@ -29,7 +29,7 @@ class Status:
             else:
                 # This answer comes before its time.
                 resp.set_header("Retry-After", "1")
-        render.answer(resp, render.status(found))
+        render.answer(resp, responses.Status.model_validate(found))
 
     def _look(self, account: str, group_id: str) -> status.Status:
         with self._service.db.read() as connection:
@@ -75,7 +75,7 @@ class Activities:
             found = activities.of_group(connection, wanted, limit=most + 1, before=asked.before, status=asked.status, kind=asked.kind)
         if len(found) > most:
             paging.link_next(req, resp, before=found[most - 1].id)
-        render.answer(resp, [render.activity(one) for one in found[:most]])
+        render.answer(resp, [responses.Activity.model_validate(one) for one in found[:most]])
 
 
 def _is_over(found: status.Status) -> bool:

@@ -8,7 +8,7 @@ from shared.state.idempotency import Answer
 from shared.state.templates import Template as StoredTemplate
 from tsg_api.http import etag, paging, write
 from tsg_api.http.service import Service, found_id, read_body
-from tsg_api.schema import parse, render
+from tsg_api.schema import parse, render, responses
 
 BASE = "/v1/tsg/templates"
 
@@ -23,7 +23,7 @@ class Templates:
         page, account = paging.asked(req), req.context.account.id
         with self._service.db.read() as connection:
             found = templates.listed(connection, account, limit=(page.limit or paging.MOST) + 1, marker=page.marker)
-            paging.answer(req, resp, page, found, render.template, lambda: templates.count(connection, account))
+            paging.answer(req, resp, page, found, responses.Template.model_validate, lambda: templates.count(connection, account))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         spec = read_body(req, parse.TemplateBody, self._service).spec()
@@ -39,7 +39,7 @@ class Template:
     def on_get(self, req: falcon.Request, resp: falcon.Response, template_id: str) -> None:
         with self._service.db.read() as connection:
             found = templates.get(connection, req.context.account.id, found_id("template", template_id))
-        etag.answer(req, resp, found, etag.of_template(found), render.template)
+        etag.answer(req, resp, found, etag.of_template(found), responses.Template.model_validate)
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, template_id: str) -> None:
         wanted, account = found_id("template", template_id), req.context.account.id
@@ -54,4 +54,4 @@ class Template:
 
 
 def _created(made: StoredTemplate) -> Answer:
-    return Answer(201, render.to_json(render.template(made)), f"{BASE}/{made.id}", etag.of_template(made))
+    return Answer(201, render.to_json(responses.Template.model_validate(made)), f"{BASE}/{made.id}", etag.of_template(made))

@@ -4,83 +4,20 @@ from typing import Any, NamedTuple
 
 import falcon
 
-from shared.reasons import Reason
-from shared.state.activities import KINDS, STATUSES
 from shared.state.idempotency import Answer
 from tsg_api.http.write import HEADER as KEY
 from tsg_api.http.write import REPLAYED
 from tsg_api.resources import docs, groups, templates
-from tsg_api.schema import parse, render
+from tsg_api.schema import parse, render, responses
 
 BASE = "/v1/tsg"
 
 Json = dict[str, Any]
 
 _UUID: Json = {"type": "string", "format": "uuid"}
-_TIME: Json = {"type": "string", "format": "date-time"}
 _WORDS: Json = {"type": "string"}
-_COUNT: Json = {"type": "integer", "minimum": 0}
-_MAYBE: Json = {"type": ["string", "null"]}
-_MAYBE_TIME: Json = {"type": ["string", "null"], "format": "date-time"}
-_PAIRS: Json = {"type": ["object", "null"], "additionalProperties": _WORDS}
 
-_SHOWN: dict[str, Json] = {
-    "Template": {
-        "id": _UUID,
-        "template_name": _WORDS,
-        "package": _WORDS,
-        "image_id": _WORDS,
-        "firewall_enabled": {"type": "boolean"},
-        "networks": {"type": "array", "items": _WORDS},
-        "userdata": _WORDS,
-        "metadata": _PAIRS,
-        "tags": _PAIRS,
-        "created_at": _TIME,
-    },
-    "Group": {
-        "id": _UUID,
-        "group_name": _WORDS,
-        "template_id": _UUID,
-        "capacity": {"type": "integer", "minimum": 0},
-        "created_at": _TIME,
-        "updated_at": _TIME,
-    },
-    "Status": {
-        "group_id": _UUID,
-        "group_name": _WORDS,
-        **dict.fromkeys(("desired", "running", "provisioning", "failed", "deleting"), _COUNT),
-        "settled": {"type": "boolean"},
-        "reason": {"type": "string", "enum": list(Reason)},
-        "message": _WORDS,
-        "since": _TIME,
-        "last_error": _MAYBE,
-        "failures": _COUNT,
-        "checked_at": _MAYBE_TIME,
-        "next_attempt_at": _MAYBE_TIME,
-        "generation": _COUNT,
-        "observed_generation": _COUNT,
-    },
-    "Activity": {
-        "id": _UUID,
-        "group_id": _UUID,
-        "kind": {"type": "string", "enum": list(KINDS)},
-        "status": {"type": "string", "enum": list(STATUSES)},
-        "description": _WORDS,
-        "cause": _MAYBE,
-        "instance_ids": {"type": "array", "items": _UUID},
-        "error_code": _MAYBE,
-        "cloudapi_request_id": _MAYBE,
-        "actor": _WORDS,
-        "request_id": _MAYBE,
-        "started_at": _TIME,
-        "ended_at": _TIME,
-    },
-    "Error": {"code": _WORDS, "message": _WORDS},
-}
-_FIELD_ERRORS: Json = {
-    "type": "array",
-    "items": {"type": "object", "required": ["field", "message"], "properties": {"field": _WORDS, "message": _WORDS}},
-}
+_SHOWN = (responses.Template, responses.Group, responses.Status, responses.Activity, responses.Problem, responses.Error)
 _MACHINE: Json = {"type": "object", "description": "A machine, as CloudAPI shows it."}
 
 _BODIES: dict[str, type[parse.Body]] = {
@@ -241,8 +178,7 @@ OPERATIONS = (
 
 def document(*, max_capacity: int, signed: bool) -> Json:
     """The whole description. `signed`: requests must be, which they need not in development mode."""
-    schemas = {name: {"type": "object", "required": list(fields), "properties": fields} for name, fields in _SHOWN.items()}
-    schemas["Error"] = {**schemas["Error"], "properties": {**_SHOWN["Error"], "errors": _FIELD_ERRORS}}
+    schemas = {model.__name__: parse.shown_schema(model) for model in _SHOWN}
     schemas |= {name: parse.schema(model, max_capacity=max_capacity) for name, model in _BODIES.items()}
     paths: dict[str, Json] = {}
     for operation in OPERATIONS:

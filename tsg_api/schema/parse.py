@@ -13,6 +13,7 @@ from shared.errors import FieldError, Invalid
 from shared.state.activities import KINDS, STATUSES
 from shared.state.templates import Spec
 from tsg_api.schema import tags
+from tsg_api.schema.responses import Shown
 
 #: Characters. CloudAPI and Nomad name things after a group; 182 leaves room for their suffixes.
 MAX_GROUP_NAME = 182
@@ -368,6 +369,17 @@ def schema(model: type[Body], *, max_capacity: int) -> dict[str, Any]:
         if name not in required:
             field |= {"type": [field["type"], "null"], "default": default}
     return {"type": "object", "description": drawn["description"], "required": required, "properties": properties}
+
+
+def shown_schema(model: type[Shown]) -> dict[str, Any]:
+    """An answer as JSON Schema."""
+    drawn = model.model_json_schema(by_alias=False, mode="serialization", ref_template="#/components/schemas/{model}")
+    properties = {name: _field_schema(field, 0) for name, field in drawn["properties"].items()}
+    for name, field in properties.items():
+        field.pop("default", None)
+        if {"type": "null"} in drawn["properties"][name].get("anyOf", ()):
+            field["type"] = [field["type"], "null"]
+    return {"type": "object", "description": drawn["description"], "required": drawn["required"], "properties": properties}
 
 
 def query_schema(model: type[BaseModel]) -> dict[str, Any]:

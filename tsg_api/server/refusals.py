@@ -18,7 +18,7 @@ class _Refusal(ErrorTask):  # type: ignore[misc] # waitress has no types
     def execute(self) -> None:
         error, request_id = self.request.error, str(uuid.uuid4())
         why = f"{error.reason}: {error.body.rstrip('.')}."
-        body = render.to_json({"code": code_of(error.code), "message": why}).encode()
+        body = render.to_json(render.error_body(code_of(error.code), why)).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers.extend([("Content-Type", render.JSON), ("X-Request-Id", request_id)])
         self.content_length = len(body)

@@ -314,6 +314,21 @@ def test_a_template_that_the_2018_service_left_is_read(tsg: Caller, left: dict[s
     assert read["firewall_enabled"] is False
 
 
+def test_half_a_character_that_a_row_of_2018_holds_is_read_as_one_that_is_not_known(tsg: Caller) -> None:
+    template_id, left = tsg.make_template(), r'{"a\ud800": "b\udfff", "whole": "\ud83d\ude00"}'
+    tsg.api.sql("UPDATE tsg_templates SET tags = :left WHERE id = :id", id=template_id, left=left)
+    read = tsg.ok("GET", f"/templates/{template_id}")
+    assert read["tags"] == {"a\ufffd": "b\ufffd", "whole": "😀"}
+    assert tsg.ok("GET", "/templates") == [read]
+
+
+@pytest.mark.parametrize("left", ['{"a": 5}', '{"a": null, "b": {"c": [1.5, true]}}'])
+def test_a_template_with_other_values_than_strings_is_read_as_it_is(tsg: Caller, left: str) -> None:
+    template_id = tsg.make_template()
+    tsg.api.sql("UPDATE tsg_templates SET tags = :left WHERE id = :id", id=template_id, left=left)
+    assert tsg.ok("GET", f"/templates/{template_id}")["tags"] == json.loads(left)
+
+
 @pytest.mark.parametrize("column", ["tags", "metadata"])
 def test_a_template_with_a_column_that_is_unreadable_is_read_without_it(tsg: Caller, column: str) -> None:
     template_id = tsg.make_template()

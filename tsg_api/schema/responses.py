@@ -1,0 +1,121 @@
+"""Answers: each field once, in the order and the form of the contract. What is stored is read by the names of its own attributes."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
+
+from shared.reasons import Reason
+from shared.state.activities import KINDS, STATUSES
+
+
+class Shown(BaseModel):
+    """Made by `Model.model_validate(stored)`: it trusts what is stored, and checks types alone."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+def _utc(when: datetime) -> datetime:
+    return when if when.tzinfo is UTC else when.astimezone(UTC)
+
+
+def _ids(of_one: str | None) -> list[str]:
+    return [of_one] if of_one else []
+
+
+def _enum(*words: str) -> Any:
+    """Of these words, and in rows of another version perhaps another one."""
+    return Field(json_schema_extra={"enum": list(words)})
+
+
+Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+#: RFC 3339 in UTC, with Z and microseconds if there are any.
+Moment = Annotated[datetime, AfterValidator(_utc)]
+Count = Annotated[int, Field(json_schema_extra={"minimum": 0})]
+#: A person may have written other values into a row of 2018.
+Pairs = Annotated[dict[str, Any] | None, Field(json_schema_extra={"additionalProperties": {"type": "string"}})]
+
+
+def _of_spec(name: str) -> Any:
+    return Field(validation_alias=AliasPath("spec", name))
+
+
+class Template(Shown):
+    """A template as clients know it."""
+
+    id: Id
+    template_name: Annotated[str, _of_spec("name")]
+    package: Annotated[str, _of_spec("package")]
+    image_id: Annotated[str, _of_spec("image_id")]
+    firewall_enabled: Annotated[bool, _of_spec("firewall_enabled")]
+    networks: Annotated[list[str], _of_spec("networks")]
+    userdata: Annotated[str, _of_spec("userdata")]
+    metadata: Annotated[Pairs, _of_spec("metadata")]
+    tags: Annotated[Pairs, _of_spec("tags")]
+    created_at: Moment
+
+
+class Group(Shown):
+    """A group as clients know it."""
+
+    id: Id
+    group_name: Annotated[str, Field(validation_alias="name")]
+    template_id: Id
+    capacity: Count
+    created_at: Moment
+    updated_at: Moment
+
+
+class Status(Shown):
+    """How far a group is."""
+
+    group_id: Id
+    group_name: Annotated[str, Field(validation_alias="name")]
+    desired: Count
+    running: Count
+    provisioning: Count
+    failed: Count
+    deleting: Count
+    settled: bool
+    reason: Annotated[str, _enum(*Reason)]
+    message: str
+    since: Moment
+    last_error: str | None
+    failures: Count
+    checked_at: Moment | None
+    next_attempt_at: Moment | None
+    generation: Count
+    observed_generation: Count
+
+
+class Activity(Shown):
+    """One thing that was done for a group, or refused."""
+
+    id: Id
+    group_id: Id
+    kind: Annotated[str, _enum(*KINDS)]
+    status: Annotated[str, _enum(*STATUSES)]
+    description: str
+    cause: str | None
+    instance_ids: Annotated[list[Id], Field(validation_alias="machine_id"), BeforeValidator(_ids)]
+    error_code: str | None
+    cloudapi_request_id: str | None
+    actor: str
+    request_id: str | None
+    started_at: Annotated[Moment, Field(validation_alias="began_at")]
+    ended_at: Annotated[Moment, Field(validation_alias="at")]
+
+
+class Problem(Shown):
+    """What is wrong with one field of a request."""
+
+    field: str
+    message: str
+
+
+class Error(Shown):
+    """An error in CloudAPI's form. `errors` is there where fields are wrong."""
+
+    code: str
+    message: str
+    errors: Annotated[list[Problem], Field(exclude_if=lambda errors: not errors)] = []
