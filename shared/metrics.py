@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
+from shared.lines import count_lost
+
 # Each process counts in its own memory. With PROMETHEUS_MULTIPROC_DIR in the environment the library would count in mapped files: a disk
 # that is full, or a directory that is cleaned, would then end the process.
 values.ValueClass = values.MutexValue
@@ -48,6 +50,11 @@ nomad_seconds = Histogram("tsg_nomad_request_seconds", "Seconds Nomad took.", ["
 
 ticks = Counter("tsg_clock_ticks", "Looks of the clock at what is due, by result.", ["result"], registry=REGISTRY)
 pruned = Counter("tsg_pruned_rows", "Rows removed because their time was over.", ["table"], registry=REGISTRY)
+
+# The log
+
+log_lines_lost = Counter("tsg_log_lines_lost", "Lines that could not be written to the log.", registry=REGISTRY)
+count_lost(log_lines_lost.inc)
 
 # What the clock reads in the database and in Redis, every quarter of a minute
 

@@ -16,6 +16,7 @@ from typing import Any
 from waitress.server import create_server
 
 from shared import log
+from shared.lines import say
 from shared.runtime import diagnostics, flags, monitor, program
 from shared.runtime.port import shown
 from shared.runtime.settings import Settings
@@ -47,7 +48,7 @@ def serve(chosen: Settings) -> int:
     try:
         listeners = listen(chosen.http_bind, chosen.http_port, reuse_port=chosen.http_reuse_port)
     except OSError as error:
-        print(f"tsg-api: cannot listen on {shown(chosen.http_bind, chosen.http_port)}: {error.strerror}", file=sys.stderr)
+        say(f"tsg-api: cannot listen on {shown(chosen.http_bind, chosen.http_port)}: {error.strerror}")
         return 1
     monitored = monitor.listen_or_exit("tsg-api", chosen)
     if chosen.dev_mode:

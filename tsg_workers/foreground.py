@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import sqlalchemy.exc
 
 from shared import log
+from shared.lines import say, writer
 from shared.runtime import program
 from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal
@@ -41,7 +42,7 @@ def run(given: argparse.Namespace) -> int:
             _log.warning("database_unavailable", error=str(error))
             return TRY_AGAIN
         told = f"there is no group {given.group_id}" if isinstance(error, sqlalchemy.exc.DataError) else f"the database: {error}"
-        print(f"tsg-scale: {told}", file=sys.stderr)
+        say(f"tsg-scale: {told}")
         return FAILED
 
 
@@ -53,16 +54,17 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
     acted = threading.Event()
     # Nomad says so to what it runs. By hand, this says nothing of how the job is.
     is_run = "NOMAD_ALLOC_ID" in os.environ
+    write = writer(sys.stdout)
 
     def audit(kind: str, account_name: str, group_name: str, status: str, description: str) -> None:
         acted.set()
-        _audit(kind, account_name, group_name, status, description)
+        write(_audit(kind, account_name, group_name, status, description))
 
     reconciler = wiring.group_reconciler(chosen, database, audit, stop=stop)
     deadline = time.monotonic() + wait
     found = _status(database, group_id)
     if found is None:
-        print(f"tsg-scale: there is no group {group_id}", file=sys.stderr)
+        say(f"tsg-scale: there is no group {group_id}")
         return FAILED
     with database.read() as connection:
         looks.make_due(connection, group_id)
@@ -79,7 +81,7 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
             break
         stop.wait(pause)
     if not acted.is_set():
-        _audit(activities.NO_OP, found.account_name, found.name, activities.DONE, found.last_error or found.message)
+        audit(activities.NO_OP, found.account_name, found.name, activities.DONE, found.last_error or found.message)
     database.close()
     if found.settled:
         return SETTLED
@@ -91,7 +93,7 @@ def _status(database: db.Database, group_id: str) -> Status | None:
         return status.of_group(connection, group_id)
 
 
-def _audit(kind: str, account_name: str, group_name: str, status: str, description: str) -> None:
+def _audit(kind: str, account_name: str, group_name: str, status: str, description: str) -> str:
     line = {
         "time": datetime.now(UTC).isoformat(),
         "event": kind,
@@ -100,4 +102,4 @@ def _audit(kind: str, account_name: str, group_name: str, status: str, descripti
         "status": status,
         "description": description,
     }
-    print(json.dumps(line), flush=True)
+    return json.dumps(line)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import sqlalchemy.exc
 from dramatiq import Worker
 
-from shared import log
+from shared import lines, log
 from shared.runtime import diagnostics, flags, health, monitor, program
 from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal, wait
@@ -44,7 +44,7 @@ def work(chosen: Settings) -> int:
     _log.info("stopped")
     if not finished:
         # The threads of what was cut off would keep the process for as long as CloudAPI keeps them.
-        sys.stderr.flush()
+        lines.flush()
         os._exit(0)
     return 0
 

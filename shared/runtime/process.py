@@ -12,6 +12,7 @@ _PR_SET_DUMPABLE = 4
 
 def prepare() -> None:
     """For a program that goes on running: no core dumps, and no zombies. For the main thread."""
+    open_standard_streams()
     forbid_core_dumps()
     reap_children()
 
@@ -39,3 +40,15 @@ def reap_children() -> None:
             pass
     except ChildProcessError:
         pass
+
+
+def open_standard_streams() -> None:
+    """Have 0, 1 and 2 be open, if only to nowhere.
+
+    Of a program that was started without (`2>&-`) the next socket would be number 2, and libraries write their complaints there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free

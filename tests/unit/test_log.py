@@ -57,6 +57,52 @@ def test_a_line_break_in_a_value_does_not_make_a_second_line() -> None:
     assert [line["event"] for line in lines(out)] == ["event"]
 
 
+OBEYED = "\x1b]0;owned\x07\x1b[2J \x9b31m \x7f \u202e \r\n2026 [info] forged"
+
+
+class Odd:
+    """A value whose own words are as bad."""
+
+    def __repr__(self) -> str:
+        return OBEYED
+
+
+@pytest.mark.parametrize(
+    "value", [OBEYED, [OBEYED], {OBEYED: OBEYED}, Odd(), ValueError(OBEYED), OBEYED.encode()], ids=lambda value: type(value).__name__
+)
+def test_no_value_of_an_event_moves_a_terminal_or_makes_a_second_line(value: object) -> None:
+    for log_format in ("human", "json"):
+        logger, out = logged(log_format=log_format)
+        logger.info(OBEYED, **{"path": value, OBEYED: 1})
+        with bound_contextvars(account=value):
+            logging.getLogger(OBEYED).warning("%s", value)
+        assert len(out.getvalue().splitlines()) == 2, "one each, by all that Unicode takes for a line break"
+        assert out.getvalue().replace("\n", "").isprintable()
+
+
+def test_an_exception_keeps_its_lines_and_nothing_else_of_that_kind() -> None:
+    logger, out = logged(log_format="human")
+    try:
+        raise ValueError(OBEYED)
+    except ValueError:
+        logger.exception("event")
+    assert len(out.getvalue().splitlines()) > 3
+    assert out.getvalue().replace("\n", "").isprintable()
+
+
+class Refusing:
+    def __repr__(self) -> str:
+        raise RuntimeError("it will not be shown")
+
+
+@pytest.mark.parametrize("log_format", ["human", "json"])
+def test_an_event_that_cannot_be_shown_is_a_line_and_no_error(log_format: str) -> None:
+    logger, out = logged(log_format=log_format)
+    logger.info("event", value=Refusing())
+    logging.getLogger("library").warning("%d", "no number")
+    assert [line["event"] for line in lines(out)] == ["event", "%d"]
+
+
 def test_what_is_bound_to_the_context_is_in_every_event() -> None:
     logger, out = logged()
     with bound_contextvars(request_id="r1"):

@@ -20,6 +20,7 @@ from shared.clients.cloudapi import CloudAPI, CloudAPIError, Timeouts
 from shared.clients.management import NoManagementKey
 from shared.clients.rotation import Rotation
 from shared.errors import Conflict, NotFound, ServiceError
+from shared.lines import say
 from shared.runtime import flags, process, settings
 from shared.runtime.settings import Settings
 from shared.state import accounts, looks
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told: Told = given.run(given, chosen)
     except Exception as error:  # noqa: BLE001 - what is a fault of ours is raised again
         code, message = _problem(error)
-        print(f"tsg-admin: {message}", file=sys.stderr)
+        say(f"tsg-admin: {message}")
         return code
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A Latin-1 or ASCII terminal shows what it has no letter for as an escape. Standard error does so by itself.
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
         if not isinstance(error, BrokenPipeError):  # a reader who has seen enough
-            print(f"tsg-admin: it is done, but what came of it can't be written: {error.strerror}", file=sys.stderr)
+            say(f"tsg-admin: it is done, but what came of it can't be written: {error.strerror}")
             return FAILED
     return told.code
 
@@ -223,7 +224,7 @@ def _keys_reseal(_given: argparse.Namespace, chosen: Settings) -> Told:
         try:
             anew = sealer.seal(sealer.open(material, row=key_id), row=key_id)
         except keys.SealError as error:
-            print(f"tsg-admin: key {key_id} stays as it is: {error}", file=sys.stderr)
+            say(f"tsg-admin: key {key_id} stays as it is: {error}")
             failed += 1
             continue
         with database.read() as connection:

@@ -1,10 +1,11 @@
 """What a command tells: lines for people, or the same as JSON for programs."""
 
 import json
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
+
+from shared.lines import printable
 
 
 class Told(NamedTuple):
@@ -23,7 +24,7 @@ class Told(NamedTuple):
 
 def for_terminal(text: str) -> str:
     """The text with control characters as escapes: CloudAPI's words, and names of 2018, may hold some."""
-    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+    return printable(text, keep="\n")
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -42,7 +43,7 @@ def facts(pairs: Sequence[tuple[str, object]]) -> str:
 def _word(value: object) -> str:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%SZ")
-    return "-" if value is None else str(value)
+    return "-" if value is None else printable(str(value))  # one that is in a line makes no other
 
 
 def _plain(value: object) -> str:
