@@ -27,9 +27,6 @@ from tsg_api.wiring import assembled
 
 _log = log.get(__name__)
 
-#: Bytes that waitress takes in before the app refuses what is over its own limit, with a proper answer.
-TAKEN_IN = 16 * 1024 * 1024
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tsg-api", description="Serve the HTTP API of Triton Service Groups.")
@@ -86,12 +83,15 @@ def run(
         cleanup_interval=5,
         asyncore_use_poll=True,
         max_request_header_size=16_384,
-        max_request_body_size=TAKEN_IN,
+        # Nothing of a request or an answer goes through a file. The bounds of bodies are those of `tsg_api.server.parser`.
+        inbuf_overflow=sys.maxsize,
+        outbuf_overflow=sys.maxsize,
+        max_request_body_size=sys.maxsize,
         expose_tracebacks=False,
         # Whose address a request comes from is told by `tsg_api.http.address`: waitress takes ::ffff:192.0.2.1 for host ::ffff and a port.
         clear_untrusted_proxy_headers=False,
     )
-    refusals.install(sockets)
+    refusals.install(sockets, max_body=chosen.http_max_body, signs=not chosen.dev_mode)
     started()
     if not drain.run(server, sockets, stop, drain_seconds=chosen.drain_seconds, stop_seconds=chosen.stop_seconds):
         _log.warning("requests_cut_off", after=chosen.stop_seconds)

@@ -1,6 +1,8 @@
-"""What the server refuses before there is a request: broken HTTP, and what is larger than it takes in. Answered like any other error."""
+"""Connections: what they take in, and how the server itself refuses what never becomes a request. Answered like any other error."""
 
+import socket
 import uuid
+from functools import partial
 from typing import Any
 
 from waitress.task import ErrorTask
@@ -10,19 +12,28 @@ from tsg_api.http.address import canonical
 from tsg_api.http.errors import code_of
 from tsg_api.schema import render
 from tsg_api.server import parking
+from tsg_api.server.parser import Parser, Refused
 
 _log = log.get(__name__)
+
+#: Requests of one connection that may wait for their turn.
+WAITING = 16
+#: Bytes that are thrown away of what comes after a refusal, so that a client which sends first and reads then gets to read it.
+THROWN_AWAY = 1 << 20
 
 
 class _Refusal(ErrorTask):  # type: ignore[misc] # waitress has no types
     def execute(self) -> None:
         error, request_id = self.request.error, str(uuid.uuid4())
-        why = f"{error.reason}: {error.body.rstrip('.')}."
+        why = error.body if isinstance(error, Refused) else f"{error.reason}: {error.body.rstrip('.')}."
         body = render.to_json(render.error_body(code_of(error.code), why)).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers.extend([("Content-Type", render.JSON), ("X-Request-Id", request_id)])
+        if error.code == 401:
+            self.response_headers.append(("WWW-Authenticate", "Signature"))
         self.content_length = len(body)
         self.set_close_on_finish()
+        self.channel.is_refused = True
         metrics.http_requests.labels("other", "other", error.code).inc()
         peer = canonical(self.channel.addr[0])
         _log.info("request_refused", status=error.code, why=why, peer=peer, request_id=request_id)
@@ -30,13 +41,59 @@ class _Refusal(ErrorTask):  # type: ignore[misc] # waitress has no types
 
 
 class Channel(parking.Channel):
-    """A connection whose requests can be parked, and whose refusals have the form of the API's errors."""
+    """A connection, whose requests may be parked. `max_body` and `signs` are those of its requests."""
 
     error_task_class = _Refusal
+    #: A refusal was its last answer.
+    is_refused = False
+    #: Bytes that are thrown away still; None as long as what comes is read.
+    _left: int | None = None
+
+    def __init__(self, *arguments: Any, max_body: int, signs: bool, **keywords: Any) -> None:
+        self._new_parser = partial(Parser, max_body=max_body, signs=signs)
+        super().__init__(*arguments, **keywords)
+
+    def parser_class(self, adj: Any) -> Parser:
+        """What waitress makes the next request with."""
+        too_many = Refused(400, "Bad Request", f"More than {WAITING} requests of this connection wait; send the next when one is answered.")
+        return self._new_parser(adj, refused=too_many if len(self.requests) >= WAITING else None)
+
+    def handle_write(self) -> None:
+        if not (self.is_refused and self.close_when_flushed):
+            super().handle_write()
+            return
+        self._flush_exception(self._flush_some)
+        if self.will_close:
+            self.handle_close()
+        elif not self.total_outbufs_len:
+            self._say_no_more()
+
+    def handle_read(self) -> None:
+        if self._left is None:
+            super().handle_read()
+            return
+        try:
+            self._left -= len(self.recv(self.adj.recv_bytes))
+        except OSError:
+            self._left = 0
+        if self._left <= 0:
+            self.handle_close()
+
+    def _say_no_more(self) -> None:
+        """To close now, with bytes unread, would reset the connection: the client might lose the answer. So it hears the end first."""
+        self.close_when_flushed = False
+        self._left = THROWN_AWAY
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.handle_close()
 
 
-def install(sockets: dict[int, Any]) -> None:
-    """Have the servers of a waitress answer so. `sockets` is the map that they were made with."""
+def install(sockets: dict[int, Any], *, max_body: int, signs: bool) -> None:
+    """Have the servers of a waitress take in and answer so. `sockets` is the map that they were made with.
+
+    `max_body` are the bytes that a body may have; `signs` says whether requests need a signature.
+    """
     for one in sockets.values():
         if hasattr(one, "channel_class"):
-            one.channel_class = Channel
+            one.channel_class = partial(Channel, max_body=max_body, signs=signs)

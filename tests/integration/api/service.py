@@ -111,7 +111,7 @@ class Api:
         authenticator = DevelopmentMode(database) if dev_mode else signed(service, self._clouds, tenants, self.slots.keys, keys)
         self.app = create_app(service, authenticator, health or Health({}, needed=()))
         self._server = Server(lambda: self.app, threads=8)
-        refusals.install(self._server.sockets)
+        refusals.install(self._server.sockets, max_body=max_body, signs=not dev_mode)
         self.url = self._server.url
         self.session = requests.Session()
         self.session.mount("http://", HTTPAdapter(pool_maxsize=64))

@@ -17,6 +17,7 @@ from dev.services import Postgres, Valkey, scratch
 from shared.clients.queue import CONVERGE
 from tests.conftest import new_database
 from tests.integration.api.service import JSON, NOBODY, Api, Caller, error, field_errors, template_body
+from tsg_api.server.refusals import WAITING
 
 GROUP, TEMPLATE = f"/groups/{NOBODY}", f"/templates/{NOBODY}"
 METHODS = {
@@ -140,6 +141,47 @@ def test_what_is_no_http_is_refused_like_anything_else(api: Api, sent: bytes, st
     assert (answer.status, told["code"], answer.headers["Content-Type"]) == (status, code, JSON)
     assert told["message"]
     assert answer.headers["X-Request-Id"]
+
+
+def answers(api: Api, sent: bytes) -> list[tuple[int, dict[str, object]]]:
+    """The answers to these bytes, until the server closes the connection: all are sent before the first is read."""
+    found = []
+    with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=20) as connection:
+        connection.sendall(sent)
+        with connection.makefile("rb") as stream:
+            while line := stream.readline():
+                length = 0
+                while (header := stream.readline().strip().lower()) != b"":
+                    length = int(header.partition(b":")[2]) if header.startswith(b"content-length:") else length
+                found.append((int(line.split()[1]), json.loads(stream.read(length))))
+    return found
+
+
+def test_requests_that_wait_for_others_on_a_connection_are_few(api: Api) -> None:
+    told = answers(api, b"GET /x HTTP/1.1\r\nHost: tsg\r\n\r\n" * 30_000)
+    assert [status for status, _ in told] == [404] * WAITING + [400]
+    assert str(WAITING) in str(told[-1][1]["message"])
+
+
+def test_a_few_requests_at_once_are_all_answered(api: Api) -> None:
+    last = b"GET /y HTTP/1.1\r\nHost: tsg\r\nConnection: close\r\n\r\n"
+    assert [status for status, _ in answers(api, b"GET /x HTTP/1.1\r\nHost: tsg\r\n\r\n" * (WAITING - 1) + last)] == [404] * WAITING
+
+
+@pytest.mark.parametrize("authorization", [b"", b"Authorization: Signature x\r\n"])
+def test_a_client_that_sends_all_of_a_large_body_gets_to_read_why_it_is_refused(api: Api, authorization: bytes) -> None:
+    head = b"POST /v1/tsg/templates HTTP/1.1\r\nHost: tsg\r\nContent-Length: 900000\r\n" + authorization
+    ((status, told),) = answers(api, head + b"\r\n" + b" " * 900_000)
+    assert (status, told["code"], told["message"]) == (413, "PayloadTooLarge", "The body is larger than 100000 bytes.")
+
+
+def test_a_large_body_without_a_signature_is_401_before_it_is_taken_in(api: Api) -> None:
+    with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2])), timeout=20) as connection:
+        connection.sendall(b"POST /v1/tsg/templates HTTP/1.1\r\nHost: tsg\r\nContent-Length: 50000\r\n\r\n")
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read())["code"]) == (401, "InvalidCredentials")
+        assert answer.headers["WWW-Authenticate"] == "Signature"
 
 
 @pytest.mark.parametrize("method", ["FOO", "TRACE", "PROPFIND"])

@@ -332,6 +332,38 @@ def test_a_child_that_is_not_ours_is_no_concern(environment: dict[str, str], tmp
     assert child.status == 0
 
 
+#: Becomes another program, which can write no byte to any file.
+WITHOUT_A_DISK = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def test_requests_answers_and_counters_need_no_disk(environment: dict[str, str]) -> None:
+    """Files for them would fail here, as they do on a disk that is full."""
+    command = [sys.executable, "-c", WITHOUT_A_DISK, BIN / "tsg-api", "--port=0", "--log-format=json"]
+    given = environment | {"TSG_DEV_MODE": "1", "TSG_HTTP_MAX_BODY": "2000000"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=given) as process:
+        assert process.stdout is not None
+        found: dict[str, str] = {}
+        for line in process.stdout:  # by a pipe: the log needs no disk either
+            found |= {name: json.loads(line)[name] for name in ("url", "monitor_url") if f'"{name}"'.encode() in line}
+            if "url" in found:
+                break
+        reader = threading.Thread(target=process.stdout.read)
+        reader.start()
+        try:
+            templates = f"{found['url']}/v1/tsg/templates"
+            for number in range(16):
+                body = template_body(template_name=f"t-{number}", userdata="x" * 90_000)
+                assert requests.post(templates, json=body, timeout=30).status_code == 201
+            assert len(requests.get(templates, timeout=30).content) > 1 << 20
+            large = requests.post(templates, data=b" " * 1_900_000, timeout=30)
+            assert "the body is empty" in error(large, 422, "InvalidContent")["message"]
+            assert "tsg_http_requests_total" in requests.get(f"{found['monitor_url']}/metrics", timeout=30).text
+        finally:
+            process.terminate()
+            reader.join()
+    assert process.returncode == 0
+
+
 def test_a_port_that_is_taken_is_told(environment: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
