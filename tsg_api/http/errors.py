@@ -53,6 +53,10 @@ class TooLarge(Exception):
     """413: the body is over the limit."""
 
 
+class UnsupportedEncoding(Exception):
+    """415: the body has a Content-Encoding."""
+
+
 #: Of what Falcon refuses without a word.
 _WORDS = {
     404: "There is nothing here; /v1/tsg/openapi.json has all there is.",
@@ -71,6 +75,7 @@ _CODES = {
     409: "Conflict",
     412: "PreconditionFailed",
     413: "PayloadTooLarge",
+    415: "UnsupportedMediaType",
     422: "InvalidArgument",
     429: "TooManyRequests",
     500: "InternalError",
@@ -99,6 +104,7 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
     app.add_error_handler(Invalid, _invalid)
     app.add_error_handler(Unauthenticated, _unauthenticated)
     app.add_error_handler(TooMany, _too_many)
+    app.add_error_handler(UnsupportedEncoding, _unsupported_encoding)
     for away in (Unavailable, CloudAPIError):
         app.add_error_handler(away, _unavailable)
     for failed in (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError):
@@ -122,6 +128,11 @@ def _invalid(_req: falcon.Request, resp: falcon.Response, ex: Invalid, _params: 
 def _unauthenticated(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: Params) -> None:
     resp.set_header("WWW-Authenticate", "Signature")
     render.error(resp, falcon.HTTP_401, "InvalidCredentials", str(ex))
+
+
+def _unsupported_encoding(_req: falcon.Request, resp: falcon.Response, ex: Exception, _params: Params) -> None:
+    resp.set_header("Accept-Encoding", "identity")  # RFC 9110, section 12.5.3: what would be taken
+    render.error(resp, falcon.HTTP_415, "UnsupportedMediaType", str(ex))
 
 
 def _too_many(_req: falcon.Request, resp: falcon.Response, ex: TooMany, _params: Params) -> None:

@@ -11,6 +11,7 @@ from shared.errors import NotFound
 from shared.state.accounts import Account
 from shared.store.db import Database
 from tsg_api.http.body import read_raw
+from tsg_api.http.errors import UnsupportedEncoding
 from tsg_api.http.slots import AllSlots
 from tsg_api.schema import parse
 
@@ -46,7 +47,10 @@ B = TypeVar("B", bound=parse.Body)
 
 
 def read_body(req: falcon.Request, model: type[B], service: Service) -> B:
-    """The request's body as `model`: `TooLarge`, or `Invalid` with all that is wrong."""
+    """The request's body as `model`: `TooLarge`, `UnsupportedEncoding`, or `Invalid` with all that is wrong."""
+    encoding = req.get_header("Content-Encoding") or "identity"
+    if encoding.lower() != "identity":
+        raise UnsupportedEncoding(f"The body has the Content-Encoding {encoding[:64]}; send it as it is, without one.")
     return parse.body(model, read_raw(req, service.max_body), max_capacity=service.max_capacity)
 
 

@@ -71,13 +71,14 @@ _ERRORS = {
     409: "Another object is in the way",
     412: "The object is not the one that the request means",
     413: "The body is too large",
+    415: "The body has a Content-Encoding",
     422: "The request is wrong: `errors` says which fields, all at once",
     429: "Too many requests",
     500: "A fault of the service; its log has the X-Request-Id",
     503: "Something that the request needs is away",
 }
 _SUCCESSES = {201: "Made", 202: "Taken on", 304: "What you have is the newest", 503: "Not now"}
-_WITH_HEADERS = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}
+_WITH_HEADERS = {401: ["WWW-Authenticate"], 415: ["Accept-Encoding"], 429: ["Retry-After"], 503: ["Retry-After"]}
 
 
 #: Successes by status: what is shown (a schema, a type that is not JSON, or nothing), and the headers with it.
@@ -119,13 +120,13 @@ def _list(path: str, name: str, summary: str, item: Json, *, parameters: tuple[s
 
 def _create(path: str, name: str, summary: str, shown: str, body: str) -> Operation:
     answers: Answers = {201: (_ref("schemas", shown), ["ETag", "Location", REPLAYED])}
-    return Operation("POST", path, name, summary, answers, (409, 413, 422), body, (KEY,))
+    return Operation("POST", path, name, summary, answers, (409, 413, 415, 422), body, (KEY,))
 
 
 def _change(method: str, path: str, name: str, summary: str, status: int, refusal: int | None, body: str | None = None) -> Operation:
     """A PUT or DELETE of what is there. `refusal` is the status of its own by which it may be refused."""
     answers: Answers = {status: (_ref("schemas", "Group"), ["ETag", REPLAYED, "Warning"]) if status == 200 else (None, [REPLAYED])}
-    errors = (404, 412, 413, 422, *([refusal] if refusal else []))
+    errors = (404, 412, 413, *([415] if body else []), 422, *([refusal] if refusal else []))
     return Operation(method, path, name, summary, answers, errors, body, (*_SEEN, KEY))
 
 

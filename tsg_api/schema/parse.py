@@ -57,6 +57,17 @@ _TYPES = {
 }
 
 
+#: How bodies begin that are not JSON in UTF-8, and what they are. Of UTF-32's the mark begins as that of UTF-16 does.
+_ENCODINGS = {
+    b"\x1f\x8b": "compressed (gzip)",
+    b"\x28\xb5\x2f\xfd": "compressed (zstd)",
+    **dict.fromkeys((b"\x78\x01", b"\x78\x9c", b"\x78\xda"), "compressed (deflate)"),
+    **dict.fromkeys((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff"), "in UTF-32"),
+    **dict.fromkeys((b"\xff\xfe", b"\xfe\xff"), "in UTF-16"),
+    b"\xef\xbb\xbf": "UTF-8 with a byte order mark (BOM)",
+}
+
+
 class Unreadable(Invalid):
     """The body is not a JSON object."""
 
@@ -331,8 +342,25 @@ B = TypeVar("B", bound=Body)
 Q = TypeVar("Q", bound=BaseModel)
 
 
+def _encoding_of(data: bytes) -> str | None:
+    """What the bytes of a body are, if they are no text in UTF-8 that begins at once."""
+    for begins, encoding in _ENCODINGS.items():
+        if data.startswith(begins):
+            return encoding
+    # An object of JSON begins with two characters of ASCII, of which other encodings fill up the bytes with zeros.
+    if data[:4].count(0) in {2, 3}:
+        return "in UTF-16" if data[:4].count(0) == 2 else "in UTF-32"
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return f"not in UTF-8 (byte {error.start + 1})"
+    return None
+
+
 def body(model: type[B], data: bytes, *, max_capacity: int) -> B:
     """The body as its model, or `Invalid` with every field that is wrong (`Unreadable` when it is no JSON object at all)."""
+    if wrong_encoding := _encoding_of(data):
+        raise Unreadable(f"the body is {wrong_encoding}; it must be JSON in UTF-8, without a byte order mark and not compressed")
     if not data.strip():
         raise Unreadable("the body is empty; it must be a JSON object")
     context: dict[str, Any] = {"max_capacity": max_capacity, "spelled": {}}

@@ -1,10 +1,12 @@
 """What is the same for every route: bodies that are none, paths and methods that are none, headers, and servers that are away."""
 
+import gzip
 import json
 import re
 import signal
 import socket
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.client import HTTPResponse
@@ -53,6 +55,39 @@ def test_a_body_that_is_no_object_is_422(tsg: Caller, data: str) -> None:
 def test_malformed_json_is_422(tsg: Caller, data: str | bytes) -> None:
     for method, path in takers(tsg):
         error(tsg(method, path, data=data), 422, "InvalidContent")
+
+
+OBJECT = '{"group_name": "web"}'
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (gzip.compress(OBJECT.encode()), "compressed (gzip)"),
+        (zlib.compress(OBJECT.encode()), "compressed (deflate)"),
+        (b"\x28\xb5\x2f\xfd" + OBJECT.encode(), "compressed (zstd)"),
+        (OBJECT.encode("utf-16"), "in UTF-16"),
+        (OBJECT.encode("utf-16-le"), "in UTF-16"),
+        (OBJECT.encode("utf-16-be"), "in UTF-16"),
+        (OBJECT.encode("utf-32"), "in UTF-32"),
+        (OBJECT.encode("utf-32-be"), "in UTF-32"),
+        (OBJECT.encode("utf-8-sig"), "byte order mark (BOM)"),
+        ('{"group_name": "w\xe4b"}'.encode("latin-1"), "not in UTF-8 (byte 18)"),
+    ],
+)
+def test_a_body_that_is_no_plain_utf_8_is_422_that_says_what_it_is(tsg: Caller, data: bytes, told: str) -> None:
+    for method, path in takers(tsg):
+        assert told in error(tsg(method, path, data=data), 422, "InvalidContent")["message"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "gzip, identity", "GZIP"])
+def test_a_content_encoding_is_415_that_names_it(tsg: Caller, encoding: str) -> None:
+    for method, path in takers(tsg):
+        answer = tsg(method, path, data=gzip.compress(OBJECT.encode()), headers={"Content-Encoding": encoding})
+        assert encoding in error(answer, 415, "UnsupportedMediaType")["message"]
+        assert answer.headers["Accept-Encoding"] == "identity"
+    plain = tsg("POST", "/templates", template_body(), headers={"Content-Encoding": "identity"})
+    assert plain.status_code == 201
 
 
 @pytest.mark.parametrize("deep", ["[" * 50_000, '{"a":' * 15_000, '{"tags": ' + "[" * 20_000 + "]" * 20_000 + "}"])
