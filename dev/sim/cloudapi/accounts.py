@@ -69,16 +69,20 @@ class Keyring:
 
 @dataclass(eq=False)
 class User:
-    """A sub-user. CloudAPI weighs roles and policies; here a user may do everything, or nothing."""
+    """A sub-user. Of CloudAPI's roles and policies there is what they come to: what the user may do."""
 
     login: str
     id: str
     keys: Keyring = field(default_factory=Keyring)
     disabled: bool = False
     authorized: bool = True
+    actions: list[str] | None = None  #: endpoint names in lower case, as policies have them: `CAN getaccount`; None: all
+
+    def may(self, endpoint: str) -> bool:
+        return self.authorized and (self.actions is None or endpoint.lower() in self.actions)
 
     def to_row(self) -> dict[str, Any]:
-        plain = {name: getattr(self, name) for name in ("login", "id", "disabled", "authorized")}
+        plain = {name: getattr(self, name) for name in ("login", "id", "disabled", "authorized", "actions")}
         return plain | {"keys": self.keys.to_rows()}
 
     @classmethod

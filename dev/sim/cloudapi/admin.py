@@ -102,9 +102,18 @@ class Accounts(Admin):
 
 
 class AccountResource(Admin):
-    """PATCH {"disabled"?, "approved"?, "cns"?, "user"?, "authorized"?}: the last two speak of one sub-user's right to do anything."""
+    """PATCH {"login"?, "disabled"?, "approved"?, "cns"?, "user"?, "authorized"?, "actions"?}.
 
-    FIELDS: ClassVar[dict[str, Wanted]] = {**ACCOUNT_FLAGS, "user": TEXT, "authorized": FLAG}
+    The last three speak of one sub-user: whether it may do anything, and what: ["getaccount", ...] as policies call it, null for all.
+    """
+
+    FIELDS: ClassVar[dict[str, Wanted]] = {
+        "login": TEXT,
+        **ACCOUNT_FLAGS,
+        "user": TEXT,
+        "authorized": FLAG,
+        "actions": TEXT.in_array("an array of endpoint names in lower case").or_null(),
+    }
 
     def on_get(self, _req: Req, resp: Resp, login: str) -> None:
         resp.media = _account_row(self.account(login))
@@ -112,13 +121,20 @@ class AccountResource(Admin):
     def on_patch(self, req: Req, resp: Resp, login: str) -> None:
         account = self.account(login)
         fields = read(req, self.FIELDS)
-        if ("user" in fields) != ("authorized" in fields):
-            raise Unwanted("user and authorized go together")
+        rights = fields.keys() & {"authorized", "actions"}
+        if ("user" in fields) != bool(rights):
+            raise Unwanted("user and what it may (authorized, actions) go together")
         if "user" in fields:
             user = account.find_user(fields.pop("user"))
             if user is None:
                 raise not_found("user does not exist")
-            user.authorized = fields.pop("authorized")
+            for right in rights:
+                setattr(user, right, fields.pop(right))
+        if "login" in fields:
+            try:
+                self.cloud.rename_account(account, fields.pop("login"))
+            except ValueError as error:
+                raise ApiError(409, "InvalidArgument", str(error)) from None
         for name, value in fields.items():
             setattr(account, name, value)
         resp.media = _account_row(account)

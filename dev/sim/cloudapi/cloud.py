@@ -145,6 +145,15 @@ class Cloud:
     def find_account(self, login_or_uuid: str) -> Account | None:
         return self.accounts.get(login_or_uuid) or self._accounts_by_id.get(login_or_uuid)
 
+    def rename_account(self, account: Account, login: str) -> None:
+        """Another login for an account: the old one is anybody's from then on. ValueError when it is taken."""
+        with self._lock:
+            if login in self.accounts:
+                raise ValueError(f"account {login} is there already")
+            del self.accounts[account.login]
+            account.login = login
+            self.accounts[login] = account
+
     def take_token(self, login: str, group: str) -> bool:
         """CloudAPI: a token bucket for each account and group of endpoints; burst 30, 10 more a second."""
         with self._lock:

@@ -164,7 +164,7 @@ class Pipeline:
         if account.disabled or (user and user.disabled):
             raise not_authorized("Account or user is disabled")
         call.caller = {"type": "signature", "ip": req.remote_addr, "keyId": claim.key_id}
-        return account, user is None or user.authorized
+        return account, user is None or user.may(call.endpoint)
 
     def _path_account(self, call: Call, owner: Account) -> Account:
         name = call.params["account"]

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from shared.clients import keys
 from shared.clients.keys import KeyPair
 from shared.state import accounts
 from tests.conftest import new_pair
-from tests.integration.api.service import KEY_NAME, PAIR, Api, Caller, error, legacy, modern, now, sign, template_body, together
+from tests.integration.api.service import KEY_NAME, NOBODY, PAIR, Api, Caller, error, legacy, modern, now, sign, template_body, together
 from tsg_api.auth.vouching import NOT_PROVEN
 
 OTHER = new_pair()
@@ -480,6 +480,187 @@ def test_a_sub_user_that_may_do_nothing_is_403(api: Api) -> None:
     api.enable(account)
     account.users[0].authorized = False
     error(Caller(api, account, user="robin", pair=OTHER)("GET", "/groups"), 403, "NotAuthorized")
+
+
+def of_user(account: triton.Account, user: str = "robin", *, key: str = OTHER.fingerprint) -> str:
+    return f"/{account.login}/users/{user}/keys/{key}"
+
+
+def over(key_id: str, names: str, text: str) -> str:
+    """An Authorization header in the modern form, by the key `OTHER`."""
+    return f'Signature keyId="{key_id}",algorithm="rsa-sha256",headers="{names}",signature="{sign(text, pair=OTHER)}"'
+
+
+def ways_past_cloudapi(key_id: str, prefixed: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Signatures of a sub-user that can't be passed on to CloudAPI as they are."""
+    date = now()
+    both = over(key_id, "(request-target) date", f"(request-target): get /v1/tsg/groups\ndate: {date}")
+    twice = over(key_id, "date date", f"date: {date}\ndate: {date}")
+    named = {f"{form.__name__} {name[-50:]}": form(name, date, pair=OTHER) for name in prefixed for form in (legacy, modern)}
+    return {
+        "the request line": {"Date": date, "Authorization": both},
+        "the date twice": {"Date": date, "Authorization": twice},
+        "another date": {"X-Date": date, "Authorization": over(key_id, "x-date", f"x-date: {date}")},
+        **named,
+    }
+
+
+SHA256 = keys.sha256_fingerprint(OTHER.public_line)
+
+
+@pytest.mark.parametrize("named_by", ["login", "uuid"])
+def test_a_sub_user_that_may_do_nothing_gets_nothing_however_it_signs(api: Api, named_by: str) -> None:
+    account = api.new_triton(users={"robin": [OTHER.public_line]})
+    api.enable(account)
+    owner = Caller(api, account)
+    owner.make_group(3)
+    robin = account.users[0]
+    robin.authorized = False
+    name = robin.id if named_by == "uuid" else "robin"
+    prefixed = [of_user(account, name, key=f"MD5:{OTHER.fingerprint}"), of_user(account, name, key=SHA256)]
+    for way, headers in ways_past_cloudapi(of_user(account, name), prefixed).items():
+        answer = get(api, headers)
+        assert answer.status_code in {401, 403}, way
+        assert "signs the Date alone" in answer.text or "permission" in answer.text, way
+    error(get(api, legacy(of_user(account, name), now(), pair=OTHER)), 403, "NotAuthorized")
+    # And all of it once more: nothing was learned on the way.
+    for way, headers in ways_past_cloudapi(of_user(account, name), prefixed).items():
+        assert get(api, headers).status_code in {401, 403}, way
+
+
+def test_a_sub_user_is_let_in_by_cloudapis_yes_for_its_time(api: Api) -> None:
+    account = api.new_triton(users={"robin": [OTHER.public_line]})
+    api.enable(account)
+    Caller(api, account).ok("GET", "/groups")
+    prefixed = [of_user(account, key=f"MD5:{OTHER.fingerprint}"), of_user(account, key=SHA256)]
+    ways = ways_past_cloudapi(of_user(account), prefixed)
+    told = error(get(api, ways["the request line"]), 403, "NotAuthorized")["message"]
+    assert "Send one request that signs the Date alone" in told
+    assert get(api, legacy(of_user(account), now(), pair=OTHER)).status_code == 200
+    for way, headers in ways_past_cloudapi(of_user(account), prefixed).items():
+        assert get(api, headers).status_code == 200, way
+    account.users[0].authorized = False
+    # CloudAPI is asked again at the latest when its yes is too old, however the sub-user signs meanwhile.
+    api.sql("UPDATE tsg_users SET updated_at = updated_at - interval '301 seconds' WHERE username = 'robin'")
+    api.clock.ahead += 301
+    try:
+        for way, headers in ways_past_cloudapi(of_user(account), prefixed).items():
+            assert get(api, headers).status_code in {401, 403}, way
+        error(get(api, legacy(of_user(account), now(), pair=OTHER)), 403, "NotAuthorized")
+    finally:
+        api.clock.ahead = 0
+
+
+def test_cloudapis_yes_holds_in_all_processes_and_for_one_sub_user_of_one_account(make_api: Callable[..., Api]) -> None:
+    one = make_api()
+    two = make_api(database=one.db, simulator=one.sim)
+    third = new_pair()
+    account = one.new_triton(users={"robin": [OTHER.public_line], "marian": [f"{third.public_line} a", f"{OTHER.public_line} b"]})
+    other = one.new_triton(users={"robin": [OTHER.public_line]})
+    for enabled in (account, other):
+        one.enable(enabled)
+        Caller(one, enabled).ok("GET", "/groups")
+    assert get(one, legacy(of_user(account), now(), pair=OTHER)).status_code == 200
+    assert get(two, ways_past_cloudapi(of_user(account), [])["the request line"]).status_code == 200
+    for key_id in (of_user(account, "marian"), of_user(other)):
+        for api in (one, two):
+            error(get(api, ways_past_cloudapi(key_id, [])["the request line"]), 403, "NotAuthorized")
+
+
+def test_a_sub_users_no_ends_its_yes(api: Api) -> None:
+    account = api.new_triton(users={"robin": [OTHER.public_line]})
+    api.enable(account)
+    assert get(api, legacy(of_user(account), now(), pair=OTHER)).status_code == 200
+    account.users[0].authorized = False
+    api.clock.ahead += 240
+    try:  # it is in use, so CloudAPI is asked behind its back
+        assert wait_for(lambda: get(api, legacy(of_user(account), now(), pair=OTHER)).status_code == 403, seconds=30)
+        error(get(api, ways_past_cloudapi(of_user(account), [])["the request line"]), 403, "NotAuthorized")
+    finally:
+        api.clock.ahead = 0
+
+
+# Logins that change hands
+
+
+def test_who_takes_over_a_login_gets_nothing_of_the_account_that_had_it(api: Api) -> None:
+    alice, bob = api.new_triton("alice-of-old"), api.new_triton("bob-the-heir")
+    for account in (alice, bob):
+        api.enable(account)
+    hers = Caller(api, alice)
+    group = hers.make_group(2)
+    management = next(key for key in alice.keys if key.name == KEY_NAME)
+    api.sim.cloud.rename_account(alice, "alice-anew")
+    bob.keys.add(management.openssh, "borrowed")
+    bob.keys.add(f"{OTHER.public_line} bob")
+    api.sim.cloud.rename_account(bob, "alice-of-old")
+    heir = Caller(api, bob, pair=OTHER)
+    api.clock.ahead += 6
+    try:
+        for key in (OTHER.fingerprint, f"MD5:{OTHER.fingerprint}", SHA256, "bob"):
+            date = now()
+            text = f"(request-target): get /v1/tsg/groups\ndate: {date}"
+            header = (
+                f'Signature keyId="/alice-of-old/keys/{key}",algorithm="rsa-sha256",headers="(request-target) date",'
+                f'signature="{sign(text, pair=OTHER)}"'
+            )
+            unauthenticated(get(api, {"Date": date, "Authorization": header}))
+        assert key_rows(api, alice)[0].registered_at is not None
+        assert heir.ok("GET", "/groups") == []
+        error(heir("DELETE", f"/groups/{group['id']}"), 404, "ResourceNotFound")
+        assert heir.ok("GET", f"/groups/{heir.make_group(1)['id']}/instances") == []
+        # She goes on under her new login, and what the service does for her it does in her own account.
+        assert Caller(api, alice).ok("GET", "/groups") == [group]
+        assert hers.api.sql("SELECT account_name FROM tsg_accounts WHERE triton_uuid = :id", id=alice.id) == [("alice-anew",)]
+        assert Caller(api, alice).ok("GET", f"/groups/{group['id']}/instances") == []
+    finally:
+        api.clock.ahead = 0
+
+
+def test_the_service_acts_for_an_account_under_its_uuid(api: Api) -> None:
+    tsg = api.new_account()
+    group = tsg.make_group(1)
+    api.sim.cloud.rename_account(tsg.triton, f"{tsg.login}-2")
+    api.new_triton(tsg.login)
+    assert tsg.ok("GET", f"/groups/{group['id']}/instances") == []
+
+
+# Words
+
+
+def test_no_answer_tells_a_stranger_whether_an_account_or_a_key_is_known_here(api: Api) -> None:
+    known, unknown = api.new_account(), api.new_triton()
+    known.ok("GET", "/groups")
+
+    def told(key_id: str, headers: str, pair: KeyPair) -> tuple[int, str]:
+        date = now()
+        text = {"date": f"date: {date}", "(request-target) date": f"(request-target): get /v1/tsg/groups\ndate: {date}"}[headers]
+        signed = f'Signature keyId="{key_id}",algorithm="rsa-sha256",headers="{headers}",signature="{sign(text, pair=pair)}"'
+        answer = get(api, {"Date": date, "Authorization": signed})
+        return answer.status_code, answer.text
+
+    for headers in ("date", "(request-target) date"):
+        answers = {
+            told(f"/{login}/keys/{key}", headers, OTHER)
+            for login in (known.login, known.triton.id, unknown.login, unknown.id, "nobody-at-all", NOBODY)
+            for key in (PAIR.fingerprint, OTHER.fingerprint, f"MD5:{PAIR.fingerprint}", SHA256, "laptop")
+        }
+        assert len(answers) == 1, answers
+        answers = {told(of_user(one), headers, OTHER) for one in (known.triton, unknown)}
+        assert len(answers) == 1, answers
+
+
+def test_an_account_that_is_not_let_in_is_told_so_without_asking_cloudapi_each_time(api: Api) -> None:
+    account = api.new_triton()
+    caller = Caller(api, account)
+    assert caller("GET", "/groups").status_code == 403
+    asked = api.sim.cloud.counters.to_json()["requests"]
+    for ahead in range(5):
+        assert get(api, legacy(caller.key_id, now(ahead))).status_code == 403
+    assert api.sim.cloud.counters.to_json()["requests"] == asked
+    api.enable(account)
+    caller.ok("GET", "/groups")
+    enrolled_once(api, account)
 
 
 # The management key
