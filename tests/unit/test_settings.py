@@ -2,6 +2,7 @@
 
 import argparse
 import base64
+import json
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from shared.runtime import flags
-from shared.runtime.settings import NOT_USED, Settings, SettingsError, load, load_arguments, variables
+from shared.runtime.settings import NOT_USED, Settings, SettingsError, declared, load, load_arguments, variables
 
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(32, 64))
@@ -472,6 +473,20 @@ def test_the_datacenter_may_stand_under_http_alone_as_it_did(tmp_path: Path) -> 
 def test_a_key_that_nobody_knows_is_told_with_its_place(tmp_path: Path) -> None:
     file = written(tmp_path, '[htpp]\nport = 1\n[http]\nport = 70000\nbind = ["a", "b"]\n')
     assert sorted(problems_of(NEEDED, file=file)) == ["TSG_HTTP_PORT", "config.toml: htpp.port", "config.toml: http.bind"]
+
+
+def test_a_setting_has_the_key_that_the_documentation_says_and_that_of_its_variable_but_one_of_them_at_a_time(tmp_path: Path) -> None:
+    for one in declared():
+        if one.file_key and one.variable not in {"TSG_SECRET_KEYS", "TSG_DATABASE_URL"}:
+            text, attribute, value = VALUES[one.variable]
+            section, _, key = one.variable.removeprefix("TSG_").lower().partition("_")
+            for place, name in {tuple(one.file_key.split(".")), (section, key)} if key else {("", one.file_key)}:
+                file = written(tmp_path, (f"[{place}]\n" if place else "") + f"{name} = {json.dumps(text)}\n")
+                assert attrgetter(attribute)(load(NEEDED, file=file)) == value, f"{place}.{name}"
+    twice = written(tmp_path, "[groups]\nmax-capacity = 4\n[max]\ncapacity = 5\n")
+    assert problems_of(NEEDED, file=twice) == {
+        "config.toml: max.capacity": "is TSG_MAX_CAPACITY, which the file sets under another key too"
+    }
 
 
 def test_what_meant_something_in_2018_and_does_not_now_is_passed_over(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from shared.clients.management import NoManagementKey
 from shared.clients.rotation import Rotation
 from shared.errors import Conflict, NotFound, ServiceError
 from shared.lines import say
-from shared.runtime import flags, process, settings
+from shared.runtime import flags, process, settings, values
 from shared.runtime.settings import Settings
 from shared.state import accounts, looks
 from shared.state.accounts import Account
@@ -248,7 +248,7 @@ def _keys_rotate(given: argparse.Namespace, chosen: Settings) -> Told:
 
 def _sealer(chosen: Settings) -> keys.Sealer:
     if not chosen.secret_keys:
-        raise settings.SettingsError({"TSG_SECRET_KEYS": f"is needed; {settings.HOW_TO_MAKE_A_KEY}"})
+        raise settings.SettingsError({"TSG_SECRET_KEYS": f"is needed; {values.HOW_TO_MAKE_A_KEY}"})
     return keys.Sealer(chosen.secret_keys)
 
 
