@@ -30,7 +30,7 @@ MAX_SKEW = 300
 _NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.@-]{2,254}"
 _WHOLE_NAME = re.compile(rf"{_NAME}\Z", re.ASCII)
 #: Half of all SHA-256 fingerprints have a slash in their base64.
-_KEY = r"SHA256:[A-Za-z0-9+/]{43}|[^/\"\s]{1,512}"
+_KEY = r"SHA256:[A-Za-z0-9+/]{43}|[^/\"\x00-\x20\x7f]{1,512}"
 _KEY_ID = re.compile(rf"/(?P<account>{_NAME})(?:/users/(?P<user>{_NAME}))?/keys/(?P<key>{_KEY})\Z", re.ASCII)
 _FINGERPRINT = re.compile(r"(?:(?:MD5:)?[0-9a-f]{2}(?::[0-9a-f]{2}){15}|SHA256:[A-Za-z0-9+/]{43})\Z", re.ASCII)
 _PARAMETER = re.compile(r'([a-zA-Z]+)="([^"]*)"', re.ASCII)

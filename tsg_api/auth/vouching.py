@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from cachetools import TTLCache
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared import log
 from shared.clients import cloudapi
@@ -32,7 +33,7 @@ from tsg_api.auth.caller_keys import CallerKeys, Claim, Known
 from tsg_api.auth.tenants import Tenants
 from tsg_api.auth.turns import Turns
 from tsg_api.http.address import block
-from tsg_api.http.errors import NotAuthorized, TooMany, Unauthenticated, Unavailable
+from tsg_api.http.errors import NotAuthorized, Unauthenticated, Unavailable
 from tsg_api.http.limits import Buckets
 from tsg_api.http.slots import Slots
 
@@ -44,6 +45,8 @@ ASKED_BY_ADDRESS, ASKED_OF_ACCOUNT = 50.0, 5.0
 LIST_SECONDS = 5.0
 #: Seconds for which headers that CloudAPI refused are refused without asking: a key may be added at any time.
 REFUSED_SECONDS = 5.0
+#: Seconds by which the clocks of a database's nodes may differ.
+CLOCK_SLACK = 1.0
 #: Lists, and refused headers, remembered.
 MOST = 10_000
 #: Keys that are asked for again at once, behind the requests' back.
@@ -106,7 +109,12 @@ class Vouching:
         `SignatureError` or `Unauthenticated` when it is not proven who signed, `NotAuthorized` for a sub-user of whom CloudAPI has not
         said yes, `TooMany`, `Unavailable`.
         """
-        return self._as_account(claim, is_holder=is_holder) or self._as_caller(claim, is_holder=is_holder)
+        try:
+            return self._as_account(claim, is_holder=is_holder) or self._as_caller(claim, is_holder=is_holder)
+        except (SignatureError, Unauthenticated, NotAuthorized):
+            if is_holder:  # of a key that is none any more: a stranger from now on
+                self._keys.forget(claim.identity)
+            raise
 
     def enrol(self, claim: Claim, owner: cloudapi.Account) -> Account:
         """Give the account its management key under the claim's signature, which covers the Date alone."""
@@ -135,8 +143,8 @@ class Vouching:
             self._ask_as_caller(claim)
         except (Unauthenticated, NotAuthorized, SignatureError):
             self._keys.forget(claim.identity)
-        except (Unavailable, TooMany, Conflict) as error:
-            _log.info("key_not_refreshed", account=claim.credentials.account, error=str(error))
+        except (Unavailable, Conflict, SQLAlchemyError) as error:
+            _log.warning("key_not_refreshed", account=claim.credentials.account, error=str(error))
         finally:
             self._refreshers.release()
 
@@ -163,7 +171,8 @@ class Vouching:
                 seconds = math.inf
                 if credentials.user is not None:
                     ago = accounts.get_seconds_since_let_in(connection, account.id, credentials.user)
-                    seconds = -1.0 if ago is None else self._keys.seconds - ago
+                    # Ahead of the database's clock: that was set back since.
+                    seconds = -1.0 if ago is None or ago < -CLOCK_SLACK else self._keys.seconds - ago
                 if account.triton_uuid and account.has_registered_key and seconds > 0:
                     found.append((account, seconds))
         return found
@@ -193,10 +202,14 @@ class Vouching:
         try:
             client = self._manage(account)
             told = client.account()
-            if told.id != account.in_triton:
-                raise Unavailable(_AWAY)
-            self._tenants.follow(told)
-            owner, keys = told, client.list_keys(user=user)
+            if told.id == account.in_triton:
+                self._tenants.follow(told)
+                owner, keys = told, client.list_keys(user=user)
+            else:
+                _log.error("account_confused", account=account.name, triton_uuid=account.triton_uuid, answered=told.id)
+        except Unavailable as error:
+            # The management key does not open: the owner's own signature over the Date can still be passed on.
+            _log.error("management_key_unusable", account=account.name, error=str(error))
         except cloudapi.Unauthorized:
             _log.warning("management_key_unknown", account=account.name)
             forget_registration(self._db, account)

@@ -580,6 +580,19 @@ def test_a_sub_users_no_ends_its_yes(api: Api) -> None:
         api.clock.ahead = 0
 
 
+def test_a_yes_that_lies_ahead_of_the_databases_clock_is_none(api: Api) -> None:
+    account = api.new_triton(users={"robin": [OTHER.public_line]})
+    api.enable(account)
+    second = new_pair()
+    account.users[0].keys.add(f"{second.public_line} second")
+    assert get(api, legacy(of_user(account), now(), pair=OTHER)).status_code == 200
+    api.sql("UPDATE tsg_users SET updated_at = updated_at + interval '1 hour' WHERE username = 'robin'")
+    account.users[0].authorized = False
+    error(get(api, legacy(of_user(account, key=f"MD5:{OTHER.fingerprint}"), now(), pair=OTHER)), 403, "NotAuthorized")
+    api.sql("UPDATE tsg_users SET updated_at = now(), archived = false WHERE username = 'robin'")
+    assert get(api, legacy(of_user(account, key=SHA256), now(), pair=OTHER)).status_code == 200
+
+
 # Logins that change hands
 
 
@@ -731,6 +744,34 @@ def store_key(caller: Caller, pair: KeyPair, *, registered: bool = False) -> Non
     assert api.db.transact(lambda connection: accounts.give_key(connection, caller.id, key_id=key_id, **values))
     if registered:
         api.db.transact(lambda connection: accounts.mark_registered(connection, key_id, registered=True))
+
+
+def test_an_owner_is_let_in_though_the_management_key_does_not_open(newcomer: Caller) -> None:
+    newcomer.ok("GET", "/groups")
+    newcomer.api.sql("UPDATE tsg_keys SET material = 'v1.00000000.AAAA' WHERE account_id = :id", id=newcomer.id)
+    newcomer.api.clock.ahead += 301
+    try:
+        newcomer.ok("GET", "/groups")
+        headers = signed_more(newcomer, "(request-target)", "date", request_target="get /v1/tsg/templates")
+        assert get(newcomer.api, headers, "/v1/tsg/templates").status_code == 200
+        assert unauthenticated(get(newcomer.api, made_up_key(newcomer, 1))) == NOT_PROVEN
+    finally:
+        newcomer.api.clock.ahead = 0
+
+
+def test_who_holds_a_key_that_was_deleted_is_a_stranger(newcomer: Caller) -> None:
+    api = newcomer.api
+    newcomer.triton.keys.add(f"{OTHER.public_line} other")
+    lost = Caller(api, newcomer.triton, pair=OTHER)
+    lost.ok("GET", "/groups")
+    newcomer.triton.keys.remove(OTHER.fingerprint)
+    api.clock.ahead += 301
+    try:
+        statuses = [get(api, legacy(lost.key_id, now(ahead), pair=OTHER)).status_code for ahead in range(60)]
+        assert set(statuses) == {401, 429}
+        newcomer.ok("GET", "/groups")
+    finally:
+        api.clock.ahead = 0
 
 
 def test_two_different_keys_of_that_name_are_409(newcomer: Caller) -> None:

@@ -414,7 +414,10 @@ def test_the_machines_of_another_account_are_not_listed(api: Api, tsg: Caller, s
     assert tsg.ok("GET", f"/groups/{group['id']}/instances") == []
 
 
-@pytest.mark.parametrize("route", ["/groups/{group}", "/groups/{group}/instances", "/templates/{template}"])
+@pytest.mark.parametrize(
+    "route",
+    ["/groups/{group}", "/groups/{group}/instances", "/groups/{group}/status", "/groups/{group}/activities", "/templates/{template}"],
+)
 def test_the_time_of_an_answer_does_not_tell_whether_another_account_has_the_object(tsg: Caller, stranger: Caller, route: str) -> None:
     group = tsg.make_group(0)
     paths = [route.format(group=group["id"], template=group["template_id"]), route.format(group=NOBODY, template=NOBODY)]
