@@ -5,11 +5,13 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import redis
 import sqlalchemy.exc
 from dramatiq.brokers.redis import RedisBroker
+from sqlalchemy import Connection
 
 from shared import log, metrics
 from shared.clients.nomad import Nomad
@@ -18,7 +20,7 @@ from shared.reasons import Reason
 from shared.runtime import diagnostics, flags, health, monitor, program
 from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal
-from shared.state import activities, idempotency, instances, jobs, leases, looks
+from shared.state import activities, clock, idempotency, instances, jobs, leases, looks
 from shared.store import db
 from tsg_workers.nomad_watch import NomadWatch
 
@@ -69,6 +71,7 @@ def _tick(chosen: Settings, database: db.Database, stop: threading.Event, watch:
     _log.info("ticking")
     metrics.tell_state()
     pruned_at = read_at = -math.inf
+    clock_watch = ClockWatch()
     while not stop.is_set():
         bells: list[tuple[str, str]] = []
         result = "done"
@@ -82,6 +85,8 @@ def _tick(chosen: Settings, database: db.Database, stop: threading.Event, watch:
             # These first: whatever else may fail, who was claimed hears of it.
             for actor, subject in bells:
                 send(broker, actor, subject)
+            with database.read() as connection:
+                clock_watch.look(connection)
             if time.monotonic() - read_at > READ:
                 read_at = time.monotonic()
                 if watch:
@@ -101,6 +106,24 @@ def _tick(chosen: Settings, database: db.Database, stop: threading.Event, watch:
         stop.wait(TICK)
     doors.stop()
     broker.close()
+
+
+class ClockWatch:
+    """Mends what was written before the database's clock was set back: at the start, when it sees that happen, and now and then."""
+
+    def __init__(self, now: Callable[[Connection], datetime] = clock.now) -> None:
+        self._now = now
+        self._seen: tuple[datetime, float] | None = None
+        self._mended_at = -math.inf
+
+    def look(self, connection: Connection) -> None:
+        found, at = self._now(connection), time.monotonic()
+        is_back = self._seen is not None and (found - self._seen[0]).total_seconds() < at - self._seen[1] - clock.SLACK
+        if is_back or at - self._mended_at > PRUNE:
+            if changed := clock.bring_back(connection):
+                _log.warning("database_clock_was_set_back", times=changed, meaning="what lay too far ahead is due now")
+            self._mended_at = at
+        self._seen = (found, at)
 
 
 def _prune(database: db.Database, activity_days: int) -> bool:

@@ -108,7 +108,7 @@ def test_the_tests_that_a_promise_names_are_there() -> None:
     """In docs/reliability.md, a file in backticks is followed by the names of its tests."""
     source, named = "", 0
     for word in re.findall(r"`([^`\n]+)`", (TOP / "docs" / "reliability.md").read_text().partition("## The soak")[0]):
-        if re.fullmatch(r"(e2e|integration)/\w+\.py", word):
+        if re.fullmatch(r"(e2e|integration)/[\w/]+\.py", word):
             source = (TOP / "tests" / word).read_text()
         elif re.fullmatch(r"[a-z_0-9]{20,}", word):
             assert f"def test_{word}(" in source, word
