@@ -99,7 +99,7 @@ def _settings(environ: MutableMapping[str, str]) -> dict[str, str]:
 def _run(given: argparse.Namespace, settings: dict[str, str], directory: Path) -> int:
     scaler = given.scaler or settings.get("TSG_SCALER", "worker")
     nomad = "Nomad, " if scaler == "nomad" else ""
-    print(f"starting PostgreSQL, Valkey, the CloudAPI simulator, {nomad}the API, the workers and the clock ...", flush=True)
+    print(f"starting PostgreSQL, Valkey, the CloudAPI simulator, {nomad}the API, the workers and the scheduler ...", flush=True)
     started = time.monotonic()
     chosen = settings.pop("TSG_HTTP_PORT", None)
     port = given.port if given.port is not None else int(chosen) if chosen else _port()

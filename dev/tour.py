@@ -64,7 +64,7 @@ def main() -> int:
         file = KEY.with_name("tsg.sh")
         trust = ["--cacert", given.ca.resolve()] if given.ca else ["--insecure"] if given.insecure else []
         file.write_text(shell(tsg.url, given.account, key_id, KEY, cloudapi=given.cloudapi.rstrip("/"), trust=trust) + "\n")
-        print(f"To talk to it yourself: . {file}; tsg /v1/tsg/templates")
+        print(f"To send requests yourself: . {file}; tsg /v1/tsg/templates")
     return 0
 
 
@@ -86,11 +86,11 @@ def _parser(addresses: tuple[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("url", nargs="?", default=url, metavar="URL", help="of the service (default %(default)s)")
     trust = parser.add_mutually_exclusive_group()
     trust.add_argument("--ca", type=Path, metavar="FILE", help="the certificate (PEM) that vouches for the service")
-    trust.add_argument("--insecure", action="store_true", help="believe any certificate")
+    trust.add_argument("--insecure", action="store_true", help="trust any certificate")
     parser.add_argument("--cloudapi", default=cloudapi, metavar="URL", help="of the service's CloudAPI simulator (default %(default)s)")
     parser.add_argument("--account", default=ACCOUNT, help="the account to do it with (default %(default)s)")
     parser.add_argument(
-        "--key", type=Path, default=KEY, metavar="FILE", help="its private RSA key; made, and made known to the simulator, if need be"
+        "--key", type=Path, default=KEY, metavar="FILE", help="its private RSA key; made and registered with the simulator if necessary"
     )
     return parser
 
@@ -127,16 +127,20 @@ def _knock(tsg: Tsg, account: str) -> None:
         answer = _when_up(lambda: tsg("GET", "/templates"))
     except requests.exceptions.SSLError as error:
         raise TourFailed(
-            f"the certificate of {tsg.url} is not believed. That of the stack is had with\n"
+            f"the certificate of {tsg.url} is not trusted. Fetch that of the stack:\n"
             "  docker compose exec -T edge cat /etc/edge/ca/ca.pem >ca.pem\n"
-            f"and given with --ca ca.pem; --insecure goes without. ({error})"
+            f"and add --ca ca.pem, or do without it: --insecure. ({error})"
         ) from None
     except requests.ConnectionError as error:
         raise TourFailed(
             f"nothing answers at {tsg.url}: is the stack up (docker compose up --detach; docker compose ps)? {error}"
         ) from None
     if answer.status_code == 403:
-        raise TourFailed(f"{tsg.url} does not let the account {account} in: tsg-admin accounts add {account} {TRITON_UUID}")
+        raise TourFailed(
+            f"the account {account} is not enabled at {tsg.url}. Enable it with its UUID in Triton:\n"
+            f"  tsg-admin accounts add {account} {TRITON_UUID if account == ACCOUNT else 'UUID'}\n"
+            "(in the stack of containers: docker compose run --rm tsg-admin accounts add ...)"
+        )
     if answer.status_code != 200:
         raise TourFailed(f"{tsg.url} answered {answer.status_code}: {answer.text[:500]}")
 

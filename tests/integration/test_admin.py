@@ -102,7 +102,7 @@ def test_a_group_is_looked_at_when_the_operator_says_so(world: World, admin: Run
     assert world.group_row(group).check_at <= world.sql("SELECT now()")[0][0]
     away = admin("groups", "converge", group.name, TSG_REDIS_URL=f"redis://127.0.0.1:{free_port()}")
     assert away.returncode == 0
-    assert "Redis can't be reached, so the clock tells a worker" in away.stdout
+    assert "Redis cannot be reached; the scheduler sends the wake-up" in away.stdout
 
 
 def test_a_job_is_submitted_anew(world: World, admin: Run, valkey: Valkey) -> None:
@@ -172,7 +172,7 @@ def test_every_verb_tells_its_exit_codes_and_takes_json() -> None:
     every = verbs(program._parser())
     assert len(every) > 12
     for verb in every:
-        assert "75 something can't be" in verb.format_help().replace("\n", " ")
+        assert "75 something cannot be" in verb.format_help().replace("\n", " ")
         assert "--json" in verb.format_help()
 
 

@@ -153,8 +153,8 @@ def test_reseal_puts_every_key_under_the_first_one_and_again_does_nothing(world:
     other_row(world, clear)
     world.sql("UPDATE tsg_keys SET material = :pem WHERE fingerprint = :fp", pem=clear.private_pem, fp=clear.fingerprint)
     done = admin("keys", "reseal", secrets=(NEW, OLD))
-    assert (done.returncode, done.stdout) == (0, "2 keys sealed anew, 0 keys left as they were\n"), done.stderr
-    assert admin("keys", "reseal", secrets=(NEW, OLD)).stdout == "0 keys sealed anew, 2 keys left as they were\n"
+    assert (done.returncode, done.stdout) == (0, "2 keys sealed again, 0 keys unchanged\n"), done.stderr
+    assert admin("keys", "reseal", secrets=(NEW, OLD)).stdout == "0 keys sealed again, 2 keys unchanged\n"
     alone = Sealer([NEW])
     for key_id, material in world.sql("SELECT id::text, material FROM tsg_keys WHERE material <> ''"):
         assert alone.open(material, row=key_id).startswith("-----BEGIN RSA PRIVATE KEY-----")
@@ -169,9 +169,9 @@ def test_reseal_tells_which_keys_do_not_open_and_does_the_rest(world: World, adm
     other_row(world, keys.generate())
     done = admin("keys", "reseal", secrets=(NEW, OLD))
     assert done.returncode == 1
-    assert f"key {bad.id} stays as it is: no key in TSG_SECRET_KEYS has the id" in done.stderr
+    assert f"key {bad.id} is unchanged: no key in TSG_SECRET_KEYS has the id" in done.stderr
     assert world.sql("SELECT 1 FROM tsg_keys WHERE id <> :id AND material NOT LIKE :under", id=bad.id, under=under(NEW)) == []
-    assert done.stdout == "1 key sealed anew, 0 keys left as they were\n"
+    assert done.stdout == "1 key sealed again, 0 keys unchanged\n"
 
 
 def under(secret: bytes) -> str:

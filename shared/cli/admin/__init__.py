@@ -29,10 +29,7 @@ from shared.store import db, schema
 
 #: The exit codes, as `--help` tells them.
 DONE, FAILED, USAGE, NOT_FOUND, IN_THE_WAY, TRY_AGAIN = 0, 1, 2, 3, 4, 75
-CODES = (
-    "Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 there is no such thing, 4 something is in the way, "
-    "75 something can't be reached, try again."
-)
+CODES = "Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 not found, 4 conflict, 75 something cannot be reached, try again."
 
 NOT_UTF8 = """the database was made with another encoding than UTF-8, so it cannot hold all names; nothing was changed
 
@@ -92,7 +89,7 @@ def _problem(error: Exception) -> tuple[int, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tsg-admin", description="Look after a Triton Service Groups installation.", epilog=CODES)
+    parser = argparse.ArgumentParser(prog="tsg-admin", description="Operate a Triton Service Groups installation.", epilog=CODES)
     flags.add(parser)
     parser.set_defaults(run=None, help=parser.print_help)
     nouns = parser.add_subparsers(metavar="NOUN")
@@ -104,14 +101,14 @@ def _parser() -> argparse.ArgumentParser:
 
         def verb(word: str, told: str, run: Run) -> argparse.ArgumentParser:
             of_verb = verbs.add_parser(word, help=told, description=told, epilog=CODES)
-            of_verb.add_argument("--json", action="store_true", help="tell it as JSON")
+            of_verb.add_argument("--json", action="store_true", help="print JSON")
             of_verb.set_defaults(run=run)
             return of_verb
 
         return verb
 
     of_db = noun("db", "the database")
-    to = of_db("upgrade", "make the tables, or bring them to the newest revision", _db_upgrade)
+    to = of_db("upgrade", "make the tables, or upgrade them to the newest revision", _db_upgrade)
     to.add_argument("--revision", choices=("0001", "head"), default="head", help="0001: the tables of 2018, for its rows to be loaded into")
     of_db("seed", "load the development data: one account, six templates, six groups", _db_seed)
     of_accounts = noun("accounts", "the accounts that may use the service")
@@ -120,20 +117,20 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("triton_uuid", type=triton_uuid, help="the account's UUID in Triton")
     of_accounts("list", "list the accounts", _accounts_list)
     which = "the account's login or UUID in Triton, or its id here"
-    enable = of_accounts("enable", "let a disabled account in again; its groups are looked at at once", _accounts_enable)
+    enable = of_accounts("enable", "enable a disabled account; its groups are checked at once", _accounts_enable)
     enable.add_argument("account", metavar="NAME_OR_UUID", help=which)
-    told = "let an account in no longer (running processes notice within seconds); its instances stay, and nobody looks after them"
+    told = "disable an account (running processes notice within seconds); its instances stay, and are not replaced when they die"
     disable = of_accounts("disable", told, _accounts_disable)
     disable.add_argument("account", metavar="NAME_OR_UUID", help=which)
-    of_keys = noun("keys", "private keys, and the keys that they are sealed with")
+    of_keys = noun("keys", "private keys, and the sealing keys")
     of_keys("generate", "print a new value for TSG_SECRET_KEYS", _keys_generate)
-    told = "seal all private keys anew under the first key of TSG_SECRET_KEYS, those in clear text too; can be repeated"
+    told = "seal all private keys again with the first key of TSG_SECRET_KEYS, also those in clear text; can be repeated"
     of_keys("reseal", told, _keys_reseal)
-    told = "give an account a new management key, here and in CloudAPI, while the service runs; repeat it if it is broken off"
+    told = "give an account a new management key, here and in CloudAPI, while the service runs; repeat it if it is interrupted"
     rotate = of_keys("rotate", told, _keys_rotate)
     rotate.add_argument("account", metavar="ACCOUNT", help=which)
     groups.add_groups(noun("groups", "the groups of all accounts"))
-    groups.add_jobs(noun("jobs", "the Nomad jobs of groups, where Nomad runs the scaling"))
+    groups.add_jobs(noun("jobs", "the Nomad jobs of groups, with TSG_SCALER=nomad"))
     return parser
 
 
@@ -162,9 +159,7 @@ def _db_seed(_given: argparse.Namespace, chosen: Settings) -> Told:
 def _accounts_add(given: argparse.Namespace, chosen: Settings) -> Told:
     def add(connection: Connection) -> Account:
         if accounts.of_triton(connection, given.triton_uuid) is None and accounts.is_disabled(connection, given.triton_uuid):
-            raise Conflict(
-                f"the account {given.triton_uuid} is disabled; let it in again with: tsg-admin accounts enable {given.triton_uuid}"
-            )
+            raise Conflict(f"the account {given.triton_uuid} is disabled; enable it with: tsg-admin accounts enable {given.triton_uuid}")
         return accounts.add(connection, given.name, given.triton_uuid)
 
     account = connected(chosen).transact(add)
@@ -224,14 +219,14 @@ def _keys_reseal(_given: argparse.Namespace, chosen: Settings) -> Told:
         try:
             anew = sealer.seal(sealer.open(material, row=key_id), row=key_id)
         except keys.SealError as error:
-            say(f"tsg-admin: key {key_id} stays as it is: {error}")
+            say(f"tsg-admin: key {key_id} is unchanged: {error}")
             failed += 1
             continue
         with database.read() as connection:
             # One that was replaced or sealed meanwhile is somebody else's work.
             sealed += accounts.replace_material(connection, key_id, material, anew)
     left = len(found) - sealed - failed
-    text = f"{_number(sealed, 'key')} sealed anew, {_number(left, 'key')} left as they were"
+    text = f"{_number(sealed, 'key')} sealed again, {_number(left, 'key')} unchanged"
     return Told(text, {"sealed": sealed, "left": left, "failed": failed}, code=FAILED if failed else DONE)
 
 

@@ -27,22 +27,22 @@ Verb = Callable[..., argparse.ArgumentParser]
 def add_groups(verb: Verb) -> None:
     """The verbs of `groups`."""
     lister = verb("list", "list the groups of all accounts, and what they wait for", _list)
-    lister.add_argument("--account", metavar="ACCOUNT", help="of this account alone: its login or UUID in Triton, or its id here")
-    lister.add_argument("--reason", choices=[str(reason) for reason in Reason], help="those that wait for this alone")
-    lister.add_argument("--limit", type=count, default=MOST, metavar="N", help=f"at most so many (default {MOST})")
+    lister.add_argument("--account", metavar="ACCOUNT", help="only groups of this account: its login or UUID in Triton, or its id here")
+    lister.add_argument("--reason", choices=[str(reason) for reason in Reason], help="only groups with this reason")
+    lister.add_argument("--limit", type=count, default=MOST, metavar="N", help=f"at most N (default {MOST})")
     for word, told, run in (
-        ("show", "show how far a group is", _show),
-        ("explain", "tell what a group waits for, and what was done for it last", _explain),
-        ("converge", "have a worker look at a group now, whenever it was to be", _converge),
+        ("show", "show the state of a group", _show),
+        ("explain", "show what a group waits for, and its last activities", _explain),
+        ("converge", "make a worker check a group now", _converge),
     ):
         _group(verb(word, told, run))
 
 
 def add_jobs(verb: Verb) -> None:
     """The verbs of `jobs`."""
-    lister = verb("list", "list the Nomad jobs of groups, those in trouble first", _jobs)
-    lister.add_argument("--limit", type=count, default=MOST, metavar="N", help=f"at most so many (default {MOST})")
-    _group(verb("resubmit", "have a group's Nomad job submitted and run anew", _resubmit))
+    lister = verb("list", "list the Nomad jobs of groups, those with failures first", _jobs)
+    lister.add_argument("--limit", type=count, default=MOST, metavar="N", help=f"at most N (default {MOST})")
+    _group(verb("resubmit", "submit a group's Nomad job and run it again", _resubmit))
 
 
 def _group(of_verb: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ def _explain(given: argparse.Namespace, chosen: Settings) -> Told:
         found = _status(connection, given.group)
         done = activities.of_group(connection, found.group_id, limit=TOLD)
     rows = [(one.at, one.kind, one.status, one.description, one.request_id) for one in done]
-    lines = table(("AT", "WHAT", "STATUS", "DESCRIPTION", "REQUEST"), rows) if rows else "nothing was done for it yet"
+    lines = table(("AT", "WHAT", "STATUS", "DESCRIPTION", "REQUEST"), rows) if rows else "no activities yet"
     return Told(f"{_sheet(found)}\n\n{lines}", {**_data(found), "activities": [one._asdict() for one in done]})
 
 
@@ -98,9 +98,9 @@ def _resubmit(given: argparse.Namespace, chosen: Settings) -> Told:
     with connected(chosen).read() as connection:
         group = _one(connection, given.group)
         if not jobs.resubmit(connection, group.id):
-            raise Conflict(f"group {group.name} ({group.id}) is deleted and empty: it has no job any more")
+            raise Conflict(f"group {group.name} ({group.id}) is deleted and empty: it no longer has a job")
     rung = _ring(chosen, SUBMIT_JOB, group.id)
-    return Told(f"the job of group {group.name} ({group.id}) is to be submitted; {_heard(rung)}", {"id": group.id, "rung": rung})
+    return Told(f"the job of group {group.name} ({group.id}) will be submitted; {_heard(rung)}", {"id": group.id, "rung": rung})
 
 
 def _one(connection: Connection, name_or_id: str) -> Named:
@@ -131,13 +131,13 @@ def _sheet(found: Status) -> str:
             ("group", f"{found.name} ({found.group_id})"),
             ("account", f"{found.account_name} ({found.account_id})"),
             ("instances", f"{found.running} of {found.desired} run"),
-            ("besides", f"{found.provisioning} coming up, {found.failed} failed, {found.deleting} being deleted"),
+            ("others", f"{found.provisioning} provisioning, {found.failed} failed, {found.deleting} deleting"),
             ("waits for", f"{found.reason}, since {found.since:%Y-%m-%d %H:%M:%SZ}"),
-            ("that is", found.message),
+            ("meaning", found.message),
             ("last error", found.last_error),
-            ("generation", f"{found.generation}, of which a worker has seen {found.observed_generation}"),
-            ("looked at", found.checked_at),
-            ("next look", found.next_attempt_at),
+            ("generation", f"{found.generation}; workers have handled {found.observed_generation}"),
+            ("last check", found.checked_at),
+            ("next check", found.next_attempt_at),
         ]
     )
 
@@ -154,4 +154,4 @@ def _ring(chosen: Settings, actor: str, subject: str) -> bool:
 
 
 def _heard(rung: bool) -> str:
-    return "a worker was told" if rung else "Redis can't be reached, so the clock tells a worker once it can"
+    return "a wake-up was sent" if rung else "Redis cannot be reached; the scheduler sends the wake-up later"
