@@ -40,7 +40,7 @@ PAGES = 10
 def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = False) -> Iterator[tuple[App, Health]]:
     """The process's app, and its health. Once `stopping` is set no request waits in it any more.
 
-    `parks`: its server can park requests, as ours can (`tsg_api.server.parking`).
+    `parks`: its server can park requests, as ours can (`tsg_api.server.channel`).
     """
     database = db.connect(chosen.database_url, pool_size=chosen.http_threads)
     healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS})

@@ -4,6 +4,7 @@ A row of a change of what should be is written in the transaction of the change,
 Session first, never commits, no network.
 """
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, Interval, bindparam, delete, func, insert, li
 from shared.errors import FieldError, Invalid
 from shared.reasons import Reason
 from shared.store.moments import ago
+from shared.store.paging import Entry
 from shared.store.tables import activities
 
 #: The vocabulary of 2018.
@@ -95,6 +97,7 @@ _ACTIVITY = (
     activities.c.at,
 )
 _RECORD = insert(activities).values(started_at=func.now() - bindparam("took", type_=Interval())).inline()
+_BY_IDS = select(*_ACTIVITY).where(activities.c.id.in_(bindparam("ids", expanding=True)))
 _PLACE = (activities.c.at, activities.c.id)
 
 
@@ -113,7 +116,23 @@ def of_group(
     connection: Connection, group_id: str, *, limit: int, before: str | None = None, status: str | None = None, kind: str | None = None
 ) -> list[Activity]:
     """A group's activities, the newest first; those before the one with the id `before`. `Invalid` when the group has none such."""
-    statement = select(*_ACTIVITY).where(activities.c.group_id == group_id)
+    entries = list_entries(connection, group_id, limit=limit, before=before, status=status, kind=kind)
+    found = by_ids(connection, [entry.id for entry in entries])
+    return [found[entry.id] for entry in entries if entry.id in found]
+
+
+def by_ids(connection: Connection, activity_ids: Collection[str]) -> dict[str, Activity]:
+    """Activities by id."""
+    rows = connection.execute(_BY_IDS, {"ids": list(activity_ids)})
+    return {row.id: Activity._make(row) for row in rows}
+
+
+def list_entries(
+    connection: Connection, group_id: str, *, limit: int, before: str | None = None, status: str | None = None, kind: str | None = None
+) -> list[Entry]:
+    """The same list by ids and sizes alone: a page of it may be long."""
+    sizes = func.octet_length(activities.c.description) + func.coalesce(func.octet_length(activities.c.cause), 0)
+    statement = select(activities.c.id, sizes).where(activities.c.group_id == group_id)
     if status is not None:
         statement = statement.where(activities.c.status == status)
     if kind is not None:
@@ -126,7 +145,7 @@ def of_group(
             tuple_(*_PLACE) < tuple_(*(literal(value, column.type) for value, column in zip(place, _PLACE, strict=True)))
         )
     rows = connection.execute(statement.order_by(*(column.desc() for column in _PLACE)).limit(limit))
-    return [Activity._make(row) for row in rows]
+    return [Entry(*row) for row in rows]
 
 
 def prune(connection: Connection, *, days: int, limit: int) -> int:

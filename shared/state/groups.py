@@ -3,7 +3,7 @@
 Session first, never commits, no network.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -42,6 +42,7 @@ _GROUP = (
 
 # Statements of the requests, built once: to build one takes longer than to have it answered.
 _MINE = (groups.c.id == bindparam("its_id"), groups.c.account_id == bindparam("owner"), ~groups.c.archived)
+_BY_IDS = select(*_GROUP).where(groups.c.id.in_(bindparam("ids", expanding=True)))
 _GET = Prepared(select(*_GROUP).where(*_MINE))
 _LOCK = select(*_GROUP).where(*_MINE).with_for_update()
 _NAMED = select(*_GROUP).where(groups.c.account_id == bindparam("owner"), groups.c.name == bindparam("its_name"), ~groups.c.archived)
@@ -137,9 +138,14 @@ def named(connection: Connection, account_id: str, name: str) -> Group:
     return _one(connection, _NAMED, f'named "{name}"', {"owner": account_id, "its_name": name})
 
 
-def listed(connection: Connection, account_id: str, *, limit: int, marker: str | None = None) -> list[Group]:
+def list_entries(connection: Connection, account_id: str, *, limit: int, marker: str | None = None) -> list[paging.Entry]:
     """The account's live groups, oldest first; those behind the one with the id `marker`. `Invalid` for a marker that never was."""
-    return [Group._make(row) for row in paging.page(connection, groups, _GROUP, account_id, limit=limit, marker=marker)]
+    return paging.list_entries(connection, groups, (), account_id, limit=limit, marker=marker)
+
+
+def by_ids(connection: Connection, group_ids: Collection[str]) -> dict[str, Group]:
+    """Groups by id, the deleted ones too."""
+    return {row.id: Group._make(row) for row in connection.execute(_BY_IDS, {"ids": list(group_ids)})}
 
 
 def count(connection: Connection, account_id: str) -> int:

@@ -1,7 +1,7 @@
 """Templates: what an instance is made from. Immutable: made, read, archived. Session first, never commits, no network."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -48,11 +48,13 @@ _COLUMNS = (
     templates.c.metadata,
     templates.c.tags,
 )
-
+#: Columns of any size.
+_LONG = (templates.c.networks, templates.c.userdata, templates.c.metadata, templates.c.tags)
 
 # Built once: to build a statement takes longer than to have it answered.
 _MINE = (templates.c.id == bindparam("its_id"), templates.c.account_id == bindparam("owner"), ~templates.c.archived)
 _GET = select(*_COLUMNS).where(*_MINE)
+_BY_IDS = select(*_COLUMNS).where(templates.c.id.in_(bindparam("ids", expanding=True)))
 _SHARE = select(templates.c.id).where(*_MINE).with_for_update(read=True)
 
 
@@ -90,9 +92,9 @@ def get(connection: Connection, account_id: str, template_id: str) -> Template:
     return _template(row)
 
 
-def listed(connection: Connection, account_id: str, *, limit: int, marker: str | None = None) -> list[Template]:
+def list_entries(connection: Connection, account_id: str, *, limit: int, marker: str | None = None) -> list[paging.Entry]:
     """The account's live templates, oldest first; those behind the one with the id `marker`. `Invalid` for a marker that never was."""
-    return [_template(row) for row in paging.page(connection, templates, _COLUMNS, account_id, limit=limit, marker=marker)]
+    return paging.list_entries(connection, templates, _LONG, account_id, limit=limit, marker=marker)
 
 
 def count(connection: Connection, account_id: str) -> int:
@@ -120,11 +122,11 @@ def is_live(connection: Connection, account_id: str, template_id: str) -> bool:
     return connection.execute(_SHARE, {"its_id": template_id, "owner": account_id}).one_or_none() is not None
 
 
-def by_ids(connection: Connection, template_ids: set[str]) -> dict[str, Template]:
+def by_ids(connection: Connection, template_ids: Collection[str]) -> dict[str, Template]:
     """Templates by id, the archived ones too."""
     if not template_ids:
         return {}
-    rows = connection.execute(select(*_COLUMNS).where(templates.c.id.in_(template_ids)))
+    rows = connection.execute(_BY_IDS, {"ids": list(template_ids)})
     return {row.id: _template(row) for row in rows}
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import alembic.command
@@ -196,10 +196,11 @@ def test_the_rows_of_2018_work(of_2018: Engine) -> None:
         key = accounts.key_of(connection, ACCOUNT)
         assert key is not None
         assert key.material == "-----BEGIN RSA PRIVATE KEY-----"
-        (template,) = templates.listed(connection, ACCOUNT, limit=10)
+        (entry,) = templates.list_entries(connection, ACCOUNT, limit=10)
+        template = templates.by_ids(connection, [entry.id])[entry.id]
         assert template.spec == Spec("web", "p", "i", True, ["n1", "n2"], "script", {"a": "b"}, None)
         assert templates.by_ids(connection, {ARCHIVED_TEMPLATE})[ARCHIVED_TEMPLATE].spec == Spec("web", "p", "i", networks=[])
-        assert {group.id: group.capacity for group in groups.listed(connection, ACCOUNT, limit=10)} == {GROUP: 3, BARE_GROUP: 0}
+        assert {group.id: group.capacity for group in all_groups(connection, ACCOUNT)} == {GROUP: 3, BARE_GROUP: 0}
         due = {work.id: work for work in looks.due(connection, ACCOUNT, limit=10)}
         assert set(due) == {GROUP, BARE_GROUP}, "what lives is looked at, and what was deleted then is done with"
         assert (due[GROUP].by_name, due[GROUP].desired, due[GROUP].interval, due[GROUP].generation) == (True, 3, 120, 1)
@@ -253,15 +254,19 @@ def test_an_account_is_enabled_by_the_statement_that_the_readers_of_the_seed_kno
         assert leases.take(connection, account.id, "worker", seconds=30) is not None
 
 
+def all_groups(connection: Connection, account_id: str) -> Iterable[groups.Group]:
+    return groups.by_ids(connection, [entry.id for entry in groups.list_entries(connection, account_id, limit=100)]).values()
+
+
 def test_the_development_data_is_loaded_once_however_often(empty: Engine) -> None:
     upgrade(empty)
     database = db.connect(empty.url, pool_size=2)
     database.transact(seed.load)
     database.transact(seed.load)
     with database.read() as connection:
-        loaded = {group.name: group.capacity for group in groups.listed(connection, seed.ACCOUNT_ID, limit=100)}
+        loaded = {group.name: group.capacity for group in all_groups(connection, seed.ACCOUNT_ID)}
         assert loaded == {f"test-group-{number}": capacity for number, capacity in enumerate((3, 3, 6, 1, 3, 12), start=1)}
-        assert len(templates.listed(connection, seed.ACCOUNT_ID, limit=100)) == 6
+        assert len(templates.list_entries(connection, seed.ACCOUNT_ID, limit=100)) == 6
         assert len(accounts.listed(connection)) == 1
     database.close()
 
@@ -380,12 +385,12 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert len(use(accounts.listed)) == 1
     use_keys(use, account_id)
 
-    template = use(templates.create, account_id, Spec("web", "p", "i"))
+    template = use(templates.create, account_id, Spec("web", "p", "i", userdata="script"))
     spare = templates.create(connection, account_id, Spec("spare", "p", "i"))
     use(templates.archive, account_id, spare.id)
     assert use(templates.get, account_id, template.id) == template
-    assert use(templates.listed, account_id, limit=10) == [template]
-    assert use(templates.listed, account_id, limit=10, marker=template.id) == []
+    assert use(templates.list_entries, account_id, limit=10) == [(template.id, len("script"))]
+    assert use(templates.list_entries, account_id, limit=10, marker=template.id) == []
     assert use(templates.count, account_id) == use(groups.count, account_id) + 1 == 1
     assert use(templates.by_ids, {template.id, spare.id}).keys() == {template.id, spare.id}
     assert use(templates.is_live, account_id, template.id)
@@ -396,7 +401,8 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(groups.increment, account_id, group.id, by=2, maximum=10, request_id="r").capacity == 5
     assert use(groups.decrement, account_id, group.id, by=1, minimum=0, request_id="r").capacity == 4
     assert use(groups.get, account_id, group.id) == use(groups.named, account_id, "web")
-    assert len(use(groups.listed, account_id, limit=10)) == 1
+    assert use(groups.list_entries, account_id, limit=10) == [(group.id, 0)]
+    assert use(groups.by_ids, [group.id])[group.id].capacity == 4
     assert not use(groups.is_by_name, group.id)
     use(adoption.adopt, limit=10)
     use(adoption.adopt_of_account, account_id)
@@ -424,6 +430,8 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
 
     use(activities.record, account_id=account_id, group_id=group.id, kind="k", status="s", description="d", actor="a")
     (recorded,) = use(activities.of_group, group.id, limit=10, status="s", kind="k")
+    (entry,) = use(activities.list_entries, group.id, limit=10, status="s", kind="k")
+    assert use(activities.by_ids, [entry.id]) == {recorded.id: recorded}
     assert (recorded.started_at, recorded.at) == (now, now)
     # All have been written in one moment.
     assert len(activities.of_group(connection, group.id, limit=10, before=recorded.id)) < 5

@@ -13,6 +13,8 @@ from tsg_api.http.errors import Unavailable
 PATIENCE = 5.0
 #: Requests parked while their group settles, and those of one account: they cost a connection each, and no thread.
 PARKED, PARKED_OF_ONE = 400, 100
+#: Long lists that are sent at once, and those of one account: each keeps about half a megabyte while its caller reads.
+LISTS, LISTS_OF_ONE = 64, 16
 
 
 class Slots:
@@ -58,11 +60,15 @@ class Slots:
             self._last_seconds = time.monotonic() - since
             self._changed.notify_all()
 
+    def acquire_or_refuse(self, owner: str, why: str) -> None:
+        """Take a slot, to be released. `Unavailable` with `why` when there is none."""
+        if not self.acquire(owner):
+            raise Unavailable(why)
+
     @contextmanager
     def of_cloudapi(self, owner: str = "") -> Iterator[None]:
         """A slot for as long as CloudAPI is asked, or `Unavailable`."""
-        if not self.acquire(owner):
-            raise Unavailable("CloudAPI is slow, and too many requests wait for it; try again.")
+        self.acquire_or_refuse(owner, "CloudAPI is slow, and too many requests wait for it; try again.")
         try:
             yield
         finally:
@@ -102,6 +108,8 @@ class AllSlots(NamedTuple):
     keys: Slots
     #: For CloudAPI's list of machines, by account.
     machines: Slots
+    #: For the caller to read a long list, by account.
+    lists: Slots
 
 
 def slots_of(threads: int, *, parks: bool, patience: float = PATIENCE) -> AllSlots:
@@ -115,4 +123,5 @@ def slots_of(threads: int, *, parks: bool, patience: float = PATIENCE) -> AllSlo
         settling=Slots(PARKED, of_one=PARKED_OF_ONE) if parks else Slots(rest, of_one=(rest + 1) // 2),
         keys=Slots(quarter, patience=patience),
         machines=Slots(quarter, of_one=2 * quarter, patience=patience),
+        lists=Slots(LISTS, of_one=LISTS_OF_ONE),
     )

@@ -1,6 +1,6 @@
 """Requests that wait for a group to settle: one thread looks for all of them, and none of them keeps a thread.
 
-A resource raises `Parked`. The server (`tsg_api.server.parking`) then leaves the connection as it is and its thread to others, and runs
+A resource raises `Parked`. The server (`tsg_api.server.channel`) then leaves the connection as it is and its thread to others, and runs
 the request again once `resume` was called: with the same environment, in which `WAITED` holds the first run's context.
 """
 

@@ -1,6 +1,6 @@
 """Groups over HTTP: parse, transact, ring, render. The answer is true once the row is committed; the bell comes after it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import falcon
@@ -11,6 +11,7 @@ from shared.errors import Invalid
 from shared.state import groups
 from shared.state.groups import Group as StoredGroup
 from shared.state.idempotency import Answer
+from shared.store.paging import Entry
 from tsg_api.auth.enrol import as_manager
 from tsg_api.http import etag, paging, write
 from tsg_api.http.errors import TooLarge
@@ -100,10 +101,9 @@ class Groups(_Putting):
     """`/v1/tsg/groups`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        page, account = paging.asked(req), req.context.account.id
-        with self._service.db.read() as connection:
-            found = groups.listed(connection, account, limit=(page.limit or paging.MOST) + 1, marker=page.marker)
-            paging.answer(req, resp, page, found, responses.Group.model_validate, lambda: groups.count(connection, account))
+        page = paging.asked(req)
+        listing = paging.stored(groups, self._service.db, req.context.account.id, page, responses.Group.model_validate)
+        paging.answer(req, resp, page, listing, self._service.slots.lists)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         body = read_body(req, parse.GroupBody, self._service)
@@ -186,12 +186,13 @@ class Instances(_Resource):
         with self._service.slots.machines.of_cloudapi(req.context.account.id), as_manager(self._service.db, req.context.account):
             machines = self._service.cloud(req.context.account).machines(**{f"tag.{TAG_NAME}": found.name})
         names = {found.name: found.id} if by_name else {}
-        owned = [machine for machine in machines if machine.owner({found.id}, names)]
-        total = len(owned)
+        owned = {machine.id: machine.body for machine in machines if machine.owner({found.id}, names)}
+        ids: Iterable[str] = owned
         if page.limit or page.marker:
             # A machine that is gone says nothing of its age any more: pages go by id.
-            owned = sorted((machine for machine in owned if machine.id > (page.marker or "")), key=lambda machine: machine.id)
-        paging.answer(req, resp, page, owned, lambda machine: machine.body, lambda: total)
+            ids = sorted(machine_id for machine_id in owned if machine_id > (page.marker or ""))
+        listing = paging.Listing([Entry(machine_id) for machine_id in ids], lambda ids: [owned[one] for one in ids], lambda: len(owned))
+        paging.answer(req, resp, page, listing, self._service.slots.lists)
 
 
 def _warn(resp: falcon.Response, body: parse.GroupBody) -> None:

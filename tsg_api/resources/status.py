@@ -1,5 +1,7 @@
 """Why a group is, or is not, what it should be: its status, and its activities. Deleted groups have both too."""
 
+from collections.abc import Sequence
+
 import falcon
 
 from shared.state import activities, status
@@ -72,10 +74,16 @@ class Activities:
             status.of_account(connection, req.context.account.id, wanted)
             asked = parse.query(ActivitiesQuery, req.params)
             most = asked.limit or PAGE
-            found = activities.of_group(connection, wanted, limit=most + 1, before=asked.before, status=asked.status, kind=asked.kind)
-        if len(found) > most:
-            paging.link_next(req, resp, before=found[most - 1].id)
-        render.answer(resp, [responses.Activity.model_validate(one) for one in found[:most]])
+            entries = activities.list_entries(connection, wanted, limit=most + 1, before=asked.before, status=asked.status, kind=asked.kind)
+        if len(entries) > most:
+            paging.link_next(req, resp, before=entries[most - 1].id)
+
+        def read(ids: Sequence[str]) -> list[object]:
+            with self._service.db.read() as connection:
+                found = activities.by_ids(connection, ids)
+            return [responses.Activity.model_validate(found[one]) for one in ids if one in found]
+
+        paging.send(req, resp, entries[:most], read, self._service.slots.lists)
 
 
 def _is_over(found: status.Status) -> bool:

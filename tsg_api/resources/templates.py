@@ -20,10 +20,9 @@ class Templates:
         self._service = service
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        page, account = paging.asked(req), req.context.account.id
-        with self._service.db.read() as connection:
-            found = templates.listed(connection, account, limit=(page.limit or paging.MOST) + 1, marker=page.marker)
-            paging.answer(req, resp, page, found, responses.Template.model_validate, lambda: templates.count(connection, account))
+        page = paging.asked(req)
+        listing = paging.stored(templates, self._service.db, req.context.account.id, page, responses.Template.model_validate)
+        paging.answer(req, resp, page, listing, self._service.slots.lists)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         spec = read_body(req, parse.TemplateBody, self._service).spec()

@@ -11,7 +11,7 @@ from shared import log, metrics
 from tsg_api.http.address import canonical
 from tsg_api.http.errors import code_of
 from tsg_api.schema import render
-from tsg_api.server import parking
+from tsg_api.server import channel
 from tsg_api.server.parser import Parser, Refused
 
 _log = log.get(__name__)
@@ -40,8 +40,8 @@ class _Refusal(ErrorTask):  # type: ignore[misc] # waitress has no types
         self.write(body)
 
 
-class Channel(parking.Channel):
-    """A connection, whose requests may be parked. `max_body` and `signs` are those of its requests."""
+class Channel(channel.Channel):
+    """A connection, whose requests may be parked or answered in pieces. `max_body` and `signs` are those of its requests."""
 
     error_task_class = _Refusal
     #: A refusal was its last answer.

@@ -33,6 +33,7 @@ from shared.store.db import Database
 from tests.conftest import run_here
 from tests.conftest import sql as rows_of
 from tests.integration.api.service import JSON, PAIR, WHITELIST, Api, error, legacy, now, template_body
+from tests.integration.api.test_long_lists import LARGE_TEMPLATES, MANY, USERDATA_BYTES
 from tsg_api import main as tsg_api
 from tsg_api.http.address import CallerAddress
 from tsg_api.server.listeners import listen
@@ -471,3 +472,29 @@ def test_the_clock_forgets_keys_whose_time_is_over_one_batch_at_a_look(
         assert clock.status is None
     finally:
         clock.stop()
+
+
+def resident_megabytes(process: int) -> int:
+    """The most memory that a process ever had."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    assert found
+    return int(found[1]) // 1024
+
+
+def test_eight_readers_of_a_long_list_cost_the_process_little_memory(
+    serve: Callable[..., Served],
+    database: Database,
+    sql: Callable[..., list[Any]],
+) -> None:
+    database.transact(seed.load)
+    sql(LARGE_TEMPLATES, owner=seed.ACCOUNT_ID, length=USERDATA_BYTES, count=MANY)
+    served = serve(TSG_DEV_MODE="1")
+
+    def read(_reader: int) -> int:
+        with requests.get(f"{served.url}/v1/tsg/templates", stream=True, timeout=60) as answer:
+            return sum(len(piece) for piece in answer.iter_content(1 << 20))
+
+    assert read(0) > MANY * USERDATA_BYTES * 0.99
+    with ThreadPoolExecutor(8) as readers:
+        assert len(set(readers.map(read, range(8)))) == 1
+    assert resident_megabytes(served.child.pid) < 200

@@ -131,7 +131,7 @@ def test_a_group_that_cannot_be_looked_at_is_an_error_and_not_a_wait(make_api: C
     with ThreadPoolExecutor(1) as pool:
         waiting: Future[Any] = pool.submit(asks, tsg, group)
         assert wait_for(lambda: held(api) == 1, seconds=30)
-        api.sql("ALTER TABLE tsg_groups RENAME COLUMN reason TO other")
+        api.sql("ALTER TABLE tsg_instances RENAME COLUMN state TO other")
         assert waiting.result(timeout=30).status_code == 500
     assert held(api) == 0
 
