@@ -1,7 +1,6 @@
 """pprof and gops, asked as their clients ask, of a process of its own: the clock, which needs nothing that answers."""
 
 import gzip
-import io
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from structlog.testing import capture_logs
 from dev import reference
 from dev.processes import Child, wait_for
 from shared.runtime import diagnostics, settings
-from shared.runtime.diagnostics import flame, gops, heap, pprof, sampler
+from shared.runtime.diagnostics import gops, heap, pprof, sampler
 
 #: In the process's environment, where no page may show it.
 PASSWORD = "hunter2-is-secret"
@@ -158,21 +157,12 @@ def test_a_profile_says_where_the_processor_time_of_other_threads_goes() -> None
     if sys.platform == "linux":
         assert read.default == "cpu"
         assert read.total("cpu", spins) > 0.5 * read.total("cpu", bool)
-    assert f"{__name__}.spin" in flame.page("test", samples)
 
 
-def test_a_picture_of_nothing_is_a_picture_all_the_same() -> None:
-    assert "</html>" in flame.page("test", sampler.Samples())
-
-
-def test_a_profile_comes_over_http_in_the_format_of_pprof_and_as_a_page(process: Process) -> None:
+def test_a_profile_comes_over_http_in_the_format_of_pprof(process: Process) -> None:
     answer = process.get("profile?seconds=0.2")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/octet-stream")
     assert any(stack[-1][0] == "__main__.<module>" for stack, _values, _labels in Read(answer.content).samples)
-    page = process.get("profile?seconds=0.2&format=html")
-    assert page.headers["Content-Type"].startswith("text/html")
-    assert "time of all threads in 0." in page.text
-    assert 'src="http' not in page.text, "the page needs nothing from elsewhere"
 
 
 def test_one_profile_is_taken_at_a_time(process: Process) -> None:
@@ -192,10 +182,10 @@ def test_one_profile_is_taken_at_a_time(process: Process) -> None:
         ("profile?seconds=301", 400),
         ("profile?seconds=nan", 400),
         ("profile?seconds=soon", 400),
-        ("profile?format=svg", 400),
+        ("profile?format=html", 400),
         ("heap?seconds=-1", 400),
         ("goroutine?debug=3", 400),
-        ("trace?seconds=forever", 400),
+        ("trace", 404),
         ("symbol", 501),
         ("nothing", 404),
         ("../../metrics", 404),
@@ -269,101 +259,6 @@ def test_the_command_line_is_the_one_that_started_the_process(process: Process) 
     assert words[-2].endswith("/tsg-clock")
 
 
-# A trace of Go's, read by the rules of its format
-
-
-class ReadTrace:
-    """Batches of events by processor, with the tables that they point into."""
-
-    def __init__(self, body: bytes) -> None:
-        self._rest = io.BytesIO(body)
-        assert self._rest.read(16) == b"go 1.11 trace\0\0\0"
-        self.strings: dict[int, str] = {}
-        self.stacks: dict[int, list[str]] = {}
-        self.batches: dict[int, list[tuple[int, int, list[int]]]] = {}
-        self.ticks = 0
-        while head := self._rest.read(1):
-            kind, count = head[0] & 0x3F, head[0] >> 6
-            if kind == 1:
-                batch = self.batches.setdefault(self.number(), [])
-                at = self.number()
-            elif kind == 37:
-                number, size = self.number(), self.number()
-                assert number
-                assert size
-                self.strings[number] = self._rest.read(size).decode()
-            elif kind == 2:
-                self.ticks = self.number()
-            else:
-                arguments = self.arguments(count)
-                if kind == 3:
-                    assert len(arguments) == 2 + 4 * arguments[1]
-                    self.stacks[arguments[0]] = [self.strings[function] for function in arguments[3::4]]
-                else:
-                    at += arguments[0]
-                    batch.append((at, kind, arguments[1:]))
-
-    def arguments(self, count: int) -> list[int]:
-        if count < 3:
-            return [self.number() for _ in range(count + 1)]
-        size = self.number()
-        assert size <= 2048, "readers take no more"
-        end = self._rest.tell() + size
-        found = []
-        while self._rest.tell() < end:
-            found.append(self.number())
-        return found
-
-    def number(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._rest.read(1)[0]
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-
-#: Of one thread: created, waiting; and then running, from time to time.
-MOVES = {("", "runnable"), ("runnable", "waiting"), ("waiting", "runnable"), ("runnable", "running"), ("running", "waiting")}
-
-
-def test_a_trace_says_what_each_thread_did_when() -> None:
-    stop = threading.Event()
-    threads = [threading.Thread(target=spin, args=[stop], name="busy"), threading.Thread(target=stop.wait, name="idle")]
-    for thread in threads:
-        thread.start()
-    try:
-        read = ReadTrace(sampler.trace(0.5).encode())
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert read.ticks == 1_000_000_000
-    ran: dict[str, int] = {}
-    for processor, events in read.batches.items():
-        state, began = "", 0
-        for at, kind, arguments in events:
-            if kind in {13, 31, 39, 38}:
-                assert arguments[0] == processor, "each thread has a processor of its own"
-            if kind == 20:
-                (stack,) = arguments
-                ran[read.stacks[stack][-1]] = ran.get(read.stacks[stack][-1], 0) + at - began
-            became = {13: "runnable", 31: "waiting", 39: "runnable", 38: "running", 20: "waiting"}.get(kind)
-            if became:
-                assert (state, became) in MOVES
-                state, began = became, at
-    assert {"busy", "idle"} <= set(ran)
-    if sys.platform == "linux":
-        assert ran["busy"] > 10 * ran["idle"]
-
-
-def test_a_trace_comes_over_http(process: Process) -> None:
-    answer = process.get("trace?seconds=0.1")
-    assert answer.headers["Content-Type"] == "application/octet-stream"
-    assert any("MainThread" in stack for stack in ReadTrace(answer.content).stacks.values())
-
-
 # gops
 
 
@@ -385,19 +280,15 @@ def test_a_question_that_is_none_is_answered_with_nothing(process: Process) -> N
     assert process.ask(0xFF) == b""
 
 
-def test_a_cpu_profile_and_a_trace_come_through_gops_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_profile_comes_through_gops_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gops, "PROFILE_SECONDS", 0.2)
-    monkeypatch.setattr(gops, "TRACE_SECONDS", 0.1)
     doors = diagnostics.start(chosen(TSG_GOPS_ENABLE="1", TSG_GOPS_PORT="0"), "test")
     port = int(doors.doors[0].server_address[1])
-    answers = []
-    for question in (0x6, 0x8):
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-            connection.sendall(bytes([question]))
-            answers.append(b"".join(iter(lambda connection=connection: connection.recv(65536), b"")))
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(bytes([0x6]))
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
     doors.stop()
-    assert Read(answers[0]).kinds[-1] == ("cpu", "nanoseconds")
-    assert ReadTrace(answers[1]).ticks
+    assert Read(answer).kinds[-1] == ("cpu", "nanoseconds")
 
 
 # Doors

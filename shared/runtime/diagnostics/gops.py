@@ -23,8 +23,8 @@ _log = log.get(__name__)
 
 #: Seconds for a client to say what it wants.
 TIMEOUT = 10
-#: Seconds of a CPU profile and of a trace: the client says so to its user.
-PROFILE_SECONDS, TRACE_SECONDS = 30, 5
+#: Seconds of a CPU profile: the client says so to its user.
+PROFILE_SECONDS = 30
 
 _started = time.monotonic()
 
@@ -39,7 +39,6 @@ def handler(program: str) -> type[socketserver.BaseRequestHandler]:
         0x5: ("pprof-heap", lambda: heap.now(program).encode()),
         0x6: ("pprof-cpu", lambda: sampler.sample(PROFILE_SECONDS).profile(program).encode()),
         0x7: ("stats", lambda: _lines(_stats(program))),
-        0x8: ("trace", lambda: sampler.trace(TRACE_SECONDS).encode()),
         # Wanted by `gops pprof-*`, which hands it to `go tool pprof` beside the profile.
         0x9: ("binary", lambda: Path(sys.executable).read_bytes()),
         0x10: ("setgc", _no_percentage),

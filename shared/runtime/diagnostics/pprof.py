@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from shared import log
@@ -17,22 +17,19 @@ from shared.runtime.diagnostics.profile import Profile
 
 _log = log.get(__name__)
 
-#: Seconds that one request may go on for, and that a profile and a trace are taken for where none are said (as in Go).
-MOST_SECONDS, SECONDS, TRACE_SECONDS = 300, 30, 1
+#: Seconds that one request may go on for, and that a profile is taken for where none are said (as in Go).
+MOST_SECONDS, SECONDS = 300, 30
 #: Seconds for a client to send its request.
 TIMEOUT = 10
 
 PREFIX = "/debug/pprof/"
 
-Looked = TypeVar("Looked")
-
 TEXT, BINARY, HTML = "text/plain; charset=utf-8", "application/octet-stream", "text/html; charset=utf-8"
 
 PAGES = {
-    "profile": "where time goes. ?seconds=N (default 30, at most 300); for go tool pprof, or ?format=html for a browser",
+    "profile": "where time goes. ?seconds=N (default 30, at most 300); for go tool pprof",
     "heap": "what holds memory. ?seconds=N for the places that ask for it; for go tool pprof, or ?debug=1 as text",
     "goroutine": "all threads and where they are. For go tool pprof, ?debug=1 (like ones together) or ?debug=2 (one by one)",
-    "trace": "what each thread did when. ?seconds=N (default 1); for go tool trace",
     "cmdline": "the command that started this process",
 }
 
@@ -103,7 +100,6 @@ def _answer(program: str, target: str) -> Answer:
         "profile": _profile,
         "heap": _heap,
         "goroutine": _goroutine,
-        "trace": _trace,
         "cmdline": _cmdline,
     }
     if name == "symbol":
@@ -120,7 +116,6 @@ def _index(program: str, _query: dict[str, str]) -> Answer:
         for target, told in (
             ("goroutine?debug=2", "all stacks"),
             ("heap?debug=1", "memory as text"),
-            ("profile?seconds=5&amp;format=html", "five seconds as a picture"),
         )
     )
     title = html.escape(f"{program}, process {os.getpid()}")
@@ -132,25 +127,12 @@ def _index(program: str, _query: dict[str, str]) -> Answer:
 
 
 def _profile(program: str, query: dict[str, str]) -> Answer:
-    as_html = _one_of(query, "format", ("pprof", "html")) == "html"
-    samples = _alone(sampler.sample, _seconds(query, SECONDS))
-    if as_html:
-        # Imported here: a process that is never asked for a picture should not carry what draws it.
-        from shared.runtime.diagnostics import flame  # noqa: PLC0415
-
-        return Answer(200, HTML, flame.page(program, samples).encode())
-    return _pprof("profile", samples.profile(program))
-
-
-def _trace(_program: str, query: dict[str, str]) -> Answer:
-    return Answer(200, BINARY, _alone(sampler.trace, _seconds(query, TRACE_SECONDS)).encode(), file="trace")
-
-
-def _alone(look: Callable[[float], Looked], seconds: float) -> Looked:
+    _one_of(query, "format", ("pprof",))
     try:
-        return look(seconds)
+        samples = sampler.sample(_seconds(query, SECONDS))
     except sampler.Busy:
         raise Refused(409, "a profile is being taken already; try again when it is done") from None
+    return _pprof("profile", samples.profile(program))
 
 
 def _heap(program: str, query: dict[str, str]) -> Answer:

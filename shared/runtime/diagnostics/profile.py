@@ -1,7 +1,7 @@
 """The profile format that `go tool pprof` and its relatives read: a gzipped protobuf message of samples, each with its stack.
 
 The format is https://github.com/google/pprof/blob/main/proto/profile.proto; the numbers below are its field numbers. Eight messages with
-integers and strings in them need no protobuf library: what the wire format asks for is `varint` and `_field`.
+integers and strings in them need no protobuf library: what the wire format asks for is `_varint` and `_field`.
 """
 
 import gzip
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from shared.runtime.diagnostics.stacks import Frame, Stack
-from shared.runtime.diagnostics.wire import varint
 
 #: A kind of value and its unit, such as ("cpu", "nanoseconds").
 Kind = tuple[str, str]
@@ -102,9 +101,20 @@ class _Writer:
 
 def _field(number: int, value: int | bytes) -> bytes:
     if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    return varint(number << 3 | 2) + varint(len(value)) + value
+        return _varint(number << 3) + _varint(value)
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
 
 
 def _packed(values: Iterable[int]) -> bytes:
-    return b"".join(map(varint, values))
+    return b"".join(map(_varint, values))
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first; a negative number is its two's complement of 64 bits."""
+    value &= 0xFFFF_FFFF_FFFF_FFFF
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from shared.runtime.diagnostics.profile import Profile
 from shared.runtime.diagnostics.stacks import Namer, RawStack, Stack
-from shared.runtime.diagnostics.trace import Trace
 
 #: Seconds between looks.
 PERIOD = 0.01
@@ -78,16 +77,6 @@ def sample(seconds: float) -> Samples:
     for (name, raw), found in spent.items():
         samples.spent[name, namer.named(raw)] = found
     return samples
-
-
-def trace(seconds: float) -> Trace:
-    """Look at all threads but this one for so long, and keep the order of what they did. Raises `Busy`."""
-    namer = Namer()
-    made = Trace()
-    for look in _looks(seconds, namer):
-        ran = min(look.cpu, look.wall)
-        made.ran(look.thread.native_id or 0, look.thread.name, look.at - ran, look.at, namer.named(look.stack))
-    return made
 
 
 def _looks(seconds: float, namer: Namer) -> Iterator[Look]:
