@@ -2,6 +2,7 @@
 
 CloudAPIError
   Unavailable       it can't be reached, or failed: nothing came of the request that a new list would not show. Later
+    Untrusted       its certificate is not trusted: the request was not sent. Once the settings name its authority
     AnswerLost      a request that makes something went out and no usable answer came back: it may yet take effect
     Broken          CloudAPI failed over a request that makes something (500): it may have been made before that
   Withheld          the request was not sent: whoever asked may not ask any more
@@ -69,6 +70,10 @@ class CloudAPIError(Exception):
 
 class Unavailable(CloudAPIError):
     """CloudAPI can't be reached, or failed."""
+
+
+class Untrusted(Unavailable):
+    """CloudAPI's certificate is not trusted."""
 
 
 class AnswerLost(Unavailable):
@@ -249,7 +254,7 @@ class CloudAPI:
             raise Unavailable(f"CloudAPI can't be reached: {https.describe(error)}") from error
         except requests.RequestException as error:
             if why := https.distrust(error):
-                raise Unavailable(f"CloudAPI's certificate is not trusted ({why}): see TSG_TRITON_CACERT.") from error
+                raise Untrusted(f"CloudAPI's certificate is not trusted ({why}): see TSG_TRITON_CACERT.") from error
             # Refused connections came to nothing; a connection that broke later may have done its work.
             kind = AnswerLost if makes and not https.never_sent(error) else Unavailable
             raise kind(f"CloudAPI did not answer: {https.describe(error)}") from error

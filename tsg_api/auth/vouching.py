@@ -62,7 +62,7 @@ NOT_LET_IN = (
     'What this sub-user may do is not known here. Send one request that signs the Date alone, headers="date", and names the key by its MD5'
     " fingerprint: CloudAPI is asked with it, and its yes holds for some minutes."
 )
-_AWAY = "The signature can't be verified now: CloudAPI did not answer as it should."
+_AWAY = "CloudAPI did not answer as it should."
 _UNLISTED = "CloudAPI accepts the signature, but does not list its key yet; try again."
 
 
@@ -218,7 +218,7 @@ class Vouching:
             _log.info("keys_not_listed", account=account.name, error=str(error))
         except cloudapi.CloudAPIError as error:
             _log.warning("keys_not_listed", account=account.name, error=str(error))
-            raise Unavailable(_AWAY) from None
+            raise _away(error) from None
         listed = Listed(owner, keys, at)
         with self._lock:
             self._lists[account.in_triton, user] = listed
@@ -266,7 +266,7 @@ class Vouching:
             raise Unauthenticated(NOT_PROVEN) from None
         except cloudapi.CloudAPIError as error:
             _log.warning("signature_not_checked", account=credentials.account, error=str(error))
-            raise Unavailable(_AWAY) from None
+            raise _away(error) from None
         line = _find(keys, credentials)
         if line is None:
             raise Unavailable(_UNLISTED)
@@ -329,3 +329,8 @@ def _signed_with(known: Known, claim: Claim) -> bool:
     except SignatureError:
         return False
     return True
+
+
+def _away(error: cloudapi.CloudAPIError) -> Unavailable:
+    """The same words for all accounts: a certificate that is not trusted keeps out each of them."""
+    return Unavailable(f"The signature can't be verified now: {error if isinstance(error, cloudapi.Untrusted) else _AWAY}")

@@ -65,7 +65,8 @@ def test_the_api_answers_without_queue_cloudapi_and_nomad_and_says_that_they_are
     )
     states = {"database": "ok", "migrations": "ok", **dict.fromkeys(("queue", "cloudapi", "cloudapi_auth", "nomad"), "unavailable")}
     assert ready(served) == (200, {"status": "degraded", "checks": states})
-    assert {line["check"] for line in served.lines("health_changed")} == {"queue", "cloudapi", "cloudapi_auth", "nomad"}
+    told = {"queue", "cloudapi", "cloudapi_auth", "nomad"}
+    assert wait_for(lambda: {line["check"] for line in served.lines("health_changed")} == told, seconds=10)
     assert "hunter2" not in served.child.tail(10_000)
 
 
