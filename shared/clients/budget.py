@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from shared import metrics
+from shared.clients.token_bucket import TokenBucket
 
 
 class Budget:
@@ -25,23 +26,19 @@ class Budget:
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._rate = rate
-        self._burst = float(burst)
-        self._left = self._burst if left is None else min(self._burst, left + max(0.0, age or 0.0) * rate)
-        self._now = now
+        begun = None if left is None else left + max(0.0, age or 0.0) * rate
+        self._bucket = TokenBucket(rate, float(burst), left=begun, now=now)
         self._sleep = sleep
-        self._at = now()
         self._lock = threading.Lock()
 
     def take(self, *, within: float = math.inf) -> bool:
         """Take one request, waiting until there is one. False, and nothing taken, when that would be more than `within` seconds."""
         with self._lock:
-            self._refill()
             # Below zero is a place in the queue: each waits for its own.
-            wait = max(0.0, (1 - self._left) / self._rate)
+            wait = self._bucket.wait_seconds
             if wait > within:
                 return False
-            self._left -= 1
+            self._bucket.take()
         metrics.budget_seconds.observe(wait)
         if wait > 0:
             self._sleep(wait)
@@ -50,16 +47,9 @@ class Budget:
     def drain(self) -> None:
         """CloudAPI counted more than we did: begin again from nothing."""
         with self._lock:
-            self._refill()
-            self._left = min(self._left, 0.0)
+            self._bucket.drain()
 
     @property
     def left(self) -> float:
         with self._lock:
-            self._refill()
-            return self._left
-
-    def _refill(self) -> None:
-        now = self._now()
-        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
-        self._at = now
+            return self._bucket.left

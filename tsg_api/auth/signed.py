@@ -11,7 +11,7 @@ from tsg_api.auth.caller_keys import CallerKeys, Claim, Known
 from tsg_api.auth.tenants import Tenants
 from tsg_api.auth.vouching import NOT_PROVEN, Vouching
 from tsg_api.http.body import read_raw
-from tsg_api.http.errors import Unauthenticated
+from tsg_api.http.errors import TooMany, Unauthenticated
 
 
 class Signed:
@@ -27,7 +27,7 @@ class Signed:
         try:
             claim, known = self._recognized(req) or self._verified(req)
         except SignatureError as error:
-            raise Unauthenticated(_sentence(str(error))) from None
+            raise _excess(req) or Unauthenticated(_sentence(str(error))) from None
         account = self._tenants.get(known.owner)
         if not account.has_registered_key and claim.credentials.signs_only_date:
             account = self._vouching.enrol(claim, known.owner)
@@ -47,19 +47,24 @@ class Signed:
         headers = {name.lower(): value for name, value in req.headers.items()}
         claim = _claim(req, headers)
         try:
-            known = self._vouched_for(claim)
+            known = self._vouched_for(claim, _excess(req))
         except SignatureError:
-            raise Unauthenticated(NOT_PROVEN) from None
+            raise _excess(req) or Unauthenticated(NOT_PROVEN) from None
         if {"digest", "content-md5"} & set(claim.credentials.headers):
             check_digest(claim.credentials, headers, read_raw(req, self._max_body))
         if claim.credentials.signs_only_date:
             self._keys.remember(headers["authorization"], claim, known)
         return claim, known
 
-    def _vouched_for(self, claim: Claim) -> Known:
-        """The key that the claim names, which verifies its signature; `SignatureError` when it does not."""
+    def _vouched_for(self, claim: Claim, excess: TooMany | None) -> Known:
+        """The key that the claim names, which verifies its signature; `SignatureError` when it does not.
+
+        `excess` is raised before CloudAPI is asked about a stranger's claim.
+        """
         known = self._keys.get(claim.identity)
         if known is None:
+            if excess is not None:
+                raise excess
             return self._vouching.learn(claim)
         believed = self._keys.is_believed(known)
         try:
@@ -68,6 +73,8 @@ class Signed:
             # A key of that name may be another by now; one of that fingerprint can't.
             if believed and claim.credentials.names_fingerprint:
                 raise
+            if excess is not None:
+                raise excess from None
             return self._vouching.learn(claim)
         return known if believed else self._vouching.learn(claim, is_holder=True)
 
@@ -79,6 +86,12 @@ def _claim(req: falcon.Request, headers: Mapping[str, str]) -> Claim:
     date = headers.get(credentials.dated_by, "")
     check_skew(date, datetime.now(UTC))
     return Claim(credentials, date, signed_text(credentials, req.method, _target(req), headers), req.remote_addr)
+
+
+def _excess(req: falcon.Request) -> TooMany | None:
+    """Why the request's address may send no more without proof (`LimitAddresses`); None while it may."""
+    found: TooMany | None = req.context.get("excess")
+    return found
 
 
 def _target(req: falcon.Request) -> str:

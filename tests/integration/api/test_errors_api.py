@@ -18,7 +18,7 @@ from dev.processes import wait_for
 from dev.services import Postgres, Valkey, scratch
 from shared.clients.queue import CONVERGE
 from tests.conftest import new_database
-from tests.integration.api.service import JSON, NOBODY, Api, Caller, error, field_errors, template_body
+from tests.integration.api.service import JSON, NOBODY, Api, Caller, error, field_errors, now, template_body
 from tsg_api.server.refusals import WAITING
 
 GROUP, TEMPLATE = f"/groups/{NOBODY}", f"/templates/{NOBODY}"
@@ -288,6 +288,19 @@ def test_an_address_over_its_rate_is_429_whoever_it_is(make_api: Callable[..., A
     api = make_api(rate_per_address=0.2)  # 1 at once
     assert api.request("GET", "/v1/tsg/groups").status_code == 401
     error(api.request("GET", "/v1/tsg/groups"), 429, "TooManyRequests")
+
+
+def test_a_good_key_does_not_pay_for_strangers_behind_its_address(make_api: Callable[..., Api]) -> None:
+    api = make_api(rate_per_address=0.2)  # 1 at once
+    tsg = api.new_account()
+    tsg.ok("GET", "/groups")  # its key is known from now on
+    assert api.request("GET", "/v1/tsg/groups").status_code == 401
+    stranger = {**tsg.signed(), "Authorization": tsg.signed()["Authorization"].replace('keyId="/', 'keyId="/no')}
+    for headers in ({}, stranger):
+        error(api.request("GET", "/v1/tsg/groups", headers=headers), 429, "TooManyRequests")
+    assert [tsg("GET", "/groups").status_code for _ in range(5)] == [200] * 5
+    # Nor is a known key's name enough.
+    error(api.request("GET", "/v1/tsg/groups", headers={**tsg.signed(now(1)), "Date": now(2)}), 429, "TooManyRequests")
 
 
 # What fails
