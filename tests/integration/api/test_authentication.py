@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -185,6 +186,43 @@ def test_a_key_is_never_a_step_in_a_path_of_cloudapi(newcomer: Caller, form: str
 def test_a_stranger_must_first_sign_the_date_alone(newcomer: Caller) -> None:
     headers = signed_more(newcomer, "(request-target)", "date", request_target="get /v1/tsg/groups")
     assert "signs the Date alone" in unauthenticated(get(newcomer.api, headers))
+
+
+def raw(api: Api, *lines: str, body: bytes = b"") -> int:
+    """The status of a request that goes out byte by byte as it stands here."""
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall("\r\n".join([*lines, "Host: x", f"Content-Length: {len(body)}", "Connection: close", "", ""]).encode() + body)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    return int(answer.split(b" ", 2)[1])
+
+
+def test_headers_that_come_twice_folded_or_by_another_spelling_prove_nothing(newcomer: Caller) -> None:
+    api = newcomer.api
+    newcomer.ok("GET", "/groups")
+    path, body, other = "/v1/tsg/templates", b"{}", json.dumps(template_body()).encode()
+    digest, others = ("SHA-256=" + base64.b64encode(hashlib.sha256(of).digest()).decode() for of in (body, other))
+    signed = signed_more(newcomer, "(request-target)", "date", "digest", request_target=f"post {path}", digest=digest)
+    date, authorization = f"Date: {signed['date']}", f"Authorization: {signed['Authorization']}"
+    line = f"POST {path} HTTP/1.1"
+    assert raw(api, line, date, authorization, f"Digest: {digest}", body=body) == 422, "it is known who sent it, and the body is none"
+    for more in (
+        [f"Digest: {digest}", f"Digest: {others}"],
+        [f"Digest: {others}", f"Digest: {digest}"],
+        [f"Digest: {digest},{others}"],
+        [f"Digest: {digest}\r\n {others}"],
+        [f"Digest: {digest}", f"Content-Encoding: identity\r\nDigest : {others}"],
+        [f"Digest_: {digest}", f"Digest: {others}"],
+        [f"Digest: {digest}"],
+    ):
+        assert raw(api, line, date, authorization, *more, body=other) in {400, 401}, more
+    plain = newcomer.signed()
+    mine, late = f"Authorization: {plain['Authorization']}", f"Date: {now(250)}"
+    for lines in ([mine, mine, f"Date: {plain['Date']}"], [mine, f"Date: {plain['Date']}", late], [mine, late, f"Date: {plain['Date']}"]):
+        assert raw(api, "GET /v1/tsg/groups HTTP/1.1", *lines) in {400, 401}, lines
+    for target in (f"http://x{path}", f"/{path}", f"{path}?", f"{path}/", f"{path}#a", "/v1/tsg/%74emplates", "/v1/tsg/./templates"):
+        assert raw(api, f"POST {target} HTTP/1.1", date, authorization, f"Digest: {digest}", body=body) in {400, 401, 404}, target
+    assert newcomer.ok("GET", "/templates") == []
 
 
 # Refusals
