@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import dramatiq
 import redis
+import sqlalchemy.exc
 from dramatiq.broker import Broker
 from dramatiq.middleware import AgeLimit, ShutdownNotifications, TimeLimit
 
 from shared import log
 from shared.clients.queue import CONVERGE, MAX_AGE_MS, REMOVE_JOB, SUBMIT_JOB, make_broker, send
+from shared.store.db import is_unavailable
 from tsg_workers.reconcilers.groups import GroupReconciler
 from tsg_workers.reconcilers.nomad_jobs import Submitter
 
@@ -37,7 +39,15 @@ def declare(broker: Broker, groups: GroupReconciler, submitter: Submitter | None
                 _log.warning("bell_not_heard", actor=CONVERGE, subject=account_id, error=str(error))
 
     def actor(name: str, work: Callable[[str], None]) -> None:
-        dramatiq.Actor(work, broker=broker, actor_name=name, queue_name=name, priority=0, options={})
+        def answer(subject: str) -> None:
+            try:
+                work(subject)
+            except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
+                if not is_unavailable(error):
+                    raise
+                _log.warning("database_unavailable", actor=name, subject=subject, error=str(error).strip())
+
+        dramatiq.Actor(answer, broker=broker, actor_name=name, queue_name=name, priority=0, options={})
 
     actor(CONVERGE, converge)
     if submitter is not None:

@@ -6,17 +6,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
 import requests
 import sqlalchemy.exc
+from dramatiq.brokers.stub import StubBroker
 from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 from sqlalchemy.engine import URL
+from structlog.testing import capture_logs
 
 from dev.processes import wait_for
 from dev.services import Postgres, Valkey, copy_of, scratch
 from dev.sim.cloudapi.simulator import Simulator
 from shared.clients.keys import KeyPair
+from shared.clients.queue import CONVERGE
 from shared.runtime import health, settings
 from shared.store import db
 from shared.store.db import Database
@@ -24,6 +28,8 @@ from shared.store.prepared import Prepared
 from tests.conftest import TEMPLATE
 from tests.integration.api.service import Api, error
 from tests.integration.conftest import World
+from tsg_workers import actors
+from tsg_workers.reconcilers.groups import GroupReconciler
 
 #: Connections for reading.
 READERS = 3
@@ -78,6 +84,10 @@ def run(server: Postgres, statement: str) -> object:
     with engine.connect() as connection:
         result = connection.exec_driver_sql(statement)
         return result.scalar() if result.returns_rows else None
+
+
+def unavailable() -> Exception:
+    return sqlalchemy.exc.OperationalError("SELECT", None, Exception("it is away"))
 
 
 @pytest.fixture
@@ -194,6 +204,21 @@ def test_a_dead_machine_is_replaced_after_a_failover(servers: Servers, opened: D
     with opened.read() as connection:
         assert connection.execute(text("SHOW transaction_read_only")).scalar_one() == "off"
     world.close()
+
+
+@pytest.mark.parametrize(("error", "events"), [(unavailable(), ["database_unavailable"]), (LookupError("ours"), [])], ids=["away", "ours"])
+def test_a_worker_whose_database_is_away_says_so_in_a_line(error: Exception, events: list[str]) -> None:
+    """The wake-up is sent again. What is a fault of ours is told with all that Python knows of it."""
+
+    class Failing:
+        def reconcile(self, _account_id: str) -> bool:
+            raise error
+
+    broker = StubBroker()
+    actors.declare(broker, cast(GroupReconciler, Failing()))
+    with capture_logs() as logged, suppress(LookupError):
+        broker.get_actor(CONVERGE)("account")
+    assert [line["event"] for line in logged] == events
 
 
 def test_posts_are_answered_by_201_or_503_through_a_failover_and_none_is_lost(
