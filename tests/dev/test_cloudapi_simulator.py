@@ -328,6 +328,30 @@ def test_a_sub_user_signs_with_his_own_key_and_sees_the_parent_account(sim):
     assert error(requests.get(sim.url + "/my", headers=ann, timeout=5)) == (403, "NotAuthorized")
 
 
+def test_a_sub_user_may_do_what_its_policies_say(sim):
+    sim.cloud.add_account("parent", [openssh("rsa")], users={"ann": [openssh("p256")]})
+    ann = modern("/parent/users/ann/keys/p256", "p256", "ecdsa-sha256")
+    patch = sim.url + "/--sim/accounts/parent"
+    for rights, statuses in (({"actions": ["getaccount"]}, (200, 403)), ({"actions": []}, (403, 403)), ({"actions": None}, (200, 200))):
+        assert requests.patch(patch, json={"user": "ann", **rights}, timeout=5).status_code == 200
+        assert tuple(requests.get(sim.url + path, headers=ann, timeout=5).status_code for path in ("/parent", "/parent/keys")) == statuses
+    assert requests.patch(patch, json={"actions": []}, timeout=5).status_code == 400
+
+
+def test_a_login_may_change_hands(sim):
+    for login, key in (("alice", "rsa"), ("bob", "p256")):
+        sim.cloud.add_account(login, [openssh(key)])
+    alice, bob = (sim.cloud.accounts[login].id for login in ("alice", "bob"))
+    assert requests.patch(sim.url + "/--sim/accounts/alice", json={"login": "bob"}, timeout=5).status_code == 409
+    assert requests.patch(sim.url + "/--sim/accounts/alice", json={"login": "alice2"}, timeout=5).json()["uuid"] == alice
+    assert requests.patch(sim.url + "/--sim/accounts/bob", json={"login": "alice"}, timeout=5).json()["uuid"] == bob
+    hers = modern(f"/{alice}/keys/rsa")
+    assert requests.get(f"{sim.url}/{alice}", headers=hers, timeout=5).json()["login"] == "alice2"
+    assert requests.get(f"{sim.url}/alice", headers=hers, timeout=5).status_code == 403
+    assert requests.get(f"{sim.url}/my", headers=modern("/alice/keys/rsa"), timeout=5).status_code == 401
+    assert requests.get(f"{sim.url}/my", headers=modern("/alice/keys/p256", "p256", "ecdsa-sha256"), timeout=5).json()["id"] == bob
+
+
 def test_a_disabled_account_is_told_so(sim, demo):
     sim.cloud.accounts["demo"].disabled = True
     assert demo.get("/my").json() == {"code": "NotAuthorized", "message": "Account or user is disabled"}
