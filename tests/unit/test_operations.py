@@ -7,9 +7,15 @@ from pathlib import Path
 import pytest
 import yaml
 from prometheus_client import Counter, Gauge, Histogram
+from sqlalchemy import make_url
+from sqlalchemy.pool import QueuePool
 
 from shared import metrics
 from shared.reasons import NEEDS_A_CHANGE, Reason
+from shared.runtime import settings
+from shared.store import db
+from tsg_workers import foreground
+from tsg_workers import main as worker
 
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs/operations.md").read_text()
@@ -72,3 +78,25 @@ def test_the_alert_of_stuck_groups_has_every_reason_that_time_does_not_mend() ->
     (rule,) = [rule for rule in RULES if rule["alert"] == "TsgGroupsStuck"]
     (reasons,) = re.findall(r'reason=~"([^"]*)"', rule["expr"])
     assert set(reasons.split("|")) == {*map(str, NEEDS_A_CHANGE), Reason.SERVICE_FAILED}
+
+
+@pytest.mark.parametrize(
+    ("program", "pool_sizes"),
+    [
+        ("tsg-api", [settings.load({}, needs_keys=False).http_threads]),
+        ("tsg-worker", [worker.POOL]),
+        ("tsg-scale", [foreground.POOL]),
+    ],
+)
+def test_the_page_has_the_connections_that_a_program_may_open(program: str, pool_sizes: list[int]) -> None:
+    """Health checks of a program that serves have a connection of their own."""
+    most = sum(size + (size + 1) // 2 for size in pool_sizes) + (program != "tsg-scale")
+    (told,) = re.findall(rf"^\| `{program}` \| (\d+)", PAGE, flags=re.MULTILINE)
+    assert int(told) == most
+
+
+def test_a_pool_opens_as_many_connections_as_the_page_counts() -> None:
+    opened = db.connect(make_url("postgresql+psycopg2://nobody@127.0.0.1:1/none"), pool_size=8)
+    pools = [opened.engine.pool, opened._reader.pool]
+    assert [pool.size() + pool._max_overflow for pool in pools if isinstance(pool, QueuePool)] == [4, 8]
+    opened.close()
