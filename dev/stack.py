@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +22,7 @@ from typing import Any, Self
 import psycopg2
 import requests
 
+from dev import leftovers
 from dev.client import make_key, shell, write_private
 from dev.processes import Child, ChildError, free_port
 from dev.services import Postgres, Valkey, copy_of
@@ -114,6 +116,7 @@ class Stack:
         """Stop everything that was started, and nothing else."""
         for name in reversed(list(self.processes)):
             self.processes.pop(name).stop()
+        self._leave_nomad()
         _unmount(self._agent_file.parent)
         self.valkey.stop()
         self.postgres.stop()
@@ -147,6 +150,16 @@ class Stack:
         )
         write_private(self.directory / "settings.toml", tables)
         self._settings["TSG_NOMAD_CONFIG"] = str(self.directory / "settings.toml")
+
+        # Those of a stack that was killed, and could not remove them itself.
+        leftovers.remove_jobs(self.nomad_url, lambda job_id, config: TRITON_UUID in job_id and not config.exists())
+
+    def _leave_nomad(self) -> None:
+        """Leave no job behind in a Nomad that was given: the workers that would have removed it are gone."""
+        config = self._settings.pop("TSG_NOMAD_CONFIG", None)
+        if config is not None:
+            with suppress(requests.RequestException):
+                leftovers.remove_jobs(self.nomad_url, lambda _job_id, its: its == Path(config))
 
     @property
     def _agent_file(self) -> Path:
