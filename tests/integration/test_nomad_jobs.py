@@ -259,6 +259,29 @@ def test_a_run_that_fails_is_told_and_workers_take_over(world: World, nomad: Nom
     assert tuple(work.row(group)) == (1, 1, 0, True)
 
 
+@pytest.mark.parametrize(
+    ("changes", "fail_runs", "why"),
+    [
+        ({"artifact": "http://me:secret@127.0.0.1:9/tsg.tar.gz"}, None, "Failed Artifact Download: .*"),
+        ({"driver": "exec", "command": "/opt/tsg/bin/tsg-scale"}, None, "Driver Failure: .*could not be found"),
+        ({}, "Failed to pull `tsg:1`: no such host", "Driver Failure: Failed to pull `tsg:1`: no such host"),
+    ],
+)
+def test_whatever_a_run_lacks_is_told(
+    world: World, nomad: NomadSimulator, changes: dict[str, str], fail_runs: str | None, why: str
+) -> None:
+    nomad.knobs.turn({"fail_runs": fail_runs})
+    work = Submitting(world, nomad.url, SHAPE._replace(**changes))
+    group = world.make_group(1)
+    work.submitter.submit(group.id)
+    assert wait_for(lambda: statuses(work, work.job_id(group)) == ["dead"], seconds=10)
+    passed(work, group, 11)
+    work.submitter.submit(group.id)
+    told = error(world, group) or ""
+    assert re.fullmatch(f"Nomad could not run the job: {why}", told), told
+    assert "secret" not in told
+
+
 def test_a_run_that_came_and_did_not_settle_the_group_is_no_failure_of_nomad(world: World, nomad: NomadSimulator) -> None:
     work = Submitting(world, nomad.url, SHAPE._replace(command="/bin/false"))
     group = world.make_group(1)
@@ -283,12 +306,10 @@ def test_runs_that_stop_coming_are_missed_after_an_interval(world: World, nomad:
 
 
 def test_a_job_that_nomad_never_runs_is_told(world: World, nomad: NomadSimulator) -> None:
+    nomad.knobs.turn({"lose_runs": True})
     work = Submitting(world, nomad.url)
     group = world.make_group(1)
     work.submitter.submit(group.id)
-    assert wait_for(lambda: statuses(work, work.job_id(group)) == ["dead"], seconds=10)
-    for child in work.nomad.children(work.job_id(group)):
-        work.nomad.deregister(child["ID"])
     passed(work, group, 61)
     work.submitter.submit(group.id)
     assert re.fullmatch(r"no run of the job has come to the group for \d+ s: Nomad has started none", error(world, group) or "")

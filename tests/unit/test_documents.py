@@ -12,6 +12,7 @@ from dev import reference
 from dev.sim.cloudapi import catalog
 from dev.sim.cloudapi.knobs import Knobs
 from dev.sim.common.wanted import is_uuid
+from dev.sim.nomad.knobs import Knobs as NomadKnobs
 from shared.cli import admin
 
 TOP = Path(__file__).parents[2]
@@ -118,7 +119,8 @@ def test_the_tests_that_a_promise_names_are_there() -> None:
 
 def test_the_page_of_the_simulators_has_their_catalogue_and_all_knobs() -> None:
     page = (TOP / "docs" / "simulators.md").read_text()
-    offers, knobs = ([line.split("|") for line in part.splitlines() if line.startswith("| `")] for part in page.split("## Knobs"))
+    offers, knobs, of_nomad = ([line.split("|") for line in part.splitlines() if line.startswith("| `")] for part in page.split("## Knobs"))
     named = [[cell.strip(" `") for cell in row[1:3]] for row in offers if is_uuid(row[1].strip(" `"))]
     assert named == [[offer.id, offer.name] for offer in (*catalog.PACKAGES, *catalog.IMAGES, *catalog.NETWORKS)]
-    assert {row[1].strip(" `"): json.loads(row[2].strip(" `")) for row in knobs} == Knobs().to_json()
+    for rows, known in ((knobs, Knobs()), (of_nomad, NomadKnobs())):
+        assert {row[1].strip(" `"): json.loads(row[2].strip(" `")) for row in rows} == known.to_json()

@@ -1,22 +1,15 @@
-"""A Nomad simulator: the part of HashiCorp Nomad that keeps service groups going, as a real HTTP program that really runs tasks.
+"""A simulator of HashiCorp Nomad, as far as service groups need it: a real HTTP program that really runs the tasks of periodic jobs.
 
-One server with one client node. It answers as Nomad 1.1.0 does: every answer was held against a real agent's.
+One server with one client node. What Nomad says otherwise is the business of `dev/test --nomad ADDR`, which takes a real agent.
 
 __main__.py    python -m dev.sim.nomad
 simulator.py   Simulator: the same program inside a test
 app.py         the routes, and what the knobs do to a request
 resources.py   what each endpoint answers
-admin.py       /--sim: look inside, turn knobs, move the clock
-cluster.py     the cluster itself: jobs, children, allocations and time. No web framework
-job.py         one job and its JSON object
-shape.py       the fields of a job: their types and defaults
-validate.py    what makes a job invalid, in Nomad's words
-cron.py        when a periodic job is due
-placement.py   which node a task group may run on
-diff.py        what a plan says has changed
-allocation.py  one run of a task group
-task.py        one task of an allocation: its process, restarts and events
-template.py    ${...} in a task's configuration and environment
+admin.py       /--sim: the state, the knobs, the clock
+cluster.py     jobs, their schedule and their runs
+job.py         one job: what makes it invalid, when it is due, why no node would take it
+run.py         one run of a job: its process, and the events that tell of it
 knobs.py       everything that can be turned
 counters.py    what was asked and answered
 errors.py      the error bodies

@@ -21,15 +21,14 @@ class Admin:
 
 
 class State(Admin):
-    """GET: the node, every job with its children's ids, every allocation, knobs and counters."""
+    """GET: the node, every job, every run, knobs and counters."""
 
     def on_get(self, _req: Req, resp: Resp) -> None:
         cluster = self.cluster
         resp.media = {
-            "node": {"id": cluster.node.id, "datacenter": cluster.node.datacenter, "role": cluster.node.role},
+            "node": {"datacenter": cluster.node.datacenter, "role": cluster.node.role},
             "now": cluster.now(),
-            "jobs": cluster.list_state(),
-            "allocations": [allocation.to_json() for allocation in list(cluster.allocations.values())],
+            **cluster.list_state(),
             "counters": cluster.counters.to_json(),
             "knobs": cluster.knobs.to_json(),
         }

@@ -22,10 +22,7 @@ ENDPOINTS = {
     "/v1/validate/job": resources.Validate,
     "/v1/jobs": resources.Jobs,
     "/v1/job/{path:path}": resources.JobResource,
-    "/v1/allocation/{allocation}": resources.AllocationResource,
-    "/v1/client/fs/logs/{allocation}": resources.Logs,
     "/v1/status/leader": resources.Leader,
-    "/v1/agent/health": resources.Health,
 }
 
 ADMIN = {
@@ -71,7 +68,7 @@ class Pipeline:
             raise Refusal(knobs.error_status, knobs.error_message)
         if resource.open:
             return
-        if knobs.no_leader and not ("stale" in req.params and req.method == "GET"):
+        if knobs.no_leader:
             raise no_leader()
         if self._token and req.get_header("X-Nomad-Token") != self._token:  # as for a token that has no rights
             raise Refusal(403, "Permission denied")

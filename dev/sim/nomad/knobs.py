@@ -13,8 +13,7 @@ from dev.sim.common.wanted import TEXT, Wanted
 ENDPOINTS = frozenset(
     [
         *("ValidateJob", "ListJobs", "RegisterJob", "ReadJob", "DeregisterJob", "PlanJob", "ForceJob"),
-        *("ListAllocations", "ListEvaluations", "ReadAllocation", "ReadLogs"),
-        *("Leader", "Health"),
+        *("ListAllocations", "Leader"),
     ]
 )
 
@@ -26,7 +25,6 @@ Endpoints = Annotated[list[str], _ENDPOINT.in_array("an array of endpoint names 
 @dataclass
 class Knobs(simulation.Knobs):
     # How long things take.
-    start_seconds: Seconds = 0.0  #: an allocation is `pending` for so long
     latency_seconds: Seconds = 0.0  #: before every answer
     hang_seconds: Seconds = 0.0  #: the deed is done, and its answer comes only after so long
     hang_endpoints: Endpoints = field(default_factory=list)
@@ -38,4 +36,8 @@ class Knobs(simulation.Knobs):
     error_status: Status = 500
     error_message: Text = "the simulator was told to fail"
     error_endpoints: Endpoints = field(default_factory=list)
+    # Runs that come to nothing.
+    fail_runs: Annotated[str | None, TEXT.or_null()] = None  #: every run fails in its driver, with this message
+    lose_runs: Flag = False  #: whatever is launched or forced never runs
+
     refuse_validate: Annotated[str | None, TEXT.or_null()] = None  #: every job is invalid, for this reason

@@ -12,8 +12,8 @@ import falcon
 from dev.sim.common.server import THREADS, Server
 from dev.sim.nomad.app import create_app
 from dev.sim.nomad.cluster import Cluster
+from dev.sim.nomad.job import Node
 from dev.sim.nomad.knobs import Knobs
-from dev.sim.nomad.placement import Node
 
 
 class Simulator(Server):
