@@ -14,6 +14,8 @@ from tsg_api.server.listeners import BACKLOG
 
 #: Seconds between looks while nothing happens.
 LOOK = 1.0
+#: Seconds for which the request of a connection that was just accepted may be on its way.
+NEW = 1.0
 
 
 def run(server: Any, sockets: dict[int, Any], stop: threading.Event, *, drain_seconds: float, stop_seconds: float) -> bool:
@@ -65,5 +67,8 @@ def _close(listener: Any) -> None:
 
 
 def _is_busy(connection: Any) -> bool:
-    """Is a request being received, carried out or answered on it?"""
-    return isinstance(connection, HTTPChannel) and bool(connection.request or connection.requests or connection.total_outbufs_len)
+    """Is a request being received, carried out or answered on it, or about to come?"""
+    if not isinstance(connection, HTTPChannel):
+        return False
+    is_new = time.time() - connection.creation_time < NEW
+    return bool(is_new or connection.request or connection.requests or connection.total_outbufs_len)
