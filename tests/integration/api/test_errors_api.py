@@ -309,7 +309,7 @@ def test_a_good_key_does_not_pay_for_strangers_behind_its_address(make_api: Call
 def test_a_bug_is_a_500_that_tells_nothing(make_api: Callable[..., Api]) -> None:
     api = make_api()
     tsg = api.new_account()
-    tsg.ok("GET", "/groups")
+    tsg.make_group(1)
     api.sql("ALTER TABLE tsg_groups RENAME COLUMN capacity TO secret_column")
     body = error(tsg("GET", "/groups"), 500, "InternalError")
     assert "secret_column" not in body["message"]
