@@ -14,6 +14,7 @@ from subprocess import CompletedProcess
 from typing import Any
 from unittest import mock
 
+import hypothesis
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from sqlalchemy import Connection, NullPool, create_engine, make_url, text
@@ -31,6 +32,10 @@ from shared.state.accounts import Account
 from shared.store import db, schema
 from shared.store.db import Database
 from shared.store.tables import metadata
+
+# Seconds say nothing on a machine that does other things too.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 #: The database with our tables that every other one is a copy of.
 TEMPLATE = "tsg_template"

@@ -45,6 +45,9 @@ ACCEPT_VERSION = "~9||~8"
 GATEWAY_SECONDS = 10
 #: Tries of a throttled request: a 429 means that nothing was done.
 THROTTLED_TRIES = 5
+#: Tries of a question (GET) that CloudAPI failed over (5xx), and seconds before the second; before the third it is twice as many.
+FAILED_TRIES = 3
+FAILED_PAUSE = 0.1
 #: Keys tried for one request whose key is being replaced meanwhile: a 401 means that nothing was done.
 REPLACED_KEYS = 4
 #: Codes of a 409 that says nothing against the request: there is no room now.
@@ -433,16 +436,23 @@ class Client:
 
         if self._budget is None:
             return self._cloudapi.call(method, path, sign, body, self._guard)
-        for attempt in range(1, THROTTLED_TRIES + 1):
-            if attempt > 1 or not paid:
+        throttled = failed = 0
+        while True:
+            if throttled or failed or not paid:
                 self._budget.take()
             try:
                 return self._cloudapi.call(method, path, sign, body, self._guard)
             except Throttled:
                 self._budget.drain()
-                if attempt == THROTTLED_TRIES:
+                throttled += 1
+                if throttled == THROTTLED_TRIES:
                     raise
-        raise AssertionError("unreachable")
+            except Unavailable as error:
+                failed += 1
+                # An answer that did not come has cost time enough.
+                if method != "GET" or not error.status or failed == FAILED_TRIES:
+                    raise
+                time.sleep(FAILED_PAUSE * failed)
 
 
 def _fail(response: requests.Response, *, makes: bool, took: float) -> NoReturn:

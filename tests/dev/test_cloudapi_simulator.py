@@ -1086,6 +1086,23 @@ def test_the_same_seed_gives_the_same_luck():
     assert luck() == luck()
 
 
+def test_errors_come_at_the_same_calls_whatever_else_is_asked(sim, demo):
+    def failed(seed):
+        sim.knobs.turn({"error_share": 0.5, "error_seed": seed, "error_endpoints": ["ListMachines"]})
+        return [demo.get("/my/machines").status_code for _ in range(20)]
+
+    first = failed(1)
+    assert {200, 500} == set(first)
+    demo.get("/my")
+    other = failed(2)
+    assert other != first
+    with Simulator(throttle=False) as simulator:
+        simulator.cloud.add_account("demo", [openssh("rsa")])
+        simulator.knobs.turn({"error_share": 0.5, "error_seed": 1, "error_endpoints": ["ListMachines"]})
+        client = Client(simulator.url)
+        assert [client.get("/my/machines").status_code for _ in range(20)] == first
+
+
 def test_answers_may_not_be_json(sim, demo):
     sim.knobs.bad_json = True
     answer = demo.get("/my/machines")

@@ -125,11 +125,13 @@ def test_lost_answers_are_found_again_and_not_repeated(calm: Service) -> None:
 
 
 def test_cloudapi_failing_half_of_the_time_delays_and_breaks_nothing(calm: Service) -> None:
+    """The same calls fail in every run: the n-th of each endpoint. How long it may take is asked in tests/integration."""
     machines = ["ListMachines", "GetMachine", "CreateMachine", "DeleteMachine"]
-    calm.knobs(error_share=0.5, error_status=500, error_endpoints=machines)
+    calm.knobs(error_share=0.5, error_status=500, error_seed=1, error_endpoints=machines)
     group = calm.make_group(10)
-    calm.wait("half of the machines are there all the same", lambda: len(calm.machines(group)) >= 5)
+    calm.wait("all machines are there all the same", lambda: len(calm.machines(group)) == 10)
     assert calm.counters()["errors_injected"] > 0
+    assert calm.counters()["creates_accepted"] == 10
     calm.knobs(error_share=0)
     calm.settles(group, 10)
     calm.resize(group, 3)

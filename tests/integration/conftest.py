@@ -3,7 +3,7 @@
 import itertools
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -134,6 +134,20 @@ class World:
                 return
             self.later(PROVISION_SECONDS + 1)
         self.converge(worker)
+
+    def live(self, done: Callable[[], bool], *, most: float, worker: GroupReconciler | None = None) -> float:
+        """Reconcile whenever the service itself says that it is time, until `done`; how many seconds that took, in the world's own time.
+
+        Passes take no time in it. Ends after `most` seconds, done or not.
+        """
+        elapsed = 0.0
+        while not done() and elapsed < most:
+            (worker or self.worker).reconcile(self.account.id)
+            next_look = "SELECT extract(epoch FROM min(check_at) - now())::float FROM tsg_group_state WHERE account_id = :id"
+            pause = min(max(0.0, self.sql(next_look, id=self.account.id)[0][0] or 0.0) + 0.01, max(0.01, most - elapsed))
+            self.later(pause)
+            elapsed += pause
+        return elapsed
 
     def _moves(self) -> bool:
         """Does the service know of anything that is not as it should be?"""

@@ -23,6 +23,7 @@ from shared.store.db import Database
 from tests.integration.conftest import DELETE_SECONDS, LIMITS, PROVISION_SECONDS, World
 from tsg_workers.backoff import LONGEST
 from tsg_workers.plan.census import LISTED_AFTER
+from tsg_workers.plan.schedule import CLOUDAPI_AGAIN
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 
 #: A moment, in which a machine neither boots nor goes; but long enough for CloudAPI to list what it made.
@@ -332,7 +333,7 @@ def test_creates_that_failed_in_cloudapi_are_repeated_as_soon_as_a_list_lacks_th
     world.converge()
     assert (world.states(group), world.creates) == (["provisioning"], 1)
     assert world.kinds(group) == [activities.LAUNCH_ERROR, activities.LAUNCH], "a failure is told once"
-    assert world.group_row(group).launch_failures == 1, "and counted once"
+    assert world.group_row(group).launch_failures == 0, "and says nothing of the template"
 
 
 def test_no_machine_goes_for_creates_that_may_have_come_to_nothing(world: World) -> None:
@@ -484,13 +485,20 @@ def test_a_cloudapi_that_cannot_be_reached_is_waited_for(world: World) -> None:
     assert world.rows(group) == []
 
 
-def test_patience_ends_at_ten_minutes(world: World) -> None:
-    group = world.make_group(1)
-    world.sql("UPDATE tsg_group_state SET failures = 1000 WHERE group_id = :id", id=group.id)
-    down(world)
+def rejecting_the_key(world: World) -> None:
+    world.triton.keys.remove(world.pair.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason", "longest"), [(down, "CloudAPIUnavailable", CLOUDAPI_AGAIN), (rejecting_the_key, "AccountRejected", LONGEST)]
+)
+def test_patience_ends(world: World, trouble: Callable[[World], None], reason: str, longest: float) -> None:
+    group = world.make_group(1, interval=3600)
+    world.sql("UPDATE tsg_group_state SET failures = 1000, reason = :reason WHERE group_id = :id", id=group.id, reason=reason)
+    trouble(world)
     least, most = world.pause_after_converging(group)
-    assert least <= LONGEST
-    assert most >= LONGEST / 2
+    assert least <= longest
+    assert most >= longest / 2
 
 
 @pytest.mark.parametrize(("lie", "asked"), [({"empty_lists": True}, 4), ({"truncate_lists": 3}, 3)])
@@ -996,7 +1004,9 @@ def test_a_group_that_fails_the_same_way_for_long_is_told_of_once(
     for _ in range(LIMITS.breaker + 3):
         world.converge()
         world.later(3600)
-    once = ["TSG_GROUP_CREATE", "TSG_INSTANCE_LAUNCH_ERROR", f"TSG_GROUP_{expected.name}", "TSG_GROUP_CIRCUIT_OPEN"]
+    once = ["TSG_GROUP_CREATE", "TSG_INSTANCE_LAUNCH_ERROR", f"TSG_GROUP_{expected.name}"]
+    # CloudAPI's own failures open no circuit: they say nothing of the template.
+    once += ["TSG_GROUP_CIRCUIT_OPEN"] if expected != Reason.CLOUDAPI_UNAVAILABLE else []
     assert [one.kind for one in world.told(group)] == once
     failed = world.told(group)[1]
     assert (failed.status, failed.error_code) == ("failed", code)

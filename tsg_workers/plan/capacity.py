@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from shared.reasons import Reason
 from shared.state.looks import Work
 from tsg_workers.plan.census import Census
 from tsg_workers.plan.pacing import Pacing
@@ -26,9 +27,15 @@ def grow(census: Census, group: Work, pacing: Pacing, now: datetime, *, waiting:
     """
     missing = max(0, group.desired - len(census.counted) - waiting)
     allowed = pacing.allowed(missing, sum(sight.instance.ran_at is None for sight in census.on_the_way), now)
-    now_launched = min(allowed, LAUNCHES_A_PASS)
-    yield from [Launch(Why.MISSING)] * now_launched
-    if allowed > now_launched:
-        yield Hold(allowed - now_launched, Why.MISSING, Limit.BATCH)
+    most, limit = (1, Limit.CLOUDAPI) if _cloudapi_fails(group) else (LAUNCHES_A_PASS, Limit.BATCH)
+    launches = min(allowed, most)
+    yield from [Launch(Why.MISSING)] * launches
+    if allowed > launches:
+        yield Hold(allowed - launches, Why.MISSING, limit)
     if missing > allowed:
         yield Hold(missing - allowed, Why.MISSING, Limit.BACKOFF)
+
+
+def _cloudapi_fails(group: Work) -> bool:
+    """Has CloudAPI itself failed at looks in a row, and nothing come of them? Errors beside successes count as one failure."""
+    return group.reason == Reason.CLOUDAPI_UNAVAILABLE and group.failures > 1

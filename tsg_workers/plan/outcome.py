@@ -63,7 +63,7 @@ class Outcome:
 
     launched: int = 0
     deleted: int = 0
-    #: Launches that CloudAPI refused or did not answer, and machines that never came to run.
+    #: Launches that CloudAPI refused, and machines that never came to run. What CloudAPI itself failed over says nothing of the template.
     failed_launches: int = 0
     errors: tuple[str, ...] = ()
     #: Something was left for the next pass.
@@ -108,7 +108,7 @@ def outcome_of(troubles: Sequence[Trouble], done: Sequence[Done]) -> Outcome:
     return Outcome(
         launched=sum(one.result == Result.DONE for one in launches),
         deleted=sum(one.result == Result.DONE for one in deletions),
-        failed_launches=sum(one.result in {Result.UNANSWERED, Result.FAILED} for one in launches)
+        failed_launches=sum(one.result == Result.FAILED and one.reason != Reason.CLOUDAPI_UNAVAILABLE for one in launches)
         + sum(one.result == Result.DONE and one.step.why == Why.NEVER_RAN for one in deletions),
         errors=tuple(one.problem for one in errors),
         unfinished=bool(put_off) or any(one.result in {Result.PUT_OFF, Result.LEFT} for one in done),

@@ -1,7 +1,9 @@
 """How fast a group may launch after launches that failed: a pause, a slow start, a breaker. Pure.
 
-A launch failed when CloudAPI refused it, when its answer was lost, when its machine was listed nowhere in time, or when its machine
-never came to run. It succeeded when its machine runs. What a group has behind it stands in its row, so that any worker goes on with it.
+A launch failed when CloudAPI refused it, or when its machine never came to run. It succeeded when its machine runs. What CloudAPI itself
+failed over, or did not answer, is neither: it says nothing of the template, and is tried again as soon as CloudAPI works.
+
+What a group has behind it stands in its row, so that any worker goes on with it.
 """
 
 import random

@@ -4,18 +4,34 @@ import random
 from datetime import datetime
 
 from shared.reasons import Reason
+from shared.state.looks import Work
 from tsg_workers.backoff import backoff
 from tsg_workers.plan.outcome import Outcome
 from tsg_workers.plan.steps import Limit, Plan
 
 #: Seconds between looks while something is moving: a quarter of the time it has been moving for, within these bounds.
 SOONEST, LATEST = 1.0, 15.0
+#: Seconds: the longest pause after CloudAPI's own failures. One that works again is noticed within it.
+CLOUDAPI_AGAIN = 15.0
+#: Reasons that say nothing against the group, its template or its account.
+OF_CLOUDAPI = frozenset({Reason.CLOUDAPI_UNAVAILABLE, Reason.THROTTLED})
 #: A deleted group that is empty is looked at this many seconds later, then after four times as long, until it has been empty for that long.
 LATE_LOOK, LATE_LOOKS_END = 300.0, 43_200.0
 
 
-def failures_in_a_row(before: int, plan: Plan, outcome: Outcome) -> int:
+def pause_after(failures: int, reason: Reason | None) -> float:
+    """Seconds until the next look after checks in a row that ran into trouble."""
+    return backoff(failures, CLOUDAPI_AGAIN) if reason in OF_CLOUDAPI else backoff(failures)
+
+
+def failures_before(group: Work, reason: Reason | None) -> int:
+    """Checks in a row that ran into trouble of the same kind: CloudAPI's own failures do not count against a group that it refuses."""
+    return group.failures if (group.reason in OF_CLOUDAPI) == (reason in OF_CLOUDAPI) or reason is None else 0
+
+
+def failures_in_a_row(group: Work, plan: Plan, outcome: Outcome) -> int:
     """How often it went wrong in a row. Errors beside successes are CloudAPI's bad minute and count as one."""
+    before = failures_before(group, outcome.reason)
     if plan.census.never_ran and not plan.census.came_up:
         return before + 1
     if outcome.errors:
@@ -29,7 +45,7 @@ def next_look(
     """Seconds until the group is to be looked at again: never more than its interval."""
     usual = interval * random.uniform(1.0 - spread, 1.0)
     if outcome.errors:
-        return min(usual, backoff(failures))
+        return min(usual, pause_after(failures, outcome.reason))
     if outcome.unfinished or plan.census.unsure:
         # CloudAPI says no to more than we count: it is given time.
         return SOONEST if outcome.reason == Reason.THROTTLED else 0.0

@@ -37,6 +37,8 @@ class Limit(StrEnum):
     BACKOFF = "backoff"
     #: As many machines as may be are under replacement.
     DISRUPTION = "disruption"
+    #: CloudAPI itself failed, over and over: one launch tests whether it works again.
+    CLOUDAPI = "cloudapi"
     #: One pass does not take on more.
     BATCH = "batch"
 

@@ -25,7 +25,6 @@ from shared.state.leases import Lease, LeaseLost
 from shared.state.looks import Look, Work
 from shared.state.templates import Template
 from shared.store.db import Database, is_unavailable
-from tsg_workers.backoff import backoff
 from tsg_workers.cloud.act import Assignment, Hands
 from tsg_workers.cloud.allowance import Allowance
 from tsg_workers.cloud.observe import Observed, observe
@@ -36,7 +35,7 @@ from tsg_workers.plan.limits import Limits
 from tsg_workers.plan.outcome import Done, Outcome, Trouble, crash, outcome_of
 from tsg_workers.plan.pacing import Pacing, pacing_of
 from tsg_workers.plan.planner import make_plan
-from tsg_workers.plan.schedule import failures_in_a_row, late_look, next_look
+from tsg_workers.plan.schedule import failures_before, failures_in_a_row, late_look, next_look, pause_after
 from tsg_workers.plan.steps import Limit, Plan
 
 _log = log.get(__name__)
@@ -238,7 +237,7 @@ class _Pass:
 
     def _conclude(self, group: Work, plan: Plan, outcome: Outcome, now: datetime) -> Look:
         pacing = self._paced(group, plan, outcome, now)
-        failures = failures_in_a_row(group.failures, plan, outcome)
+        failures = failures_in_a_row(group, plan, outcome)
         after = next_look(plan, outcome, failures, group.interval, now, spread=self._spread, resume_at=pacing.resume_at)
         error = outcome.error_after(plan, group)
         reason = outcome.reason_after(plan, group, is_open=pacing.is_open(self._limits.breaker))
@@ -261,8 +260,8 @@ class _Pass:
     def _paced(self, group: Work, plan: Plan, outcome: Outcome, now: datetime) -> Pacing:
         """Note how the group's launches went."""
         before, breaker = pacing_of(group), self._limits.breaker
-        failed = outcome.failed_launches + plan.census.failed_launches
-        after = Pacing() if plan.settled else before.after(succeeded=plan.census.came_up, failed=failed, now=now, breaker=breaker)
+        came_up, failed = plan.census.came_up, outcome.failed_launches
+        after = Pacing() if plan.settled else before.after(succeeded=came_up, failed=failed, now=now, breaker=breaker)
         if (before, group.replacing) != (after, plan.replacing):
             stands = group._replace(launch_failures=after.failures, launch_window=after.window, launch_at=after.resume_at)
             with self._db.read() as connection:
@@ -307,5 +306,5 @@ def _account_trouble(error: Exception) -> Trouble:
 def _put_off(group: Work, trouble: Trouble) -> Look:
     """Nothing can be done for the group now."""
     metrics.checks.labels(trouble.reason).inc()
-    failures = group.failures + 1
-    return Look(group, after=backoff(failures), failures=failures, error=trouble.problem, reason=trouble.reason)
+    failures = failures_before(group, trouble.reason) + 1
+    return Look(group, after=pause_after(failures, trouble.reason), failures=failures, error=trouble.problem, reason=trouble.reason)

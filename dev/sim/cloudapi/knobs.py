@@ -50,6 +50,7 @@ class Knobs(simulation.Knobs):
 
     # Wrong answers. A refused or failed call has done nothing; one whose answer is lost has done everything.
     error_share: Share = 0.0
+    error_seed: Limit = None  #: the n-th call of an endpoint fails or not as this number says, in every run; null: at random
     error_status: Status = 500
     error_code: Text = "InternalError"
     error_message: Text = "the simulator was told to fail"

@@ -180,7 +180,7 @@ class Pipeline:
         if knobs.throttle and not self.cloud.take_token(call.account.login, resource.group):
             # CloudAPI: no Retry-After.
             raise ApiError(429, "TooManyRequestsError", f"You have exceeded your request rate of {knobs.throttle_rate:g} r/s.")
-        if _concerns(knobs.error_endpoints, call) and self.cloud.chance(knobs.error_share):
+        if _concerns(knobs.error_endpoints, call) and self.cloud.is_to_fail(call.endpoint):
             self.cloud.counters.count("errors_injected")
             raise ApiError(knobs.error_status, knobs.error_code, knobs.error_message)
 
