@@ -18,6 +18,7 @@ class Reason(StrEnum):
     DELETION_REJECTED = "DeletionRejected"
     ACCOUNT_REJECTED = "AccountRejected"
     CLOUDAPI_UNAVAILABLE = "CloudAPIUnavailable"
+    CLOUDAPI_SLOW = "CloudAPISlow"
     NOMAD_UNAVAILABLE = "NomadUnavailable"
     BACKOFF = "Backoff"
     CIRCUIT_OPEN = "CircuitOpen"
@@ -43,6 +44,7 @@ MEANING = {
     Reason.DELETION_REJECTED: "CloudAPI refuses to delete an instance: see whether it is protected against deletion.",
     Reason.ACCOUNT_REJECTED: "The service may not act for the account: see that it is enabled, and has the service's key.",
     Reason.CLOUDAPI_UNAVAILABLE: "CloudAPI can't be reached, or failed.",
+    Reason.CLOUDAPI_SLOW: "CloudAPI takes more than 5 seconds to answer: the work goes on, and takes longer.",
     Reason.NOMAD_UNAVAILABLE: "Nomad did not take the group's job, or does not run it: a worker takes over.",
     Reason.BACKOFF: "Launches failed a short while ago: the next ones are put off.",
     Reason.CIRCUIT_OPEN: "Launches failed too often in a row: one at a time is tried until one comes up.",

@@ -54,6 +54,7 @@ class Hands:
         by_group = [[(assignment, step) for step in assignment.steps] for assignment in assignments]
         in_turn = [pair for pair in chain.from_iterable(zip_longest(*by_group)) if pair is not None]
         if in_turn:
+            self._allowance.renew()
             with ThreadPoolExecutor(min(PARALLEL, len(in_turn))) as pool:
                 begun = {pool.submit(self._step, assignment, step): assignment.group.id for assignment, step in in_turn}
                 for future in as_completed(begun):

@@ -1,6 +1,7 @@
 """Questions to CloudAPI about single machines and launches: what its list lacks. Only its word about a machine itself counts."""
 
 import random
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, zip_longest
@@ -33,6 +34,8 @@ class Answer(NamedTuple):
     state: str = ""
     #: CloudAPI did not say.
     error: CloudAPIError | None = None
+    #: Seconds until CloudAPI answered.
+    took: float = 0.0
 
     @property
     def contradicts_list(self) -> bool:
@@ -87,12 +90,17 @@ def round_robin(instances: Iterable[Instance]) -> Iterable[Instance]:
 
 def _ask(allowance: Allowance, instances: Sequence[Instance], ask: Callable[[Instance], Answer]) -> list[Answer]:
     def asked(instance: Instance) -> Answer | None:
+        if not allowance.take():
+            return None
+        began = time.monotonic()
         try:
-            return ask(instance) if allowance.take() else None
+            answer = ask(instance)
         except CloudAPIError as error:
-            return Answer(instance, error=error)
+            answer = Answer(instance, error=error)
+        return answer._replace(took=time.monotonic() - began)
 
     if not instances:
         return []
+    allowance.renew()
     with ThreadPoolExecutor(min(PARALLEL, len(instances))) as pool:
         return [answer for answer in pool.map(asked, instances) if answer is not None]

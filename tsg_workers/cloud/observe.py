@@ -6,6 +6,7 @@ tag among all machines that ever were, since lists leave the failed ones out; wh
 nothing of launches.
 """
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -44,6 +45,8 @@ class Observed(NamedTuple):
     #: Of each due group, its instances, and what kept the look from being whole.
     sights: Mapping[str, list[Sight]]
     troubles: Mapping[str, list[Trouble]]
+    #: Seconds that the slowest question took.
+    slowest: float
     #: Machines that carry this service's tags and belong to no group of the account that it knows.
     orphans: Collection[str]
 
@@ -53,7 +56,9 @@ def observe(
 ) -> Observed:
     """Look at the account's machines once, and write down what is new. `CloudAPIError` when there is no list to be had; `LeaseLost`."""
     ids = {group.id for group in due}
+    began = time.monotonic()
     machines = list_machines(client)
+    listing = time.monotonic() - began
     with database.read() as connection:
         by_name = groups_by_name(connection, lease.account_id, due)
         now, rows = instances.of_groups(connection, ids)
@@ -86,7 +91,8 @@ def observe(
     emptied = {group.id for group in due if group.emptied_for is not None}
     with database.read() as connection:
         orphans = find_orphans(connection, lease, [one for one in machines.values() if owners.get(one.id) in {None, *emptied}])
-    return Observed(now, sights, _troubles(ids, [*launches, *answers], left if lies else ()), orphans)
+    slowest = max([listing, *(answer.took for answer in (*launches, *answers))])
+    return Observed(now, sights, _troubles(ids, [*launches, *answers], left if lies else ()), slowest, orphans)
 
 
 def _troubles(group_ids: Collection[str], answers: Sequence[Answer], misled: Collection[str]) -> dict[str, list[Trouble]]:

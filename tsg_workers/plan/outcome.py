@@ -9,6 +9,9 @@ from shared.reasons import Reason
 from shared.state.looks import Work
 from tsg_workers.plan.steps import Delete, Launch, Limit, Plan, Why
 
+#: An answer that takes longer is said to be slow.
+SLOW_SECONDS = 5.0
+
 
 class Result(StrEnum):
     """What came of one step."""
@@ -70,6 +73,8 @@ class Outcome:
     unfinished: bool = False
     #: Why: of the newest error, or of what was left.
     reason: Reason | None = None
+    #: Seconds that CloudAPI's slowest answer took.
+    slowest: float = 0.0
 
     def error_after(self, plan: Plan, group: Work) -> str | None:
         """What went wrong, in words, for as long as it keeps the group back."""
@@ -92,13 +97,20 @@ class Outcome:
         if held or self.failed_launches:
             # The reason of an earlier refusal still stands, until a launch is taken on again.
             return Reason(group.reason) if group.reason and group.last_error and not self.launched else Reason.BACKOFF
+        return self._under_way(plan, group)
+
+    def _under_way(self, plan: Plan, group: Work) -> Reason:
+        """What the group waits for while all goes well."""
+        if plan.settled and not self.unfinished and not group.archived:
+            return Reason.SETTLED
+        if self.slowest > SLOW_SECONDS:
+            return Reason.CLOUDAPI_SLOW
         if group.archived or (any(plan.deleted_for(Why.SURPLUS)) and not plan.launches):
             return Reason.DELETING
-        under_way = Reason.REPLACING if plan.held_by(Limit.DISRUPTION) else Reason.PROVISIONING
-        return Reason.SETTLED if plan.settled and not self.unfinished else under_way
+        return Reason.REPLACING if plan.held_by(Limit.DISRUPTION) else Reason.PROVISIONING
 
 
-def outcome_of(troubles: Sequence[Trouble], done: Sequence[Done]) -> Outcome:
+def outcome_of(troubles: Sequence[Trouble], done: Sequence[Done], *, slowest: float = 0.0) -> Outcome:
     """Add up what was done for a group, in the order in which it was."""
     launches = [one for one in done if isinstance(one.step, Launch)]
     deletions = [one for one in done if isinstance(one.step, Delete)]
@@ -113,6 +125,7 @@ def outcome_of(troubles: Sequence[Trouble], done: Sequence[Done]) -> Outcome:
         errors=tuple(one.problem for one in errors),
         unfinished=bool(put_off) or any(one.result in {Result.PUT_OFF, Result.LEFT} for one in done),
         reason=next(iter(reasons), None),
+        slowest=max([slowest, *(one.took for one in done)]),
     )
 
 

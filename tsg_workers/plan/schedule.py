@@ -47,8 +47,9 @@ def next_look(
     if outcome.errors:
         return min(usual, pause_after(failures, outcome.reason))
     if outcome.unfinished or plan.census.unsure:
-        # CloudAPI says no to more than we count: it is given time.
-        return SOONEST if outcome.reason == Reason.THROTTLED else 0.0
+        # CloudAPI says no to more than we count, or nothing could be done: it is given time.
+        got_on = (outcome.launched or outcome.deleted) and outcome.reason != Reason.THROTTLED
+        return 0.0 if got_on else SOONEST
     if outcome.launched or outcome.deleted:
         return SOONEST
     looks = [usual]

@@ -32,7 +32,7 @@ from tsg_workers.cloud.problem import reason_of
 from tsg_workers.cloud.record import Audit, Recorder, no_audit
 from tsg_workers.lease import Keeper
 from tsg_workers.plan.limits import Limits
-from tsg_workers.plan.outcome import Done, Outcome, Trouble, crash, outcome_of
+from tsg_workers.plan.outcome import Outcome, Trouble, crash, outcome_of
 from tsg_workers.plan.pacing import Pacing, pacing_of
 from tsg_workers.plan.planner import make_plan
 from tsg_workers.plan.schedule import failures_before, failures_in_a_row, late_look, next_look, pause_after
@@ -42,8 +42,6 @@ _log = log.get(__name__)
 
 #: Groups that one pass takes up; the rest are due still, and come next.
 GROUPS_A_PASS = 1000
-#: Seconds after which a pass begins nothing new.
-PASS_SECONDS = 10.0
 #: Seconds for which one call of `reconcile` goes on making passes before it lets other accounts have the thread.
 TURN_SECONDS = 20.0
 
@@ -58,6 +56,8 @@ class Pace:
     limits: Limits
     #: By this share of its interval a group may be looked at early, so that groups made together are not checked together for ever.
     spread: float = 0.1
+    #: Each part of a pass (to ask, to act) begins nothing new after so long.
+    part_seconds: float = 10.0
 
 
 class GroupReconciler:
@@ -172,19 +172,23 @@ class _Pass:
         self._keeper = keeper
         self._limits = pace.limits
         self._spread = pace.spread
+        self._part_seconds = pace.part_seconds
         self._recorder = recorder
 
     def run(self, due: Sequence[Work]) -> Collection[str]:
         """Do it; the account's orphans."""
         began = time.monotonic()
-        allowance = Allowance(self._client, self._keeper, seconds=PASS_SECONDS)
+        allowance = Allowance(self._client, self._keeper, seconds=self._part_seconds)
         observed = observe(self._db, self._client, self._lease, allowance, self._recorder, self._limits, due)
         plans = self._plan(due, observed)
         hands = Hands(self._db, self._client, self._lease, allowance, self._recorder)
         done = hands.carry_out(self._assignments(due, plans, observed.troubles))
         # The database's time, whatever this machine's clock says.
         now = observed.now + timedelta(seconds=time.monotonic() - began)
-        looked = [self._concluded(group, plans.get(group.id), observed.troubles[group.id], done.get(group.id, []), now) for group in due]
+        looked = []
+        for group in due:
+            outcome = outcome_of(observed.troubles[group.id], done.get(group.id, []), slowest=observed.slowest)
+            looked.append(self._concluded(group, plans.get(group.id), observed.troubles[group.id], outcome, now))
         if not self._recorder.checked([look for look in looked if look is not None]):
             self._keeper.lost()
         return observed.orphans
@@ -218,12 +222,12 @@ class _Pass:
 
     # When to look again
 
-    def _concluded(self, group: Work, plan: Plan | None, troubles: list[Trouble], done: Sequence[Done], now: datetime) -> Look | None:
+    def _concluded(self, group: Work, plan: Plan | None, troubles: list[Trouble], outcome: Outcome, now: datetime) -> Look | None:
         """When to look at the group again, and why; None when it is over. A group without a plan is put off."""
         if plan is not None:
             with _sparing_others(group, troubles):
                 if not (group.archived and plan.empty):
-                    return self._conclude(group, plan, outcome_of(troubles, done), now)
+                    return self._conclude(group, plan, outcome, now)
                 self._emptied(group)
                 return None
         return _put_off(group, troubles[-1])
