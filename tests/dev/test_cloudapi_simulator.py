@@ -22,7 +22,7 @@ import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from dev.sim.cloudapi.catalog import FABRIC_NETWORK, HVM_IMAGE, LARGE_PACKAGE, OLD_IMAGE, PRIVATE_NETWORK
+from dev.sim.cloudapi.catalog import FABRIC_NETWORK, HVM_IMAGE, HVM_PACKAGE, LARGE_PACKAGE, LX_IMAGE, OLD_IMAGE, PRIVATE_NETWORK
 from dev.sim.cloudapi.cloud import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
 from dev.sim.cloudapi.knobs import Knobs
 from dev.sim.cloudapi.simulator import Simulator
@@ -110,8 +110,8 @@ class Client:
     def delete(self, path, **kwargs):
         return self.call("DELETE", path, **kwargs)
 
-    def create(self, **fields):
-        return self.post("/my/machines", {"image": DEFAULT_IMAGE, "package": DEFAULT_PACKAGE} | fields)
+    def create(self, headers=None, **fields):
+        return self.post("/my/machines", {"image": DEFAULT_IMAGE, "package": DEFAULT_PACKAGE} | fields, headers=headers or {})
 
     def created(self, **fields):
         answer = self.create(**fields)
@@ -156,6 +156,19 @@ def booted(demo, clock):
 
 def error(answer):
     return answer.status_code, answer.json()["code"]
+
+
+def offered(sim, kind, **fields):
+    """The id of a package, an image, a network or a volume that the cloud did not offer before."""
+    new = str(uuid.uuid4())
+    answer = requests.post(f"{sim.url}/--sim/{kind}", json={"id": new, **fields}, timeout=5)
+    assert answer.status_code == 201, answer.text
+    return new
+
+
+def refusal(answer):
+    assert answer.status_code == 409, answer.text
+    return answer.json()["message"]
 
 
 # Signatures
@@ -607,6 +620,122 @@ def test_networks_are_given_as_ids_or_as_objects(demo, clock):
 def test_a_package_goes_by_name_and_its_highest_version_wins(sim, demo):
     requests.post(sim.url + "/--sim/packages", json={"id": NOBODY, "name": "sim-small", "version": "1.0.10", "memory": 1}, timeout=5)
     assert demo.create(package="sim-small").json()["memory"] == 1
+
+
+def test_of_a_package_that_went_out_of_use_the_name_goes_first(sim, demo):
+    older, newer = (offered(sim, "packages", name="g1.nano", version=version, memory=memory) for version, memory in (("1", 64), ("2", 128)))
+    assert demo.create(package="g1.nano").json()["memory"] == 128
+    offered(sim, "packages", name="g1.nano", version="3", active=False)
+    assert demo.create(package="g1.nano").json()["memory"] == 128
+    unused = offered(sim, "packages", name="g1.micro", active=False)
+    assert refusal(demo.create(package="g1.micro")) == "g1.micro is not a valid package"
+    assert refusal(demo.create(package=unused)) == f"{unused} is inactive. Must use an active package"
+    assert demo.get("/my/packages/g1.nano").json()["id"] == newer
+    assert [package["id"] for package in demo.get("/my/packages?name=g1.*").json()] == [older, newer]
+    assert demo.get("/my/packages/g1.micro").status_code == 404
+    assert demo.get(f"/my/packages/{unused}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("version", "consent", "accepted"),
+    [
+        ("8", {}, True),
+        ("~8", {}, True),
+        ("~9||~8", {}, False),
+        ("*", {}, False),
+        ("9", {"allow_shared_images": "true"}, False),
+        ("9", {"allow_shared_images": True}, True),
+    ],
+)
+def test_a_shared_image_wants_a_word_from_version_9(sim, demo, version, consent, accepted):
+    owner, shared_with = (sim.cloud.accounts[login].id for login in ("other", "demo"))
+    image = offered(sim, "images", owner=owner, public=False, acl=[shared_with])
+    answer = demo.create(image=image, headers={"Accept-Version": version}, **consent)
+    if accepted:
+        assert answer.status_code == 201
+    else:
+        assert error(answer) == (409, "InvalidArgument")
+        assert answer.json()["message"] == (
+            f'{image} is a shared image - to provision a shared image you can either clone the image or set "allow_shared_images" to true.'
+        )
+
+
+def test_an_image_is_there_for_its_owner_and_those_it_is_shared_with(sim, demo):
+    owner, other = sim.cloud.add_account("owner", [openssh("rsa")]).id, Client(sim.url, "owner")
+    image = offered(sim, "images", owner=owner, public=False)
+    operators = offered(sim, "images", public=False, acl=[sim.cloud.accounts["demo"].id])
+    assert demo.get(f"/my/images/{image}").status_code == demo.create(image=image).status_code == 404
+    assert other.get(f"/my/images/{image}").json()["owner"] == owner
+    assert other.create(image=image).status_code == 201
+    assert demo.create(image=operators).status_code == 201
+    assert operators in [row["id"] for row in demo.get("/my/images").json()]
+    assert demo.get(f"/my/images/{operators}").json()["acl"] == [sim.cloud.accounts["demo"].id]
+    assert operators not in [row["id"] for row in other.get("/my/images").json()]
+
+
+def test_an_image_that_is_out_of_use_is_refused_and_says_so(sim, demo):
+    image = offered(sim, "images", state="disabled")
+    assert refusal(demo.create(image=image)) == f"image {image} is not active"
+    assert demo.get(f"/my/images/{image}").json()["state"] == "disabled"
+
+
+def test_a_package_must_have_the_memory_and_the_system_of_the_image(sim, demo):
+    image = offered(sim, "images", min_ram=1024, os="linux")
+    assert demo.get(f"/my/images/{image}").json()["requirements"] == {"min_memory": 1024, "min_ram": 1024}
+    message = refusal(demo.create(image=image))
+    assert message == "You must use a package with at least 1024 MiB of RAM in order to provision the selected image"
+    assert demo.create(image=image, package=LARGE_PACKAGE).status_code == 201
+    package = offered(sim, "packages", os="smartos", memory=1024)
+    assert refusal(demo.create(image=image, package=package)).startswith("The package and image must have the same OS")
+
+
+@pytest.mark.parametrize(
+    ("fields", "brand"),
+    [
+        ({}, "joyent"),
+        ({"image": LX_IMAGE}, "lx"),
+        ({"image": HVM_IMAGE}, "bhyve"),
+        ({"image": HVM_IMAGE, "brand": "kvm"}, "kvm"),
+        ({"image": HVM_IMAGE, "package": HVM_PACKAGE, "brand": "bhyve"}, "bhyve"),
+    ],
+)
+def test_a_brand_follows_from_the_request_the_image_and_the_package(demo, fields, brand):
+    machine = demo.create(**fields).json()
+    assert machine["brand"] == brand
+    assert machine["type"] == ("virtualmachine" if brand in ("kvm", "bhyve") else "smartmachine")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"brand": "lx"}, 'Unknown brand "lx". Brand is restricted to one of ["bhyve","kvm"]'),
+        ({"brand": "kvm"}, 'Brand "kvm" requires the image type to be "zvol"'),
+        ({"package": HVM_PACKAGE}, 'Brand "bhyve" requires the image type to be "zvol"'),
+        ({"package": HVM_PACKAGE, "image": HVM_IMAGE, "brand": "kvm"}, 'Package requires brand "bhyve", but brand "kvm" was selected'),
+        ({"image": LX_IMAGE, "brand": "bhyve"}, 'Image requires brand "lx", but brand "bhyve" was selected'),
+    ],
+)
+def test_a_brand_that_does_not_fit_is_refused(demo, fields, message):
+    assert refusal(demo.create(**fields)) == message
+
+
+def test_tags_and_metadata_keep_their_types(demo, clock):
+    values = {"text": "true", "flag": True, "whole": 3, "part": 0.5, "none": ""}
+    machine = demo.created(**{f"{kind}.{key}": value for kind in ("tag", "metadata") for key, value in values.items()})
+    clock.goes_on(5)
+    for shown in (demo.get(f"/my/machines/{machine}").json(), demo.get("/my/machines").json()[0]):
+        assert json.dumps(shown["tags"], sort_keys=True) == json.dumps(values, sort_keys=True)
+        del shown["metadata"]["root_authorized_keys"]
+        assert json.dumps(shown["metadata"], sort_keys=True) == json.dumps(values, sort_keys=True)
+    assert demo.listed("?tag.flag=true") == demo.listed("?tag.whole=3") == [machine]
+
+
+def test_metadata_that_cloudapi_drops_or_overwrites_is_lost_without_a_word(demo):
+    names = ["root_pw", "-dash", " blank", ".dot", "é", "", "root_authorized_keys", "kept", "user-data", "1", "cloud-init:user-data"]
+    machine = demo.create(**{f"metadata.{name}": "mine" for name in names}, **{"metadata.credentials": "x"}).json()
+    assert set(machine["metadata"]) == {"root_authorized_keys", "kept", "user-data", "1", "cloud-init:user-data"}
+    assert machine["metadata"]["root_authorized_keys"] != "mine"
+    assert refusal(demo.create(**{"metadata.x": ["a"]})) == "Invalid VM parameters: Invalid customer_metadata"
 
 
 def test_nested_tags_and_metadata_are_ignored_as_are_passwords_and_a_uuid(demo):

@@ -169,6 +169,7 @@ class Packages(Admin):
         "group": TEXT,
         "description": ANY_TEXT,
         "brand": TEXT,
+        "os": TEXT,
         "active": FLAG,
     }
 
@@ -181,6 +182,8 @@ class Packages(Admin):
 
 
 class Images(Admin):
+    """`acl` are the account UUIDs that an image is shared with."""
+
     FIELDS: ClassVar[dict[str, Wanted]] = {
         "id": UUID,
         "name": TEXT,
@@ -191,11 +194,15 @@ class Images(Admin):
         "public": FLAG,
         "state": TEXT,
         "owner": UUID,
+        "acl": UUIDS,
+        "min_ram": COUNT,
+        "brand": TEXT,
+        "image_size": COUNT,
     }
 
     def on_post(self, req: Req, resp: Resp) -> None:
         fields = read(req, self.FIELDS, required=("id",))
-        image = Image(**({"name": fields["id"]} | fields))
+        image = Image(**({"name": fields["id"]} | fields | {"acl": tuple(fields.get("acl", ()))}))
         self.cloud.images[image.id] = image
         resp.status = 201
         resp.media = dataclasses.asdict(image)

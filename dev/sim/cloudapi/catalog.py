@@ -48,7 +48,8 @@ class Package:
     description: str = ""
     default: bool = False
     active: bool = True
-    brand: str | None = None
+    brand: str | None = None  #: the only brand that it takes
+    os: str | None = None  #: the only operating system that it takes
 
     def to_json(self) -> dict[str, Any]:
         row = {name: getattr(self, name) for name in ("id", "name", "version", "memory", "disk", "lwps", "vcpus", "default", "group")}
@@ -75,6 +76,16 @@ class Image:
     owner: str = ADMIN_UUID
     published_at: str = "2024-01-15T12:00:00.000Z"
     image_size: int | None = None  #: MiB, of a virtual machine's disk
+    acl: tuple[str, ...] = field(default=())  #: account UUIDs that it is shared with
+    min_ram: int | None = None  #: MiB
+    brand: str | None = None  #: the only brand that it runs under
+
+    def visible_to(self, account_id: str) -> bool:
+        return self.public or account_id == self.owner or account_id in self.acl
+
+    def needs_consent(self, account_id: str) -> bool:
+        """CloudAPI: another customer's image, shared with the account, is launched only by who says `allow_shared_images`."""
+        return self.owner not in (account_id, ADMIN_UUID) and account_id in self.acl
 
     def to_json(self, api_version: tuple[int, int, int]) -> dict[str, Any]:
         """CloudAPI: `type` is smartmachine or virtualmachine below 8; owner, public and state come from 7.1."""
@@ -83,7 +94,7 @@ class Image:
             "name": self.name,
             "version": self.version,
             "os": self.os,
-            "requirements": {},
+            "requirements": {name: value for name, value in self._requirements().items() if value},
             "type": self.type if api_version >= (8, 0, 0) else _OLD_TYPES.get(self.type, "smartmachine"),
             "description": self.description,
             "files": [{"compression": "gzip", "sha1": "0" * 40, "size": 123456789}],
@@ -91,9 +102,14 @@ class Image:
         }
         if api_version >= (7, 1, 0):
             row |= {"owner": self.owner, "public": self.public, "state": self.state}
+            row |= {"acl": list(self.acl)} if self.acl else {}
         if self.image_size is not None:
             row["image_size"] = self.image_size
         return row
+
+    def _requirements(self) -> dict[str, Any]:
+        """CloudAPI: the least memory goes by two names."""
+        return {"min_memory": self.min_ram, "min_ram": self.min_ram, "brand": self.brand}
 
 
 @dataclass(frozen=True)
@@ -124,7 +140,7 @@ PACKAGES = (
 IMAGES = (
     Image(DEFAULT_IMAGE, "base-64-lts", "23.4.0", description="A 64-bit SmartOS zone"),
     Image(OLD_IMAGE, "base-64-lts", "22.4.0", description="A 64-bit SmartOS zone", published_at="2023-01-15T12:00:00.000Z"),
-    Image(LX_IMAGE, "debian-12", "20240115", os="linux", type="lx-dataset", description="Debian 12 in a container"),
+    Image(LX_IMAGE, "debian-12", "20240115", os="linux", type="lx-dataset", brand="lx", description="Debian 12 in a container"),
     Image(HVM_IMAGE, "ubuntu-24.04", "20240515", os="linux", type="zvol", description="Ubuntu 24.04", image_size=10240),
 )
 NETWORKS = (

@@ -177,29 +177,29 @@ class Cloud:
     # Packages, images, networks
 
     def find_package(self, wanted: Any) -> Package:
-        """By UUID or name; of several with a name, the highest version. Raises ApiError."""
+        """By UUID, or by name: of the active ones with that name, the highest version. Raises ApiError."""
         if is_uuid(wanted):
             package = self.packages.get(wanted)
             if package is None:
                 raise not_found(f"{wanted} not found")
         else:
-            named = [package for package in self.packages.values() if package.name == wanted]
+            named = [package for package in self.packages.values() if package.active and package.name == wanted]
             package = max(named, key=lambda package: _version_key(package.version), default=None)
             if package is None:
                 raise invalid_argument(f"{wanted} is not a valid package")
         if not package.active:
-            raise invalid_argument(f"{wanted} is not active")
+            raise invalid_argument(f"{wanted} is inactive. Must use an active package")
         return package
 
-    def find_image(self, wanted: Any) -> Image:
+    def find_image(self, account: Account, wanted: Any) -> Image:
         """Raises ApiError."""
         if not is_uuid(wanted):
             raise invalid_argument(f"{wanted} is not a valid image")
         image = self.images.get(wanted)
-        if image is None:
+        if image is None or not image.visible_to(account.id):
             raise not_found("image not found")
         if image.state != "active":
-            raise invalid_argument(f"{wanted} is not active")
+            raise invalid_argument(f"image {wanted} is not active")
         return image
 
     def networks_of(self, account: Account) -> dict[str, Network]:
@@ -288,7 +288,7 @@ class Cloud:
                 created=now,
                 updated=now,
                 tags=order.tags,
-                metadata={"root_authorized_keys": "".join(key.openssh + "\n" for key in account.keys)} | order.metadata,
+                metadata=order.metadata | {"root_authorized_keys": "".join(key.openssh + "\n" for key in account.keys)},
                 credentials=order.credentials,
                 firewall_enabled=order.firewall_enabled,
                 deletion_protection=order.deletion_protection,
@@ -486,7 +486,7 @@ class Cloud:
         """Be the cloud that these rows were of. What was under way with a machine begins anew."""
         with self._caught_up() as now:
             self.packages |= {row["id"]: Package(**row) for row in rows["packages"]}
-            self.images |= {row["id"]: Image(**row) for row in rows["images"]}
+            self.images |= {row["id"]: Image(**(row | {"acl": tuple(row.get("acl", ()))})) for row in rows["images"]}
             for row in rows["networks"]:
                 self.add_network(Network(**(row | {"owners": tuple(row["owners"])})))
             for row in rows["accounts"]:

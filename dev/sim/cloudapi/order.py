@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dev.sim.cloudapi import versions
 from dev.sim.cloudapi.catalog import Image, Network, Package
-from dev.sim.cloudapi.errors import ApiError, invalid_argument, missing_parameter, validation_failed
+from dev.sim.cloudapi.errors import ApiError, invalid_argument, validation_failed
 from dev.sim.cloudapi.tags import check_tags
 from dev.sim.common.wanted import is_uuid
 
@@ -17,7 +18,23 @@ NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,188}")
 NAME_LENGTH_WITH_CNS = 63
 SHORT_ID = "{{shortId}}"
 
-_METADATA_KEY = re.compile(r"\w.*", re.DOTALL)
+_METADATA_KEY = re.compile(r"\w.*", re.DOTALL | re.ASCII)
+
+#: Brands of virtual machines: the only ones that a request may name.
+HVM_BRANDS = ("bhyve", "kvm")
+_BRAND_OF_IMAGE_TYPE = {"zvol": "bhyve", "lx-dataset": "lx"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request for a machine, and what of the cloud it speaks of."""
+
+    params: Mapping[str, Any]
+    version_range: str
+    account_id: str
+    image: Image
+    package: Package
+    networks: Mapping[str, Network]  #: those that the account may use
 
 
 @dataclass
@@ -37,30 +54,60 @@ class Order:
     delegate_dataset: bool
 
 
-def read_order(params: Mapping[str, Any], image: Image | None, package: Package | None, networks: Mapping[str, Network]) -> Order:
-    """`networks` are those the account may use. Raises ApiError."""
-    if image is None:
-        raise missing_parameter("image must be specified")
-    if package is None:
-        raise missing_parameter("package must be specified")
+def read_order(asked: Asked) -> Order:
+    """What is asked for, in CloudAPI's order of checks. Raises ApiError."""
+    params = asked.params
+    _check_consent(asked)
+    brand = _read_brand(asked)
     _check_placement(params)
+    _check_fit(asked)
     metadata = _prefixed(params, "metadata.")
+    credentials = metadata.pop("credentials", {})
     tags = _prefixed(params, "tag.")
     check_tags(tags, "Invalid VM parameters")
-    credentials = metadata.pop("credentials", {})
     return Order(
         name=_read_name(params),
-        image=image,
-        package=package,
-        networks=_read_networks(params.get("networks"), networks),
+        image=asked.image,
+        package=asked.package,
+        networks=_read_networks(params.get("networks"), asked.networks),
         tags=tags,
-        metadata={key: value for key, value in metadata.items() if _is_kept_metadata(key)},
+        metadata=_checked_metadata({key: value for key, value in metadata.items() if _is_kept_metadata(key)}),
         credentials=credentials if isinstance(credentials, dict) else {},
-        brand=_read_brand(params, image, package),
+        brand=brand,
         firewall_enabled=params.get("firewall_enabled") in (True, "true"),
         deletion_protection=params.get("deletion_protection") is True,
         delegate_dataset=params.get("delegate_dataset") is True,
     )
+
+
+def _check_consent(asked: Asked) -> None:
+    """CloudAPI, from 9.1: asked as version 9 or later, a shared image wants a word. Clients of 2018 ask for version 8."""
+    image = asked.image
+    if (
+        versions.admits(asked.version_range, (9, 0, 0))
+        and image.needs_consent(asked.account_id)
+        and asked.params.get("allow_shared_images") is not True
+    ):
+        raise invalid_argument(
+            f"{image.id} is a shared image - to provision a shared image you can either clone the image or set "
+            '"allow_shared_images" to true.'
+        )
+
+
+def _check_fit(asked: Asked) -> None:
+    image, package = asked.image, asked.package
+    if image.min_ram and package.memory < image.min_ram:
+        raise invalid_argument(f"You must use a package with at least {image.min_ram} MiB of RAM in order to provision the selected image")
+    if package.os and package.os != image.os:
+        # CloudAPI mixes the two up.
+        raise invalid_argument(f'The package and image must have the same OS, but package has "{image.os}" while image has "{package.os}"')
+
+
+def _checked_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    for key, value in metadata.items():
+        if not isinstance(value, (str, int, float, bool)):
+            raise validation_failed("Invalid VM parameters: Invalid customer_metadata", f"customer_metadata.{key}", "Invalid")
+    return metadata
 
 
 def _is_kept_metadata(key: str) -> bool:
@@ -125,10 +172,18 @@ def _check_placement(params: Mapping[str, Any]) -> None:
             raise validation_failed("Invalid VM parameters", "locality", "Invalid", "locality contains malformed UUID")
 
 
-def _read_brand(params: Mapping[str, Any], image: Image, package: Package) -> str:
-    brand = params.get("brand")
-    if brand is not None and brand not in ("kvm", "bhyve"):
-        raise invalid_argument(f"{brand} is not a valid brand")
-    if image.type == "zvol":
-        return brand or package.brand or "bhyve"
-    return "lx" if image.type == "lx-dataset" else "joyent"
+def _read_brand(asked: Asked) -> str:
+    """CloudAPI: the request's, else the image's, else the package's, else the default of the image's type; all must agree."""
+    image, package = asked.image, asked.package
+    wanted = asked.params.get("brand")
+    if wanted and wanted not in HVM_BRANDS:
+        raise invalid_argument(f'Unknown brand "{wanted}". Brand is restricted to one of ["bhyve","kvm"]')
+    brand: str = wanted or image.brand or package.brand or _BRAND_OF_IMAGE_TYPE.get(image.type, "joyent")
+    for what, required in (("Package", package.brand), ("Image", image.brand)):
+        if required and required != brand:
+            raise invalid_argument(f'{what} requires brand "{required}", but brand "{brand}" was selected')
+    if brand in HVM_BRANDS and image.type != "zvol":
+        raise invalid_argument(f'Brand "{brand}" requires the image type to be "zvol"')
+    if brand not in HVM_BRANDS and image.type == "zvol":
+        raise invalid_argument(f'Brand "{brand}" cannot use an image of type "zvol"')
+    return brand

@@ -16,7 +16,7 @@ from dev.sim.cloudapi.catalog import Image
 from dev.sim.cloudapi.errors import ApiError, invalid_argument, missing_parameter, not_found, validation_failed
 from dev.sim.cloudapi.listing import read_listing
 from dev.sim.cloudapi.machine import Machine
-from dev.sim.cloudapi.order import read_order
+from dev.sim.cloudapi.order import Asked, read_order
 from dev.sim.cloudapi.pipeline import Call, Endpoint
 from dev.sim.cloudapi.tags import UNUSABLE, check_tags
 from dev.sim.common.wanted import is_uuid
@@ -134,7 +134,7 @@ class Machines(Endpoint, GET="ListMachines", POST="CreateMachine"):
                 raise not_found("image not found")
             return
         if wanted_image:
-            call.image = self.cloud.find_image(wanted_image)
+            call.image = self.cloud.find_image(call.account, wanted_image)
         if params.get("package"):
             call.package = self.cloud.find_package(params["package"])
 
@@ -149,7 +149,19 @@ class Machines(Endpoint, GET="ListMachines", POST="CreateMachine"):
 
     def on_post(self, req: Req, resp: Resp, **_: str) -> None:
         call = _call(req)
-        order = read_order(call.params, call.image, call.package, self.cloud.networks_of(call.account))
+        if call.image is None:
+            raise missing_parameter("image must be specified")
+        if call.package is None:
+            raise missing_parameter("package must be specified")
+        asked = Asked(
+            params=call.params,
+            version_range=call.version_range,
+            account_id=call.account.id,
+            image=call.image,
+            package=call.package,
+            networks=self.cloud.networks_of(call.account),
+        )
+        order = read_order(asked)
         machine_id, resp.data = self.cloud.create_machine(call.account, order, call.caller)
         resp.status = 201
         resp.set_header("Location", f"/{call.account.login}/machines/{machine_id}")
@@ -321,10 +333,12 @@ class Packages(Endpoint, group="packages", GET="ListPackages"):
 
 class PackageResource(Endpoint, group="packages", GET="GetPackage"):
     def on_get(self, _req: Req, resp: Resp, package: str, **_: str) -> None:
-        try:
-            found = self.cloud.find_package(package)
-        except ApiError:
-            raise not_found(f"{package} not found") from None
+        found = self.cloud.packages.get(package)  # CloudAPI: by its UUID, an inactive one too
+        if found is None:
+            try:
+                found = self.cloud.find_package(package)
+            except ApiError:
+                raise not_found(f"{package} not found") from None
         send(resp, found.to_json())
 
 
@@ -339,16 +353,16 @@ class Images(Endpoint, group="images", GET="ListImages"):
         send(resp, [row for row in rows if _matches(row, call.params, self._FILTERS)])
 
     def _shown(self, image: Image, call: Call) -> bool:
-        visible = image.public or image.owner == call.account.id
-        return visible and (image.type != "docker" or "type" in call.params)
+        return image.visible_to(call.account.id) and (image.type != "docker" or "type" in call.params)
 
 
 class ImageResource(Endpoint, group="images", GET="GetImage"):
     def on_get(self, req: Req, resp: Resp, image: str, **_: str) -> None:
+        call = _call(req)
         found = self.cloud.images.get(image)
-        if found is None:
+        if found is None or not found.visible_to(call.account.id):
             raise not_found("image not found")
-        send(resp, found.to_json(_call(req).version))
+        send(resp, found.to_json(call.version))
 
 
 class Networks(Endpoint, group="networks", GET="ListNetworks"):
