@@ -144,6 +144,18 @@ def deleting(connection: Connection, instance_id: str) -> None:
     connection.execute(statement.values(state=DELETING, state_since=func.now()))
 
 
+def get_owners(
+    connection: Connection, account_id: str, machine_ids: Collection[str], *, group_id: str | None = None
+) -> dict[str, tuple[str, str]]:
+    """Of these machines of the account, and all of a group, those that rows know and that are not gone: each one's group and state."""
+    known: ColumnElement[bool] = instances.c.machine_id.in_(machine_ids)
+    if group_id is not None:
+        known = or_(known, and_(instances.c.group_id == group_id, instances.c.machine_id.is_not(None)))
+    statement = select(instances.c.machine_id, instances.c.group_id, instances.c.state)
+    rows = connection.execute(statement.where(instances.c.account_id == account_id, instances.c.gone_at.is_(None), known))
+    return {row.machine_id: (row.group_id, row.state) for row in rows}
+
+
 def prune(connection: Connection, *, limit: int) -> int:
     """Forget at most `limit` that have been gone for `KEEP_GONE`, the oldest first; how many."""
     old = instances.c.gone_at < ago(KEEP_GONE)

@@ -4,12 +4,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sqlalchemy import Connection
+
 from shared import log
 from shared.clients import cloudapi, keys
 from shared.clients.cloudapi import Client
 from shared.clients.management import forget_registration, open_key
 from shared.errors import Conflict
-from shared.state import accounts
+from shared.state import accounts, looks
 from shared.state.accounts import Account, ManagementKey
 from shared.store.db import Database
 from tsg_api.http.errors import NotAuthorized, Unauthenticated, Unavailable
@@ -59,7 +61,13 @@ class Enrolment:
                 f'The key named "{stored.name}" of account {account.name} has the fingerprint {in_cloud} in CloudAPI and '
                 f"{stored.fingerprint} here. Remove it there (triton key delete {stored.name}) and repeat the request."
             )
-        self._db.transact(lambda connection: accounts.mark_registered(connection, stored.id, registered=True))
+
+        def registered(connection: Connection) -> None:
+            accounts.mark_registered(connection, stored.id, registered=True)
+            # Without the key nothing could be done for them: now it can.
+            looks.make_all_due(connection, account.id)
+
+        self._db.transact(registered)
         _log.info("management_key_registered", account=account.name, fingerprint=stored.fingerprint)
 
     def _make_key(self, account: Account) -> ManagementKey:

@@ -1,16 +1,18 @@
 """Groups over HTTP: parse, transact, ring, render. The answer is true once the row is committed; the bell comes after it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import falcon
 from sqlalchemy import Connection
 
-from shared.clients.cloudapi import TAG_NAME
+from shared.clients.cloudapi import TAG_NAME, Client, Machine
 from shared.errors import Invalid
-from shared.state import groups
+from shared.state import groups, instances
 from shared.state.groups import Group as StoredGroup
 from shared.state.idempotency import Answer
+from shared.state.instances import ON_THE_WAY, RUNNING
 from shared.store.paging import Entry
 from tsg_api.auth.enrol import as_manager
 from tsg_api.http import etag, paging, write
@@ -19,6 +21,8 @@ from tsg_api.http.service import Service, found_id, read_body
 from tsg_api.schema import parse, render, responses
 
 BASE = "/v1/tsg/groups"
+#: States of machines that CloudAPI lists.
+LISTED = {RUNNING, *ON_THE_WAY}
 #: On the answer to a change without a capacity. The Go SDK leaves out a capacity of 0, so that it can't be refused.
 NO_CAPACITY = '299 - "The request had no capacity, which means 0: the group has no instances from now on."'
 
@@ -184,15 +188,30 @@ class Instances(_Resource):
         with self._service.db.read() as connection:
             by_name = groups.is_by_name(connection, found.id)
         with self._service.slots.machines.of_cloudapi(req.context.account.id), as_manager(self._service.db, req.context.account):
-            machines = self._service.cloud(req.context.account).machines(**{f"tag.{TAG_NAME}": found.name})
-        names = {found.name: found.id} if by_name else {}
-        owned = {machine.id: machine.body for machine in machines if machine.owner({found.id}, names)}
+            owned = self._owned(self._service.cloud(req.context.account), req.context.account.id, found, by_name=by_name)
         ids: Iterable[str] = owned
         if page.limit or page.marker:
             # A machine that is gone says nothing of its age any more: pages go by id.
             ids = sorted(machine_id for machine_id in owned if machine_id > (page.marker or ""))
         listing = paging.Listing([Entry(machine_id) for machine_id in ids], lambda ids: [owned[one] for one in ids], lambda: len(owned))
         paging.answer(req, resp, page, listing, self._service.slots.lists)
+
+    def _owned(self, client: Client, account_id: str, group: StoredGroup, *, by_name: bool) -> dict[str, Mapping[str, Any]]:
+        """The group's machines: those that rows know, whatever has become of their tags, and those that only their tags tell of."""
+        machines = client.machines(**{f"tag.{TAG_NAME}": group.name})
+        names = {group.name: group.id} if by_name else {}
+        with self._service.db.read() as connection:
+            rows = instances.get_owners(connection, account_id, {machine.id for machine in machines}, group_id=group.id)
+
+        def is_owned(machine: Machine) -> bool:
+            return rows[machine.id][0] == group.id if machine.id in rows else machine.owner({group.id}, names) is not None
+
+        owned = {machine.id: machine.body for machine in machines if is_owned(machine)}
+        missing = {one for one, (owner, state) in rows.items() if owner == group.id and state in LISTED and one not in owned}
+        if missing:
+            # Their tags were changed by hand, or CloudAPI does not list them yet.
+            owned |= {machine.id: machine.body for machine in client.machines() if machine.id in missing}
+        return owned
 
 
 def _warn(resp: falcon.Response, body: parse.GroupBody) -> None:

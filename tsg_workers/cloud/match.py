@@ -61,10 +61,11 @@ def match(
 
 
 def _of_machine(machine: Machine, group_id: str, row: Instance | None, launch: Instance | None, now: datetime) -> Match:
-    if row is not None:
+    # Somebody gave a machine the tag of another group: that one finds it.
+    if row is not None and row.group_id == group_id:
         # CloudAPI may go on listing for a moment what it said was gone.
         return Match(_sight(row, machine)) if row.state == GONE else _moved(_sight(row, machine), machine.state, now)
-    if launch is not None:
+    if row is None and launch is not None:
         adopted = _in_state(launch._replace(machine_id=machine.id), machine.state, now)
         return Match(_sight(adopted, machine), Change.ADOPTED, was=launch.state)
     ran_at = None if machine.state == PROVISIONING else now

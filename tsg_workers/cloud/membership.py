@@ -1,4 +1,4 @@
-"""Which group a machine belongs to: the one of its tag `tsg.group`.
+"""Which group a machine that no row knows belongs to: the one of its tag `tsg.group`.
 
 A machine that the 2018 service made has no such tag: it belongs to the group of that service whose name is in its tag `tsg.name`.
 """
@@ -56,6 +56,10 @@ def find_orphans(connection: Connection, lease: Lease, machines: Sequence[Machin
         if late:
             _log.warning("machines_turned_up_late", groups=sorted(late))
             looks.reopen(connection, lease, late)
+    # Somebody changed the tags of a machine that rows know: it stays its group's.
+    for machine_id in instances.get_owners(connection, lease.account_id, {machine.id for machine in machines}):
+        ids.pop(machine_id, None)
+        names.pop(machine_id, None)
     known = {owner.id for owner in owners}
     known_names = {owner.name for owner in owners if owner.by_name and not owner.is_emptied}
     return [one for one, group_id in ids.items() if group_id not in known] + [one for one in names if names[one] not in known_names]

@@ -66,12 +66,13 @@ def observe(
         again = list_machines(client)
         _log.warning("list_asked_for_again", machines=len(machines), then=len(again))
         machines |= again
+    listed = set(machines)
     launches = ask_for_launches(client, allowance, unlisted_launches(rows, machines.values(), now, limits))
     machines |= {answer.machine.id: answer.machine for answer in launches if answer.machine is not None}
     owners = owners_of(machines.values(), ids, by_name)
     missing = unlisted_machines(rows, owners, now)
     answers, left = ask_for_machines(client, allowance, missing)
-    lies = any(answer.contradicts_list for answer in (*answers, *launches))
+    lies = any(answer.contradicts_list for answer in (*answers, *launches) if answer.instance.machine_id not in listed)
     matches = match(
         [(machines[machine_id], owner) for machine_id, owner in owners.items()],
         [answer for answer in answers if answer.error is None],

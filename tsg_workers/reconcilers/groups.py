@@ -40,6 +40,11 @@ from tsg_workers.plan.steps import Limit, Plan
 
 _log = log.get(__name__)
 
+#: The management key is gone from CloudAPI, or was replaced there.
+KEY_REFUSED = (
+    "CloudAPI does not accept this service's key of the account: somebody removed it there, most likely. Send the service one request of "
+    "the account's owner that signs the Date header alone; the service puts its key back and goes on. CloudAPI: {error}"
+)
 #: Groups that one pass takes up; the rest are due still, and come next.
 GROUPS_A_PASS = 1000
 #: Seconds for which one call of `reconcile` goes on making passes before it lets other accounts have the thread.
@@ -301,6 +306,8 @@ def _account_trouble(error: Exception) -> Trouble:
     """What keeps a whole account back. A fault of ours too must not be tried again all the time."""
     if isinstance(error, NoManagementKey):
         return Trouble(str(error), Reason.ACCOUNT_REJECTED)
+    if isinstance(error, cloudapi.Unauthorized):
+        return Trouble(KEY_REFUSED.format(error=error), Reason.ACCOUNT_REJECTED)
     if isinstance(error, CloudAPIError):
         return Trouble(str(error), reason_of(error))
     _log.error("pass_failed", exc_info=error)
