@@ -141,6 +141,41 @@ def test_a_request_that_is_refused_is_not_told_to_go_on() -> None:
     assert welcome.expect_continue
 
 
+def test_a_request_without_a_body_has_nothing_to_go_on_with() -> None:
+    """waitress would say 100 Continue, and read the next request of the connection into this one."""
+    one = parser()
+    feed(one, HEAD + b"Expect: 100-continue\r\n\r\n")
+    assert one.completed
+    assert not one.expect_continue
+
+
+#: Heads that others may read as the beginning of another body than we would: what came after it would be a request of somebody else's.
+DOUBTFUL = {
+    "two ends": (b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked", 400),
+    "two ends, the other way round": (b"POST / HTTP/1.1\r\ntransfer-encoding: Chunked\r\nCONTENT-LENGTH: 5", 400),
+    "an encoding of HTTP/1.0": (b"POST / HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked", 400),
+    "chunks in chunks": (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked, chunked", 501),
+    "an encoding twice": (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 501),
+    "an encoding after nothing": (b"POST / HTTP/1.1\r\nTransfer-Encoding: ,chunked", 501),
+    "an encoding without a name": (b"POST / HTTP/1.1\r\nTransfer-Encoding:\r\nContent-Length: 2", 501),
+    "the identity": (b"POST / HTTP/1.1\r\nTransfer-Encoding: identity\r\nContent-Length: 2", 501),
+    "another encoding": (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked", 501),
+    "two lengths": (b"POST / HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 2", 400),
+    "a version to come": (b"POST / HTTP/1.2\r\nTransfer-Encoding: chunked", 400),
+    "HTTP/2": (b"PRI * HTTP/2.0", 400),
+    "HTTP/0.9": (b"GET /", 400),
+}
+
+
+@pytest.mark.parametrize("what", DOUBTFUL)
+def test_a_request_whose_end_others_may_see_elsewhere_is_refused(what: str) -> None:
+    head, status = DOUBTFUL[what]
+    one = parser()
+    feed(one, head + b"\r\n\r\n")
+    assert one.completed
+    assert one.error.code == status
+
+
 @pytest.mark.parametrize(
     "head",
     [

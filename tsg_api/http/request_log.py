@@ -40,6 +40,8 @@ class Observe:
         req.context.started = time.perf_counter()
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, _succeeded: bool) -> None:
+        if "started" not in req.context:  # Falcon refuses some methods before any middleware sees them
+            self.process_request(req, resp)
         took = time.perf_counter() - req.context.started
         # What has no route has any path and any method.
         route = req.uri_template or "other"

@@ -8,7 +8,7 @@ is put before them in a form that they read in one go.
 import re
 from typing import Any
 
-from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 from waitress.utilities import Error
 
 #: Bytes of a body that is taken from a request without an Authorization header. It is refused anyway, once it has come.
@@ -20,7 +20,7 @@ BLANK = 64
 
 #: Of a header, nothing but text and tabs.
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_FIRST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^ ]+(?: HTTP/[0-9]\.[0-9])?")
+_FIRST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^ ]+ HTTP/1\.(?P<minor>[01])")
 
 _UNSIGNED = "Requests must be signed: they need a Date and an Authorization header."
 
@@ -80,17 +80,25 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def parse_header(self, header_plus: bytes) -> None:
         first, *lines = header_plus.split(b"\r\n")
-        if not _FIRST_LINE.fullmatch(first.rstrip()):
+        start = _FIRST_LINE.fullmatch(first.rstrip())
+        if start is None:
             raise ParsingError("Start line is invalid")
         if _CONTROL.search(first + b"".join(lines)):
             raise ParsingError("Control characters are not allowed in a header")
         plain = [first]
+        framing: dict[bytes, list[bytes]] = {b"transfer-encoding": [], b"content-length": []}
         for line in lines:
             if line.startswith((b" ", b"\t")):
                 raise ParsingError("A header must not go on in the next line")
             name, colon, value = line.partition(b":")
-            plain.append(name + colon + value.strip(b" \t"))
+            bare = value.strip(b" \t")
+            plain.append(name + colon + bare)
+            framing.get(name.lower(), []).append(bare.lower())
+        _check_framing(framing[b"transfer-encoding"], framing[b"content-length"], is_old=start["minor"] == b"0")
         super().parse_header(b"\r\n".join(plain))
+        if self.body_rcv is None:
+            # There is nothing to wait for. waitress would go on with this request, and add the next one's headers to it.
+            self.expect_continue = False
 
     def _over_a_bound(self) -> Refused | None:
         if self.body_rcv is None:
@@ -104,3 +112,16 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         if self.chunked and self.body_bytes_received > 2 * held + FRAMING:
             return Refused(400, "Bad Request", "The chunks of the body have more around them than in them.")
         return None
+
+
+def _check_framing(encodings: list[bytes], lengths: list[bytes], *, is_old: bool) -> None:
+    """Where the body ends must be beyond doubt: whoever forwards requests may read it otherwise, and take a body for a request.
+
+    RFC 9112, sections 6.1 to 6.3. waitress passes over an encoding of HTTP/1.0, an empty one, one given twice, and a length beside it.
+    """
+    if not encodings:
+        return
+    if encodings != [b"chunked"]:
+        raise TransferEncodingNotImplemented("Transfer-Encoding requested is not supported.")
+    if lengths or is_old:
+        raise ParsingError("Transfer-Encoding goes with HTTP/1.1, and without a Content-Length")

@@ -219,9 +219,22 @@ def test_a_large_body_without_a_signature_is_401_before_it_is_taken_in(api: Api)
         assert answer.headers["WWW-Authenticate"] == "Signature"
 
 
-@pytest.mark.parametrize("method", ["FOO", "TRACE", "PROPFIND"])
+@pytest.mark.parametrize("method", ["FOO", "TRACE", "PROPFIND", "WEBSOCKET"])
 def test_a_method_that_nobody_knows_is_the_callers_fault(tsg: Caller, method: str) -> None:
-    assert 400 <= tsg(method, "/groups").status_code < 500
+    answer = tsg(method, "/groups")
+    assert 400 <= answer.status_code < 500
+    assert answer.headers["X-Request-Id"]
+
+
+def test_an_expectation_of_a_request_without_a_body_does_not_mix_it_with_the_next(tsg: Caller) -> None:
+    head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "tsg", **tsg.signed()}.items())
+    host, port = tsg.api.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        for more in ("Expect: 100-continue\r\n", ""):
+            connection.sendall(f"GET /v1/tsg/groups HTTP/1.1\r\n{head}{more}\r\n".encode())
+            answer = HTTPResponse(connection)
+            answer.begin()
+            assert (answer.status, answer.read()) == (200, b"[]")
 
 
 def test_a_trailing_slash_changes_nothing(tsg: Caller) -> None:
