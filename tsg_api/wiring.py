@@ -6,12 +6,14 @@ from contextlib import contextmanager
 
 import falcon
 
+from shared.clients.access import Timeouts
 from shared.clients.budget import Budget
-from shared.clients.cloudapi import Client, CloudAPI, Timeouts
+from shared.clients.cloudapi import Client, CloudAPI
 from shared.clients.keys import Sealer
-from shared.clients.management import NoManagementKey, client_for
 from shared.clients.queue import CONVERGE, SUBMIT_JOB, Bell, make_broker
+from shared.management.access import NoManagementKey, client_for
 from shared.runtime import health
+from shared.runtime.checks import health_of
 from shared.runtime.health import Health
 from shared.runtime.settings import Settings
 from shared.state.accounts import Account
@@ -43,7 +45,7 @@ def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = Fals
     `parks`: its server can park requests, as ours can (`tsg_api.server.channel`).
     """
     database = db.connect(chosen.database_url, pool_size=chosen.http_threads)
-    healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS})
+    healthy = health_of(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS})
     timeouts = Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout)
     clouds = CloudAPI(chosen.triton_url, timeouts, chosen.triton_trust)
     door = clouds if chosen.triton_auth_url == chosen.triton_url else CloudAPI(chosen.triton_auth_url, timeouts, chosen.triton_trust)

@@ -11,6 +11,7 @@ from dramatiq import Worker
 
 from shared import lines, log
 from shared.runtime import diagnostics, flags, health, monitor, program
+from shared.runtime.checks import health_of
 from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal, wait
 from shared.store import db
@@ -36,7 +37,7 @@ def work(chosen: Settings) -> int:
     """Answer bells until a signal comes."""
     stop = threading.Event()
     database = db.connect(chosen.database_url, pool_size=POOL)
-    healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS, health.QUEUE})
+    healthy = health_of(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS, health.QUEUE})
     on_signal(healthy.drain, stop.set)
     with monitor.serving(monitor.listen_or_exit("tsg-worker", chosen), healthy):
         finished = _work(chosen, database, stop)

@@ -18,6 +18,7 @@ from shared.clients.nomad import Nomad
 from shared.clients.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, make_broker, send, waiting
 from shared.reasons import Reason
 from shared.runtime import diagnostics, flags, health, monitor, program
+from shared.runtime.checks import health_of
 from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal
 from shared.state import activities, clock, idempotency, instances, jobs, leases, looks
@@ -49,7 +50,7 @@ def tick(chosen: Settings) -> int:
     """Ring until a signal comes. A database or a Redis that is away is waited for."""
     stop = threading.Event()
     database = db.connect(chosen.database_url, pool_size=2)
-    healthy = health.of_process(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS, health.QUEUE})
+    healthy = health_of(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS, health.QUEUE})
     on_signal(healthy.drain, stop.set)
     try:
         with monitor.serving(monitor.listen_or_exit("tsg-clock", chosen), healthy):

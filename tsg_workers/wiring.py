@@ -4,7 +4,8 @@ import os
 import socket
 import threading
 
-from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.access import Timeouts
+from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import Sealer
 from shared.clients.nomad import Nomad
 from shared.runtime.settings import Settings

@@ -19,7 +19,8 @@ from dev.benches.report import Figure
 from dev.services import Postgres, scratch
 from shared import log
 from shared.clients import keys
-from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.access import Timeouts
+from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
 from shared.state import accounts
 from shared.store import db, schema

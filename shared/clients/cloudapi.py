@@ -17,9 +17,8 @@ CloudAPIError
 
 import json
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import quote, urlencode
@@ -29,9 +28,9 @@ from requests.adapters import HTTPAdapter
 
 from shared import log, metrics
 from shared.clients import https
+from shared.clients.access import PUBLIC, Timeouts, Trust
 from shared.clients.budget import Budget
 from shared.clients.signature import Signer
-from shared.state.templates import Spec
 
 _log = log.get(__name__)
 
@@ -54,11 +53,6 @@ REPLACED_KEYS = 4
 NO_CAPACITY = ("NoAllocatableServers", "VolumeServerNoResources")
 #: Connections kept open to CloudAPI by one process.
 CONNECTIONS = 64
-
-TAG_NAME = "tsg.name"
-TAG_GROUP = "tsg.group"
-TAG_TEMPLATE = "tsg.template"
-TAG_LAUNCH = "tsg.launch"
 
 
 class CloudAPIError(Exception):
@@ -129,52 +123,14 @@ class Machine(NamedTuple):
     tags: Mapping[str, Any]
     body: Mapping[str, Any]
 
-    def owner(self, group_ids: Container[str], by_name: Mapping[str, str]) -> str | None:
-        """The id of the group the machine belongs to, if that is one of `group_ids`.
-
-        A machine says so itself in `tsg.group`; one that the 2018 service made has only the group's name, and `by_name` maps the names
-        of that service's groups to their ids.
-        """
-        told = self.tags.get(TAG_GROUP)
-        if told is None:
-            return by_name.get(str(self.tags.get(TAG_NAME)))
-        return told if isinstance(told, str) and told in group_ids else None
-
-
-def instance_tags(*, group_name: str, group_id: str, template_id: str, launch_id: str) -> dict[str, str]:
-    """The tags by which this service knows its instances."""
-    return {TAG_NAME: group_name, TAG_GROUP: group_id, TAG_TEMPLATE: template_id, TAG_LAUNCH: launch_id}
-
-
-def instance_name(template_id: str) -> str:
-    """The alias of 2018, tsg-TEMPLATE-INSTANCE: CloudAPI puts the first 8 characters of the instance's id in the placeholder's place."""
-    return f"tsg-{template_id[:8]}-{{{{shortId}}}}"
-
-
-def order(spec: Spec, *, name: str, tags: Mapping[str, str]) -> dict[str, Any]:
-    """The body of the request for an instance of a template."""
-    body: dict[str, Any] = {
-        "name": name,
-        "package": spec.package.lower(),
-        "image": spec.image_id.lower(),
-        "firewall_enabled": spec.firewall_enabled,
-    }
-    if spec.networks:
-        body["networks"] = [network.lower() for network in spec.networks]
-    metadata = dict(spec.metadata or {})
-    if spec.userdata:
-        metadata["user-data"] = spec.userdata
-    body |= {f"metadata.{key}": value for key, value in metadata.items()}
-    return body | {f"tag.{key}": value for key, value in {**(spec.tags or {}), **tags}.items()}
-
 
 def encode(body: Mapping[str, Any]) -> bytes:
     """JSON as it goes to CloudAPI, which counts bytes: UTF-8."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-class Account(NamedTuple):
-    """An account of Triton."""
+class TritonAccount(NamedTuple):
+    """An account as CloudAPI knows it."""
 
     id: str
     login: str
@@ -186,14 +142,6 @@ class Key(NamedTuple):
     name: str
     fingerprint: str
     line: str
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """Seconds to wait for a connection, and for an answer."""
-
-    connect: float
-    read: float
 
 
 Sign = Callable[[str, str], Mapping[str, str]]
@@ -214,9 +162,9 @@ def no_newer(_refused: str) -> None:
 class CloudAPI:
     """The connections of one process to one CloudAPI. Thread-safe."""
 
-    def __init__(self, url: str, timeouts: Timeouts, trust: https.Trust = https.PUBLIC) -> None:
+    def __init__(self, url: str, timeouts: Timeouts, trust: Trust = PUBLIC) -> None:
         self._url = url.rstrip("/")
-        self._timeouts = (timeouts.connect, timeouts.read)
+        self._timeouts = timeouts
         self._session = https.open_session(url, trust)
         adapter = HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, max_retries=0)
         self._session.mount("https://", adapter)
@@ -326,10 +274,10 @@ class Client:
         """
         return self._budget is None or self._budget.take(within=within)
 
-    def account(self) -> Account:
+    def account(self) -> TritonAccount:
         """Who the signer is: a sub-user gets the parent account."""
         body = _object(self._call("GET", self._base))
-        return Account(_text(body, "id"), _text(body, "login"))
+        return TritonAccount(_text(body, "id"), _text(body, "login"))
 
     def key_fingerprint(self, name: str) -> str | None:
         """The MD5 fingerprint of the account's key of this name, or None when there is none."""
@@ -369,10 +317,10 @@ class Client:
                 return list(found.values())
             offset += PAGE
 
-    def launched(self, launch_id: str) -> Machine | None:
-        """The machine of a launch, failed or destroyed though it be; None when there is none. Call `turn` first."""
-        page = self._page({f"tag.{TAG_LAUNCH}": launch_id, "tombstone": "true"}, paid=True)
-        return next((machine for machine in page if machine.tags.get(TAG_LAUNCH) == launch_id), None)
+    def find_machine(self, tag: str, value: str) -> Machine | None:
+        """The machine with this tag, also if it failed or was destroyed; None when there is none. Call `turn` first."""
+        page = self._page({f"tag.{tag}": value, "tombstone": "true"}, paid=True)
+        return next((machine for machine in page if machine.tags.get(tag) == value), None)
 
     def _page(self, query: Mapping[str, str], *, paid: bool = False) -> list[Machine]:
         response = self._call("GET", f"{self._base}/machines?{urlencode(query)}", paid=paid)
@@ -394,13 +342,13 @@ class Client:
             raise
         return _machine(_json(response))
 
-    def create_machine(self, spec: Spec, *, name: str, tags: Mapping[str, str]) -> Machine:
-        """Make a machine from a template. Call `turn` first.
+    def create_machine(self, body: Mapping[str, Any]) -> Machine:
+        """Create a machine. Call `turn` first.
 
-        Everything goes into this one call: a machine is never there without its tags. The placeholder `{{shortId}}` in `name` becomes
-        the first 8 characters of the machine's id.
+        Tags are part of the body, so that a machine never exists without them. CloudAPI replaces the placeholder `{{shortId}}` in its name
+        by the first 8 characters of the machine's id.
         """
-        response = self._call("POST", f"{self._base}/machines", order(spec, name=name, tags=tags), paid=True)
+        response = self._call("POST", f"{self._base}/machines", body, paid=True)
         try:
             return _machine(_json(response))
         except Unavailable as error:

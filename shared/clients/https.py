@@ -2,28 +2,16 @@
 
 import ssl
 from ipaddress import ip_address
-from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.utils import get_environ_proxies
 
+from shared.clients.access import PUBLIC, Trust
+
 #: What TLS says to a server that does not speak it, and to one without a version or cipher in common.
 _NO_HANDSHAKE = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "SSLV3_ALERT_HANDSHAKE_FAILURE"}
-
-
-class Trust(NamedTuple):
-    """Whose certificates are taken."""
-
-    #: A file of PEM certificates, or a directory of them by hash (`openssl rehash`), in place of the public authorities.
-    authorities: Path | None = None
-    #: Take any certificate.
-    skip_verify: bool = False
-
-
-PUBLIC = Trust()
 
 
 def open_session(url: str, trust: Trust = PUBLIC) -> requests.Session:

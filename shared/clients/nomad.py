@@ -8,14 +8,14 @@ NomadError
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import requests
 
 from shared import metrics
 from shared.clients import https
+from shared.clients.access import NomadAccess, Trust
 
 #: Seconds to wait for a connection and for an answer: together less than `jobs.CLAIM_SECONDS`.
 TIMEOUTS = (3.05, 6.0)
@@ -41,29 +41,13 @@ class Rejected(NomadError):
     """Nomad does not take the job."""
 
 
-class Access(NamedTuple):
-    """Where Nomad is and how it is talked to: the conventional `NOMAD_*` settings."""
-
-    address: str
-    token: str = ""
-    namespace: str = ""
-    region: str = ""
-    ca_cert: Path | None = None
-    client_cert: Path | None = None
-    client_key: Path | None = None
-    skip_verify: bool = False
-
-    def __repr__(self) -> str:
-        return f"Access({self.address})"
-
-
 class Nomad:
     """The calls of Nomad's HTTP API that jobs of groups need."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: NomadAccess) -> None:
         self._address = access.address.rstrip("/")
         self._query = {name: value for name, value in (("namespace", access.namespace), ("region", access.region)) if value}
-        self._session = https.open_session(access.address, https.Trust(access.ca_cert, access.skip_verify))
+        self._session = https.open_session(access.address, Trust(access.ca_cert, access.skip_verify))
         if access.client_cert and access.client_key:
             self._session.cert = (str(access.client_cert), str(access.client_key))
         if access.token:

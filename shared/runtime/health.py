@@ -12,15 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from typing import NamedTuple
 
-import redis
-from sqlalchemy.engine import URL
-
 from shared import log
-from shared.clients import https, queue
-from shared.clients.nomad import Nomad
-from shared.clients.queue import make_broker
-from shared.runtime.settings import Settings
-from shared.store import db, schema
 
 _log = log.get(__name__)
 
@@ -124,58 +116,7 @@ class _Probe:
             answer.set_result(self._check())
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told in the log, and the check has failed
             _log.debug("health_check_failed", check=self.name, error=str(error).strip())
-            answer.set_result(UNTRUSTED if https.distrust(error) else UNAVAILABLE)
-
-
-def of_process(chosen: Settings, database_url: URL, *, needed: Iterable[str]) -> Health:
-    """The health of a process with these settings. It asks over connections of its own: a busy pool is no database that is away."""
-    database = db.connect(database_url, pool_size=1)
-    broker = make_broker(chosen.redis_url, patience=PATIENCE)
-
-    def migrations() -> str:
-        with database.read() as connection:
-            return OK if schema.is_current(connection) else OUTDATED
-
-    def ask_database() -> str:
-        with database.read() as connection:
-            if not schema.holds_unicode(connection):
-                return NOT_UTF8
-            if db.is_writable(connection):
-                return OK
-            connection.invalidate()  # the next one may lead to the primary
-            return READ_ONLY
-
-    def ask_queue() -> str:
-        try:
-            queue.try_out(broker)
-        except redis.ResponseError as error:
-            _log.debug("queue_refuses", error=str(error))
-            return REFUSES
-        return OK
-
-    checks: dict[str, Check] = {
-        DATABASE: ask_database,
-        MIGRATIONS: migrations,
-        QUEUE: ask_queue,
-        CLOUDAPI: _ping(chosen.triton_url, chosen.triton_trust),
-    }
-    if chosen.triton_auth_url != chosen.triton_url:
-        checks[CLOUDAPI_AUTH] = _ping(chosen.triton_auth_url, chosen.triton_trust)
-    if chosen.scaler == "nomad":
-        nomad = Nomad(chosen.nomad)
-        checks[NOMAD] = lambda: OK if nomad.leader() else UNAVAILABLE
-    return Health(checks, needed=needed)
-
-
-def _ping(cloudapi_url: str, trust: https.Trust) -> Check:
-    """CloudAPI answers this without a signature. Whatever refuses it is there all the same."""
-    session = https.open_session(cloudapi_url, trust)
-
-    def ping() -> str:
-        response = session.get(f"{cloudapi_url}/--ping", timeout=PATIENCE, allow_redirects=False)
-        return OK if response.status_code < 500 else UNAVAILABLE
-
-    return ping
+            answer.set_result(UNAVAILABLE)
 
 
 def _tell(before: Mapping[str, str], now: Mapping[str, str]) -> None:

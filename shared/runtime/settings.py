@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 from environs import Env, EnvValidationError
 from sqlalchemy.engine import URL
 
-from shared.clients.https import Trust
-from shared.clients.nomad import Access
+from shared.clients.access import NomadAccess, Trust
 from shared.runtime import values
 from shared.runtime.values import (
     AUTHORITIES,
@@ -332,10 +331,10 @@ class Settings:
         return Trust(self.triton_cacert or self._authorities, self.triton_skip_verify)
 
     @property
-    def nomad(self) -> Access:
+    def nomad(self) -> NomadAccess:
         """Where Nomad is: TSG_NOMAD_URL (a host, or a whole address) and TSG_NOMAD_PORT, or else the conventional NOMAD_ADDR."""
         parts = f"http://{values.bracketed(self.nomad_url or '127.0.0.1')}:{self.nomad_port}"
-        return Access(
+        return NomadAccess(
             address=self.nomad_url.rstrip("/") if "://" in self.nomad_url else (not self.nomad_url and self.nomad_addr) or parts,
             token=self.nomad_token,
             namespace=self.nomad_namespace,

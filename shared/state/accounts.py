@@ -47,7 +47,7 @@ _ACCOUNT = select(
     and_(keys.c.registered_at.is_not(None), ~keys.c.archived),
 ).outerjoin_from(accounts, keys, accounts.c.key_id == keys.c.id)
 _GET = _ACCOUNT.where(accounts.c.id == bindparam("its_id"), ~accounts.c.archived)
-#: What a key is named here before it is the account's, and after, until it is gone from CloudAPI. See `shared.clients.rotation`.
+#: What a key is named here before it is the account's, and after, until it is gone from CloudAPI. See `shared.management.rotation`.
 _NEXT, _RETIRED = "next:", "retired:"
 
 _KEY = (keys.c.id, keys.c.name, keys.c.fingerprint, keys.c.material, keys.c.registered_at)

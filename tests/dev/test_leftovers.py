@@ -5,7 +5,8 @@ from typing import Any
 
 from dev.leftovers import remove_jobs
 from dev.sim.nomad.simulator import Simulator
-from shared.clients.nomad import Access, Nomad
+from shared.clients.access import NomadAccess
+from shared.clients.nomad import Nomad
 from tsg_workers.reconcilers.jobspec import Shape, job
 
 SHAPE = Shape(
@@ -24,7 +25,7 @@ SHAPE = Shape(
 def test_only_the_jobs_of_the_stack_go_and_their_runs_with_them(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours.toml", tmp_path / "theirs.toml"
     with Simulator() as simulator:
-        nomad = Nomad(Access(simulator.url))
+        nomad = Nomad(NomadAccess(simulator.url))
 
         def submit(job_id: str, **changes: Any) -> None:
             nomad.register(job(job_id, group_id="g", account_id="a", interval=86_400, shape=SHAPE._replace(**changes)))

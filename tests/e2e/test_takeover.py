@@ -10,9 +10,11 @@ from dev.services import scratch
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.stack import ACCOUNT, DATABASE, DATACENTER, TRITON_UUID, Stack
 from shared.clients import keys
-from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.access import Timeouts
+from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair
 from shared.clients.signature import Signer
+from shared.state.machines import creation_body
 from shared.state.templates import Spec
 from tests.e2e.conftest import SETTINGS, Service
 
@@ -67,7 +69,7 @@ class StackOf2018(Stack):
         spec = Spec("old", DEFAULT_PACKAGE, DEFAULT_IMAGE)
         for name, count in RUNNING.items():
             for number in range(count):
-                user.create_machine(spec, name=f"{name}-{number}", tags={"tsg.name": name, "tsg.template": TEMPLATE_ID})
+                user.create_machine(creation_body(spec, name=f"{name}-{number}", tags={"tsg.name": name, "tsg.template": TEMPLATE_ID}))
         self.postgres.drop_database(DATABASE)
         self.postgres.create_database(DATABASE)
         # As docs/moving-from-2018.md has it.

@@ -14,7 +14,8 @@ from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.sim.cloudapi.machine import Machine
 from dev.sim.cloudapi.simulator import Simulator
 from shared.clients import keys
-from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.access import Timeouts
+from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
 from shared.reasons import Reason
 from shared.state import activities, groups, instances, templates

@@ -15,6 +15,7 @@ from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PAC
 from dev.sim.cloudapi.order import Order
 from dev.sim.cloudapi.simulator import Simulator
 from shared.clients import cloudapi, keys
+from shared.clients.access import Timeouts
 from shared.clients.budget import Budget
 from shared.clients.cloudapi import (
     PAGE,
@@ -30,13 +31,13 @@ from shared.clients.cloudapi import (
     QuotaExceeded,
     Rejected,
     Throttled,
-    Timeouts,
     Unauthorized,
     Unavailable,
     Withheld,
 )
 from shared.clients.keys import KeyPair
 from shared.clients.signature import Signer
+from shared.state.machines import TAG_LAUNCH, creation_body
 from shared.state.templates import Spec
 from tests.conftest import new_pair
 from tests.integration.conftest import DELETE_SECONDS, PROVISION_SECONDS
@@ -65,7 +66,7 @@ def demo(clouds: CloudAPI, signer: Signer) -> Client:
 
 
 def create(client: Client, spec: Spec = SPEC, **tags: str) -> cloudapi.Machine:
-    return client.create_machine(spec, name="web-{{shortId}}", tags=tags)
+    return client.create_machine(creation_body(spec, name="web-{{shortId}}", tags=tags))
 
 
 def refusal(work: Callable[[], object]) -> CloudAPIError:
@@ -151,7 +152,7 @@ def test_the_machine_of_a_launch_is_had_whatever_became_of_it(demo: Client, sim:
     demo.delete_machine(gone.id)
     sim.cloud.advance(DELETE_SECONDS)
     assert demo.machines() == []
-    found = [demo.launched(launch_id) for launch_id in ("one", "two", "three")]
+    found = [demo.find_machine(TAG_LAUNCH, launch_id) for launch_id in ("one", "two", "three")]
     assert [machine and (machine.id, machine.state) for machine in found] == [(failed.id, "failed"), (gone.id, "deleted"), None]
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from dev.sim.cloudapi.simulator import Simulator
-from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.access import Timeouts
+from shared.clients.cloudapi import CloudAPI
 from shared.reasons import Reason
 from shared.state.groups import Group
 from tests.integration.conftest import DELETE_SECONDS, LIMITS, PROVISION_SECONDS, World

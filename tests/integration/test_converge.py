@@ -12,12 +12,14 @@ from dev.processes import free_port, wait_for
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE, LARGE_PACKAGE, PRIVATE_NETWORK
 from dev.sim.cloudapi.machine import Machine
 from dev.sim.cloudapi.simulator import Simulator
-from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.access import Timeouts
+from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
 from shared.clients.signature import Signer
 from shared.reasons import Reason
 from shared.state import activities, groups, instances, leases, looks
 from shared.state.groups import Group
+from shared.state.machines import creation_body
 from shared.state.templates import Spec
 from shared.store.db import Database
 from tests.integration.conftest import DELETE_SECONDS, LIMITS, PROVISION_SECONDS, World
@@ -40,7 +42,7 @@ def legacy_machine(world: World, name: str, **tags: str) -> str:
     clouds = CloudAPI(world.sim.url, Timeouts(5, 30))
     client = clouds.as_account(world.login, Signer(world.login, world.pair.fingerprint, world.pair.private_pem))
     spec = Spec("old", DEFAULT_PACKAGE, DEFAULT_IMAGE)
-    machine = client.create_machine(spec, name="old-{{shortId}}", tags={"tsg.name": name, **tags})
+    machine = client.create_machine(creation_body(spec, name="old-{{shortId}}", tags={"tsg.name": name, **tags}))
     clouds.close()
     return machine.id
 

@@ -15,6 +15,7 @@ from dev.processes import free_port, wait_for
 from dev.services import Postgres, scratch
 from shared.cli import admin, seed
 from shared.runtime import health, settings
+from shared.runtime.checks import health_of
 from shared.state import groups
 from shared.store import db, schema
 from shared.store.db import Database
@@ -255,7 +256,7 @@ def test_a_database_that_cannot_hold_unicode_is_refused_before_anything_is_done(
         assert done.returncode == admin.IN_THE_WAY
         assert "ENCODING 'UTF8'" in done.stderr
         chosen = settings.load(environ, needs_keys=False)
-        report = health.of_process(chosen, chosen.database_url, needed={health.DATABASE}).report()
+        report = health_of(chosen, chosen.database_url, needed={health.DATABASE}).report()
         assert (report.is_ready, report.checks[health.DATABASE]) == (False, health.NOT_UTF8)
         opened = db.connect(chosen.database_url, pool_size=1)
         with opened.read() as connection:

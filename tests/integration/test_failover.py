@@ -22,6 +22,7 @@ from dev.sim.cloudapi.simulator import Simulator
 from shared.clients.keys import KeyPair
 from shared.clients.queue import CONVERGE
 from shared.runtime import health, settings
+from shared.runtime.checks import health_of
 from shared.store import db
 from shared.store.db import Database
 from shared.store.prepared import Prepared
@@ -264,7 +265,7 @@ def test_posts_are_answered_by_201_or_503_through_a_failover_and_none_is_lost(
 
 def test_readiness_asks_whether_the_database_takes_writes(servers: Servers) -> None:
     chosen = settings.load({"TSG_SECRET_KEYS": "", "TSG_DATABASE_URL": servers.url.render_as_string(hide_password=False)}, needs_keys=False)
-    healthy = health.of_process(chosen, chosen.database_url, needed={health.DATABASE})
+    healthy = health_of(chosen, chosen.database_url, needed={health.DATABASE})
     assert healthy.report().checks["database"] == health.OK
     servers.demote()
     assert wait_for(lambda: not healthy.report().is_ready, seconds=10)

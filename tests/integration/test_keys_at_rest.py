@@ -16,11 +16,12 @@ from sqlalchemy import Connection
 from dev.services import Valkey
 from shared.cli import admin as tsg_admin
 from shared.clients import keys
-from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.access import Timeouts
+from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
-from shared.clients.management import NoManagementKey, client_for
-from shared.clients.rotation import INTERIM, Rotation
 from shared.errors import Conflict
+from shared.management.access import NoManagementKey, client_for
+from shared.management.rotation import INTERIM, Rotation
 from shared.state import accounts
 from shared.state.accounts import Account, ManagementKey
 from shared.store.db import Database

@@ -14,7 +14,8 @@ import requests
 
 from dev.processes import free_port, wait_for
 from dev.sim.nomad.simulator import Simulator as NomadSimulator
-from shared.clients.nomad import Access, Denied, Nomad, Rejected, Unavailable
+from shared.clients.access import NomadAccess
+from shared.clients.nomad import Denied, Nomad, Rejected, Unavailable
 from shared.state import jobs, leases, overview, status
 from shared.state.groups import Group
 from tests.integration.conftest import World
@@ -62,7 +63,7 @@ class Submitting:
     def __init__(self, world: World, address: str, shape: Shape = SHAPE, token: str = "") -> None:
         self.world = world
         self.address = address
-        self.nomad = Nomad(Access(address, token=token))
+        self.nomad = Nomad(NomadAccess(address, token=token))
         self.submitter = Submitter(world.db, self.nomad, shape, grace=60, actor="test")
 
     def job_id(self, group: Group) -> str:
@@ -417,7 +418,7 @@ def test_a_submission_that_was_overtaken_does_not_bring_a_removed_job_back(world
             assert work.job(job_id) is None
             return planned
 
-    Submitter(world.db, Slow(Access(nomad.url)), SHAPE, grace=60, actor="slow").submit(group.id)
+    Submitter(world.db, Slow(NomadAccess(nomad.url)), SHAPE, grace=60, actor="slow").submit(group.id)
     assert work.job(job_id) is None
     assert work.job_id(group) is None
     assert [kind for kind, _ in work.told(group)] == ["TSG_JOB_SUBMIT", "TSG_JOB_REMOVE"]
@@ -439,7 +440,7 @@ def test_something_else_at_nomads_address_is_told_and_waited_for(world: World, n
 
 
 def test_unknown_jobs_are_refused_where_they_must_be_and_gone_where_they_may(nomad: NomadSimulator) -> None:
-    client = Nomad(Access(nomad.url))
+    client = Nomad(NomadAccess(nomad.url))
     assert client.children("nobody's") == []
     client.deregister("nobody's")
     with pytest.raises(Rejected, match="not found"):

@@ -18,6 +18,7 @@ from dev.processes import free_port, wait_for
 from dev.services import Valkey, scratch
 from shared.clients.queue import CONVERGE, MAX_AGE_MS, PAUSE, REMOVE_JOB, SUBMIT_JOB, WAITING, Bell, make_broker, send
 from shared.runtime import health, settings
+from shared.runtime.checks import health_of
 from tsg_workers import actors
 
 #: What was heard: the actor and its subject.
@@ -216,7 +217,7 @@ def own_valkey() -> Iterator[Valkey]:
 @pytest.mark.parametrize("setting", [("maxmemory", "1"), ("min-replicas-to-write", "1"), ("replicaof", "")])
 def test_readiness_asks_whether_a_wake_up_may_be_sent(own_valkey: Valkey, setting: tuple[str, str]) -> None:
     chosen = settings.load({"TSG_REDIS_URL": own_valkey.url, "TSG_DATABASE_URL": "postgresql:///nowhere"}, needs_keys=False)
-    healthy = health.of_process(chosen, chosen.database_url, needed={health.QUEUE})
+    healthy = health_of(chosen, chosen.database_url, needed={health.QUEUE})
     assert healthy.report().checks[health.QUEUE] == health.OK
     broker = make_broker(own_valkey.url)
     with redis.Redis.from_url(own_valkey.url) as client:

@@ -13,11 +13,12 @@ from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.sim.cloudapi.simulator import Simulator
 from dev.sim.nomad.simulator import Simulator as NomadSimulator
 from shared.clients import nomad
-from shared.clients.cloudapi import AnswerLost, Client, CloudAPI, Timeouts, Unavailable
-from shared.clients.https import PUBLIC, Trust
+from shared.clients.access import PUBLIC, NomadAccess, Timeouts, Trust
+from shared.clients.cloudapi import AnswerLost, Client, CloudAPI, Unavailable
 from shared.clients.keys import KeyPair
-from shared.clients.nomad import Access, Nomad
+from shared.clients.nomad import Nomad
 from shared.clients.signature import Signer
+from shared.state.machines import creation_body
 from shared.state.templates import Spec
 from tests.integration.api.service import PAIR, WHITELIST, error, legacy, now
 from tests.integration.api.test_programs import Served, environment, serve, sql, url
@@ -57,7 +58,7 @@ def connect(sim: Simulator, pair: KeyPair) -> Iterator[Callable[..., Client]]:
 
 
 def create(client: Client) -> object:
-    return client.create_machine(Spec("t", DEFAULT_PACKAGE, DEFAULT_IMAGE), name="x-{{shortId}}", tags={})
+    return client.create_machine(creation_body(Spec("t", DEFAULT_PACKAGE, DEFAULT_IMAGE), name="x-{{shortId}}", tags={}))
 
 
 def refusal(client: Client) -> str:
@@ -157,11 +158,11 @@ def nomad_tls(tmp_path: Path) -> Iterator[Tls]:
 
 
 def test_nomad_may_have_a_private_authority_too(nomad_tls: Tls, recwarn: pytest.WarningsRecorder) -> None:
-    for access in (Access(nomad_tls.url, ca_cert=nomad_tls.authority), Access(nomad_tls.url, skip_verify=True)):
+    for access in (NomadAccess(nomad_tls.url, ca_cert=nomad_tls.authority), NomadAccess(nomad_tls.url, skip_verify=True)):
         assert Nomad(access).leader()
     assert not recwarn.list
     with pytest.raises(nomad.Unavailable, match=rf"Nomad's certificate is not trusted \({STRANGE}\): see NOMAD_CACERT."):
-        Nomad(Access(nomad_tls.url)).leader()
+        Nomad(NomadAccess(nomad_tls.url)).leader()
 
 
 # Programs

@@ -2,14 +2,14 @@
 
 import pytest
 
-from shared.clients.cloudapi import Account
+from shared.clients.cloudapi import TritonAccount
 from shared.clients.keys import generate
 from shared.clients.signature import parse
 from tsg_api.auth import caller_keys
 from tsg_api.auth.caller_keys import PAIR_SECONDS, REFRESH_AFTER, RETRY_SECONDS, CallerKeys, Claim
 
 LINE, OTHER_LINE = generate().public_line, generate().public_line
-OWNER = Account("d82a1f04-b9f6-4075-998f-af20e3d49de6", "demo")
+OWNER = TritonAccount("d82a1f04-b9f6-4075-998f-af20e3d49de6", "demo")
 CREDENTIALS = parse('Signature keyId="/demo/keys/laptop",algorithm="rsa-sha256",headers="date" QUJD')
 IDENTITY = ("demo", None, "laptop")
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cachetools import LRUCache, TTLCache
 
-from shared.clients.cloudapi import Account
+from shared.clients.cloudapi import TritonAccount
 from shared.clients.signature import MAX_SKEW, Credentials, PublicKey, load_public
 
 #: Keys remembered; the one that was used longest ago is forgotten first.
@@ -45,7 +45,7 @@ class Known(NamedTuple):
     public: PublicKey
     #: In OpenSSH's form.
     line: str
-    owner: Account
+    owner: TritonAccount
     refresh_at: float
     #: After that it proves nothing any more: CloudAPI must be asked first.
     until: float
@@ -78,7 +78,7 @@ class CallerKeys:
         """Should CloudAPI be asked for the key again?"""
         return self.now() >= known.refresh_at
 
-    def put(self, identity: Identity, line: str, owner: Account, *, at: float, seconds: float) -> Known:
+    def put(self, identity: Identity, line: str, owner: TritonAccount, *, at: float, seconds: float) -> Known:
         """Remember a key that CloudAPI vouched for at the time `at`, for so many seconds at most. `SignatureError` when it is no key."""
         believed = min(self.seconds, seconds)
         with self._lock:

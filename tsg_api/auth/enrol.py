@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from shared import log
 from shared.clients import cloudapi, keys
 from shared.clients.cloudapi import Client
-from shared.clients.management import forget_registration, open_key
 from shared.errors import Conflict
+from shared.management.access import forget_registration, open_key
 from shared.state import accounts, looks
 from shared.state.accounts import Account, ManagementKey
 from shared.store.db import Database

@@ -35,13 +35,13 @@ class Tenants:
         self._lock = threading.Lock()
         self._turns = Turns()
 
-    def get(self, owner: cloudapi.Account) -> Account:
+    def get(self, owner: cloudapi.TritonAccount) -> Account:
         """The account's row, made if everybody is let in. `NotAuthorized` when the account is not let in."""
         with self._lock:
             known = self._rows.get(owner.id)
         return known or self._read(owner)
 
-    def enrolled(self, owner: cloudapi.Account, caller: Client) -> Account:
+    def enrolled(self, owner: cloudapi.TritonAccount, caller: Client) -> Account:
         """The same, and CloudAPI has the account's management key: put there under the caller's signature, if need be.
 
         Raises what `Enrolment.ensure` raises, too.
@@ -56,7 +56,7 @@ class Tenants:
                 account = self._read(owner)
         return account
 
-    def follow(self, owner: cloudapi.Account) -> None:
+    def follow(self, owner: cloudapi.TritonAccount) -> None:
         """Note the login that CloudAPI says the account has by now, if the account is known here."""
         with self._db.read() as connection:
             account = accounts.of_triton(connection, owner.id)
@@ -65,12 +65,12 @@ class Tenants:
             self._db.transact(lambda connection: accounts.rename(connection, account.id, owner.login))
             self.forget(owner)
 
-    def forget(self, owner: cloudapi.Account) -> None:
+    def forget(self, owner: cloudapi.TritonAccount) -> None:
         """The account's row has changed: read it again when it is needed."""
         with self._lock:
             self._rows.pop(owner.id, None)
 
-    def _read(self, owner: cloudapi.Account) -> Account:
+    def _read(self, owner: cloudapi.TritonAccount) -> Account:
         with self._db.read() as connection:
             account = accounts.of_triton(connection, owner.id)
             disabled = account is None and accounts.is_disabled(connection, owner.id)

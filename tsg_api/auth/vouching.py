@@ -23,9 +23,9 @@ from shared import log
 from shared.clients import cloudapi
 from shared.clients.cloudapi import Client, CloudAPI
 from shared.clients.keys import sha256_fingerprint
-from shared.clients.management import forget_registration
 from shared.clients.signature import Credentials, SignatureError, load_public, passed_on, verify
 from shared.errors import Conflict
+from shared.management.access import forget_registration
 from shared.state import accounts
 from shared.state.accounts import Account
 from shared.store.db import Database
@@ -69,7 +69,7 @@ _UNLISTED = "CloudAPI accepts the signature, but does not list its key yet; try 
 class Listed(NamedTuple):
     """The keys of an account, or of one of its sub-users, and when CloudAPI was asked for them."""
 
-    owner: cloudapi.Account
+    owner: cloudapi.TritonAccount
     keys: Sequence[cloudapi.Key]
     at: float
 
@@ -116,7 +116,7 @@ class Vouching:
                 self._keys.forget(claim.identity)
             raise
 
-    def enrol(self, claim: Claim, owner: cloudapi.Account) -> Account:
+    def enrol(self, claim: Claim, owner: cloudapi.TritonAccount) -> Account:
         """Give the account its management key under the claim's signature, which covers the Date alone."""
         with self._slots.of_cloudapi(block(claim.address)):
             try:
@@ -198,7 +198,7 @@ class Vouching:
     def _list(self, account: Account, user: str | None) -> Listed:
         """Ask CloudAPI for the keys, under the account's UUID."""
         at = self._keys.now()
-        owner, keys = cloudapi.Account(account.in_triton, account.name), []
+        owner, keys = cloudapi.TritonAccount(account.in_triton, account.name), []
         try:
             client = self._manage(account)
             told = client.account()
@@ -272,7 +272,7 @@ class Vouching:
             raise Unavailable(_UNLISTED)
         return self._believe(claim, line, owner, at=at, seconds=math.inf)
 
-    def _keys_of_user(self, claim: Claim, owner: cloudapi.Account, user: str) -> Sequence[cloudapi.Key]:
+    def _keys_of_user(self, claim: Claim, owner: cloudapi.TritonAccount, user: str) -> Sequence[cloudapi.Key]:
         """The keys of a sub-user that CloudAPI let in just now. It may see none itself; the account's management key does."""
         account = self._tenants.enrolled(owner, self._caller(claim, owner.id))
         self._db.transact(lambda connection: accounts.mark_let_in(connection, account.id, user))
@@ -293,7 +293,7 @@ class Vouching:
 
     # Both
 
-    def _believe(self, claim: Claim, line: str, owner: cloudapi.Account, *, at: float, seconds: float) -> Known:
+    def _believe(self, claim: Claim, line: str, owner: cloudapi.TritonAccount, *, at: float, seconds: float) -> Known:
         verify(claim.credentials, load_public(line), claim.text)
         return self._keys.put(claim.identity, line, owner, at=at, seconds=seconds)
 

@@ -7,12 +7,13 @@ from typing import Any
 import falcon
 from sqlalchemy import Connection
 
-from shared.clients.cloudapi import TAG_NAME, Client, Machine
+from shared.clients.cloudapi import Client, Machine
 from shared.errors import Invalid
 from shared.state import groups, instances
 from shared.state.groups import Group as StoredGroup
 from shared.state.idempotency import Answer
 from shared.state.instances import ON_THE_WAY, RUNNING
+from shared.state.machines import TAG_NAME, find_owner
 from shared.store.paging import Entry
 from tsg_api.auth.enrol import as_manager
 from tsg_api.http import etag, paging, write
@@ -204,7 +205,7 @@ class Instances(_Resource):
             rows = instances.get_owners(connection, account_id, {machine.id for machine in machines}, group_id=group.id)
 
         def is_owned(machine: Machine) -> bool:
-            return rows[machine.id][0] == group.id if machine.id in rows else machine.owner({group.id}, names) is not None
+            return rows[machine.id][0] == group.id if machine.id in rows else find_owner(machine.tags, {group.id}, names) is not None
 
         owned = {machine.id: machine.body for machine in machines if is_owned(machine)}
         missing = {one for one, (owner, state) in rows.items() if owner == group.id and state in LISTED and one not in owned}

@@ -8,9 +8,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from shared.clients.cloudapi import MAX_BODY_BYTES, encode, instance_name, instance_tags, order
+from shared.clients.cloudapi import MAX_BODY_BYTES, encode
 from shared.errors import FieldError, Invalid
 from shared.state.activities import KINDS, STATUSES
+from shared.state.machines import creation_body, instance_name, instance_tags
 from shared.state.templates import Spec
 from tsg_api.schema import tags
 from tsg_api.schema.responses import Shown
@@ -280,7 +281,7 @@ def _instance_bytes(spec: Spec) -> int:
     """Bytes of the largest request for an instance of this template."""
     some_id = "0" * 36
     tags = instance_tags(group_name="x" * MAX_GROUP_NAME, group_id=some_id, template_id=some_id, launch_id=some_id)
-    return len(encode(order(spec, name=instance_name(some_id), tags=tags)))
+    return len(encode(creation_body(spec, name=instance_name(some_id), tags=tags)))
 
 
 class GroupBody(Body):

@@ -14,6 +14,7 @@ from shared.reasons import Reason
 from shared.state import instances
 from shared.state.leases import Lease
 from shared.state.looks import Work
+from shared.state.machines import creation_body, instance_name, instance_tags
 from shared.state.templates import Template
 from shared.store.db import Database, is_unavailable
 from tsg_workers.cloud.allowance import Allowance
@@ -86,10 +87,10 @@ class Hands:
         if launch_id is None:
             assignment.stopped = True
             return Done(step, Result.LEFT)
-        tags = cloudapi.instance_tags(group_name=group.name, group_id=group.id, template_id=template.id, launch_id=launch_id)
+        tags = instance_tags(group_name=group.name, group_id=group.id, template_id=template.id, launch_id=launch_id)
         began = time.monotonic()
         try:
-            machine = self._client.create_machine(template.spec, name=cloudapi.instance_name(template.id), tags=tags)
+            machine = self._client.create_machine(creation_body(template.spec, name=instance_name(template.id), tags=tags))
         except CloudAPIError as error:
             assignment.refused |= isinstance(error, cloudapi.Rejected)
             return self._failed(assignment, step, error, began, Reason.TEMPLATE_REJECTED)._replace(

@@ -8,8 +8,9 @@ from itertools import chain, zip_longest
 from typing import NamedTuple, TypeVar
 
 from shared import log
-from shared.clients.cloudapi import TAG_NAME, Client, CloudAPIError, Machine, NotFound
+from shared.clients.cloudapi import Client, CloudAPIError, Machine, NotFound
 from shared.state.instances import DELETING, FAILED, GONE, MISSING, Instance
+from shared.state.machines import TAG_LAUNCH, TAG_NAME
 from tsg_workers.cloud.allowance import Allowance
 
 _log = log.get(__name__)
@@ -47,7 +48,7 @@ def ask_for_launches(client: Client, allowance: Allowance, launches: Sequence[In
     """Ask for the machines of launches that no list has, among all machines that ever were. Those not asked for are left out."""
 
     def ask(launch: Instance) -> Answer:
-        machine = client.launched(launch.id)
+        machine = client.find_machine(TAG_LAUNCH, launch.id)
         if machine is None or machine.state == DESTROYED:
             return Answer(launch)
         return Answer(launch, machine, machine.state)

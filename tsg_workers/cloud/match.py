@@ -5,8 +5,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from shared.clients.cloudapi import TAG_LAUNCH, Machine
+from shared.clients.cloudapi import Machine
 from shared.state.instances import DELETING, DOUBTED, GONE, LAUNCHING, PROVISIONING, RUNNING, Instance
+from shared.state.machines import TAG_LAUNCH
 from tsg_workers.cloud.ask import Answer
 from tsg_workers.plan.census import Sight
 

@@ -9,11 +9,12 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from sqlalchemy import Connection
 
 from shared import log
-from shared.clients.cloudapi import TAG_GROUP, TAG_NAME, Machine
+from shared.clients.cloudapi import Machine
 from shared.state import instances, looks
 from shared.state.instances import GONE
 from shared.state.leases import Lease
 from shared.state.looks import Work
+from shared.state.machines import TAG_GROUP, TAG_NAME, find_owner
 
 _log = log.get(__name__)
 
@@ -22,7 +23,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 def owners_of(machines: Iterable[Machine], group_ids: Container[str], by_name: Mapping[str, str]) -> dict[str, str]:
     """Of the machines that belong to these groups, the group of each; `by_name` has the groups of 2018."""
-    return {machine.id: owner for machine in machines if (owner := machine.owner(group_ids, by_name)) is not None}
+    return {machine.id: owner for machine in machines if (owner := find_owner(machine.tags, group_ids, by_name)) is not None}
 
 
 def groups_by_name(connection: Connection, account_id: str, due: Sequence[Work]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from shared.clients import cloudapi
 from shared.clients.budget import Budget
 from shared.clients.cloudapi import Client, CloudAPI, CloudAPIError
 from shared.clients.keys import Sealer
-from shared.clients.management import NoManagementKey, client_for, forget_registration
+from shared.management.access import NoManagementKey, client_for, forget_registration
 from shared.reasons import Reason
 from shared.state import accounts, leases, looks, templates
 from shared.state.leases import Lease, LeaseLost

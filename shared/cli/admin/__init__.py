@@ -16,11 +16,12 @@ from shared.cli.admin import groups
 from shared.cli.admin.named import connected, login, one_account, triton_uuid
 from shared.cli.admin.told import Told, for_terminal, table
 from shared.clients import cloudapi, keys
-from shared.clients.cloudapi import CloudAPI, CloudAPIError, Timeouts
-from shared.clients.management import NoManagementKey
-from shared.clients.rotation import Rotation
+from shared.clients.access import Timeouts
+from shared.clients.cloudapi import CloudAPI, CloudAPIError
 from shared.errors import Conflict, NotFound, ServiceError
 from shared.lines import say
+from shared.management.access import NoManagementKey
+from shared.management.rotation import Rotation
 from shared.runtime import flags, process, settings, values
 from shared.runtime.settings import Settings
 from shared.state import accounts, looks

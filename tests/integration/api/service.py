@@ -22,7 +22,8 @@ from dev.sim.cloudapi import accounts as triton
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.sim.cloudapi.simulator import Simulator
 from dev.sim.common.server import Server
-from shared.clients.cloudapi import CloudAPI, Timeouts
+from shared.clients.access import Timeouts
+from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
 from shared.clients.queue import Bell, make_broker
 from shared.runtime.health import Health

@@ -5,7 +5,7 @@ CloudAPI has a name, and a fingerprint, once. So that the new key can have the o
     add INTERIM to CloudAPI, switch to it here, delete the old key there; add the new one under the name, switch, delete INTERIM
 
 At each moment the key that is the account's here is in CloudAPI. Whoever took the old one out of the database before the switch is
-refused after the deletion, and goes on with the new one (`shared.clients.management`). A key is written down here before it is sent
+refused after the deletion, and goes on with the new one (`shared.management.access`). A key is written down here before it is sent
 there, and forgotten here after it was deleted there: killed anywhere, the next run finds what is left and goes on.
 """
 
@@ -19,9 +19,9 @@ from shared import log
 from shared.clients import cloudapi, keys
 from shared.clients.cloudapi import Client, CloudAPI
 from shared.clients.keys import Sealer
-from shared.clients.management import client_for, key_of, open_key
 from shared.clients.signature import Signer
 from shared.errors import Conflict
+from shared.management.access import client_for, key_of, open_key
 from shared.state import accounts
 from shared.state.accounts import Account, ManagementKey
 from shared.store.db import Database
