@@ -27,16 +27,10 @@ def main() -> int:
                 for _ in range(wanted["instances"]):
                     order = Order(
                         name=None,
-                        image=cloud.find_image(DEFAULT_IMAGE),
-                        package=cloud.find_package(DEFAULT_PACKAGE),
+                        image=cloud.images[DEFAULT_IMAGE],
+                        package=cloud.packages[DEFAULT_PACKAGE],
                         networks=[cloud.networks_of(account)[DEFAULT_NETWORK]],
                         tags={"tsg.name": name, "tsg.group": group_id},
-                        metadata={},
-                        credentials={},
-                        brand="joyent",
-                        firewall_enabled=False,
-                        deletion_protection=False,
-                        delegate_dataset=False,
                     )
                     machine_id, _shown = cloud.create_machine(account, order)
                     made.write(f"{tenant['id']}\t{group_id}\t{machine_id}\n")

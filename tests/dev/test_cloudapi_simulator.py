@@ -808,6 +808,164 @@ def test_a_full_datacenter_has_no_allocatable_servers(sim, demo):
     assert error(demo.create()) == (409, "NoAllocatableServersError")
 
 
+def nodes(demo, machines):
+    return [demo.get(f"/my/machines/{machine}").json()["compute_node"] for machine in machines]
+
+
+@pytest.mark.parametrize("rule", ["tsg.group!=one", "tsg.group!=o*", "tsg.group!=/^on/", "instance!=web-*", "container!=/web-/"])
+def test_a_hard_spread_takes_one_machine_a_server(sim, demo, rule):
+    sim.knobs.servers = 3
+    spread = {"name": "web-{{shortId}}", "affinity": [rule], "tag.tsg.group": "one"}
+    machines = [demo.created(**spread) for _ in range(3)]
+    assert len(set(nodes(demo, machines))) == 3
+    answer = demo.create(**spread)
+    assert error(answer) == (409, "NoAllocatableServersError")
+    assert demo.create(name="db", **{"tag.tsg.group": "two"}).status_code == 201, "others still find room"
+    sim.knobs.servers = 4
+    machines.append(demo.created(**spread))
+    assert len(set(nodes(demo, machines))) == 4
+    assert error(demo.create(**spread)) == (409, "NoAllocatableServersError")
+
+
+def test_a_soft_spread_fills_servers_evenly(sim, demo):
+    sim.knobs.servers = 3
+    machines = [demo.created(affinity="tsg.group!=~one", **{"tag.tsg.group": "one"}) for _ in range(6)]
+    counts = [nodes(demo, machines).count(node) for node in set(nodes(demo, machines))]
+    assert counts == [2, 2, 2]
+
+
+def test_a_deleted_machine_leaves_its_server_to_a_spread_and_a_stopped_one_does_not(sim, demo, clock):
+    sim.knobs.servers = 2
+    spread = {"affinity": ["role!=web"], "tag.role": "web"}
+    first, second = demo.created(**spread), demo.created(**spread)
+    clock.goes_on(5)
+    demo.post(f"/my/machines/{first}", {"action": "stop"})
+    clock.goes_on(1)
+    assert error(demo.create(**spread)) == (409, "NoAllocatableServersError")
+    (freed,) = nodes(demo, [second])
+    demo.delete(f"/my/machines/{second}")
+    clock.goes_on(1)
+    assert nodes(demo, [demo.created(**spread)]) == [freed]
+
+
+def test_a_rule_is_about_the_machines_of_its_account(sim, demo):
+    sim.cloud.add_account("neighbour", [openssh("rsa")])
+    sim.knobs.servers = 1
+    spread = {"affinity": ["role!=web"], "tag.role": "web"}
+    assert Client(sim.url, "neighbour").create(**spread).status_code == 201
+    assert demo.create(**spread).status_code == 201
+
+
+@pytest.mark.parametrize("rule", ["role=={}", "role==~{}", "instance=={}", "instance==~{}", "container==/^{}$/", "role==*{}"])
+def test_a_machine_comes_near_to_another(sim, demo, rule):
+    sim.knobs.servers = 8
+    other = demo.created(name="db", **{"tag.role": "db"})
+    for _ in range(3):
+        assert nodes(demo, [demo.created(affinity=rule.format("db"))]) == nodes(demo, [other])
+    assert nodes(demo, [demo.created(affinity=f"instance=={other}")]) == nodes(demo, [other])
+
+
+@pytest.mark.parametrize(("rule", "accepted"), [("role==db", False), ("role==~db", True), ("role!=db", True), ("image==x", True)])
+def test_of_the_rules_that_match_nothing_only_a_hard_near_counts(demo, rule, accepted):
+    answer = demo.create(affinity=rule)
+    assert answer.status_code == 201 if accepted else error(answer) == (409, "NoAllocatableServersError")
+
+
+def test_a_hard_near_wants_all_that_match_on_one_server(sim, demo):
+    sim.knobs.servers = 2
+    machines = [demo.created(**{"tag.role": "db"}) for _ in range(2)]
+    assert len(set(nodes(demo, machines))) == 2
+    assert error(demo.create(affinity="role==db")) == (409, "NoAllocatableServersError")
+    assert demo.create(affinity="role==~db").status_code == 201
+
+
+def test_beside_a_hard_rule_soft_ones_are_dropped_without_a_word(sim, demo):
+    sim.knobs.servers = 2
+    web = demo.created(**{"tag.role": "web"})
+    demo.created(**{"tag.role": "db"})
+    near_web_far_from_db = ["role==~web", "role!=db"]
+    assert nodes(demo, [demo.created(affinity=near_web_far_from_db)]) == nodes(demo, [web])
+    sim.knobs.servers = 3
+    assert nodes(demo, [demo.created(affinity=near_web_far_from_db)]) != nodes(demo, [web]), "the soft rule would have led there"
+
+
+def test_a_full_server_takes_no_more(sim, demo):
+    sim.knobs.turn({"servers": 2, "server_room": 2})
+    machines = [demo.created(**{"tag.role": "web"}) for _ in range(4)]
+    assert sorted(nodes(demo, machines).count(node) for node in set(nodes(demo, machines))) == [2, 2]
+    assert error(demo.create()) == (409, "NoAllocatableServersError")
+    sim.cloud.kill(sim.cloud.all_machines()[0])
+    assert demo.create(affinity="role==~web").status_code == 201
+
+
+def test_a_rule_of_number_or_boolean_tags_compares_their_text(sim, demo):
+    sim.knobs.servers = 1
+    demo.created(**{"tag.num": 3, "tag.up": True})
+    for rule in ("num!=3", "up!=true", "num!=/^3$/", "up!=/^true$/"):
+        assert error(demo.create(affinity=rule)) == (409, "NoAllocatableServersError"), rule
+    assert demo.create(affinity="num!=4").status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("affinity", "message"),
+    [
+        ("web", 'could not find operator in affinity rule: expected one of "==", "!=": "web"'),
+        (["a=b"], 'could not find operator in affinity rule: expected one of "==", "!=": "a=b"'),
+        (["role!=web", "x==y"], 'invalid key in affinity rule: "x==y": "x" does not match /^[a-z_][a-z0-9\\-_.]+$/i'),
+        ("1x!=y", None),
+        ("ro le!=y", None),
+        ("role!=", None),
+        ("role!=a,b", None),
+        ("role!=~~x", None),
+        ("role!=ä", None),
+    ],
+)
+def test_an_affinity_rule_that_is_none_is_refused(demo, affinity, message):
+    answer = demo.create(affinity=affinity)
+    assert error(answer) == (409, "InvalidArgument")
+    assert "in affinity rule: " in answer.json()["message"]
+    assert message is None or answer.json()["message"] == message
+
+
+@pytest.mark.parametrize("affinity", [7, [None], ["role!=web", {}], "role==/(/"])
+def test_an_affinity_that_cloudapi_does_not_expect_breaks_it(demo, affinity):
+    assert demo.create(affinity=affinity).status_code == 500
+
+
+def test_locality_is_obeyed_alone_and_refused_beside_affinity(sim, demo):
+    sim.knobs.servers = 2
+    first = demo.created(affinity=None, locality={"strict": False})
+    assert nodes(demo, [demo.created(locality={"near": first})]) == nodes(demo, [first])
+    assert nodes(demo, [demo.created(locality={"far": [first], "strict": True})]) != nodes(demo, [first])
+    message = refusal(demo.create(affinity="role!=web", locality={"strict": False}))
+    assert message == 'cannot specify both "locality" (deprecated) and "affinity"'
+
+
+def test_an_encrypted_machine_stands_on_an_encrypted_server_and_no_other_does(sim, demo):
+    sim.knobs.servers = 1
+    plain, encrypted = demo.created(encrypted="true"), demo.created(encrypted=True)
+    shown = [demo.get(f"/my/machines/{machine}").json() for machine in (plain, encrypted)]
+    assert [machine.get("encrypted") for machine in shown] == [None, True]
+    assert shown[0]["compute_node"] != shown[1]["compute_node"]
+    sim.knobs.encrypted_servers = 0
+    assert error(demo.create(encrypted=True)) == (409, "NoAllocatableServersError")
+
+
+def test_a_delegated_dataset_is_for_true_and_where_the_operator_allows_it(sim, demo):
+    assert demo.create(delegate_dataset=True).json()["delegate_dataset"] is True
+    assert "delegate_dataset" not in demo.create(delegate_dataset="true").json()
+    sim.knobs.delegate_datasets = False
+    assert demo.create(delegate_dataset=False).status_code == 201
+    assert "not enabled" in refusal(demo.create(delegate_dataset=True))
+
+
+def test_what_cloudapi_does_not_show_of_a_machine_the_state_does(sim, demo):
+    machine = demo.created(affinity="role!=web", encrypted=True)
+    assert "affinity" not in demo.get(f"/my/machines/{machine}").json()
+    (shown,) = requests.get(sim.url + "/--sim/state", timeout=5).json()["machines"]
+    assert (shown["affinity"], shown["encrypted"]) == (["role!=web"], True)
+
+
 def test_a_quota_holds_against_thirty_creates_at_once(sim, demo):
     sim.knobs.default_quota = 20
     with ThreadPoolExecutor(30) as pool:
@@ -1521,9 +1679,14 @@ def test_a_program_that_keeps_its_state_goes_on_where_it_was(tmp_path):
     def second(client):
         assert {key["name"] for key in client.get("/my/keys").json()} == {"rsa", "second"}
         (left,) = (machine for machine in client.get("/my/machines").json() if machine["state"] != "stopping")
+        near = client.create(affinity=f"instance=={left['id']}").json()
+        assert near["compute_node"] == left["compute_node"]
         return left["id"], left["state"], left["tags"]
 
     kept, _ = run("600", first)
+    state = json.loads((tmp_path / "state.json").read_text())
+    state["machines"][0]["delegate_dataset"] = True  # a field of older simulators
+    (tmp_path / "state.json").write_text(json.dumps(state))
     # What was booting boots again.
     assert run("0", second) == (kept, "running", {"tsg.group": "a"})
 

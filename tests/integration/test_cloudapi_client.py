@@ -171,17 +171,11 @@ def test_a_list_of_exactly_one_page_asks_for_another(demo: Client, sim: Simulato
 def fill(sim: Simulator, count: int) -> None:
     """So many machines at once, as only the cloud itself can make them."""
     made_of = {
-        "image": sim.cloud.find_image(DEFAULT_IMAGE),
-        "package": sim.cloud.find_package(DEFAULT_PACKAGE),
+        "image": sim.cloud.images[DEFAULT_IMAGE],
+        "package": sim.cloud.packages[DEFAULT_PACKAGE],
         "name": None,
         "networks": [],
         "tags": {"tsg.name": "web"},
-        "metadata": {},
-        "credentials": {},
-        "brand": "joyent",
-        "firewall_enabled": False,
-        "deletion_protection": False,
-        "delegate_dataset": False,
     }
     for _ in range(count):
         sim.cloud.create_machine(sim.cloud.accounts["demo"], Order(**made_of))

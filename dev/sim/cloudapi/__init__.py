@@ -13,6 +13,8 @@ order.py       reading a request for a new machine
 listing.py     reading a machine list query
 tags.py        tag rules
 catalog.py     packages, images, networks and their fixed ids
+options.py     what a request may ask for beside that: affinity, encryption, ...
+placement.py   affinity: which servers a machine may stand on
 knobs.py       everything that can be turned
 signature.py   HTTP signatures, the server's side
 keys.py        SSH public keys

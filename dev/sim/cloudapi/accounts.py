@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -105,6 +106,7 @@ class Account:
     gone: dict[str, Machine] = field(default_factory=dict)  #: by id, the latest last
     live_ids: list[str] = field(default_factory=list)  #: sorted, so that a list need not sort them
     ids_by_name: dict[str, str] = field(default_factory=dict)  #: of live machines: names are unique among them
+    machines_on: Counter[str] = field(default_factory=Counter)  #: number of live machines by server
 
     def find_user(self, login_or_uuid: str) -> User | None:
         return next((user for user in self.users if login_or_uuid in (user.login, user.id)), None)
@@ -122,12 +124,14 @@ class Account:
         self.live[machine.id] = machine
         bisect.insort(self.live_ids, machine.id)
         self.ids_by_name[machine.name] = machine.id
+        self.machines_on[machine.compute_node] += 1
 
     def bury(self, machine: Machine) -> None:
         """CloudAPI: a failed or deleted machine frees its name and its place in the quota."""
         if self.live.pop(machine.id, None):
             del self.live_ids[bisect.bisect_left(self.live_ids, machine.id)]
             self.ids_by_name.pop(machine.name, None)
+            self.machines_on[machine.compute_node] -= 1
         self.gone[machine.id] = machine
         while len(self.gone) > HISTORY_KEPT:
             del self.gone[next(iter(self.gone))]

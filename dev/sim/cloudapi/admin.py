@@ -29,7 +29,7 @@ BROKEN_STATE = Wanted("one of " + ", ".join(BREAKABLE), lambda state: state in B
 
 
 def _machine_row(machine: Machine, login: str) -> dict[str, Any]:
-    return machine.to_json() | {"account": login, "destroying": machine.destroying}
+    return machine.to_json() | machine.hidden_options | {"account": login, "destroying": machine.destroying}
 
 
 class Admin:

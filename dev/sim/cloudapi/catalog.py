@@ -31,6 +31,9 @@ FABRIC_NETWORK = "c6e1c0b8-5ed7-4b0a-8b34-7f6f0a2a9d10"
 #: Owner of the images: the operator's account.
 ADMIN_UUID = "930896af-bf8c-48d4-885c-6573a94b1853"
 
+#: Brands of virtual machines: the only ones that a request may name.
+HVM_BRANDS = ("bhyve", "kvm")
+
 _OLD_TYPES = {"zvol": "virtualmachine"}
 
 

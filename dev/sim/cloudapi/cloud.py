@@ -28,6 +28,7 @@ from dev.sim.cloudapi.knobs import Knobs
 from dev.sim.cloudapi.listing import Listing
 from dev.sim.cloudapi.machine import GONE, Job, Machine, Nic
 from dev.sim.cloudapi.order import Order, bad_name, final_name
+from dev.sim.cloudapi.placement import Hints, NoServerError, hints_of_rules, narrow, read_rules
 from dev.sim.common.wanted import is_uuid
 
 DEFAULT_PACKAGE = catalog.DEFAULT_PACKAGE
@@ -70,7 +71,6 @@ class Cloud:
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
         self._sequence = itertools.count()
         self._leases = {network_id: itertools.count() for network_id in self.networks}
-        self._servers = [self._uuid() for _ in range(4)]
         self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
 
     # Time
@@ -275,8 +275,7 @@ class Cloud:
             name = final_name(order.name, machine_id, account.cns)
             if name in account.ids_by_name:
                 raise bad_name("Duplicate", "Already exists for this owner_uuid")
-            if self.knobs.capacity is not None and self._live_machines() >= self.knobs.capacity:
-                raise ApiError(409, "NoAllocatableServersError", "No compute resources available")
+            server = self._place(account, order)
             machine = Machine(
                 id=machine_id,
                 owner=account.id,
@@ -284,7 +283,7 @@ class Cloud:
                 image=order.image,
                 package=order.package,
                 networks=order.networks,
-                compute_node=self._servers[next(self._sequence) % len(self._servers)],
+                compute_node=server,
                 created=now,
                 updated=now,
                 tags=order.tags,
@@ -292,7 +291,8 @@ class Cloud:
                 credentials=order.credentials,
                 firewall_enabled=order.firewall_enabled,
                 deletion_protection=order.deletion_protection,
-                delegate_dataset=order.delegate_dataset,
+                options=order.options,
+                hidden_options=order.hidden_options,
                 brand=order.brand,
             )
             machine.lived(now, machine.state)
@@ -315,8 +315,33 @@ class Cloud:
     def quota_of(self, account: Account) -> int | None:
         return self.knobs.quota.get(account.login, self.knobs.default_quota)
 
-    def _live_machines(self) -> int:
-        return sum(len(account.live) for account in self.accounts.values())
+    def _place(self, account: Account, order: Order) -> str:
+        """A server with room that the order's rules allow; of several, one with the fewest of the account's machines. Raises ApiError.
+
+        CloudAPI: an order whose rules leave no server is answered like one for which there is no room.
+        """
+        hints = Hints(**order.hidden_options.get("locality", {}))
+        try:
+            if "affinity" in order.hidden_options:
+                hints = hints_of_rules(read_rules(order.hidden_options["affinity"]), account.live.values())
+        except NoServerError:
+            raise _no_room() from None
+        servers = narrow(self._servers_with_room("encrypted" in order.options), hints, account.live)
+        if not servers:
+            raise _no_room()
+        turn = next(self._sequence) % len(servers)
+        return min([*servers[turn:], *servers[:turn]], key=account.machines_on.__getitem__)
+
+    def _servers_with_room(self, encrypted: bool) -> list[str]:
+        """The same UUIDs in every run, so that a kept machine still stands on its server."""
+        knobs, accounts = self.knobs, self.accounts.values()
+        if knobs.capacity is not None and sum(len(account.live) for account in accounts) >= knobs.capacity:
+            return []
+        kind, count = ("encrypted server", knobs.encrypted_servers) if encrypted else ("server", knobs.servers)
+        servers = [_uuid_of(f"{self.datacenter}/{kind}/{number}") for number in range(count)]
+        if knobs.server_room is None:
+            return servers
+        return [server for server in servers if sum(account.machines_on[server] for account in accounts) < knobs.server_room]
 
     def _plan_provisioning(self, account: Account, machine: Machine, now: float, caller: Caller) -> None:
         if self.use_up("stick_next_creates"):
@@ -544,6 +569,10 @@ class Cloud:
         host = next(self._leases[network.id]) % (subnet.num_addresses - 12) + 10  # the first ten are the network's own
         mac = "90:b8:d0:" + ":".join(f"{self._random.getrandbits(8):02x}" for _ in range(3))
         return Nic(network.id, str(subnet[host]), mac, primary, str(subnet[1]), str(subnet.netmask))
+
+
+def _no_room() -> ApiError:
+    return ApiError(409, "NoAllocatableServersError", "No compute resources available")
 
 
 def _dump(value: Any) -> bytes:

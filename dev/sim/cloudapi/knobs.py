@@ -66,6 +66,7 @@ class Knobs(simulation.Knobs):
     fail_next_creates: Count = 0  #: accepted, then `failed` instead of running
     fail_share: Share = 0.0
     stick_next_creates: Count = 0  #: accepted, then `provisioning` for ever
+    delegate_datasets: Flag = True  #: the operator allows them
     bad_json: Flag = False  #: answers with a body are not JSON
     down: Flag = False  #: 503 for everything
     read_only: Flag = False  #: CloudAPI's maintenance: 503 for every write
@@ -75,6 +76,9 @@ class Knobs(simulation.Knobs):
     throttle_rate: Annotated[float, RATE] = 10.0  #: CloudAPI: requests a second, for each account and group of endpoints
     throttle_burst: Annotated[int, POSITIVE_COUNT] = 30
     capacity: Limit = None  #: machines of the whole datacenter
+    servers: Annotated[int, POSITIVE_COUNT] = 4
+    server_room: Limit = None  #: machines a server
+    encrypted_servers: Count = 1  #: more servers: those with an encrypted zpool, which take encrypted machines and no others
     default_quota: Limit = None  #: machines an account
     quota: Annotated[dict[str, int], COUNT.in_object("an object of account login to a number of machines")] = field(default_factory=dict)
 

@@ -71,8 +71,9 @@ class Machine:
     nics: list[Nic] = field(default_factory=list)
     firewall_enabled: bool = False
     deletion_protection: bool = False
-    delegate_dataset: bool = False
     brand: str = "joyent"
+    options: dict[str, Any] = field(default_factory=dict)
+    hidden_options: dict[str, Any] = field(default_factory=dict)  #: CloudAPI shows them nowhere
     destroying: str = ""  #: "", then "running" while the destroy job runs, then "done" until the state flips
     turn: int = 0  #: counts commands that change the state, so that a job overtaken by a later one does nothing
     jobs: list[Job] = field(default_factory=list)
@@ -101,7 +102,8 @@ class Machine:
             "jobs": [Job(**job) for job in row["jobs"]],
             "life": [(moment, event) for moment, event in row["life"]],
         }
-        return cls(**{**row, **found, **made})
+        known = {name.name for name in fields(cls)}  # an older simulator kept other fields
+        return cls(**{name: value for name, value in {**row, **found, **made}.items() if name in known})
 
     def touch(self, now: float) -> None:
         """Say that something changed: the shown object is made anew."""
@@ -138,6 +140,4 @@ class Machine:
         if self.nics:
             row["primaryIp"] = next((nic.ip for nic in self.nics if nic.primary), self.nics[0].ip)
             row["nics"] = [nic.to_json() for nic in self.nics]
-        if self.delegate_dataset:
-            row["delegate_dataset"] = True
-        return row
+        return row | self.options

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dev.sim.cloudapi import versions
-from dev.sim.cloudapi.catalog import Image, Network, Package
+from dev.sim.cloudapi.catalog import HVM_BRANDS, Image, Network, Package
 from dev.sim.cloudapi.errors import ApiError, invalid_argument, validation_failed
+from dev.sim.cloudapi.options import HIDDEN_OPTIONS, OPTIONS, Asked, read_options
 from dev.sim.cloudapi.tags import check_tags
 from dev.sim.common.wanted import is_uuid
 
@@ -20,21 +21,7 @@ SHORT_ID = "{{shortId}}"
 
 _METADATA_KEY = re.compile(r"\w.*", re.DOTALL | re.ASCII)
 
-#: Brands of virtual machines: the only ones that a request may name.
-HVM_BRANDS = ("bhyve", "kvm")
 _BRAND_OF_IMAGE_TYPE = {"zvol": "bhyve", "lx-dataset": "lx"}
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A request for a machine, and what of the cloud it speaks of."""
-
-    params: Mapping[str, Any]
-    version_range: str
-    account_id: str
-    image: Image
-    package: Package
-    networks: Mapping[str, Network]  #: those that the account may use
 
 
 @dataclass
@@ -46,12 +33,13 @@ class Order:
     package: Package
     networks: list[Network]
     tags: dict[str, Any]
-    metadata: dict[str, Any]
-    credentials: dict[str, Any]
-    brand: str
-    firewall_enabled: bool
-    deletion_protection: bool
-    delegate_dataset: bool
+    metadata: dict[str, Any] = field(default_factory=dict)
+    credentials: dict[str, Any] = field(default_factory=dict)
+    brand: str = "joyent"
+    firewall_enabled: bool = False
+    deletion_protection: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    hidden_options: dict[str, Any] = field(default_factory=dict)  #: what the machine object doesn't show
 
 
 def read_order(asked: Asked) -> Order:
@@ -59,7 +47,7 @@ def read_order(asked: Asked) -> Order:
     params = asked.params
     _check_consent(asked)
     brand = _read_brand(asked)
-    _check_placement(params)
+    options, hidden_options = (read_options(readers, asked, brand) for readers in (OPTIONS, HIDDEN_OPTIONS))
     _check_fit(asked)
     metadata = _prefixed(params, "metadata.")
     credentials = metadata.pop("credentials", {})
@@ -76,7 +64,8 @@ def read_order(asked: Asked) -> Order:
         brand=brand,
         firewall_enabled=params.get("firewall_enabled") in (True, "true"),
         deletion_protection=params.get("deletion_protection") is True,
-        delegate_dataset=params.get("delegate_dataset") is True,
+        options=options,
+        hidden_options=hidden_options,
     )
 
 
@@ -157,19 +146,6 @@ def _read_networks(wanted: Any, known: Mapping[str, Network]) -> list[Network]:
     if sum(network.public for network in chosen) > 1:
         raise invalid_argument("Invalid Networks: only one public network is allowed")
     return chosen
-
-
-def _check_placement(params: Mapping[str, Any]) -> None:
-    affinity, locality = params.get("affinity"), params.get("locality")
-    if affinity and locality:
-        raise invalid_argument("cannot specify both affinity and locality")
-    for rule in [affinity] if isinstance(affinity, str) else affinity if isinstance(affinity, list) else []:
-        if not isinstance(rule, str) or not re.search(r"[^=!]+[=!]=~?.+", rule):
-            raise invalid_argument(f"{rule} is not a valid affinity rule")
-    hints = locality if isinstance(locality, dict) else {}
-    for near_or_far in (hints.get("near", []), hints.get("far", [])):
-        if not all(map(is_uuid, near_or_far if isinstance(near_or_far, list) else [near_or_far])):
-            raise validation_failed("Invalid VM parameters", "locality", "Invalid", "locality contains malformed UUID")
 
 
 def _read_brand(asked: Asked) -> str:

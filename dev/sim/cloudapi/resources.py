@@ -16,7 +16,8 @@ from dev.sim.cloudapi.catalog import Image
 from dev.sim.cloudapi.errors import ApiError, invalid_argument, missing_parameter, not_found, validation_failed
 from dev.sim.cloudapi.listing import read_listing
 from dev.sim.cloudapi.machine import Machine
-from dev.sim.cloudapi.order import Asked, read_order
+from dev.sim.cloudapi.options import Asked
+from dev.sim.cloudapi.order import read_order
 from dev.sim.cloudapi.pipeline import Call, Endpoint
 from dev.sim.cloudapi.tags import UNUSABLE, check_tags
 from dev.sim.common.wanted import is_uuid
@@ -160,6 +161,7 @@ class Machines(Endpoint, GET="ListMachines", POST="CreateMachine"):
             image=call.image,
             package=call.package,
             networks=self.cloud.networks_of(call.account),
+            knobs=self.cloud.knobs,
         )
         order = read_order(asked)
         machine_id, resp.data = self.cloud.create_machine(call.account, order, call.caller)
