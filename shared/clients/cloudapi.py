@@ -303,6 +303,26 @@ class Client:
         with suppress(NotFound):
             self._call("DELETE", f"{self._base}/keys/{quote(fingerprint, safe='')}")
 
+    def check_may_list_machines(self) -> None:
+        """`Forbidden` when the signer may not list machines."""
+        self._page({"limit": "1", "offset": "0"})
+
+    def may_create_machines(self) -> bool:
+        """May the signer create machines? CloudAPI is asked for one of no image, so none is made whatever the answer.
+
+        It looks at policies and role tags before it misses the image (sdc-cloudapi: `authorize` in lib/app.js, `ensureDataset` in
+        lib/machines.js).
+        """
+        try:
+            self._call("POST", f"{self._base}/machines", {})
+        except Forbidden:
+            return False
+        except Rejected as error:
+            if error.status == 409:
+                return True
+            raise
+        raise Unavailable("CloudAPI accepted a request for a machine of no image")
+
     def machines(self, **filters: str) -> list[Machine]:
         """All machines that match, page by page; `Unavailable` when a page is not what CloudAPI says of it.
 

@@ -143,14 +143,22 @@ def mark_registered(connection: Connection, key_id: str, *, registered: bool) ->
     connection.execute(update(keys).where(keys.c.id == key_id).values(registered_at=when, updated_at=func.now()))
 
 
-# Sub-users. CloudAPI alone knows what they may; the row says when it last let one in.
+# Sub-users. CloudAPI alone knows what they may; the row says when it last let one in, and whether it may change something.
 
 
-def mark_let_in(connection: Connection, account_id: str, user: str) -> None:
+class LetIn(NamedTuple):
+    """CloudAPI's last word on a sub-user, so many seconds ago by the database's clock."""
+
+    seconds_ago: float
+    may_write: bool
+
+
+def mark_let_in(connection: Connection, account_id: str, user: str, *, may_write: bool) -> None:
     """Note that CloudAPI let this sub-user of the account, as its keyId calls it, in just now."""
+    said = {"updated_at": func.now(), "may_write": may_write}
     same = update(users).where(users.c.account_id == account_id, users.c.username == user)
-    if not connection.execute(same.values(updated_at=func.now(), archived=False)).rowcount:
-        connection.execute(insert(users).values(account_id=account_id, username=user, created_at=func.now(), updated_at=func.now()))
+    if not connection.execute(same.values(archived=False, **said)).rowcount:
+        connection.execute(insert(users).values(account_id=account_id, username=user, created_at=func.now(), **said))
 
 
 def mark_kept_out(connection: Connection, account_id: str, user: str) -> None:
@@ -158,12 +166,12 @@ def mark_kept_out(connection: Connection, account_id: str, user: str) -> None:
     connection.execute(update(users).where(users.c.account_id == account_id, users.c.username == user).values(archived=True))
 
 
-def get_seconds_since_let_in(connection: Connection, account_id: str, user: str) -> float | None:
-    """Seconds since CloudAPI last let this sub-user in. None when it never did, or keeps it out since."""
-    age = cast(extract("epoch", func.now() - func.max(users.c.updated_at)), Float)
-    found = select(age).where(users.c.account_id == account_id, users.c.username == user, ~users.c.archived)
-    seconds: float | None = connection.execute(found).scalar_one()
-    return seconds
+def get_let_in(connection: Connection, account_id: str, user: str) -> LetIn | None:
+    """What CloudAPI said when it last let this sub-user in. None when it never did, or keeps it out since."""
+    age = cast(extract("epoch", func.now() - users.c.updated_at), Float)
+    found = select(age, users.c.may_write).where(users.c.account_id == account_id, users.c.username == user, ~users.c.archived)
+    row = connection.execute(found.order_by(users.c.updated_at.desc()).limit(1)).one_or_none()
+    return LetIn._make(row) if row else None
 
 
 # Keys at rest

@@ -89,6 +89,8 @@ users = Table(
     _time("created_at"),
     _time("updated_at"),
     _archived(),
+    # Ours: CloudAPI lets the user make machines, too.
+    Column("may_write", Boolean, nullable=False, server_default=text("false")),
 )
 
 templates = Table(

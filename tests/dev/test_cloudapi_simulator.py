@@ -351,6 +351,17 @@ def test_a_sub_user_may_do_what_its_policies_say(sim):
     assert requests.patch(patch, json={"actions": []}, timeout=5).status_code == 400
 
 
+def test_who_may_not_create_machines_is_told_so_before_what_is_wrong_with_the_order(sim):
+    """CloudAPI: `authorize` comes before `ensureDataset`. So it can be asked who may, and makes nothing."""
+    account = sim.cloud.add_account("parent", [openssh("rsa")], users={"ann": [openssh("p256")]})
+    ann = modern("/parent/users/ann/keys/p256", "p256", "ecdsa-sha256")
+    for actions, expected in ((["listmachines"], (403, "NotAuthorized")), (["createmachine"], (409, "MissingParameter"))):
+        account.users[0].actions = actions
+        assert error(requests.post(sim.url + "/parent/machines", json={}, headers=ann, timeout=5)) == expected
+    assert error(requests.post(sim.url + "/parent/machines", json={}, headers=modern("/parent/keys/rsa"), timeout=5))[0] == 409
+    assert not account.live
+
+
 def test_a_login_may_change_hands(sim):
     for login, key in (("alice", "rsa"), ("bob", "p256")):
         sim.cloud.add_account(login, [openssh(key)])

@@ -377,10 +377,10 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     for function, argument in ((accounts.get, account_id), (accounts.of_triton, "some-uuid"), (accounts.key_of, account_id)):
         assert use(function, argument) is not None
     assert len(use(accounts.list_called, "renamed")) == 1
-    use(accounts.mark_let_in, account_id, "robin")
-    assert use(accounts.get_seconds_since_let_in, account_id, "robin") == 0
+    use(accounts.mark_let_in, account_id, "robin", may_write=True)
+    assert use(accounts.get_let_in, account_id, "robin") == (0, True)
     use(accounts.mark_kept_out, account_id, "robin")
-    assert accounts.get_seconds_since_let_in(connection, account_id, "robin") is None
+    assert accounts.get_let_in(connection, account_id, "robin") is None
     assert not use(accounts.is_disabled, "some-uuid")
     assert len(use(accounts.listed)) == 1
     use_keys(use, account_id)

@@ -37,7 +37,7 @@ def claim(date: str = "today") -> Claim:
 
 
 def test_a_key_is_believed_for_its_time_and_remembered_for_longer(keys: CallerKeys, time: Time) -> None:
-    known = keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9)
+    known = keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9, may_write=True)
     time.now += 299
     assert keys.is_believed(known)
     time.now += 1
@@ -46,11 +46,11 @@ def test_a_key_is_believed_for_its_time_and_remembered_for_longer(keys: CallerKe
 
 
 def test_a_key_is_believed_from_when_cloudapi_was_asked_and_for_no_longer_than_it_said(keys: CallerKeys, time: Time) -> None:
-    assert keys.put(IDENTITY, LINE, OWNER, at=time.now - 4, seconds=100).until == time.now + 96
+    assert keys.put(IDENTITY, LINE, OWNER, at=time.now - 4, seconds=100, may_write=True).until == time.now + 96
 
 
 def test_a_key_in_use_is_asked_for_again_by_one_at_a_time(keys: CallerKeys, time: Time) -> None:
-    keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9)
+    keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9, may_write=True)
     for seconds, is_due in ((300 * REFRESH_AFTER - 1, False), (1, True), (RETRY_SECONDS - 1, False), (1, True)):
         time.now += seconds
         known = keys.get(IDENTITY)
@@ -61,23 +61,23 @@ def test_a_key_in_use_is_asked_for_again_by_one_at_a_time(keys: CallerKeys, time
 
 
 def test_headers_are_recognized_for_as_long_as_their_key_is_the_same_and_believed(keys: CallerKeys, time: Time) -> None:
-    known = keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9)
+    known = keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9, may_write=True)
     keys.remember("signature", claim(), known)
     assert keys.recognize("signature", "today") == (claim(), known)
     assert keys.recognize("signature", "tomorrow") is None
     assert keys.recognize("another", "today") is None
     time.now += 299
-    again = keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9)
+    again = keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9, may_write=True)
     assert keys.recognize("signature", "today") == (claim(), again)
-    keys.put(IDENTITY, OTHER_LINE, OWNER, at=time.now, seconds=1e9)
+    keys.put(IDENTITY, OTHER_LINE, OWNER, at=time.now, seconds=1e9, may_write=True)
     assert keys.recognize("signature", "today") is None
 
 
 def test_headers_of_a_key_that_has_run_out_or_was_forgotten_are_not_recognized(keys: CallerKeys, time: Time) -> None:
-    keys.remember("signature", claim(), keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9))
+    keys.remember("signature", claim(), keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9, may_write=True))
     time.now += 300
     assert keys.recognize("signature", "today") is None
-    keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9)
+    keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9, may_write=True)
     assert keys.recognize("signature", "today")
     keys.forget(IDENTITY)
     assert keys.recognize("signature", "today") is None
@@ -85,7 +85,7 @@ def test_headers_of_a_key_that_has_run_out_or_was_forgotten_are_not_recognized(k
 
 def test_headers_go_when_their_date_is_of_no_more_use(time: Time) -> None:
     keys = CallerKeys(10 * PAIR_SECONDS, now=time)
-    keys.remember("signature", claim(), keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9))
+    keys.remember("signature", claim(), keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9, may_write=True))
     time.now += PAIR_SECONDS
     assert keys.recognize("signature", "today") is None
 
@@ -95,9 +95,9 @@ def test_of_many_keys_and_headers_the_newest_are_remembered(time: Time, monkeypa
     monkeypatch.setattr(caller_keys, "MOST", 3)
     keys = CallerKeys(300, now=time)
     for number in range(5):
-        known = keys.put(("demo", None, str(number)), LINE, OWNER, at=time.now, seconds=1e9)
+        known = keys.put(("demo", None, str(number)), LINE, OWNER, at=time.now, seconds=1e9, may_write=True)
     assert [bool(keys.get(("demo", None, str(number)))) for number in range(5)] == [False, False, True, True, True]
-    known = keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9)
+    known = keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9, may_write=True)
     for second in range(5):
         keys.remember("signature", claim(str(second)), known)
     assert [bool(keys.recognize("signature", str(second))) for second in range(5)] == [False, False, True, True, True]

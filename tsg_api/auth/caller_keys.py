@@ -49,6 +49,8 @@ class Known(NamedTuple):
     refresh_at: float
     #: After that it proves nothing any more: CloudAPI must be asked first.
     until: float
+    #: Its user may change something, and not only look.
+    may_write: bool
 
 
 class CallerKeys:
@@ -78,14 +80,14 @@ class CallerKeys:
         """Should CloudAPI be asked for the key again?"""
         return self.now() >= known.refresh_at
 
-    def put(self, identity: Identity, line: str, owner: TritonAccount, *, at: float, seconds: float) -> Known:
+    def put(self, identity: Identity, line: str, owner: TritonAccount, *, at: float, seconds: float, may_write: bool) -> Known:
         """Remember a key that CloudAPI vouched for at the time `at`, for so many seconds at most. `SignatureError` when it is no key."""
         believed = min(self.seconds, seconds)
         with self._lock:
             before = self._known.get(identity)
             # The same object, so that pairs of headers that it verified need not be verified again.
             public = before.public if before and before.line == line else load_public(line)
-            known = Known(public, line, owner, at + REFRESH_AFTER * believed, at + believed)
+            known = Known(public, line, owner, at + REFRESH_AFTER * believed, at + believed, may_write)
             self._known[identity] = known
         return known
 

@@ -11,7 +11,14 @@ from tsg_api.auth.caller_keys import CallerKeys, Claim, Known
 from tsg_api.auth.tenants import Tenants
 from tsg_api.auth.vouching import NOT_PROVEN, Vouching
 from tsg_api.http.body import read_raw
-from tsg_api.http.errors import TooMany, Unauthenticated
+from tsg_api.http.errors import NotAuthorized, TooMany, Unauthenticated
+
+#: Methods that change nothing.
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+ONLY_READS = (
+    "CloudAPI lets this sub-user see machines and not create any (createmachine), so it may change nothing here. Other rights in CloudAPI"
+    " count here after some minutes."
+)
 
 
 class Signed:
@@ -33,6 +40,8 @@ class Signed:
             account = self._vouching.enrol(claim, known.owner)
         if self._keys.is_due(known):
             self._vouching.refresh(claim)
+        if not known.may_write and req.method not in READS:
+            raise NotAuthorized(ONLY_READS)
         return account
 
     def _recognized(self, req: falcon.Request) -> tuple[Claim, Known] | None:

@@ -3,7 +3,7 @@
 As the account: where the account's management key is known, CloudAPI lists the account's keys, and the signature is checked here. One
 list answers for all keys, so strangers who make keys up cause no more requests than the account's own callers. A key in the account's own
 list is its owner's. A sub-user's key says nothing of what the sub-user may do: it is believed only for as long as CloudAPI let that
-sub-user in a short while ago.
+sub-user in a short while ago. What CloudAPI is asked then is what the sub-user would do there: may it list machines, and create any?
 
 As the caller: a signature that covers the Date alone holds for any request of its time, so it is passed on to CloudAPI, which says yes or
 no itself. That is how an account, and a sub-user, is let in at first.
@@ -153,28 +153,30 @@ class Vouching:
     def _as_account(self, claim: Claim, *, is_holder: bool, waits: bool = True) -> Known | None:
         """The key, if it is listed for an account that is known here under the claim's name. `SignatureError` when it did not sign."""
         credentials = claim.credentials
-        for account, seconds in self._candidates(credentials):
+        for account, seconds, may_write in self._candidates(credentials):
             listed = self._listed(account, claim, is_holder=is_holder, waits=waits)
             # The login may be another account's by now.
             if credentials.account not in listed.owner:
                 continue
             line = _find(listed.keys, credentials)
             if line is not None:
-                return self._believe(claim, line, listed.owner, at=listed.at, seconds=seconds)
+                return self._believe(claim, line, listed.owner, at=listed.at, seconds=seconds, may_write=may_write)
         return None
 
-    def _candidates(self, credentials: Credentials) -> list[tuple[Account, float]]:
-        """Accounts that the keyId may mean, and for how many seconds one of its keys may be believed."""
+    def _candidates(self, credentials: Credentials) -> list[tuple[Account, float, bool]]:
+        """Accounts that the keyId may mean, for how many seconds one of its keys may be believed, and whether to change something."""
         found = []
         with self._db.read() as connection:
             for account in accounts.list_called(connection, credentials.account):
-                seconds = math.inf
+                seconds, may_write = math.inf, True
                 if credentials.user is not None:
-                    ago = accounts.get_seconds_since_let_in(connection, account.id, credentials.user)
+                    let_in = accounts.get_let_in(connection, account.id, credentials.user)
                     # Ahead of the database's clock: that was set back since.
-                    seconds = -1.0 if ago is None or ago < -CLOCK_SLACK else self._keys.seconds - ago
+                    if let_in is None or let_in.seconds_ago < -CLOCK_SLACK:
+                        continue
+                    seconds, may_write = self._keys.seconds - let_in.seconds_ago, let_in.may_write
                 if account.triton_uuid and account.has_registered_key and seconds > 0:
-                    found.append((account, seconds))
+                    found.append((account, seconds, may_write))
         return found
 
     def _listed(self, account: Account, claim: Claim, *, is_holder: bool, waits: bool) -> Listed:
@@ -256,8 +258,11 @@ class Vouching:
             if credentials.account.lower() not in (owner.id, owner.login.lower()):
                 raise Unauthenticated(NOT_PROVEN)
             self._tenants.follow(owner)
-            user = credentials.user
-            keys = self._keys_of_user(claim, owner, user) if user else self._caller(claim, owner.id).list_keys()
+            user, may_write = credentials.user, True
+            if user is None:
+                keys: Sequence[cloudapi.Key] = self._caller(claim, owner.id).list_keys()
+            else:
+                keys, may_write = self._keys_of_user(claim, owner, user)
         except cloudapi.Forbidden as error:
             self._keep_out(credentials)
             raise NotAuthorized(str(error)) from None
@@ -270,16 +275,22 @@ class Vouching:
         line = _find(keys, credentials)
         if line is None:
             raise Unavailable(_UNLISTED)
-        return self._believe(claim, line, owner, at=at, seconds=math.inf)
+        return self._believe(claim, line, owner, at=at, seconds=math.inf, may_write=may_write)
 
-    def _keys_of_user(self, claim: Claim, owner: cloudapi.TritonAccount, user: str) -> Sequence[cloudapi.Key]:
-        """The keys of a sub-user that CloudAPI let in just now. It may see none itself; the account's management key does."""
-        account = self._tenants.enrolled(owner, self._caller(claim, owner.id))
-        self._db.transact(lambda connection: accounts.mark_let_in(connection, account.id, user))
+    def _keys_of_user(self, claim: Claim, owner: cloudapi.TritonAccount, user: str) -> tuple[Sequence[cloudapi.Key], bool]:
+        """The keys of a sub-user whom CloudAPI lets list machines, and whether it lets them create some.
+
+        The user may see no keys itself; the account's management key does.
+        """
+        caller = self._caller(claim, owner.id)
+        caller.check_may_list_machines()
+        may_write = caller.may_create_machines()
+        account = self._tenants.enrolled(owner, caller)
+        self._db.transact(lambda connection: accounts.mark_let_in(connection, account.id, user, may_write=may_write))
         listed = self._list(account, user)
         if not listed.keys:
             raise Unavailable(_UNLISTED)
-        return listed.keys
+        return listed.keys, may_write
 
     def _keep_out(self, credentials: Credentials) -> None:
         user = credentials.user
@@ -293,9 +304,9 @@ class Vouching:
 
     # Both
 
-    def _believe(self, claim: Claim, line: str, owner: cloudapi.TritonAccount, *, at: float, seconds: float) -> Known:
+    def _believe(self, claim: Claim, line: str, owner: cloudapi.TritonAccount, *, at: float, seconds: float, may_write: bool) -> Known:
         verify(claim.credentials, load_public(line), claim.text)
-        return self._keys.put(claim.identity, line, owner, at=at, seconds=seconds)
+        return self._keys.put(claim.identity, line, owner, at=at, seconds=seconds, may_write=may_write)
 
     def _count(self, claim: Claim) -> None:
         """Count a question that a stranger may have caused, or raise `TooMany`."""

@@ -618,6 +618,102 @@ def test_a_sub_users_no_ends_its_yes(api: Api) -> None:
         api.clock.ahead = 0
 
 
+def signing(key_id: str, method: str, path: str) -> dict[str, dict[str, str]]:
+    """A sub-user's signatures that could be passed on to CloudAPI, and those that could not, over a request."""
+    date = now()
+    both = over(key_id, "(request-target) date", f"(request-target): {method.lower()} {path}\ndate: {date}")
+    forms = {"the legacy form": legacy(key_id, date, pair=OTHER), "the modern form": modern(key_id, date, pair=OTHER)}
+    return {**forms, "the request line": {"Date": date, "Authorization": both}}
+
+
+CHANGES = [
+    ("POST", "/v1/tsg/templates", template_body(template_name="sub-users")),
+    ("POST", "/v1/tsg/groups", {"group_name": "sub-users", "template_id": "{template}", "capacity": 3}),
+    ("PUT", "/v1/tsg/groups/{group}", {"group_name": "group-1", "template_id": "{template}", "capacity": 0}),
+    ("PUT", "/v1/tsg/groups", {"group_name": "group-1", "template_id": "{template}", "capacity": 0}),
+    ("PUT", "/v1/tsg/groups/{group}/increment", {"instance_count": 1, "max_instance": 9}),
+    ("PUT", "/v1/tsg/groups/{group}/decrement", {"instance_count": 1, "min_instance": 0}),
+    ("DELETE", "/v1/tsg/groups/{group}", None),
+    ("DELETE", "/v1/tsg/templates/{template}", None),
+]
+
+
+def with_robin(api: Api, *actions: str) -> tuple[Caller, triton.Account]:
+    """An account whose sub-user robin has policies with these actions, and its owner, who has called."""
+    account = api.new_triton(users={"robin": [OTHER.public_line]})
+    account.users[0].actions = list(actions)
+    api.enable(account)
+    owner = Caller(api, account)
+    owner.ok("GET", "/groups")
+    return owner, account
+
+
+def test_a_sub_user_who_may_see_the_account_and_no_machines_gets_nothing(api: Api) -> None:
+    owner, account = with_robin(api, "getaccount", "createmachine")
+    owner.make_group(3)
+    for _ in range(2):
+        for way, headers in signing(of_user(account), "GET", "/v1/tsg/groups").items():
+            assert get(api, headers).status_code == 403, way
+    assert not account.live
+
+
+def test_a_sub_user_who_may_not_create_machines_changes_nothing(make_api: Callable[..., Api]) -> None:
+    one = make_api()
+    apis = (one, make_api(database=one.db, simulator=one.sim))
+    owner, account = with_robin(one, "getaccount", "listmachines", "getmachine")
+    template_id = owner.make_template()
+    group = owner.make_group(3, template_id=template_id)
+    known = {"Idempotency-Key": "the-owners"}
+    made = owner("POST", "/templates", template_body(template_name="kept"), headers=known)
+    assert made.status_code == 201
+    assert get(one, legacy(of_user(account), now(), pair=OTHER)).json() == [group]
+    for api in apis:
+        for path in ("/v1/tsg/groups", f"/v1/tsg/groups/{group['id']}", f"/v1/tsg/groups/{group['id']}/status"):
+            for way, headers in signing(of_user(account), "GET", path).items():
+                assert get(api, headers, path).status_code == 200, (way, path)
+        for method, where, body in CHANGES:
+            path = where.format(template=template_id, group=group["id"])
+            filled = json.loads(json.dumps(body).replace("{template}", template_id))
+            for way, headers in signing(of_user(account), method, path).items():
+                answer = api.request(method, path, json=filled, headers=headers)
+                assert "createmachine" in error(answer, 403, "NotAuthorized")["message"], (way, method, path)
+        # Nor is what the owner was answered given to somebody who could not have asked for it.
+        again = {**legacy(of_user(account), now(), pair=OTHER), **known}
+        error(api.request("POST", "/v1/tsg/templates", json=template_body(template_name="kept"), headers=again), 403, "NotAuthorized")
+    assert owner.ok("GET", "/groups") == [group]
+    assert not account.live, "CloudAPI was asked whether, and made no machine"
+
+
+def test_a_sub_user_who_may_create_machines_changes_what_the_owner_may(api: Api) -> None:
+    owner, account = with_robin(api, "getaccount", "listmachines")
+    assert get(api, legacy(of_user(account), now(), pair=OTHER)).status_code == 200
+    path, body = "/v1/tsg/templates", template_body(template_name="robins")
+    error(api.request("POST", path, json=body, headers=legacy(of_user(account), now(), pair=OTHER)), 403, "NotAuthorized")
+    account.users[0].actions = ["getaccount", "listmachines", "createmachine"]
+    api.clock.ahead += 301
+    try:
+        api.sql("UPDATE tsg_users SET updated_at = updated_at - interval '301 seconds' WHERE username = 'robin'")
+        assert api.request("POST", path, json=body, headers=legacy(of_user(account), now(), pair=OTHER)).status_code == 201
+        for name, headers in signing(of_user(account), "POST", path).items():
+            assert api.request("POST", path, json={**body, "template_name": name}, headers=headers).status_code == 201
+    finally:
+        api.clock.ahead = 0
+    assert len(owner.ok("GET", "/templates")) == 4
+    assert not account.live
+
+
+@pytest.mark.parametrize("knobs", [{"error_status": 500}, {"error_status": 429}, {"error_status": 503}])
+@pytest.mark.parametrize("endpoint", ["ListMachines", "CreateMachine"])
+def test_no_answer_to_what_a_sub_user_may_is_neither_yes_nor_no(make_api: Callable[..., Api], endpoint: str, knobs: dict[str, int]) -> None:
+    api = make_api()
+    _, account = with_robin(api, "getaccount", "listmachines", "createmachine")
+    api.sim.cloud.knobs.turn({"error_share": 1.0, "error_endpoints": [endpoint], **knobs})
+    error(get(api, legacy(of_user(account), now(), pair=OTHER)), 503, "ServiceUnavailable")
+    assert api.sql("SELECT * FROM tsg_users") == []
+    api.sim.cloud.knobs.turn({"error_share": 0.0})
+    assert get(api, legacy(of_user(account), now(), pair=OTHER)).status_code == 200
+
+
 def test_a_yes_that_lies_ahead_of_the_databases_clock_is_none(api: Api) -> None:
     account = api.new_triton(users={"robin": [OTHER.public_line]})
     api.enable(account)
