@@ -22,7 +22,16 @@ import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from dev.sim.cloudapi.catalog import FABRIC_NETWORK, HVM_IMAGE, HVM_PACKAGE, LARGE_PACKAGE, LX_IMAGE, OLD_IMAGE, PRIVATE_NETWORK
+from dev.sim.cloudapi.catalog import (
+    FABRIC_NETWORK,
+    FLEXIBLE_PACKAGE,
+    HVM_IMAGE,
+    HVM_PACKAGE,
+    LARGE_PACKAGE,
+    LX_IMAGE,
+    OLD_IMAGE,
+    PRIVATE_NETWORK,
+)
 from dev.sim.cloudapi.cloud import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
 from dev.sim.cloudapi.knobs import Knobs
 from dev.sim.cloudapi.simulator import Simulator
@@ -621,11 +630,209 @@ def test_networks_that_are_no_uuids_and_names_that_are_no_texts_break_cloudapi(d
 
 
 def test_networks_are_given_as_ids_or_as_objects(demo, clock):
-    machine = demo.created(networks=[{"ipv4_uuid": FABRIC_NETWORK}, DEFAULT_NETWORK, DEFAULT_NETWORK])
+    ids = [FABRIC_NETWORK, DEFAULT_NETWORK, FABRIC_NETWORK]
+    objects = [{"ipv4_uuid": FABRIC_NETWORK, "primary": True}, {"ipv4_uuid": DEFAULT_NETWORK, "ipv4_count": 1}]
+    machines = [demo.created(networks=ids), demo.created(networks=objects)]
     ignored = demo.created(networks="nothing")
     clock.goes_on(5)
-    assert demo.get(f"/my/machines/{machine}").json()["networks"] == [FABRIC_NETWORK, DEFAULT_NETWORK]
+    for machine in machines:
+        shown = demo.get(f"/my/machines/{machine}").json()
+        assert shown["networks"] == [FABRIC_NETWORK, DEFAULT_NETWORK]
+        assert [nic["primary"] for nic in shown["nics"]] == [False, True], "the public one is, whatever was asked"
     assert demo.get(f"/my/machines/{ignored}").json()["networks"] == [DEFAULT_NETWORK, PRIVATE_NETWORK]
+
+
+@pytest.mark.parametrize(
+    ("networks", "code", "message"),
+    [
+        ([{"ipv4_uuid": FABRIC_NETWORK}, DEFAULT_NETWORK], "InvalidArgument", "Invalid Networks"),
+        ([FABRIC_NETWORK, {"ipv4_uuid": DEFAULT_NETWORK}], "InvalidArgument", "Invalid Networks"),
+        ([{"uuid": FABRIC_NETWORK}], "MissingParameter", "network objects must contain ipv4_uuid"),
+        ([{"ipv4_uuid": 1}], "InvalidArgument", "ipv4_uuid must be a string"),
+        ([{"ipv4_uuid": "sim-fabric"}], "InvalidArgument", "ipv4_uuid: sim-fabric is not a uuid"),
+        ([{"ipv4_uuid": FABRIC_NETWORK, "ipv4_count": 2}], "InvalidArgument", "ipv4_count can only be set to 1"),
+        (
+            [{"ipv4_uuid": FABRIC_NETWORK, "ipv4_count": 1, "ipv4_ips": ["10.0.0.9"]}],
+            "InvalidArgument",
+            "ipv4_count and ipv4_ips cannot be specified together",
+        ),
+        ([{"ipv4_uuid": FABRIC_NETWORK, "ipv4_ips": []}], "InvalidArgument", None),
+        ([{"ipv4_uuid": DEFAULT_NETWORK, "ipv4_ips": ["198.18.0.9"]}], "InvalidArgument", None),
+        ([7], "InvalidArgument", 'property "networks[0]": array of strings or objects expected'),
+        ([NOBODY], "InvalidArgument", "Invalid Networks"),
+    ],
+)
+def test_networks_that_will_not_do_are_refused(demo, networks, code, message):
+    answer = demo.create(networks=networks)
+    assert error(answer) == (409, code)
+    assert message is None or answer.json()["message"] == message
+
+
+def test_network_objects_are_for_version_7_3_and_later(demo):
+    networks = [{"ipv4_uuid": FABRIC_NETWORK}]
+    assert refusal(demo.create(networks=networks, headers={"Accept-Version": "~7.2"})) == "Invalid Networks"
+    assert demo.create(networks=networks, headers={"Accept-Version": "~7.3"}).status_code == 201
+
+
+def test_a_machine_has_one_public_network_at_most(sim, demo):
+    answer = demo.create(networks=[DEFAULT_NETWORK, offered(sim, "networks", public=True)])
+    assert refusal(answer) == "Can specify a maximum of 1 public networks"
+
+
+def test_fabric_networks_may_be_for_some_packages_alone(sim, demo):
+    sim.knobs.fabric_packages = ["g1-", "sim-l"]
+    answer = demo.create(networks=[FABRIC_NETWORK])
+    assert error(answer) == (409, "InvalidFabricPackage")
+    assert answer.json()["message"].endswith("with a fabric network: g1-, sim-l")
+    assert demo.create(networks=[FABRIC_NETWORK], package=LARGE_PACKAGE).status_code == 201
+    assert demo.create(networks=[PRIVATE_NETWORK]).status_code == 201
+
+
+GIB = 1024
+FLEXIBLE = {"image": HVM_IMAGE, "package": FLEXIBLE_PACKAGE}  # 50 GiB; the image has 10
+
+
+@pytest.mark.parametrize(
+    ("disks", "sizes"),
+    [
+        (None, [10 * GIB, 40 * GIB]),
+        ([{}], [10 * GIB]),
+        ([{"size": 20 * GIB}], [20 * GIB]),
+        ([{"size": "remaining"}], [50 * GIB]),
+        ([{}, {"size": 1 * GIB}, {"size": "remaining"}], [10 * GIB, 1 * GIB, 39 * GIB]),
+        ([{"size": "remaining"}, {"size": 5 * GIB}], [45 * GIB, 5 * GIB]),
+        ([{}, {"size": 40 * GIB}], [10 * GIB, 40 * GIB]),
+    ],
+)
+def test_a_flexible_package_shares_out_its_disk(demo, clock, disks, sizes):
+    machine = demo.created(**FLEXIBLE, disks=disks)
+    clock.goes_on(5)
+    shown = demo.get(f"/my/machines/{machine}").json()
+    assert [disk["size"] for disk in shown["disks"]] == sizes
+    assert (shown["disks"][0]["boot"], shown["disks"][0]["image"]) == (True, HVM_IMAGE)
+    assert not any("boot" in disk or "image" in disk for disk in shown["disks"][1:])
+    assert (shown["flexible"], shown["disk"]) == (True, 50 * GIB)
+
+
+def test_a_disk_has_its_block_size_and_id(demo):
+    disk = {"size": 1024, "block_size": 4096, "id": str(uuid.uuid4())}
+    assert demo.create(**FLEXIBLE, disks=[{}, disk]).json()["disks"][1] == disk
+
+
+@pytest.mark.parametrize(
+    ("disks", "message"),
+    [
+        ([{}] * 9, "A maximum of 8 disks per VM are supported"),
+        ([{}, {"size": "remaining"}, {"size": "remaining"}], "Only one disk.size can be set to `remaining`"),
+        ([{"size": 1024}], "Size must be greater than or equal to image size for the boot disk"),
+        ([{}, {"size": 41 * GIB}], "The size of the disks must not be greater than the package quota"),
+        ([{"size": "remaining"}, {"size": 41 * GIB}], "The size of the disks must not be greater than the package quota"),
+        ([{"block_size": 512}], "Cannot set block_size and image_uuid."),
+        ([{}, {"size": 9, "block_size": 1000}], "Invalid block_size: 1000 on disk: 1. Must be 512-131072 and a power of 2."),
+        ([{}, {"size": 40 * GIB}, {"size": "remaining"}], "Invalid VM parameters"),
+        ([{}, {}], "Invalid VM parameters"),
+        ([{}, {"size": 0}], "Invalid VM parameters"),
+        ([{}, {"size": "10"}], "Invalid VM parameters"),
+    ],
+)
+def test_disks_that_do_not_fit_are_refused(demo, disks, message):
+    assert refusal(demo.create(**FLEXIBLE, disks=disks)) == message
+
+
+@pytest.mark.parametrize("disks", ["all", [], {}, [None]])
+def test_disks_that_are_no_array_of_objects_break_cloudapi(demo, disks):
+    assert demo.create(**FLEXIBLE, disks=disks).status_code == 500
+
+
+def test_disks_are_for_flexible_packages_and_a_zone_ignores_them(demo):
+    disks, message = [{}], "The use of `disks` is only supported if the package has the flexible_disk attr set to true"
+    assert refusal(demo.create(image=HVM_IMAGE, package=HVM_PACKAGE, disks=disks)) == message
+    assert refusal(demo.create(image=HVM_IMAGE, brand="kvm", disks=disks)) == message
+    assert "disks" not in demo.create(disks=disks).json()
+    fixed = demo.create(image=HVM_IMAGE, package=HVM_PACKAGE).json()
+    assert ([disk["size"] for disk in fixed["disks"]], fixed["flexible"]) == ([10 * GIB, 50 * GIB], False)
+    assert demo.get(f"/my/packages/{FLEXIBLE_PACKAGE}").json()["flexible_disk"] is True
+
+
+MOUNT = {"name": "sim-volume", "mountpoint": "/data"}
+
+
+def test_volumes_are_listed_got_and_kept_from_other_accounts(sim, demo):
+    foreign = offered(sim, "volumes", name="theirs", owners=[sim.cloud.accounts["other"].id])
+    mine = offered(sim, "volumes", name="mine", size=20480, networks=[FABRIC_NETWORK], owners=[sim.cloud.accounts["demo"].id])
+    failed = offered(sim, "volumes", name="broken", state="failed")
+    assert [volume["name"] for volume in demo.get("/my/volumes").json()] == ["sim-volume", "mine"]
+    assert [volume["id"] for volume in demo.get("/my/volumes?name=mine").json()] == [mine]
+    assert [volume["id"] for volume in demo.get("/my/volumes?state=failed").json()] == [failed]
+    assert refusal(demo.get("/my/volumes?colour=red")) == "Error: invalid parameter: colour"
+    shown = demo.get(f"/my/volumes/{mine}").json()
+    assert (shown["name"], shown["size"], shown["networks"], shown["state"], shown["refs"]) == (
+        "mine",
+        20480,
+        [FABRIC_NETWORK],
+        "ready",
+        [],
+    )
+    assert error(demo.get(f"/my/volumes/{foreign}")) == (404, "VolumeNotFound")
+    assert error(demo.get("/my/volumes/mine")) == (409, "InvalidArgument")
+
+
+def test_a_machine_mounts_volumes_of_its_networks(sim, demo, clock):
+    volumes = [MOUNT, {"name": "more", "mountpoint": "/more", "mode": "ro", "type": "tritonnfs"}]
+    volume = offered(sim, "volumes", name="more", networks=[FABRIC_NETWORK, PRIVATE_NETWORK])
+    machine = demo.created(volumes=volumes, networks=[FABRIC_NETWORK])
+    clock.goes_on(5)
+    assert demo.state(machine) == "running"
+    assert "volumes" not in demo.get(f"/my/machines/{machine}").json()
+    assert requests.get(sim.url + "/--sim/state", timeout=5).json()["machines"][0]["volumes"] == volumes
+    assert demo.get(f"/my/volumes/{volume}").json()["refs"] == [machine]
+    demo.delete(f"/my/machines/{machine}")
+    clock.goes_on(1)
+    assert demo.get(f"/my/volumes/{volume}").json()["refs"] == []
+
+
+def test_a_volume_on_no_network_of_the_machine_is_not_reachable(demo):
+    answer = demo.create(volumes=[MOUNT], networks=[PRIVATE_NETWORK])
+    assert error(answer) == (409, "VolumesNotReachableError")
+    assert answer.json()["message"] == (
+        f"Volumes not reachable from machine: Volume sim-volume not reachable on networks {PRIVATE_NETWORK}"
+    )
+
+
+def test_a_machine_with_a_volume_that_is_not_there_fails(sim, demo, clock):
+    offered(sim, "volumes", name="coming", state="creating", networks=[FABRIC_NETWORK])
+    for name in ("none", "coming"):
+        machine = demo.created(volumes=[MOUNT | {"name": name}], networks=[FABRIC_NETWORK])
+        clock.goes_on(5)
+        assert demo.state(machine) == "failed"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "x"},
+        {"name": "-x"},
+        {"name": "a b"},
+        {"name": 1},
+        {"name": "x" * 257},
+        {"mountpoint": "data"},
+        {"mountpoint": "//"},
+        {"mountpoint": "/a\0"},
+        {"mountpoint": None},
+        {"mode": "rx"},
+        {"type": "nfs"},
+    ],
+)
+def test_a_wrong_volume_gets_an_error_that_explains_nothing(demo, wrong):
+    answer = demo.create(volumes=[MOUNT, MOUNT | wrong], networks=[FABRIC_NETWORK])
+    assert (answer.status_code, answer.json()) == (500, {"message": ""})
+
+
+def test_volumes_are_for_zones_and_where_the_operator_allows_them(sim, demo):
+    assert refusal(demo.create(image=HVM_IMAGE, volumes=[MOUNT])) == 'volumes not yet supported with brand "bhyve"'
+    assert demo.create(volumes=[]).status_code == 201
+    sim.knobs.mount_volumes = False
+    assert refusal(demo.create(volumes=[MOUNT], networks=[FABRIC_NETWORK])) == "Support for automounting volumes is not enabled"
 
 
 def test_a_package_goes_by_name_and_its_highest_version_wins(sim, demo):
@@ -1491,6 +1698,8 @@ def _ignoring_errors(call):
         ("throttle_rate", 0),
         ("throttle_burst", 0),
         ("capacity", -1),
+        ("servers", 0),
+        ("fabric_packages", [""]),
         ("quota", {"demo": "many"}),
         ("lost_answer_status", 200),
         ("no_such_knob", 1),

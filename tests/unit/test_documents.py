@@ -121,6 +121,6 @@ def test_the_page_of_the_simulators_has_their_catalogue_and_all_knobs() -> None:
     page = (TOP / "docs" / "simulators.md").read_text()
     offers, knobs, of_nomad = ([line.split("|") for line in part.splitlines() if line.startswith("| `")] for part in page.split("## Knobs"))
     named = [[cell.strip(" `") for cell in row[1:3]] for row in offers if is_uuid(row[1].strip(" `"))]
-    assert named == [[offer.id, offer.name] for offer in (*catalog.PACKAGES, *catalog.IMAGES, *catalog.NETWORKS)]
+    assert named == [[offer.id, offer.name] for offer in (*catalog.PACKAGES, *catalog.IMAGES, *catalog.NETWORKS, *catalog.VOLUMES)]
     for rows, known in ((knobs, Knobs()), (of_nomad, NomadKnobs())):
         assert {row[1].strip(" `"): json.loads(row[2].strip(" `")) for row in rows} == known.to_json()

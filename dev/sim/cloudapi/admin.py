@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import falcon
 
 from dev.sim.cloudapi.accounts import Account
-from dev.sim.cloudapi.catalog import Image, Network, Package
+from dev.sim.cloudapi.catalog import Image, Network, Package, Volume
 from dev.sim.cloudapi.cloud import BREAKABLE, Cloud
 from dev.sim.cloudapi.errors import ApiError, not_found
 from dev.sim.cloudapi.machine import Machine, iso
@@ -155,7 +155,7 @@ class AccountKey(Admin):
         resp.status = 204
 
 
-# Packages, images, networks
+# Packages, images, networks, volumes
 
 
 class Packages(Admin):
@@ -170,6 +170,7 @@ class Packages(Admin):
         "description": ANY_TEXT,
         "brand": TEXT,
         "os": TEXT,
+        "flexible_disk": FLAG,
         "active": FLAG,
     }
 
@@ -226,6 +227,19 @@ class Networks(Admin):
         self.cloud.add_network(network)
         resp.status = 201
         resp.media = network.to_json()
+
+
+class Volumes(Admin):
+    """`owners` are the account UUIDs that have it; without it every account has one of that name."""
+
+    FIELDS: ClassVar[dict[str, Wanted]] = {"id": UUID, "name": TEXT, "networks": UUIDS, "size": COUNT, "state": TEXT, "owners": UUIDS}
+
+    def on_post(self, req: Req, resp: Resp) -> None:
+        fields = read(req, self.FIELDS, required=("id",))
+        volume = Volume(**({"name": fields["id"]} | fields | {name: tuple(fields.get(name, ())) for name in ("networks", "owners")}))
+        self.cloud.volumes[volume.id] = volume
+        resp.status = 201
+        resp.media = dataclasses.asdict(volume)
 
 
 # Machines

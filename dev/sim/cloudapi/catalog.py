@@ -1,4 +1,4 @@
-"""Packages, images and networks: what a machine is made of."""
+"""Packages, images, networks and volumes: what a machine is made of."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ DEFAULT_PACKAGE = "2d3ffb0c-0a5b-4d4f-9f0a-6f2a8d0f5101"
 LARGE_PACKAGE = "8c1d52a4-3f0e-4b6c-a1d7-52e0b7c95102"
 #: `sim-hvm`: brand bhyve.
 HVM_PACKAGE = "e5a7b3f6-91c2-4d08-b7e4-0c6f3a2d5103"
+#: `sim-flexible`: brand bhyve, takes `disks`.
+FLEXIBLE_PACKAGE = "0b9f0d7e-6a43-4c3b-9b51-7d1e8f4c5104"
 
 #: `base-64-lts` 23.4.0, a zone.
 DEFAULT_IMAGE = "7b27a514-89d7-11e6-bee6-3f96f367bee7"
@@ -27,6 +29,9 @@ DEFAULT_NETWORK = "f7ed95d3-faaf-43ef-9346-15644403b963"
 PRIVATE_NETWORK = "9ec60129-9034-47b4-b111-3026f9b1a10f"
 #: `sim-fabric`: a fabric network.
 FABRIC_NETWORK = "c6e1c0b8-5ed7-4b0a-8b34-7f6f0a2a9d10"
+
+#: `sim-volume`: on the fabric network.
+DEFAULT_VOLUME = "5a2d7c4e-1f36-4b8a-9e0d-3c6b8f1a7e20"
 
 #: Owner of the images: the operator's account.
 ADMIN_UUID = "930896af-bf8c-48d4-885c-6573a94b1853"
@@ -53,6 +58,7 @@ class Package:
     active: bool = True
     brand: str | None = None  #: the only brand that it takes
     os: str | None = None  #: the only operating system that it takes
+    flexible_disk: bool = False  #: with brand bhyve: `disk` may be shared out among several
 
     def to_json(self) -> dict[str, Any]:
         row = {name: getattr(self, name) for name in ("id", "name", "version", "memory", "disk", "lwps", "vcpus", "default", "group")}
@@ -62,7 +68,7 @@ class Package:
         if self.brand:
             row["brand"] = self.brand
         if self.brand == "bhyve":
-            row["flexible_disk"] = False
+            row["flexible_disk"] = self.flexible_disk
         return row
 
 
@@ -135,10 +141,38 @@ class Network:
         return row
 
 
+@dataclass(frozen=True)
+class Volume:
+    id: str
+    name: str
+    networks: tuple[str, ...] = field(default=())
+    size: int = 10240  #: MiB
+    type: str = "tritonnfs"
+    state: str = "ready"
+    created: str = "2024-01-15T12:00:00.000Z"
+    owners: tuple[str, ...] = field(default=())  #: account UUIDs that have it; () means everyone has one of that name
+
+    def to_json(self, account_id: str, refs: list[str]) -> dict[str, Any]:
+        """`refs` are the machines that mount it."""
+        row = {name: getattr(self, name) for name in ("id", "name", "size", "type", "state", "created")}
+        path = {"filesystem_path": f"192.168.128.3:/exports/{self.name}"} if self.state == "ready" else {}
+        return row | path | {"owner_uuid": account_id, "networks": list(self.networks), "refs": refs}
+
+
 PACKAGES = (
     Package(DEFAULT_PACKAGE, "sim-small", memory=512, disk=10240, vcpus=1, default=True, description="Small, 512 MiB"),
     Package(LARGE_PACKAGE, "sim-large", memory=4096, disk=102400, vcpus=2, description="Large, 4 GiB"),
     Package(HVM_PACKAGE, "sim-hvm", memory=2048, disk=51200, vcpus=1, brand="bhyve", description="Virtual machine, 2 GiB"),
+    Package(
+        FLEXIBLE_PACKAGE,
+        "sim-flexible",
+        memory=2048,
+        disk=51200,
+        vcpus=1,
+        brand="bhyve",
+        flexible_disk=True,
+        description="Virtual machine with disks of its own, 2 GiB",
+    ),
 )
 IMAGES = (
     Image(DEFAULT_IMAGE, "base-64-lts", "23.4.0", description="A 64-bit SmartOS zone"),
@@ -151,3 +185,4 @@ NETWORKS = (
     Network(PRIVATE_NETWORK, "sim-private", description="Private", subnet="10.64.0.0/10"),
     Network(FABRIC_NETWORK, "sim-fabric", description="Fabric", fabric=True, subnet="192.168.128.0/17"),
 )
+VOLUMES = (Volume(DEFAULT_VOLUME, "sim-volume", networks=(FABRIC_NETWORK,)),)

@@ -21,7 +21,7 @@ from typing import Any
 
 from dev.sim.cloudapi import catalog
 from dev.sim.cloudapi.accounts import Account, User
-from dev.sim.cloudapi.catalog import Image, Network, Package
+from dev.sim.cloudapi.catalog import Image, Network, Package, Volume
 from dev.sim.cloudapi.counters import Counters
 from dev.sim.cloudapi.errors import ApiError, GoneError, invalid_argument, not_authorized, not_found, validation_failed
 from dev.sim.cloudapi.knobs import Knobs
@@ -61,6 +61,7 @@ class Cloud:
         self.packages = {package.id: package for package in catalog.PACKAGES}
         self.images = {image.id: image for image in catalog.IMAGES}
         self.networks = {network.id: network for network in catalog.NETWORKS}
+        self.volumes = {volume.id: volume for volume in catalog.VOLUMES}
         self.accounts: dict[str, Account] = {}  #: by login
         self._accounts_by_id: dict[str, Account] = {}
         self._now = now
@@ -210,6 +211,14 @@ class Cloud:
             self.networks[network.id] = network
             self._leases.setdefault(network.id, itertools.count())
 
+    def volumes_of(self, account: Account) -> dict[str, Volume]:
+        return {volume.id: volume for volume in self.volumes.values() if not volume.owners or account.id in volume.owners}
+
+    def show_volume(self, account: Account, volume: Volume) -> dict[str, Any]:
+        with self._caught_up():
+            refs = [machine.id for machine in account.live.values() if volume.name in machine.mounts]
+            return volume.to_json(account.id, refs)
+
     # Looking at machines
 
     def list_machines(self, account: Account, listing: Listing) -> list[bytes]:
@@ -275,6 +284,7 @@ class Cloud:
             name = final_name(order.name, machine_id, account.cns)
             if name in account.ids_by_name:
                 raise bad_name("Duplicate", "Already exists for this owner_uuid")
+            self._check_volumes(account, order)
             server = self._place(account, order)
             machine = Machine(
                 id=machine_id,
@@ -315,6 +325,19 @@ class Cloud:
     def quota_of(self, account: Account) -> int | None:
         return self.knobs.quota.get(account.login, self.knobs.default_quota)
 
+    def _check_volumes(self, account: Account, order: Order) -> None:
+        """CloudAPI: a volume that is there must be on a network of the machine; of one that isn't, nothing is said here."""
+        networks = [network.id for network in order.networks]
+        by_name = {volume.name: volume for volume in self.volumes_of(account).values() if volume.state == "ready"}
+        found = [by_name[mount["name"]] for mount in order.hidden_options.get("volumes", ()) if mount["name"] in by_name]
+        errors = [
+            f"Volume {volume.name} not reachable on networks {', '.join(networks)}"
+            for volume in found
+            if not set(networks).intersection(volume.networks)
+        ]
+        if errors:
+            raise ApiError(409, "VolumesNotReachableError", f"Volumes not reachable from machine: {', '.join(errors)}")
+
     def _place(self, account: Account, order: Order) -> str:
         """A server with room that the order's rules allow; of several, one with the fewest of the account's machines. Raises ApiError.
 
@@ -346,9 +369,11 @@ class Cloud:
     def _plan_provisioning(self, account: Account, machine: Machine, now: float, caller: Caller) -> None:
         if self.use_up("stick_next_creates"):
             return
-        failing = self.use_up("fail_next_creates") or self.chance(self.knobs.fail_share)
+        spoilt = self.use_up("fail_next_creates") or self.chance(self.knobs.fail_share)
 
         def finish(moment: float) -> None:
+            ready = {volume.name for volume in self.volumes_of(account).values() if volume.state == "ready"}
+            failing = spoilt or not ready.issuperset(machine.mounts)
             if not failing:
                 machine.nics = self._nics(machine)
             machine.jobs.append(Job("provision", not failing, moment, dict(caller)))
@@ -498,6 +523,7 @@ class Cloud:
                 "packages": [asdict(package) for package in self.packages.values()],
                 "images": [asdict(image) for image in self.images.values()],
                 "networks": [asdict(network) for network in self.networks.values()],
+                "volumes": [asdict(volume) for volume in self.volumes.values()],
                 "accounts": [account.to_row() for account in self.accounts.values()],
                 "machines": [
                     machine.to_row()
@@ -514,6 +540,8 @@ class Cloud:
             self.images |= {row["id"]: Image(**(row | {"acl": tuple(row.get("acl", ()))})) for row in rows["images"]}
             for row in rows["networks"]:
                 self.add_network(Network(**(row | {"owners": tuple(row["owners"])})))
+            for row in rows.get("volumes", ()):  # older simulators kept none
+                self.volumes[row["id"]] = Volume(**(row | {name: tuple(row[name]) for name in ("networks", "owners")}))
             for row in rows["accounts"]:
                 account = Account.from_row(row)
                 self.accounts[account.login] = self._accounts_by_id[account.id] = account

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from dev.sim.common import knobs as simulation
 from dev.sim.common.knobs import Count, Flag, Seconds, Share, Status, Text
-from dev.sim.common.wanted import COUNT, ERROR_STATUS, POSITIVE_COUNT, RATE, SECONDS, Wanted
+from dev.sim.common.wanted import COUNT, ERROR_STATUS, POSITIVE_COUNT, RATE, SECONDS, TEXT, Wanted
 
 #: The endpoints by their CloudAPI names: what `latency_by_endpoint`, `error_endpoints` and the counters speak of.
 ENDPOINTS = frozenset(
@@ -21,6 +21,7 @@ ENDPOINTS = frozenset(
         *("ListMachineMetadata", "AddMachineMetadata", "DeleteAllMachineMetadata"),
         *("GetMachineMetadata", "DeleteMachineMetadata"),
         *("ListPackages", "GetPackage", "ListImages", "GetImage", "ListNetworks", "GetNetwork"),
+        *("ListVolumes", "GetVolume"),
         *("ListDatacenters", "GetDatacenter", "ListServices"),
     ]
 )
@@ -67,6 +68,10 @@ class Knobs(simulation.Knobs):
     fail_share: Share = 0.0
     stick_next_creates: Count = 0  #: accepted, then `provisioning` for ever
     delegate_datasets: Flag = True  #: the operator allows them
+    mount_volumes: Flag = True  #: the operator allows it
+    fabric_packages: Annotated[list[str], TEXT.in_array("an array of beginnings of package names; [] means all")] = field(
+        default_factory=list
+    )  #: the only packages for fabric networks
     bad_json: Flag = False  #: answers with a body are not JSON
     down: Flag = False  #: 503 for everything
     read_only: Flag = False  #: CloudAPI's maintenance: 503 for every write

@@ -84,6 +84,11 @@ class Machine:
     def type(self) -> str:
         return "virtualmachine" if self.brand in ("kvm", "bhyve") else "smartmachine"
 
+    @property
+    def mounts(self) -> list[str]:
+        """Names of volumes."""
+        return [volume["name"] for volume in self.hidden_options.get("volumes", ())]
+
     def lived(self, moment: float, event: str) -> None:
         self.life.append((round(moment, 3), event))
 

@@ -5,12 +5,14 @@ Nothing is said of an option that CloudAPI ignores, such as `encrypted: "true"`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dev.sim.cloudapi.catalog import Image, Network, Package
-from dev.sim.cloudapi.errors import invalid_argument, validation_failed
+from dev.sim.cloudapi.catalog import HVM_BRANDS, Image, Network, Package
+from dev.sim.cloudapi.disks import read_disks
+from dev.sim.cloudapi.errors import ApiError, invalid_argument, validation_failed
 from dev.sim.cloudapi.knobs import Knobs
 from dev.sim.cloudapi.placement import read_rules
 from dev.sim.common.wanted import is_uuid
@@ -75,8 +77,48 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value] if _is_given(value) else []
 
 
+def _read_disks(asked: Asked, brand: str) -> list[dict[str, Any]] | None:
+    """Nothing for a zone, whose `disks` CloudAPI ignores, nor for kvm, whose disks it doesn't show."""
+    if brand not in HVM_BRANDS:
+        return None
+    wanted = asked.params.get("disks")
+    flexible = asked.package.flexible_disk and brand == "bhyve"
+    disks = read_disks(wanted if _is_given(wanted) else None, asked.image, asked.package, flexible=flexible)
+    return disks if brand == "bhyve" else None
+
+
+def _read_volumes(asked: Asked, brand: str) -> list[dict[str, Any]] | None:
+    volumes = asked.params.get("volumes")
+    if not isinstance(volumes, (list, str)) or not volumes:
+        return None
+    if brand in HVM_BRANDS:
+        raise invalid_argument(f'volumes not yet supported with brand "{brand}"')
+    if not asked.knobs.mount_volumes:
+        raise invalid_argument("Support for automounting volumes is not enabled")
+    if not isinstance(volumes, list) or not all(isinstance(volume, dict) and _is_mountable(volume) for volume in volumes):
+        # CloudAPI hands on a list of errors that nobody takes: the caller isn't told what is wrong.
+        raise ApiError(500, None, "")
+    return volumes
+
+
+def _is_mountable(volume: Mapping[str, Any]) -> bool:
+    name, mountpoint = volume.get("name"), volume.get("mountpoint")
+    return (
+        volume.get("type", "tritonnfs") == "tritonnfs"
+        and volume.get("mode", "rw") in ("ro", "rw")
+        and isinstance(name, str)
+        and re.fullmatch(r"[a-z0-9][\w.-]{1,255}", name, re.IGNORECASE | re.ASCII) is not None
+        and isinstance(mountpoint, str)
+        and mountpoint.startswith("/")
+        and mountpoint.strip("/") != ""
+        and "\0" not in mountpoint
+    )
+
+
 #: What the machine object shows.
 OPTIONS: dict[str, Reader] = {
+    "disks": _read_disks,
+    "flexible": lambda asked, brand: asked.package.flexible_disk if brand == "bhyve" else None,
     "delegate_dataset": _read_delegate_dataset,
     "encrypted": _only_true("encrypted"),
 }
@@ -84,6 +126,7 @@ OPTIONS: dict[str, Reader] = {
 HIDDEN_OPTIONS: dict[str, Reader] = {
     "affinity": _read_affinity,
     "locality": _read_locality,
+    "volumes": _read_volumes,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dev.sim.cloudapi import versions
 from dev.sim.cloudapi.catalog import HVM_BRANDS, Image, Network, Package
-from dev.sim.cloudapi.errors import ApiError, invalid_argument, validation_failed
+from dev.sim.cloudapi.errors import ApiError, invalid_argument, missing_parameter, validation_failed
 from dev.sim.cloudapi.options import HIDDEN_OPTIONS, OPTIONS, Asked, read_options
 from dev.sim.cloudapi.tags import check_tags
 from dev.sim.common.wanted import is_uuid
@@ -48,6 +48,7 @@ def read_order(asked: Asked) -> Order:
     _check_consent(asked)
     brand = _read_brand(asked)
     options, hidden_options = (read_options(readers, asked, brand) for readers in (OPTIONS, HIDDEN_OPTIONS))
+    networks = _read_networks(asked)
     _check_fit(asked)
     metadata = _prefixed(params, "metadata.")
     credentials = metadata.pop("credentials", {})
@@ -57,7 +58,7 @@ def read_order(asked: Asked) -> Order:
         name=_read_name(params),
         image=asked.image,
         package=asked.package,
-        networks=_read_networks(params.get("networks"), asked.networks),
+        networks=networks,
         tags=tags,
         metadata=_checked_metadata({key: value for key, value in metadata.items() if _is_kept_metadata(key)}),
         credentials=credentials if isinstance(credentials, dict) else {},
@@ -131,21 +132,59 @@ def final_name(name: str | None, machine_id: str, with_cns: bool) -> str:
     return name
 
 
-def _read_networks(wanted: Any, known: Mapping[str, Network]) -> list[Network]:
+def _read_networks(asked: Asked) -> list[Network]:
     """CloudAPI: anything but an array is ignored; absent means one external and one internal network."""
+    wanted, known = asked.params.get("networks"), asked.networks
     if not isinstance(wanted, list):
         external = [network for network in known.values() if network.public][:1]
         internal = [network for network in known.values() if not network.public and not network.fabric][:1]
         return external + internal
-    ids = [str(network.get("ipv4_uuid") if isinstance(network, dict) else network) for network in wanted]
-    if not all(map(is_uuid, ids)):
-        raise ApiError(500, None, "netUuid (uuid) is required")
-    if not all(network_id in known for network_id in ids):
+    objects_allowed = (versions.best(asked.version_range) or versions.OFFERED[-1]) >= (7, 3, 0)
+    forms: dict[str, type] = {}  # doubles are dropped
+    for number, network in enumerate(wanted):
+        forms.setdefault(_network_id(network, number, objects_allowed), type(network))
+    chosen = [known[network_id] for network_id in forms if network_id in known]
+    prefixes = asked.knobs.fabric_packages
+    if prefixes and any(network.fabric for network in chosen) and not asked.package.name.startswith(tuple(prefixes)):
+        message = "Fabric network cannot be used with this package. Only packages with names starting with the following can be used"
+        raise ApiError(409, "InvalidFabricPackage", f"{message} with a fabric network: {', '.join(prefixes)}")
+    if len(chosen) < len(forms) or len(set(forms.values())) > 1:  # CloudAPI: both forms in one request become none
         raise invalid_argument("Invalid Networks")
-    chosen = [known[network_id] for network_id in dict.fromkeys(ids)]
     if sum(network.public for network in chosen) > 1:
-        raise invalid_argument("Invalid Networks: only one public network is allowed")
+        raise invalid_argument("Can specify a maximum of 1 public networks")
     return chosen
+
+
+def _network_id(network: Any, number: int, objects_allowed: bool) -> str:
+    if isinstance(network, dict) and objects_allowed:
+        _check_network_object(network)
+        return str(network["ipv4_uuid"])
+    if not isinstance(network, str):
+        if objects_allowed:
+            raise invalid_argument(f'property "networks[{number}]": array of strings or objects expected')
+        raise invalid_argument("Invalid Networks")
+    if not is_uuid(network):
+        raise ApiError(500, None, "netUuid (uuid) is required")
+    return network
+
+
+def _check_network_object(network: Mapping[str, Any]) -> None:
+    wanted, count, ips = (network.get(f"ipv4_{name}") for name in ("uuid", "count", "ips"))
+    if not wanted:
+        raise missing_parameter("network objects must contain ipv4_uuid")
+    if not isinstance(wanted, str):
+        raise invalid_argument("ipv4_uuid must be a string")
+    if not is_uuid(wanted):
+        raise invalid_argument(f"ipv4_uuid: {wanted} is not a uuid")
+    if "ipv4_count" in network and "ipv4_ips" in network:
+        raise invalid_argument("ipv4_count and ipv4_ips cannot be specified together")
+    if "ipv4_count" in network and count != 1:
+        raise invalid_argument("ipv4_count can only be set to 1")
+    if "ipv4_ips" in network:
+        if not isinstance(ips, list) or len(ips) != 1:
+            raise invalid_argument(f"ipv4_ips: network with ipv4_uuid {wanted} should contain a single IP array")
+        # CloudAPI gives a wanted address on networks that have owners; the simulator gives none.
+        raise invalid_argument(f"ipv4_uuid: {wanted} cannot specify IP on a public network")
 
 
 def _read_brand(asked: Asked) -> str:

@@ -313,7 +313,7 @@ class MetadataKey(AboutMachine, GET="GetMachineMetadata", DELETE="DeleteMachineM
         resp.status = 204
 
 
-# Packages, images, networks, datacenters
+# Packages, images, networks, volumes, datacenters
 
 
 def _matches(row: dict[str, Any], params: dict[str, Any], names: Iterable[str]) -> bool:
@@ -378,6 +378,31 @@ class NetworkResource(Endpoint, group="networks", GET="GetNetwork"):
         if found is None:
             raise not_found(f"{network} not found")
         send(resp, found.to_json())
+
+
+class Volumes(Endpoint, group="volumes", GET="ListVolumes"):
+    _FILTERS = ("name", "size", "state", "type")
+
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
+        call = _call(req)
+        unknown = [name for name in req.params if name not in self._FILTERS]
+        if unknown:
+            raise invalid_argument(", ".join(f"Error: invalid parameter: {name}" for name in unknown))
+        volumes = self.cloud.volumes_of(call.account).values()
+        shown = [volume for volume in volumes if "state" in req.params or volume.state != "failed"]
+        rows = [self.cloud.show_volume(call.account, volume) for volume in shown]
+        send(resp, [row for row in rows if _matches(row, call.params, self._FILTERS)])
+
+
+class VolumeResource(Endpoint, group="volumes", GET="GetVolume"):
+    def on_get(self, req: Req, resp: Resp, volume: str, **_: str) -> None:
+        call = _call(req)
+        if not is_uuid(volume):
+            raise invalid_argument(f"Error: Invalid volume ID: {volume}. Volume ID should match a UUID")
+        found = self.cloud.volumes_of(call.account).get(volume)
+        if found is None:
+            raise ApiError(404, "VolumeNotFound", f"Error when getting volume: Volume with uuid {volume} could not be found")
+        send(resp, self.cloud.show_volume(call.account, found))
 
 
 class Datacenters(Endpoint, group="datacenters", GET="ListDatacenters"):
