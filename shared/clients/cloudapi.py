@@ -17,7 +17,7 @@ CloudAPIError
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, NoReturn
@@ -36,6 +36,8 @@ _log = log.get(__name__)
 
 #: CloudAPI's largest page of machines.
 PAGE = 1000
+#: Of machines with their bodies, which may hold 100 kB each.
+BODIES_A_PAGE = 100
 #: Bytes of the largest request that CloudAPI takes (413 above).
 MAX_BODY_BYTES = 100_000
 #: The newest versions whose answers we know.
@@ -114,7 +116,7 @@ class NoCapacity(Rejected):
 
 
 class Machine(NamedTuple):
-    """A machine as CloudAPI tells it. `body` is all it said."""
+    """A machine as CloudAPI describes it. `body` is the whole description, where it was asked for."""
 
     id: str
     state: str
@@ -324,18 +326,34 @@ class Client:
         raise Unavailable("CloudAPI accepted a request for a machine of no image")
 
     def machines(self, **filters: str) -> list[Machine]:
-        """All machines that match, page by page; `Unavailable` when a page is not what CloudAPI says of it.
+        """All machines that match, without their bodies; `Unavailable` when a page is not what CloudAPI says of it.
 
         CloudAPI leaves out the failed and the destroyed. A filter's value may hold `*`.
         """
-        found: dict[str, Machine] = {}
+        pages = self._pages(filters, PAGE)
+        return list({machine.id: machine._replace(body={}) for page in pages for machine in page}.values())
+
+    def machine_bodies(self, **filters: str) -> Iterator[Machine]:
+        """The same, one after the other, with their bodies. They may hold 100 kB of metadata each, so that pages are small.
+
+        Machines of one template have the same long texts: each text is kept once, however many bodies hold it.
+        """
+        texts: dict[str, str] = {}
+        for page in self._pages(filters, BODIES_A_PAGE):
+            for machine in page:
+                metadata = machine.body.get("metadata")
+                if isinstance(metadata, dict):
+                    metadata.update({key: texts.setdefault(text, text) for key, text in metadata.items() if isinstance(text, str)})
+                yield machine
+
+    def _pages(self, filters: Mapping[str, str], size: int) -> Iterator[list[Machine]]:
         offset = 0
         while True:
-            page = self._page({**filters, "limit": str(PAGE), "offset": str(offset)})
-            found.update((machine.id, machine) for machine in page)
-            if len(page) < PAGE:
-                return list(found.values())
-            offset += PAGE
+            page = self._page({**filters, "limit": str(size), "offset": str(offset)})
+            yield page
+            if len(page) < size:
+                return
+            offset += size
 
     def find_machine(self, tag: str, value: str) -> Machine | None:
         """The machine with this tag, also if it failed or was destroyed; None when there is none. Call `turn` first."""

@@ -18,6 +18,7 @@ from shared.clients import cloudapi, keys
 from shared.clients.access import Timeouts
 from shared.clients.budget import Budget
 from shared.clients.cloudapi import (
+    BODIES_A_PAGE,
     PAGE,
     THROTTLED_TRIES,
     AnswerLost,
@@ -168,7 +169,16 @@ def test_a_list_of_exactly_one_page_asks_for_another(demo: Client, sim: Simulato
     assert answers(sim, "ListMachines") == {"200": 2}
 
 
-def fill(sim: Simulator, count: int) -> None:
+def test_bodies_come_on_small_pages_and_share_the_long_texts_of_their_template(demo: Client, sim: Simulator) -> None:
+    fill(sim, 2 * BODIES_A_PAGE + 1, metadata={"user-data": "x" * 60_000})
+    texts = [machine.body["metadata"]["user-data"] for machine in demo.machine_bodies()]
+    assert len(texts) == 2 * BODIES_A_PAGE + 1
+    assert len({id(text) for text in texts}) == 1, "or 1,000 machines of one template would take 60 MB"
+    assert answers(sim, "ListMachines") == {"200": 3}
+    assert all(machine.body == {} for machine in demo.machines())
+
+
+def fill(sim: Simulator, count: int, **more: Any) -> None:
     """So many machines at once, as only the cloud itself can make them."""
     made_of = {
         "image": sim.cloud.images[DEFAULT_IMAGE],
@@ -176,6 +186,7 @@ def fill(sim: Simulator, count: int) -> None:
         "name": None,
         "networks": [],
         "tags": {"tsg.name": "web"},
+        **more,
     }
     for _ in range(count):
         sim.cloud.create_machine(sim.cloud.accounts["demo"], Order(**made_of))

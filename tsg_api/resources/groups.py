@@ -199,7 +199,7 @@ class Instances(_Resource):
 
     def _owned(self, client: Client, account_id: str, group: StoredGroup, *, by_name: bool) -> dict[str, Mapping[str, Any]]:
         """The group's machines: those that rows know, whatever has become of their tags, and those that only their tags tell of."""
-        machines = client.machines(**{f"tag.{TAG_NAME}": group.name})
+        machines = list(client.machine_bodies(**{f"tag.{TAG_NAME}": group.name}))
         names = {group.name: group.id} if by_name else {}
         with self._service.db.read() as connection:
             rows = instances.get_owners(connection, account_id, {machine.id for machine in machines}, group_id=group.id)
@@ -211,7 +211,7 @@ class Instances(_Resource):
         missing = {one for one, (owner, state) in rows.items() if owner == group.id and state in LISTED and one not in owned}
         if missing:
             # Their tags were changed by hand, or CloudAPI does not list them yet.
-            owned |= {machine.id: machine.body for machine in client.machines() if machine.id in missing}
+            owned |= {machine.id: machine.body for machine in client.machine_bodies() if machine.id in missing}
         return owned
 
 
