@@ -993,8 +993,9 @@ def test_a_short_id_is_put_into_the_name(demo):
 
 def test_an_account_with_cns_has_short_names_and_dns_names(sim, demo):
     sim.cloud.accounts["demo"].cns = True
-    assert demo.create(name="x" * 64).status_code == 409
-    machine = demo.created(name="x" * 63)
+    message = "Name cannot be longer than 63 characters, because you have triton_cns_enabled set on your Account."
+    assert refusal(demo.create(name="x" * 64)) == refusal(demo.create(name="x" * 56 + "{{shortId}}")) == message
+    machine = demo.created(name="x" * 55 + "{{shortId}}")
     assert demo.get(f"/my/machines/{machine}").json()["dns_names"]
     assert "dns_names" not in demo.get("/my/machines").json()[0]
 

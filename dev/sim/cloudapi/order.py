@@ -127,7 +127,11 @@ def final_name(name: str | None, machine_id: str, with_cns: bool) -> str:
     """The name with its short id in place. Raises ApiError when it isn't a name."""
     short_id = machine_id[:8]
     name = short_id if name is None else name.replace(SHORT_ID, short_id)
-    if not NAME.fullmatch(name) or (with_cns and len(name) > NAME_LENGTH_WITH_CNS):
+    if with_cns and len(name) > NAME_LENGTH_WITH_CNS:
+        raise invalid_argument(
+            f"Name cannot be longer than {NAME_LENGTH_WITH_CNS} characters, because you have triton_cns_enabled set on your Account."
+        )
+    if not NAME.fullmatch(name):
         raise bad_name("Invalid", "String does not match regexp")
     return name
 
