@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, NoReturn
 from urllib.parse import quote, urlencode
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from shared import log, metrics
@@ -53,6 +54,12 @@ FAILED_PAUSE = 0.1
 REPLACED_KEYS = 4
 #: Codes of a 409 that says nothing against the request: there is no room now.
 NO_CAPACITY = ("NoAllocatableServers", "VolumeServerNoResources")
+#: Seconds in which all of an answer comes. It may begin as late as the read timeout has it, and must not trickle in for ever.
+ANSWER_SECONDS = 60.0
+#: Bytes of the largest answer. A page of a thousand machines, each as large as CloudAPI lets it be, is smaller.
+MAX_ANSWER_BYTES = 128 << 20
+#: Bytes of it that are read at once.
+PIECE_BYTES = 1 << 16
 #: Connections kept open to CloudAPI by one process.
 CONNECTIONS = 64
 
@@ -161,6 +168,21 @@ def no_newer(_refused: str) -> None:
     """For those who have one key and no other."""
 
 
+class Answer(NamedTuple):
+    """What CloudAPI answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytearray
+
+    def json(self) -> Any:
+        """`ValueError` when the body is no JSON, or nested too deeply to be any of CloudAPI's."""
+        try:
+            return json.loads(self.body)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+
 class CloudAPI:
     """The connections of one process to one CloudAPI. Thread-safe."""
 
@@ -190,7 +212,7 @@ class CloudAPI:
         """Calls under the very signature that a user sent us. It must cover the date alone."""
         return Client(self, account, _PassedOn(date, authorization))
 
-    def call(self, method: str, path: str, sign: Sign, body: Mapping[str, Any] | None = None, guard: Guard = always) -> requests.Response:
+    def call(self, method: str, path: str, sign: Sign, body: Mapping[str, Any] | None = None, guard: Guard = always) -> Answer:
         """One request, one answer; whatever is not 2xx is raised."""
         data, headers = (None, {}) if body is None else (encode(body), {"Content-Type": "application/json"})
         request = self._session.prepare_request(requests.Request(method, self._url + path, headers, data=data))
@@ -201,8 +223,8 @@ class CloudAPI:
         started = time.monotonic()
         endpoint, status = endpoint_of(method, path), metrics.NO_ANSWER
         try:
-            response = self._session.send(request, timeout=self._timeouts, allow_redirects=False)
-            status = str(response.status_code)
+            answer = _read(self._session.send(request, timeout=self._timeouts, allow_redirects=False, stream=True))
+            status = str(answer.status)
         except requests.ConnectTimeout as error:
             raise Unavailable(f"CloudAPI can't be reached: {https.describe(error)}") from error
         except requests.RequestException as error:
@@ -217,10 +239,26 @@ class CloudAPI:
             metrics.cloudapi_requests.labels(endpoint, status).inc()
             metrics.cloudapi_seconds.labels(endpoint).observe(time.monotonic() - started)
         took = time.monotonic() - started
-        _log.debug("cloudapi_call", method=method, path=path.partition("?")[0], status=response.status_code, ms=round(took * 1000))
-        if not 200 <= response.status_code < 300:
-            _fail(response, makes=makes, took=took)
-        return response
+        _log.debug("cloudapi_call", method=method, path=path.partition("?")[0], status=answer.status, ms=round(took * 1000))
+        if not 200 <= answer.status < 300:
+            _fail(answer, makes=makes, took=took)
+        return answer
+
+
+def _read(response: requests.Response) -> Answer:
+    """All of an answer, or a `RequestException`. requests itself would wait for it, and keep it, without any bound."""
+    until, body = time.monotonic() + ANSWER_SECONDS, bytearray()
+    with response:
+        try:
+            while piece := response.raw.read1(PIECE_BYTES, decode_content=True):
+                body += piece
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise requests.exceptions.ContentDecodingError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+                if time.monotonic() > until:
+                    raise requests.ReadTimeout(f"an answer that is not complete after {ANSWER_SECONDS:g} s")
+        except urllib3.exceptions.HTTPError as error:
+            raise requests.exceptions.ChunkedEncodingError(error) from error
+    return Answer(response.status_code, response.headers, body)
 
 
 def endpoint_of(method: str, path: str) -> str:
@@ -402,7 +440,7 @@ class Client:
             if error.status != 410:
                 raise
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, paid: bool = False) -> requests.Response:
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, paid: bool = False) -> Answer:
         for attempt in range(1, REPLACED_KEYS + 1):
             signer = self._signer
             try:
@@ -414,9 +452,7 @@ class Client:
                 self._signer = newer
         raise AssertionError("unreachable")
 
-    def _paced(
-        self, signer: Signer | _PassedOn, method: str, path: str, body: Mapping[str, Any] | None, *, paid: bool
-    ) -> requests.Response:
+    def _paced(self, signer: Signer | _PassedOn, method: str, path: str, body: Mapping[str, Any] | None, *, paid: bool) -> Answer:
         def sign(method: str, path: str) -> Mapping[str, str]:
             return signer.headers(method, path, datetime.now(UTC))
 
@@ -441,8 +477,8 @@ class Client:
                 time.sleep(FAILED_PAUSE * failed)
 
 
-def _fail(response: requests.Response, *, makes: bool, took: float) -> NoReturn:
-    status = response.status_code
+def _fail(response: Answer, *, makes: bool, took: float) -> NoReturn:
+    status = response.status
     code, message = _error_body(response)
     told: dict[str, Any] = {"status": status, "code": code, "request_id": response.headers.get("request-id", "")}
     text = message or f"CloudAPI answered {status}"
@@ -462,7 +498,7 @@ def _fail(response: requests.Response, *, makes: bool, took: float) -> NoReturn:
     raise (AnswerLost if makes and by_gateway else Unavailable)(text, **told)
 
 
-def _error_body(response: requests.Response) -> tuple[str, str]:
+def _error_body(response: Answer) -> tuple[str, str]:
     """Code and message of an error, either of which may be missing."""
     try:
         body = response.json()
@@ -471,7 +507,8 @@ def _error_body(response: requests.Response) -> tuple[str, str]:
     if not isinstance(body, dict):
         return "", ""
     message = str(body.get("message") or "")
-    details = [_detail(error) for error in body.get("errors") or () if isinstance(error, dict)]
+    errors = body.get("errors")
+    details = [_detail(error) for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
     return _storable(str(body.get("code") or "")), _storable("; ".join(filter(None, [message, *details]))[:2000])
 
 
@@ -484,23 +521,23 @@ def _detail(error: Mapping[str, Any]) -> str:
     return " ".join(str(error[key]) for key in ("field", "code", "message") if error.get(key))
 
 
-def _json(response: requests.Response) -> Any:
+def _json(response: Answer) -> Any:
     try:
         return response.json()
     except ValueError as error:
-        raise Unavailable("CloudAPI answered something that is not JSON", status=response.status_code) from error
+        raise Unavailable("CloudAPI answered something that is not JSON", status=response.status) from error
 
 
-def _object(response: requests.Response) -> Mapping[str, Any]:
+def _object(response: Answer) -> Mapping[str, Any]:
     body = _json(response)
     if not isinstance(body, dict):
-        raise Unavailable("CloudAPI answered something that is no object", status=response.status_code)
+        raise Unavailable("CloudAPI answered something that is no object", status=response.status)
     return body
 
 
 def _text(body: Mapping[str, Any], key: str) -> str:
     value = body.get(key)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or value != _storable(value):
         raise Unavailable(f"CloudAPI answered an object without {key}")
     return value
 

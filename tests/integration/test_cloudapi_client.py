@@ -1,5 +1,6 @@
 """The client of CloudAPI against its simulator, and against servers that are worse: each error by its cause."""
 
+import gzip
 import http.server
 import json
 import threading
@@ -384,6 +385,72 @@ def test_a_body_that_ends_too_soon_is_no_answer() -> None:
 
     with misbehaving(answer) as (client, _):
         assert isinstance(refusal(client.machines), Unavailable)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_answer_that_never_ends_is_waited_for_in_bounds_and_kept_in_bounds(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """However small its steps: each byte would begin the read timeout anew."""
+    monkeypatch.setattr(cloudapi, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(cloudapi, "MAX_ANSWER_BYTES", 100_000)
+    given_up = threading.Event()
+
+    def trickle(request: "Request") -> None:
+        request.reply(200, b"[", {"Content-Length": "1000000"})
+        while not given_up.wait(0.05):
+            request.wfile.write(b" ")
+
+    def flood(request: "Request") -> None:
+        request.reply(200, b"[" + b" " * 1_000_000)
+
+    def bomb(request: "Request") -> None:
+        request.reply(200, gzip.compress(b" " * 10_000_000), {"Content-Encoding": "gzip"})
+
+    for answer, told in ((trickle, "not complete after 0.5 s"), (flood, "more than 100000 bytes"), (bomb, "more than 100000 bytes")):
+        with misbehaving(answer) as (client, _):
+            error = refusal(client.machines if method == "GET" else lambda client=client: create(client))
+            given_up.set()
+        given_up.clear()
+        assert type(error) is (Unavailable if method == "GET" else AnswerLost)
+        assert told in str(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"id": "\xff", "login": "demo"}',
+        rb'{"id": "a\u0000b", "login": "demo"}',
+        rb'{"id": "a", "login": "\ud800"}',
+        b'{"id": "a", "login": ["demo"]}',
+    ],
+)
+def test_an_answer_that_nobody_could_use_or_store_is_none(body: bytes) -> None:
+    with misbehaving(lambda request: request.reply(200, body)) as (client, _):
+        assert type(refusal(client.account)) is Unavailable
+
+
+@pytest.mark.parametrize(
+    "body", [{"errors": 5}, {"errors": "no"}, {"errors": {"field": "x"}}, {"errors": [1, None]}, {"message": {}}, [], 5]
+)
+def test_an_error_of_any_form_is_told_by_its_status(body: object) -> None:
+    with misbehaving(lambda request: request.reply(403, json.dumps(body).encode())) as (client, _):
+        assert type(refusal(client.account)) is Forbidden
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "allowed"),
+    [(403, {}, False), (409, {"code": "MissingParameter"}, True), (403, {"message": "Quota exceeded"}, False)],
+)
+def test_cloudapi_is_asked_who_may_create_machines_for_one_that_it_cannot_make(status: int, body: object, *, allowed: bool) -> None:
+    with misbehaving(lambda request: request.reply(status, json.dumps(body).encode())) as (client, asked):
+        assert client.may_create_machines() is allowed
+        assert (asked[0].command, asked[0].path, asked[0].headers["Content-Length"]) == ("POST", "/demo/machines", "2")
+
+
+@pytest.mark.parametrize("status", [200, 201, 302, 400, 401, 404, 429, 500, 503])
+def test_no_other_answer_says_who_may_create_machines(status: int) -> None:
+    with misbehaving(lambda request: request.reply(status, b"{}")) as (client, _):
+        refusal(client.may_create_machines)
 
 
 # The throttle and the budget
