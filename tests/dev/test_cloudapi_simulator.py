@@ -34,6 +34,7 @@ from dev.sim.cloudapi.catalog import (
 )
 from dev.sim.cloudapi.cloud import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
 from dev.sim.cloudapi.knobs import Knobs
+from dev.sim.cloudapi.options import OPTIONS
 from dev.sim.cloudapi.simulator import Simulator
 
 HASHES = {"sha1": hashes.SHA1(), "sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
@@ -1176,6 +1177,14 @@ def test_a_delegated_dataset_is_for_true_and_where_the_operator_allows_it(sim, d
     sim.knobs.delegate_datasets = False
     assert demo.create(delegate_dataset=False).status_code == 201
     assert "not enabled" in refusal(demo.create(delegate_dataset=True))
+
+
+def test_a_new_option_is_one_entry(demo, clock, monkeypatch):
+    monkeypatch.setitem(OPTIONS, "colour", lambda asked, _brand: asked.params.get("colour"))
+    machine, plain = demo.created(colour="red"), demo.created()
+    clock.goes_on(5)
+    assert demo.get(f"/my/machines/{machine}").json()["colour"] == "red"
+    assert "colour" not in demo.get(f"/my/machines/{plain}").json()
 
 
 def test_what_cloudapi_does_not_show_of_a_machine_the_state_does(sim, demo):
