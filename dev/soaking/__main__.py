@@ -151,9 +151,9 @@ class Soak:
             machines.setdefault(machine["tags"].get("tsg.group", ""), []).append(machine)
         rows = dict(
             self.world.stack.sql(
-                "SELECT id::text, CASE WHEN archived THEN emptied_at IS NOT NULL ELSE observed_generation = g.generation"
-                " AND last_error IS NULL AND NOT EXISTS (SELECT 1 FROM tsg_instances i WHERE i.group_id = g.id"
-                " AND i.gone_at IS NULL AND i.state <> 'running') END FROM tsg_groups g JOIN tsg_group_state ON group_id = id"
+                "SELECT id::text, CASE WHEN archived THEN s.emptied_at IS NOT NULL ELSE s.observed_generation = g.generation"
+                " AND s.last_error IS NULL AND NOT EXISTS (SELECT 1 FROM tsg_instances i WHERE i.group_id = g.id"
+                " AND i.gone_at IS NULL AND i.state <> 'running') END FROM tsg_groups g JOIN tsg_group_state s ON s.group_id = g.id"
             )
         )
         found = {}
