@@ -12,12 +12,16 @@ The clients of other services have trees of their own (`shared.clients.cloudapi`
 from collections.abc import Sequence
 from typing import NamedTuple
 
+#: What is wrong with a field, in one word, as CloudAPI has it.
+MISSING, INVALID = "Missing", "Invalid"
+
 
 class FieldError(NamedTuple):
     """What is wrong with one field of a request."""
 
     field: str
     message: str
+    code: str = INVALID
 
 
 class ServiceError(Exception):

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from dev.services import Postgres, Valkey, copy_of, scratch
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.sim.cloudapi.simulator import Simulator
 from dev.stack import DATABASE
 from shared import log
@@ -213,3 +214,9 @@ def _emptied(database: Database, shape: str) -> bool:
             return True
     except DBAPIError:
         return False
+
+
+def order(name: str, tags: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """The body of a request for a machine of the simulated cloud."""
+    made_from = {"name": name, "package": DEFAULT_PACKAGE, "image": DEFAULT_IMAGE}
+    return {**made_from, **{f"tag.{key}": value for key, value in tags.items()}, **more}

@@ -13,7 +13,7 @@ from tsg_api.http.limits import Buckets, LimitAccounts, LimitAddresses
 from tsg_api.http.request_log import Observe
 from tsg_api.http.service import Service
 from tsg_api.http.write import Once
-from tsg_api.resources import groups, health, status, templates
+from tsg_api.resources import groups, health, status, templates, verification
 from tsg_api.schema import openapi
 
 
@@ -44,6 +44,7 @@ def create_app(service: Service, authenticator: Authenticator, healthy: Health) 
     health.install(app, healthy)
     app.add_route(templates.BASE, templates.Templates(service))
     app.add_route(templates.BASE + "/{template_id}", templates.Template(service))
+    app.add_route(templates.BASE + "/{template_id}/verification", verification.Verification(service))
     app.add_route(groups.BASE, groups.Groups(service))
     app.add_route(groups.BASE + "/{group_id}", groups.Group(service))
     app.add_route(groups.BASE + "/{group_id}/increment", groups.Increment(service))

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 from urllib.parse import quote, urlencode
 
 import requests
@@ -32,6 +32,7 @@ from shared.clients import https
 from shared.clients.access import PUBLIC, Timeouts, Trust
 from shared.clients.budget import Budget
 from shared.clients.signature import Signer
+from shared.rules import is_uuid
 
 _log = log.get(__name__)
 
@@ -261,6 +262,9 @@ def _read(response: requests.Response) -> Answer:
     return Answer(response.status_code, response.headers, body)
 
 
+_NOUNS = {"machines": "Machine", "keys": "Key", "packages": "Package", "images": "Image", "networks": "Network", "volumes": "Volume"}
+
+
 def endpoint_of(method: str, path: str) -> str:
     """What CloudAPI's documents call an endpoint that `Client` asks: ListMachines, GetMachine, CreateKey, ..."""
     parts = path.partition("?")[0].strip("/").split("/")[1:]
@@ -269,7 +273,7 @@ def endpoint_of(method: str, path: str) -> str:
         owner, parts = "User", parts[2:]
     if not parts:
         return "GetAccount"
-    noun = {"machines": "Machine", "keys": "Key"}.get(parts[0], "Other")
+    noun = _NOUNS.get(parts[0], "Other")
     if method == "GET" and len(parts) == 1:
         return f"List{owner}{noun}s"
     verb = {"GET": "Get", "POST": "Create", "DELETE": "Delete"}.get(method, "Other")
@@ -362,6 +366,23 @@ class Client:
                 return True
             raise
         raise Unavailable("CloudAPI accepted a request for a machine of no image")
+
+    def find(self, kind: Literal["packages", "images", "networks"], name: str) -> Mapping[str, Any] | None:
+        """A package, by its id or name, or an image or network by its id; None when the account has none."""
+        try:
+            return _object(self._call("GET", f"{self._base}/{kind}/{quote(name.lower() if is_uuid(name) else name, safe='')}"))
+        except NotFound:
+            return None
+
+    def volume(self, name: str) -> Mapping[str, Any] | None:
+        """The account's volume of this name; None when it has none, or CloudAPI has no volumes at all."""
+        try:
+            listed = _json(self._call("GET", f"{self._base}/volumes?{urlencode({'name': name})}"))
+        except NotFound:
+            return None
+        if not isinstance(listed, list):
+            raise Unavailable("CloudAPI answered a list of volumes that is none")
+        return next((volume for volume in listed if isinstance(volume, dict) and volume.get("name") == name), None)
 
     def machines(self, **filters: str) -> list[Machine]:
         """All machines that match, without their bodies; `Unavailable` when a page is not what CloudAPI says of it.

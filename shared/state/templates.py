@@ -1,7 +1,6 @@
 """Templates: what an instance is made from. Immutable: made, read, archived. Session first, never commits, no network."""
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
@@ -9,21 +8,10 @@ from sqlalchemy import Connection, Row, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared.errors import Conflict, NotFound
+from shared.spec import fields
+from shared.spec.spec import Spec, from_document, to_columns, to_document
 from shared.store import paging
 from shared.store.tables import groups, templates
-
-
-class Spec(NamedTuple):
-    """What a user says of a template."""
-
-    name: str
-    package: str
-    image_id: str
-    firewall_enabled: bool = False
-    networks: Sequence[str] = ()
-    userdata: str = ""
-    metadata: Mapping[str, str] | None = None
-    tags: Mapping[str, str] | None = None
 
 
 class Template(NamedTuple):
@@ -36,20 +24,20 @@ class Template(NamedTuple):
     unreadable: tuple[str, ...] = ()
 
 
+#: The columns of 2018 that hold fields.
+_FIELDS = tuple(field for field in fields.FIELDS if field.column)
+#: The document of what these can't say.
+MORE = "more"
+
 _COLUMNS = (
     templates.c.id,
     templates.c.created_at,
     templates.c.template_name,
-    templates.c.package,
-    templates.c.image_id,
-    templates.c.firewall_enabled,
-    templates.c.networks,
-    templates.c.userdata,
-    templates.c.metadata,
-    templates.c.tags,
+    *(templates.c[field.name] for field in _FIELDS),
+    templates.c[MORE],
 )
 #: Columns of any size.
-_LONG = (templates.c.networks, templates.c.userdata, templates.c.metadata, templates.c.tags)
+_LONG = (*(templates.c[field.name] for field in _FIELDS if field.column and field.column.is_long), templates.c[MORE])
 
 # Built once: to build a statement takes longer than to have it answered.
 _MINE = (templates.c.id == bindparam("its_id"), templates.c.account_id == bindparam("owner"), ~templates.c.archived)
@@ -65,13 +53,8 @@ def create(connection: Connection, account_id: str, spec: Spec) -> Template:
         .values(
             template_name=spec.name,
             account_id=account_id,
-            package=spec.package,
-            image_id=spec.image_id,
-            firewall_enabled=spec.firewall_enabled,
-            networks=",".join(spec.networks),
-            userdata=spec.userdata,
-            metadata=_to_text(spec.metadata),
-            tags=_to_text(spec.tags),
+            **to_columns(spec),
+            more=to_document(spec),
             created_at=func.now(),
             archived=False,
         )
@@ -130,38 +113,18 @@ def by_ids(connection: Connection, template_ids: Collection[str]) -> dict[str, T
     return {row.id: _template(row) for row in rows}
 
 
-def _to_text(mapping: Mapping[str, str] | None) -> str | None:
-    return None if mapping is None else json.dumps(mapping)
-
-
-def _to_mapping(text: str | None) -> dict[str, str] | None:
-    """`ValueError` for what is no JSON object. The 2018 service left NULL, nothing or `null` where there was nothing."""
-    mapping = json.loads(text) if text else None
-    if mapping and r"\ud" in str(text).lower():
-        # Half a character, which Go let through and no UTF-8 can say; or a whole one, which stays as it is.
-        halved = json.dumps(mapping, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
-        mapping = json.loads(halved.decode("utf-16-le", "replace"))
-    if mapping is not None and not isinstance(mapping, dict):
-        raise ValueError
-    return mapping
-
-
 def _template(row: Row[tuple[object, ...]]) -> Template:
-    mappings: dict[str, dict[str, str] | None] = {"metadata": None, "tags": None}
-    unreadable = []
-    for column in mappings:
+    values, unreadable = {}, []
+    for field in _FIELDS:
         try:
-            mappings[column] = _to_mapping(getattr(row, column))
+            values[field.name] = field.column.read(getattr(row, field.name)) if field.column else None
         except ValueError:
-            unreadable.append(column)
-    spec = Spec(
-        name=row.template_name,
-        package=row.package,
-        image_id=row.image_id,
-        firewall_enabled=bool(row.firewall_enabled),
-        networks=[network for network in (row.networks or "").split(",") if network],
-        userdata=row.userdata or "",
-        metadata=mappings["metadata"],
-        tags=mappings["tags"],
-    )
-    return Template(row.id, row.created_at, spec, tuple(unreadable))
+            unreadable.append(field.name)
+        if field.is_required and values.get(field.name) is None:
+            unreadable.append(field.name)
+    try:
+        values |= from_document(getattr(row, MORE))
+    except ValueError:
+        unreadable.append(MORE)
+    given = {name: value for name, value in values.items() if value is not None}
+    return Template(row.id, row.created_at, Spec(row.template_name, given), tuple(unreadable))

@@ -107,6 +107,8 @@ templates = Table(
     Column("userdata", Text),
     Column("metadata", Text),
     Column("tags", Text),
+    # What these columns can't say, as a JSON document with a version (see `shared.spec.spec`). Ours.
+    Column("more", Text),
     _time("created_at"),
     _archived(),
     Index("tsg_templates_listed", "account_id", "created_at", "id", postgresql_where=text("NOT archived")),

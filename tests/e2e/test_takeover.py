@@ -14,8 +14,7 @@ from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair
 from shared.clients.signature import Signer
-from shared.state.machines import creation_body
-from shared.state.templates import Spec
+from tests.conftest import order
 from tests.e2e.conftest import SETTINGS, Service
 
 KEY_NAME = f"TSG_Management_{DATACENTER}"
@@ -66,10 +65,9 @@ class StackOf2018(Stack):
         pair = keys.generate()
         user = CloudAPI(self.cloud_url, Timeouts(5, 30)).as_account(ACCOUNT, Signer(ACCOUNT, self.key_id, self.key_file.read_text()))
         user.add_key(KEY_NAME, pair.public_line)
-        spec = Spec("old", DEFAULT_PACKAGE, DEFAULT_IMAGE)
         for name, count in RUNNING.items():
             for number in range(count):
-                user.create_machine(creation_body(spec, name=f"{name}-{number}", tags={"tsg.name": name, "tsg.template": TEMPLATE_ID}))
+                user.create_machine(order(f"{name}-{number}", {"tsg.name": name, "tsg.template": TEMPLATE_ID}))
         self.postgres.drop_database(DATABASE)
         self.postgres.create_database(DATABASE)
         # As docs/moving-from-2018.md has it.

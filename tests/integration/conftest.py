@@ -18,12 +18,13 @@ from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
 from shared.reasons import Reason
+from shared.spec.spec import Spec
 from shared.state import activities, groups, instances, templates
 from shared.state.accounts import Account
 from shared.state.activities import Activity
 from shared.state.groups import Group
 from shared.state.instances import Instance
-from shared.state.templates import Spec, Template
+from shared.state.templates import Template
 from shared.store.db import Database
 from tests.conftest import FEW_BITS, managed_account, new_database, new_pair, sql
 from tsg_workers.plan.limits import Limits
@@ -75,7 +76,8 @@ class World:
     # What should be
 
     def make_template(self, **fields: Any) -> Template:
-        spec = Spec(**{"name": f"template-{next(_numbers)}", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE, **fields})
+        name = fields.pop("name", f"template-{next(_numbers)}")
+        spec = Spec(name, {"package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE, **fields})
         return self.db.transact(lambda connection: templates.create(connection, self.account.id, spec))
 
     def make_group(

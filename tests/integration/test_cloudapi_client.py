@@ -40,12 +40,11 @@ from shared.clients.cloudapi import (
 )
 from shared.clients.keys import KeyPair
 from shared.clients.signature import Signer
-from shared.state.machines import TAG_LAUNCH, creation_body
-from shared.state.templates import Spec
-from tests.conftest import new_pair
+from shared.spec.machines import TAG_LAUNCH, Instance
+from shared.spec.spec import Spec, request
+from tests.conftest import new_pair, order
 from tests.integration.conftest import DELETE_SECONDS, PROVISION_SECONDS
 
-SPEC = Spec("template", DEFAULT_PACKAGE, DEFAULT_IMAGE)
 NOBODY = "00000000-0000-4000-8000-000000000000"
 TIMEOUTS = Timeouts(connect=5, read=30)
 
@@ -68,8 +67,8 @@ def demo(clouds: CloudAPI, signer: Signer) -> Client:
     return clouds.as_account("demo", signer)
 
 
-def create(client: Client, spec: Spec = SPEC, **tags: str) -> cloudapi.Machine:
-    return client.create_machine(creation_body(spec, name="web-{{shortId}}", tags=tags))
+def create(client: Client, **tags: str) -> cloudapi.Machine:
+    return client.create_machine(order("web-{{shortId}}", tags))
 
 
 def refusal(work: Callable[[], object]) -> CloudAPIError:
@@ -114,21 +113,21 @@ def test_the_keys_of_a_sub_user_that_is_not_there_are_not_found(demo: Client) ->
 
 
 def test_a_machine_is_made_with_all_that_was_asked_for(demo: Client, sim: Simulator) -> None:
-    spec = Spec(
-        "template",
-        DEFAULT_PACKAGE.upper(),
-        DEFAULT_IMAGE.upper(),
-        firewall_enabled=True,
-        networks=[DEFAULT_NETWORK.upper()],
-        userdata="#!/bin/sh",
-        metadata={"role": "web", "user-data": "of the metadata"},
-        tags={"mine": "1", "tsg.group": "forged"},
-    )
-    made = create(demo, spec, **{"tsg.group": "g1"})
+    values = {
+        "package": DEFAULT_PACKAGE.upper(),
+        "image_id": DEFAULT_IMAGE.upper(),
+        "firewall_enabled": True,
+        "networks": [DEFAULT_NETWORK.upper()],
+        "userdata": "#!/bin/sh",
+        "metadata": {"role": "web", "user-data": "of the metadata"},
+        "tags": {"mine": "1", "tsg.group": "forged"},
+    }
+    made = demo.create_machine(request(Spec("template", values), Instance("g1", "web", "t" * 36, "l1")))
     assert (made.state, made.protected) == ("provisioning", False)
-    assert made.tags == {"mine": "1", "tsg.group": "g1"}
+    own = {"tsg.name": "web", "tsg.group": "g1", "tsg.template": "t" * 36, "tsg.launch": "l1", "triton.cmon.groups": "g1"}
+    assert made.tags == {"mine": "1", **own}
     (machine,) = sim.cloud.all_machines()
-    assert machine.name == f"web-{machine.id[:8]}"
+    assert machine.name == f"tsg-tttttttt-{machine.id[:8]}"
     assert machine.firewall_enabled
     assert [network.id for network in machine.networks] == [DEFAULT_NETWORK]
     assert (machine.metadata["role"], machine.metadata["user-data"]) == ("web", "#!/bin/sh")
@@ -198,9 +197,9 @@ def fill(sim: Simulator, count: int, **more: Any) -> None:
 
 
 def test_409s_are_told_apart(demo: Client, sim: Simulator) -> None:
-    bad_package = refusal(lambda: create(demo, SPEC._replace(package="no-such-name")))
+    bad_package = refusal(lambda: demo.create_machine(order("x", {}, package="no-such-name")))
     assert (type(bad_package), bad_package.status, bad_package.code) == (Rejected, 409, "InvalidArgument")
-    bad_tag = refusal(lambda: create(demo, SPEC._replace(tags={"triton.nonsense": "x"})))
+    bad_tag = refusal(lambda: demo.create_machine(order("x", {"triton.nonsense": "x"})))
     assert (type(bad_tag), bad_tag.code) == (Rejected, "ValidationFailed")
     assert "tags.triton.nonsense" in str(bad_tag), "the field that is wrong is named"
     bad_id = refusal(lambda: demo.machine("NOT-A-UUID"))
@@ -224,7 +223,7 @@ def test_a_protected_machine_is_not_deleted_and_the_reason_is_told(demo: Client,
 
 
 def test_an_image_that_is_not_there_is_not_found(demo: Client) -> None:
-    error = refusal(lambda: create(demo, SPEC._replace(image_id=NOBODY)))
+    error = refusal(lambda: demo.create_machine(order("x", {}, image=NOBODY)))
     assert (type(error), error.status, str(error)) == (NotFound, 404, "image not found")
 
 

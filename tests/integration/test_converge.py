@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from dev.processes import free_port, wait_for
-from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE, LARGE_PACKAGE, PRIVATE_NETWORK
+from dev.sim.cloudapi.catalog import DEFAULT_PACKAGE, LARGE_PACKAGE, PRIVATE_NETWORK
 from dev.sim.cloudapi.machine import Machine
 from dev.sim.cloudapi.simulator import Simulator
 from shared.clients.access import Timeouts
@@ -19,9 +19,8 @@ from shared.clients.signature import Signer
 from shared.reasons import Reason
 from shared.state import activities, groups, instances, leases, looks
 from shared.state.groups import Group
-from shared.state.machines import creation_body
-from shared.state.templates import Spec
 from shared.store.db import Database
+from tests.conftest import order
 from tests.integration.conftest import DELETE_SECONDS, LIMITS, PROVISION_SECONDS, World
 from tsg_workers.backoff import LONGEST
 from tsg_workers.plan.census import LISTED_AFTER
@@ -41,8 +40,7 @@ def legacy_machine(world: World, name: str, **tags: str) -> str:
     """A machine as the 2018 service made it: it carries the group's name, and nobody's id."""
     clouds = CloudAPI(world.sim.url, Timeouts(5, 30))
     client = clouds.as_account(world.login, Signer(world.login, world.pair.fingerprint, world.pair.private_pem))
-    spec = Spec("old", DEFAULT_PACKAGE, DEFAULT_IMAGE)
-    machine = client.create_machine(creation_body(spec, name="old-{{shortId}}", tags={"tsg.name": name, **tags}))
+    machine = client.create_machine(order("old-{{shortId}}", {"tsg.name": name, **tags}))
     clouds.close()
     return machine.id
 
@@ -94,7 +92,8 @@ def test_a_machine_carries_all_that_its_template_says_and_where_it_belongs(world
     (machine,) = world.machines(group)
     (row,) = world.rows(group)
     assert machine.name == f"tsg-{template.id[:8]}-{machine.id[:8]}"
-    assert machine.tags == {"owner": "me", "tsg.name": group.name, "tsg.group": group.id, "tsg.template": template.id, "tsg.launch": row.id}
+    own = {"tsg.name": group.name, "tsg.group": group.id, "tsg.template": template.id, "tsg.launch": row.id, "triton.cmon.groups": group.id}
+    assert machine.tags == {"owner": "me", **own}
     assert (machine.metadata["role"], machine.metadata["user-data"]) == ("web", "#!/bin/sh\n")
     assert (machine.package.id, machine.firewall_enabled) == (LARGE_PACKAGE, True)
     assert [network.id for network in machine.networks] == [PRIVATE_NETWORK]
@@ -868,15 +867,14 @@ def test_a_group_whose_template_is_unreadable_costs_itself_only(world: World, co
 
 def test_a_fault_of_ours_is_put_off_and_costs_its_own_group_only(database: Database, sim: Simulator, pair: KeyPair) -> None:
     world = World(database, sim, pair)
-    world.sql("ALTER TABLE tsg_templates ALTER COLUMN package DROP NOT NULL")
     bad, good = world.make_group(1), world.make_group(2)
-    world.sql("UPDATE tsg_templates SET package = NULL WHERE id = :id", id=bad.template_id)
+    world.sql("UPDATE tsg_templates SET metadata = :told WHERE id = :id", id=bad.template_id, told='{"no JSON": NaN}')
     for failures in (1, 2):
         world.converge()
         row = world.group_row(bad)
-        assert (row.failures, row.last_error) == (failures, "The service failed on this group (AttributeError); its log says how.")
+        assert (row.failures, row.last_error) == (failures, "The service failed on this group (ValueError); its log says how.")
         world.later(LIMITS.launch_grace + 1)
-    world.sql("UPDATE tsg_templates SET package = :package WHERE id = :id", id=bad.template_id, package=DEFAULT_PACKAGE)
+    world.sql("UPDATE tsg_templates SET metadata = NULL WHERE id = :id", id=bad.template_id)
     world.settle()
     assert settled(world, bad, 1)
     assert settled(world, good, 2)

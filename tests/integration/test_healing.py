@@ -5,15 +5,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI
 from shared.clients.signature import Signer
 from shared.reasons import Reason
 from shared.state import status, templates
 from shared.state.groups import Group
-from shared.state.machines import creation_body
-from shared.state.templates import Spec
+from tests.conftest import order
 from tests.integration.conftest import LIMITS, PROVISION_SECONDS, World
 from tsg_workers.cloud.ask import QUESTIONS_A_PASS
 
@@ -26,9 +24,7 @@ def machine_with(world: World, **tags: str) -> str:
     """A machine that somebody tagged as this service does."""
     clouds = CloudAPI(world.sim.url, Timeouts(5, 30))
     client = clouds.as_account(world.login, Signer(world.login, world.pair.fingerprint, world.pair.private_pem))
-    made = client.create_machine(
-        creation_body(Spec("s", DEFAULT_PACKAGE, DEFAULT_IMAGE), name="x-{{shortId}}", tags={"tsg.name": "x", **tags})
-    )
+    made = client.create_machine(order("x-{{shortId}}", {"tsg.name": "x", **tags}))
     clouds.close()
     return made.id
 

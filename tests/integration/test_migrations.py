@@ -18,8 +18,8 @@ from sqlalchemy_cockroachdb.psycopg2 import CockroachDBDialect_psycopg2
 from dev.services import Postgres
 from shared.cli import seed
 from shared.reasons import Reason
+from shared.spec.spec import Spec
 from shared.state import accounts, activities, adoption, groups, idempotency, instances, jobs, leases, looks, status, templates, work
-from shared.state.templates import Spec
 from shared.store import db, schema, tables
 from shared.store.db import Database
 
@@ -198,8 +198,13 @@ def test_the_rows_of_2018_work(of_2018: Engine) -> None:
         assert key.material == "-----BEGIN RSA PRIVATE KEY-----"
         (entry,) = templates.list_entries(connection, ACCOUNT, limit=10)
         template = templates.by_ids(connection, [entry.id])[entry.id]
-        assert template.spec == Spec("web", "p", "i", True, ["n1", "n2"], "script", {"a": "b"}, None)
-        assert templates.by_ids(connection, {ARCHIVED_TEMPLATE})[ARCHIVED_TEMPLATE].spec == Spec("web", "p", "i", networks=[])
+        made_from = {"package": "p", "image_id": "i"}
+        assert template.spec == Spec(
+            "web", {**made_from, "firewall_enabled": True, "networks": ["n1", "n2"], "userdata": "script", "metadata": {"a": "b"}}
+        )
+        assert templates.by_ids(connection, {ARCHIVED_TEMPLATE})[ARCHIVED_TEMPLATE].spec == Spec(
+            "web", {**made_from, "firewall_enabled": False, "networks": [], "userdata": ""}
+        )
         assert {group.id: group.capacity for group in all_groups(connection, ACCOUNT)} == {GROUP: 3, BARE_GROUP: 0}
         due = {work.id: work for work in looks.due(connection, ACCOUNT, limit=10)}
         assert set(due) == {GROUP, BARE_GROUP}, "what lives is looked at, and what was deleted then is done with"
@@ -385,8 +390,8 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert len(use(accounts.listed)) == 1
     use_keys(use, account_id)
 
-    template = use(templates.create, account_id, Spec("web", "p", "i", userdata="script"))
-    spare = templates.create(connection, account_id, Spec("spare", "p", "i"))
+    template = use(templates.create, account_id, Spec("web", {"package": "p", "image_id": "i", "userdata": "script"}))
+    spare = templates.create(connection, account_id, Spec("spare", {"package": "p", "image_id": "i"}))
     use(templates.archive, account_id, spare.id)
     assert use(templates.get, account_id, template.id) == template
     assert use(templates.list_entries, account_id, limit=10) == [(template.id, len("script"))]

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 from dev.services import Valkey
 from dev.sim.cloudapi.machine import Machine
 from shared.reasons import Reason
+from shared.spec.machines import TAG_GROUP, TAG_NAME
 from shared.state.groups import Group
-from shared.state.machines import TAG_GROUP, TAG_NAME
 from tests.integration.api.service import PAIR, Api, legacy, now
 from tests.integration.conftest import World
 

@@ -9,7 +9,6 @@ import pytest
 import requests
 
 from dev.processes import free_port, wait_for
-from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.sim.cloudapi.simulator import Simulator
 from dev.sim.nomad.simulator import Simulator as NomadSimulator
 from shared.clients import nomad
@@ -18,8 +17,7 @@ from shared.clients.cloudapi import AnswerLost, Client, CloudAPI, Unavailable
 from shared.clients.keys import KeyPair
 from shared.clients.nomad import Nomad
 from shared.clients.signature import Signer
-from shared.state.machines import creation_body
-from shared.state.templates import Spec
+from tests.conftest import order
 from tests.integration.api.service import PAIR, WHITELIST, error, legacy, now
 from tests.integration.api.test_programs import Served, environment, serve, sql, url
 from tests.tls import NAME, Plain, Proxy, Tls
@@ -58,7 +56,7 @@ def connect(sim: Simulator, pair: KeyPair) -> Iterator[Callable[..., Client]]:
 
 
 def create(client: Client) -> object:
-    return client.create_machine(creation_body(Spec("t", DEFAULT_PACKAGE, DEFAULT_IMAGE), name="x-{{shortId}}", tags={}))
+    return client.create_machine(order("x-{{shortId}}", {}))
 
 
 def refusal(client: Client) -> str:

@@ -8,6 +8,7 @@ import falcon
 
 from shared.clients.cloudapi import Client
 from shared.errors import NotFound
+from shared.rules import is_uuid
 from shared.state.accounts import Account
 from shared.store.db import Database
 from tsg_api.http.body import read_raw
@@ -56,6 +57,6 @@ def read_body(req: falcon.Request, model: type[B], service: Service) -> B:
 
 def found_id(kind: str, text: str) -> str:
     """An id from the path, in lower case. What is no UUID is no object either: `NotFound`."""
-    if not parse.is_uuid(text):
+    if not is_uuid(text):
         raise NotFound(f"There is no {kind} {text[:64]}.")
     return text.lower()

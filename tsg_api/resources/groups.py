@@ -9,11 +9,11 @@ from sqlalchemy import Connection
 
 from shared.clients.cloudapi import Client, Machine
 from shared.errors import Invalid
+from shared.spec.machines import TAG_NAME, find_owner
 from shared.state import groups, instances
 from shared.state.groups import Group as StoredGroup
 from shared.state.idempotency import Answer
 from shared.state.instances import ON_THE_WAY, RUNNING
-from shared.state.machines import TAG_NAME, find_owner
 from shared.store.paging import Entry
 from tsg_api.auth.enrol import as_manager
 from tsg_api.http import etag, paging, write

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import falcon
 
+from shared.spec import fields
 from shared.state.idempotency import Answer
 from tsg_api.http.write import HEADER as KEY
 from tsg_api.http.write import REPLAYED
@@ -17,11 +18,17 @@ Json = dict[str, Any]
 _UUID: Json = {"type": "string", "format": "uuid"}
 _WORDS: Json = {"type": "string"}
 
-_SHOWN = (responses.Template, responses.Group, responses.Status, responses.Activity, responses.Problem, responses.Error)
+_SHOWN = (
+    responses.Verification,
+    responses.Group,
+    responses.Status,
+    responses.Activity,
+    responses.Problem,
+    responses.Error,
+)
 _MACHINE: Json = {"type": "object", "description": "A machine, as CloudAPI shows it."}
 
 _BODIES: dict[str, type[parse.Body]] = {
-    "NewTemplate": parse.TemplateBody,
     "NewGroup": parse.GroupBody,
     "Increment": parse.IncrementBody,
     "Decrement": parse.DecrementBody,
@@ -56,6 +63,11 @@ _PARAMETERS: dict[str, tuple[str, str, Json]] = {
     "before": ("query", "The id of the last activity of the page before", _OF_ACTIVITIES["before"]),
     "status": ("query", "Those alone that ended so", _OF_ACTIVITIES["status"]),
     "kind": ("query", "Those alone of this kind", _OF_ACTIVITIES["kind"]),
+    "verify": (
+        "query",
+        "true: ask CloudAPI first whether it could make an instance from the template; 422 with each field that is in the way",
+        {"type": "boolean"},
+    ),
     "wait": (
         "query",
         "Seconds to wait for the group to settle, or to need a change. When too many wait already: none, and Retry-After",
@@ -118,9 +130,9 @@ def _list(path: str, name: str, summary: str, item: Json, *, parameters: tuple[s
     return Operation("GET", path, name, summary, {200: ({"type": "array", "items": item}, headers)}, errors, parameters=parameters)
 
 
-def _create(path: str, name: str, summary: str, shown: str, body: str) -> Operation:
+def _create(path: str, name: str, summary: str, shown: str, body: str, *, parameters: tuple[str, ...] = ()) -> Operation:
     answers: Answers = {201: (_ref("schemas", shown), ["ETag", "Location", REPLAYED])}
-    return Operation("POST", path, name, summary, answers, (409, 413, 415, 422), body, (KEY,))
+    return Operation("POST", path, name, summary, answers, (409, 413, 415, 422), body, (*parameters, KEY))
 
 
 def _change(method: str, path: str, name: str, summary: str, status: int, refusal: int | None, body: str | None = None) -> Operation:
@@ -148,8 +160,9 @@ _OF_DELETED = "; of a deleted group too"
 
 OPERATIONS = (
     _list(_TEMPLATES, "listTemplates", "The account's templates, the oldest first", _ref("schemas", "Template")),
-    _create(_TEMPLATES, "createTemplate", "Make a template", "Template", "NewTemplate"),
+    _create(_TEMPLATES, "createTemplate", "Make a template", "Template", "NewTemplate", parameters=("verify",)),
     _read(_TEMPLATE, "getTemplate", "One template", "Template"),
+    _read(f"{_TEMPLATE}/verification", "verifyTemplate", "Could CloudAPI make an instance from it now?", "Verification", tagged=False),
     _change("DELETE", _TEMPLATE, "deleteTemplate", "Delete a template that no group uses", 204, 409),
     _list(_GROUPS, "listGroups", "The account's groups, the oldest first", _ref("schemas", "Group")),
     _create(_GROUPS, "createGroup", "Make a group", "Group", "NewGroup"),
@@ -179,7 +192,9 @@ OPERATIONS = (
 
 def document(*, max_capacity: int, signed: bool) -> Json:
     """The whole description. `signed`: requests must be, which they need not in development mode."""
-    schemas = {model.__name__: parse.shown_schema(model) for model in _SHOWN}
+    new_template = parse.schema(parse.template_body(), max_capacity=max_capacity)
+    schemas = {"Template": _template(new_template)} | {model.__name__: parse.shown_schema(model) for model in _SHOWN}
+    schemas |= {"NewTemplate": new_template}
     schemas |= {name: parse.schema(model, max_capacity=max_capacity) for name, model in _BODIES.items()}
     paths: dict[str, Json] = {}
     for operation in OPERATIONS:
@@ -217,6 +232,32 @@ def document(*, max_capacity: int, signed: bool) -> Json:
             },
         },
     }
+
+
+def _template(new: Json) -> Json:
+    """A template as it is shown. Fields of 2018 may hold what a person wrote into the database; others are there where they were given."""
+    given = {name: {key: part for key, part in one.items() if key != "default"} for name, one in new["properties"].items()}
+    of_2018 = {
+        field.name: {"type": given[field.name]["type"], "description": field.words} for field in fields.FIELDS if field.column is not None
+    }
+    for field in fields.FIELDS:
+        if field.default is not None or field.column is None:
+            _not_null((of_2018 if field.column else given)[field.name])
+    always = {"id": _UUID, "template_name": _WORDS, **of_2018, "created_at": {"type": "string", "format": "date-time"}}
+    more = {name: one for name, one in given.items() if name not in always}
+    return {
+        "type": "object",
+        "description": "A template. Of the fields that 2018 did not know it has those that were given.",
+        "required": list(always),
+        "properties": {**always, **more},
+    }
+
+
+def _not_null(field: Json) -> None:
+    kinds = [kind for kind in field["type"] if kind != "null"]
+    field["type"] = kinds[0] if len(kinds) == 1 else kinds
+    if "enum" in field:
+        field["enum"] = [word for word in field["enum"] if word is not None]
 
 
 def _path(path: str) -> Json:

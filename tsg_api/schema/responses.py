@@ -3,10 +3,13 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from shared.errors import INVALID, MISSING
 from shared.reasons import Reason
+from shared.spec import fields
 from shared.state.activities import KINDS, STATUSES
+from shared.state.templates import Template
 
 
 class Shown(BaseModel):
@@ -32,27 +35,14 @@ Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 #: RFC 3339 in UTC, with Z and microseconds if there are any.
 Moment = Annotated[datetime, AfterValidator(_utc)]
 Count = Annotated[int, Field(json_schema_extra={"minimum": 0})]
-#: A person may have written other values into a row of 2018.
-Pairs = Annotated[dict[str, Any] | None, Field(json_schema_extra={"additionalProperties": {"type": "string"}})]
 
 
-def _of_spec(name: str) -> Any:
-    return Field(validation_alias=AliasPath("spec", name))
-
-
-class Template(Shown):
-    """A template as clients know it."""
-
-    id: Id
-    template_name: Annotated[str, _of_spec("name")]
-    package: Annotated[str, _of_spec("package")]
-    image_id: Annotated[str, _of_spec("image_id")]
-    firewall_enabled: Annotated[bool, _of_spec("firewall_enabled")]
-    networks: Annotated[list[str], _of_spec("networks")]
-    userdata: Annotated[str, _of_spec("userdata")]
-    metadata: Annotated[Pairs, _of_spec("metadata")]
-    tags: Annotated[Pairs, _of_spec("tags")]
-    created_at: Moment
+def template(stored: Template) -> dict[str, Any]:
+    """A template as clients know it: the fields of 2018, and of the others those that were given."""
+    told = {field.name: stored.spec.get(field) for field in fields.FIELDS}
+    shown = {field.name: told[field.name] for field in fields.FIELDS if field.column}
+    more = {name: value for name, value in told.items() if name not in shown and value is not None}
+    return {"id": stored.id, "template_name": stored.spec.name, **shown, "created_at": _utc(stored.created_at), **more}
 
 
 class Group(Shown):
@@ -111,6 +101,15 @@ class Problem(Shown):
 
     field: str
     message: str
+    code: Annotated[str, _enum(MISSING, INVALID)]
+
+
+class Verification(Shown):
+    """Whether CloudAPI could make an instance from a template now: `errors` has what is in the way."""
+
+    template_id: Id
+    launchable: bool
+    errors: list[Problem]
 
 
 class Error(Shown):

@@ -11,15 +11,16 @@ from structlog.contextvars import bound_contextvars
 from shared.clients import cloudapi
 from shared.clients.cloudapi import Client, CloudAPIError
 from shared.reasons import Reason
+from shared.spec.machines import Instance
+from shared.spec.spec import request
 from shared.state import instances
 from shared.state.leases import Lease
 from shared.state.looks import Work
-from shared.state.machines import creation_body, instance_name, instance_tags
 from shared.state.templates import Template
 from shared.store.db import Database, is_unavailable
 from tsg_workers.cloud.allowance import Allowance
 from tsg_workers.cloud.ask import PARALLEL
-from tsg_workers.cloud.problem import reason_of
+from tsg_workers.cloud.problem import explained, reason_of
 from tsg_workers.cloud.record import Recorder
 from tsg_workers.plan.outcome import Done, Result
 from tsg_workers.plan.steps import Delete, Launch
@@ -87,13 +88,14 @@ class Hands:
         if launch_id is None:
             assignment.stopped = True
             return Done(step, Result.LEFT)
-        tags = instance_tags(group_name=group.name, group_id=group.id, template_id=template.id, launch_id=launch_id)
+        body = request(template.spec, Instance(group.id, group.name, template.id, launch_id))
         began = time.monotonic()
         try:
-            machine = self._client.create_machine(creation_body(template.spec, name=instance_name(template.id), tags=tags))
+            machine = self._client.create_machine(body)
         except CloudAPIError as error:
             assignment.refused |= isinstance(error, cloudapi.Rejected)
-            return self._failed(assignment, step, error, began, Reason.TEMPLATE_REJECTED)._replace(
+            told = explained(error, template.spec)
+            return self._failed(assignment, step, told, began, Reason.TEMPLATE_REJECTED)._replace(
                 launch_id=launch_id, doubted=isinstance(error, cloudapi.Broken)
             )
         return Done(step, Result.DONE, time.monotonic() - began, launch_id=launch_id, machine_id=machine.id, state=machine.state)

@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 
 from shared import log
 from shared.clients.cloudapi import Client, CloudAPIError, Machine, NotFound
+from shared.spec.machines import TAG_LAUNCH, TAG_NAME
 from shared.state.instances import DELETING, FAILED, GONE, MISSING, Instance
-from shared.state.machines import TAG_LAUNCH, TAG_NAME
 from tsg_workers.cloud.allowance import Allowance
 
 _log = log.get(__name__)

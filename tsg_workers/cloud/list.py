@@ -1,7 +1,7 @@
 """CloudAPI's list of an account's machines with this service's tags."""
 
 from shared.clients.cloudapi import Client, Machine
-from shared.state.machines import TAG_NAME
+from shared.spec.machines import TAG_NAME
 
 
 def list_machines(client: Client) -> dict[str, Machine]:

@@ -10,11 +10,11 @@ from sqlalchemy import Connection
 
 from shared import log
 from shared.clients.cloudapi import Machine
+from shared.spec.machines import TAG_GROUP, TAG_NAME, find_owner
 from shared.state import instances, looks
 from shared.state.instances import GONE
 from shared.state.leases import Lease
 from shared.state.looks import Work
-from shared.state.machines import TAG_GROUP, TAG_NAME, find_owner
 
 _log = log.get(__name__)
 

@@ -3,6 +3,7 @@
 from shared.clients import cloudapi
 from shared.clients.cloudapi import CloudAPIError
 from shared.reasons import Reason
+from shared.spec.spec import Spec, hard_rules
 from tsg_workers.plan.outcome import Trouble
 
 #: The first that fits. What a request was about tells a refusal of a launch from one of a deletion.
@@ -28,3 +29,45 @@ def reason_of(error: CloudAPIError, *, refusal: Reason = Reason.CLOUDAPI_UNAVAIL
 def trouble_of(error: CloudAPIError) -> Trouble:
     """The error of a question."""
     return Trouble(str(error), reason_of(error), put_off=isinstance(error, cloudapi.Throttled))
+
+
+def explained(error: CloudAPIError, spec: Spec) -> CloudAPIError:
+    """The error of a launch, with what the template has to do with it and what to change, before CloudAPI's own words."""
+    told = _explanation(error, spec)
+    if told is None:
+        return error
+    return type(error)(f"{told} CloudAPI: {error}", status=error.status, code=error.code, request_id=error.request_id)
+
+
+def _explanation(error: CloudAPIError, spec: Spec) -> str | None:
+    if not isinstance(error, cloudapi.Rejected):
+        return None
+    text = f"{error.code} {error}".lower()
+    if isinstance(error, cloudapi.NoCapacity):
+        if "volume" in text:
+            return "The servers of volumes have no room for the template's."
+        rules = hard_rules(spec)
+        return f"No server has room for the instance under the template's rules ({'; '.join(rules)})." if rules else None
+    return next((words for sign, words in _REJECTED if sign in text), None)
+
+
+#: What CloudAPI says of a template that it refuses, in lower case, and what it means. The first that fits.
+_REJECTED = (
+    ("shared image", "The template's image is another account's: make a template whose allow_shared_images is not false."),
+    ("image not found", "The template's image was deleted, or is not shared with the account any more: make a template with another one."),
+    ("package not found", "The template's package is not there any more: make a template with another one."),
+    ("volumesnotreachable", "A volume of the template can't be reached: make a template whose networks have the volume's."),
+    ("volumenotfound", "A volume of the template is not there: create it, or make a template without it."),
+    ("automounting volumes", "This CloudAPI mounts no volumes: make a template without volumes."),
+    ("delegated datasets", "This CloudAPI delegates no datasets: make a template without delegate_dataset."),
+    ("affinity rule", "The template's affinity is wrong: make a template with other rules."),
+    (
+        "invalidfabricpackage",
+        "The template's package may not be in a fabric network: make a template with another package or network.",
+    ),
+    ("invalid networks", "The template's networks are not all the account's: make a template with others."),
+    ("network", "The template's networks will not do: make a template with others."),
+    ("disk", "The template's disks will not do: make a template with others, or with another package."),
+    ("brand", "The template's brand, package and image do not fit each other: make a template with others."),
+    ("volume", "The template's volumes will not do: make a template with others."),
+)

@@ -42,8 +42,9 @@ def test_what_is_shown_has_the_fields_that_are_described(tsg: Caller) -> None:
     wrong = tsg("POST", "/groups", {}).json()
     status = tsg.ok("GET", f"/groups/{group['id']}/status")
     (activity,) = tsg.ok("GET", f"/groups/{group['id']}/activities")
-    for name, shown in (("Group", group), ("Template", template), ("Status", status), ("Activity", activity), ("Error", wrong)):
+    for name, shown in (("Group", group), ("Status", status), ("Activity", activity), ("Error", wrong), ("Problem", wrong["errors"][0])):
         assert list(shown) == list(schemas[name]["properties"])
+    assert list(template) == schemas["Template"]["required"], "of the fields that 2018 did not know it was given none"
 
 
 def test_the_limits_described_are_those_of_the_settings(make_api: Callable[..., Api]) -> None:

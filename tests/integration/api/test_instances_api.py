@@ -9,7 +9,7 @@ import pytest
 
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from shared.clients import keys
-from shared.state.machines import TAG_GROUP, TAG_NAME
+from shared.spec.machines import TAG_GROUP, TAG_NAME
 from tests.integration.api.service import JSON, KEY_NAME, PAIR, Api, Caller, error, legacy, now
 
 
