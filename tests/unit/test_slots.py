@@ -48,6 +48,15 @@ def test_a_free_slot_goes_to_the_owner_that_holds_fewest_however_many_came_befor
     assert order == ["b", "a", "a"]
 
 
+def test_one_owner_that_holds_its_slots_for_long_leaves_one_to_others() -> None:
+    slots = Slots(3, spare=1)
+    assert [slots.acquire("a") for _ in range(4)] == [True, True, False, False]
+    assert [slots.acquire("b"), slots.acquire("c")] == [True, False]
+    slots.release("a")
+    assert [slots.acquire("c"), slots.acquire("a")] == [True, False]
+    assert Slots(1, spare=1).acquire("a"), "the only slot is anybody's"
+
+
 def test_an_owner_that_queues_as_much_as_it_may_is_refused_at_once() -> None:
     slots = Slots(1, of_one=2, patience=30)
     assert slots.acquire("a")

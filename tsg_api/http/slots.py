@@ -22,12 +22,14 @@ class Slots:
 
     A request without a slot queues while that is of use: until the oldest holder has had its slot for `patience` seconds, and not at
     all once one had it for as long. So a service that answers soon is waited for, and one that hangs keeps its slots and no thread
-    besides. A free slot goes to the owner that holds fewest, and then to the request that came first.
+    besides. A free slot goes to the owner that holds fewest, and then to the request that came first. `spare` slots are never given to an
+    owner that holds all the others: where each is held for long, there would not be one free for anybody else at the moment of asking.
     """
 
-    def __init__(self, most: int, *, of_one: float = math.inf, patience: float = 0.0) -> None:
+    def __init__(self, most: int, *, of_one: float = math.inf, spare: int = 0, patience: float = 0.0) -> None:
         self._most = most
         self._of_one = of_one
+        self._holds_at_most = max(1, most - spare)
         self._patience = patience
         self._changed = threading.Condition()
         #: Owner of each slot that is taken, and when it was taken, the oldest first.
@@ -91,7 +93,9 @@ class Slots:
         return sum(holder == owner for holder, _ in self._held)
 
     def _is_next(self, ticket: list[str]) -> bool:
-        return len(self._held) < self._most and min(self._queue, key=lambda one: self._holds(one[0])) is ticket
+        if len(self._held) >= self._most or self._holds(ticket[0]) >= self._holds_at_most:
+            return False
+        return min(self._queue, key=lambda one: self._holds(one[0])) is ticket
 
     def _patience_left(self) -> float:
         now = time.monotonic()
@@ -104,7 +108,7 @@ class AllSlots(NamedTuple):
 
     #: For a group to settle, by account.
     settling: Slots
-    #: For CloudAPI to vouch for a key.
+    #: For CloudAPI to vouch for a key, by address.
     keys: Slots
     #: For CloudAPI's list of machines, by account.
     machines: Slots
@@ -121,7 +125,7 @@ def slots_of(threads: int, *, parks: bool, patience: float = PATIENCE) -> AllSlo
     rest = max(0, threads - 2 * quarter - 1)
     return AllSlots(
         settling=Slots(PARKED, of_one=PARKED_OF_ONE) if parks else Slots(rest, of_one=(rest + 1) // 2),
-        keys=Slots(quarter, patience=patience),
-        machines=Slots(quarter, of_one=2 * quarter, patience=patience),
+        keys=Slots(quarter, spare=1, patience=patience),
+        machines=Slots(quarter, of_one=2 * quarter, spare=1, patience=patience),
         lists=Slots(LISTS, of_one=LISTS_OF_ONE),
     )
