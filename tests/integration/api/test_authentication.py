@@ -978,6 +978,24 @@ def test_in_development_mode_every_request_is_the_seeded_accounts(make_api: Call
     assert api.sim.cloud.counters.to_json()["requests"] == 0
 
 
+def test_in_development_mode_no_page_of_another_site_sends_requests(make_api: Callable[..., Api]) -> None:
+    api = make_api(dev_mode=True)
+    for origin in (
+        "https://evil.example",
+        "http://evil.example:3000",
+        "null",
+        "",
+        "http://[",
+        "http://127.0.0.1.evil.example",
+        "http://8.8.8.8",
+    ):
+        answer = api.request("POST", "/v1/tsg/templates", json=template_body(), headers={"Origin": origin, "Content-Type": "text/plain"})
+        assert "development mode" in error(answer, 403, "NotAuthorized")["message"].lower(), origin
+    for number, origin in enumerate(("http://localhost:3000", "http://127.0.0.1:8080", "http://[::1]:3000")):
+        body = template_body(template_name=f"template-{number}")
+        assert api.request("POST", "/v1/tsg/templates", json=body, headers={"Origin": origin}).status_code == 201
+
+
 def test_a_header_that_cloudapi_refused_is_refused_for_a_while_without_asking(newcomer: Caller) -> None:
     headers = legacy(newcomer.key_id, now()) | {
         "Authorization": f'Signature keyId="{newcomer.key_id}",algorithm="rsa-sha256" {"A" * 342}=='
