@@ -1,4 +1,8 @@
-"""docs/configuration.md, made of the settings as shared/runtime/settings.py declares them. A test holds the two together."""
+"""What the pages in docs/ have from the code. A test holds the two together.
+
+docs/configuration.md is made of the settings (shared/runtime/settings.py), and the table in docs/templates.md of the fields of a template
+(shared/spec/fields.py).
+"""
 
 import re
 import sys
@@ -7,9 +11,13 @@ from pathlib import Path
 
 from shared.runtime import settings
 from shared.runtime.settings import Declared
+from shared.spec.fields import FIELDS
 
 TOP = Path(__file__).parent.parent
 PAGE = TOP / "docs" / "configuration.md"
+TEMPLATES = TOP / "docs" / "templates.md"
+#: The lines around the table in that page.
+BEGIN, END = "<!-- Made by dev/docs of shared/spec/fields.py: change it there. -->", "<!-- The end of what is made. -->"
 
 INTRODUCTION = """\
 # Configuration
@@ -59,6 +67,17 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def templates_page(text: str) -> str:
+    """The page about templates, with the table as the fields are now."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    lines = [BEGIN, "", _row(("field", "value", "sent to CloudAPI as", "what it is for")), "|---" * 4 + "|"]
+    for field in FIELDS:
+        need = " (required)" if field.is_required else ""
+        lines.append(_row((f"`{field.name}`{need}", field.rule, field.sent, field.words)))
+    return "\n".join([before.rstrip(), "", *lines, "", END]) + after
+
+
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -84,4 +103,5 @@ def _flags() -> dict[str, str]:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
-    print(f"wrote {PAGE.relative_to(TOP)}", file=sys.stderr)
+    TEMPLATES.write_text(templates_page(TEMPLATES.read_text()))
+    print(f"wrote {PAGE.relative_to(TOP)}, and the table in {TEMPLATES.relative_to(TOP)}", file=sys.stderr)

@@ -238,27 +238,31 @@ def _block_size(value: int) -> int:
     return value
 
 
+def _boot(value: bool) -> bool:
+    if not value:
+        raise refuse("leave out the boot of a disk: an instance boots from the first one")
+    return value
+
+
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class Disk(TypedDict, total=False):
     """A disk of a virtual machine."""
 
     size: Annotated[Any, PlainValidator(_size), WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "remaining"}]})]
     block_size: Annotated[int, AfterValidator(_block_size), documented(enum=list(BLOCKS))]
-    boot: bool
+    boot: Annotated[bool, AfterValidator(_boot)]
 
 
 def _disks(value: list[Any]) -> list[Any]:
     boot, *others = value
-    if boot.get("size") == "remaining":
-        raise refuse('the first of the disks is the image\'s own: its size must be a number, or left out; "remaining" is for another')
     if "block_size" in boot:
         raise refuse("the first of the disks is the image's own, which has its block_size: leave it out")
     if not all("size" in disk for disk in others):
         raise refuse('each of the disks but the first must have a size: MiB, or "remaining"')
-    if sum(disk["size"] == "remaining" for disk in others) > 1:
+    if sum(disk.get("size") == "remaining" for disk in value) > 1:
         raise refuse('only one of the disks can have the size "remaining"')
-    if sum(disk.get("boot", False) for disk in value) > 1:
-        raise refuse("only one of the disks can have boot")
+    if any("boot" in disk for disk in others):
+        raise refuse("only the first of the disks can have boot: an instance boots from it")
     return value
 
 

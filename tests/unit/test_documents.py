@@ -53,6 +53,12 @@ def test_the_page_of_settings_is_the_one_that_the_settings_make() -> None:
     assert reference.PAGE.read_text() == reference.page(), "run dev/docs"
 
 
+def test_the_table_of_fields_is_the_one_that_the_fields_make() -> None:
+    text = reference.TEMPLATES.read_text()
+    assert text == reference.templates_page(text), "run dev/docs"
+    assert reference.templates_page(text.replace("| `affinity` |", "| `affinities` |")) == text
+
+
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
 def test_every_link_leads_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)

@@ -1,7 +1,9 @@
 """What a template can say beyond 2018: its rules, what is refused and in which words, what is stored, and what CloudAPI is asked for."""
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -156,7 +158,10 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"disks": []}, "disks", "at least 1"),
     ({"disks": [{}] + [{"size": 1}] * 8}, "disks", "more than 8"),
     ({"disks": [{}, {}]}, "disks", "must have a size"),
-    ({"disks": [{"size": "remaining"}]}, "disks", "the image's own"),
+    ({"disks": [{"size": "remaining"}, {"size": "remaining"}]}, "disks", "only one"),
+    ({"disks": [{}, {"size": 5, "boot": True}]}, "disks", "only the first"),
+    ({"disks": [{"boot": False}]}, "disks.0.boot", "boots from the first one"),
+    ({"disks": [{}, {"size": 5, "id": NOBODY}]}, "disks.1", 'a disk has no "id"'),
     ({"disks": [{"block_size": 512}]}, "disks", "leave it out"),
     ({"disks": [{}, {"size": "remaining"}, {"size": "remaining"}]}, "disks", "only one"),
     *(({"disks": [{"size": size}]}, "disks.0.size", "whole number of MiB") for size in (0, -1, "5", 1.5, True, None, 2**60)),
@@ -432,3 +437,20 @@ def test_the_verification_of_anothers_template_is_not_found(tsg: Caller, strange
     template_id = tsg.make_template()
     for who, wanted in ((stranger, template_id), (tsg, NOBODY), (tsg, "x")):
         error(who("GET", f"/templates/{wanted}/verification"), 404, "ResourceNotFound")
+
+
+# The page about templates
+
+PAGE = (Path(__file__).parents[3] / "docs" / "templates.md").read_text()
+EXAMPLES = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[example["template_name"] for example in EXAMPLES])
+def test_an_example_of_the_page_is_taken_and_can_be_launched(tsg: Caller, example: dict[str, Any]) -> None:
+    made = tsg.ok("POST", "/templates?verify=true", example)
+    assert {name: made[name] for name in example} == example
+
+
+def test_the_page_has_an_example_for_all_that_needs_one() -> None:
+    shown = {name for example in EXAMPLES for name in example}
+    assert {"spread", "affinity", "volumes", "user_script", "cloud_config", "cns_services", "instance_name", "tags", "disks"} <= shown
