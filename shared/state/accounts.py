@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Float, Text, and_, bindparam, cast, delete, e
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared.errors import Conflict, NotFound
+from shared.store.rows import all_of, columns, one_of
 from shared.store.tables import accounts, keys, users
 
 
@@ -40,36 +41,36 @@ class ManagementKey(NamedTuple):
 MOST_CALLED = 5
 
 _ACCOUNT = select(
-    accounts.c.id,
-    accounts.c.account_name,
-    accounts.c.triton_uuid,
-    ~accounts.c.archived,
-    and_(keys.c.registered_at.is_not(None), ~keys.c.archived),
+    *columns(
+        Account,
+        accounts,
+        name=accounts.c.account_name,
+        enabled=~accounts.c.archived,
+        has_registered_key=and_(keys.c.registered_at.is_not(None), ~keys.c.archived),
+    )
 ).outerjoin_from(accounts, keys, accounts.c.key_id == keys.c.id)
 _GET = _ACCOUNT.where(accounts.c.id == bindparam("its_id"), ~accounts.c.archived)
 #: What a key is named here before it is the account's, and after, until it is gone from CloudAPI. See `shared.management.rotation`.
 _NEXT, _RETIRED = "next:", "retired:"
 
-_KEY = (keys.c.id, keys.c.name, keys.c.fingerprint, keys.c.material, keys.c.registered_at)
+_KEY = columns(ManagementKey, keys)
 
 
 def get(connection: Connection, account_id: str) -> Account | None:
     """The live account of this id."""
-    row = connection.execute(_GET, {"its_id": account_id}).one_or_none()
-    return Account._make(row) if row else None
+    return one_of(Account, connection.execute(_GET, {"its_id": account_id}))
 
 
 def of_triton(connection: Connection, triton_uuid: str) -> Account | None:
     """The live account with this UUID in Triton."""
-    row = connection.execute(_ACCOUNT.where(accounts.c.triton_uuid == triton_uuid, ~accounts.c.archived)).one_or_none()
-    return Account._make(row) if row else None
+    return one_of(Account, connection.execute(_ACCOUNT.where(accounts.c.triton_uuid == triton_uuid, ~accounts.c.archived)))
 
 
 def list_called(connection: Connection, name: str) -> list[Account]:
     """The live accounts with this UUID in Triton, or that had this login when they were last seen; the one changed last first."""
     same = (accounts.c.account_name == name) | (accounts.c.triton_uuid == name)
-    rows = connection.execute(_ACCOUNT.where(same, ~accounts.c.archived).order_by(accounts.c.updated_at.desc()).limit(MOST_CALLED))
-    return [Account._make(row) for row in rows]
+    statement = _ACCOUNT.where(same, ~accounts.c.archived).order_by(accounts.c.updated_at.desc()).limit(MOST_CALLED)
+    return all_of(Account, connection.execute(statement))
 
 
 def is_disabled(connection: Connection, triton_uuid: str) -> bool:
@@ -80,15 +81,14 @@ def is_disabled(connection: Connection, triton_uuid: str) -> bool:
 
 def listed(connection: Connection) -> list[Account]:
     """All accounts, the disabled ones too, oldest first."""
-    rows = connection.execute(_ACCOUNT.order_by(accounts.c.created_at, accounts.c.id))
-    return [Account._make(row) for row in rows]
+    return all_of(Account, connection.execute(_ACCOUNT.order_by(accounts.c.created_at, accounts.c.id)))
 
 
 def found(connection: Connection, name_or_uuid: str) -> list[Account]:
     """All accounts of this login, or of this UUID in Triton or here, the disabled ones too."""
     same = (accounts.c.account_name == name_or_uuid) | (accounts.c.triton_uuid == name_or_uuid)
     same |= cast(accounts.c.id, Text) == name_or_uuid.lower()
-    return [Account._make(row) for row in connection.execute(_ACCOUNT.where(same).order_by(accounts.c.created_at, accounts.c.id))]
+    return all_of(Account, connection.execute(_ACCOUNT.where(same).order_by(accounts.c.created_at, accounts.c.id)))
 
 
 def set_enabled(connection: Connection, account: Account, *, enabled: bool) -> None:
@@ -122,8 +122,7 @@ def rename(connection: Connection, account_id: str, name: str) -> None:
 def key_of(connection: Connection, account_id: str) -> ManagementKey | None:
     """The management key of an account, or None while it has none."""
     source = select(*_KEY).join_from(accounts, keys, accounts.c.key_id == keys.c.id)
-    row = connection.execute(source.where(accounts.c.id == account_id, ~keys.c.archived)).one_or_none()
-    return ManagementKey._make(row) if row else None
+    return one_of(ManagementKey, connection.execute(source.where(accounts.c.id == account_id, ~keys.c.archived)))
 
 
 def give_key(connection: Connection, account_id: str, *, key_id: str, name: str, fingerprint: str, material: str) -> bool:
@@ -169,9 +168,9 @@ def mark_kept_out(connection: Connection, account_id: str, user: str) -> None:
 def get_let_in(connection: Connection, account_id: str, user: str) -> LetIn | None:
     """What CloudAPI said when it last let this sub-user in. None when it never did, or keeps it out since."""
     age = cast(extract("epoch", func.now() - users.c.updated_at), Float)
-    found = select(age, users.c.may_write).where(users.c.account_id == account_id, users.c.username == user, ~users.c.archived)
-    row = connection.execute(found.order_by(users.c.updated_at.desc()).limit(1)).one_or_none()
-    return LetIn._make(row) if row else None
+    statement = select(*columns(LetIn, users, seconds_ago=age))
+    statement = statement.where(users.c.account_id == account_id, users.c.username == user, ~users.c.archived)
+    return one_of(LetIn, connection.execute(statement.order_by(users.c.updated_at.desc()).limit(1)))
 
 
 # Keys at rest
@@ -197,8 +196,8 @@ def replace_material(connection: Connection, key_id: str, old: str, new: str) ->
 def next_key(connection: Connection, account_id: str, name: str) -> ManagementKey | None:
     """The key that is to become the account's under this name, if one was written down."""
     statement = select(*_KEY).where(keys.c.account_id == account_id, keys.c.name == _NEXT + name, ~keys.c.archived)
-    row = connection.execute(statement.order_by(keys.c.created_at).limit(1)).one_or_none()
-    return ManagementKey._make(row)._replace(name=name) if row else None
+    key = one_of(ManagementKey, connection.execute(statement.order_by(keys.c.created_at).limit(1)))
+    return key._replace(name=name) if key else None
 
 
 def add_next_key(connection: Connection, account_id: str, *, key_id: str, name: str, fingerprint: str, material: str) -> None:
@@ -229,8 +228,9 @@ def switch_key(connection: Connection, account_id: str, old: ManagementKey, new:
 
 def retired_keys(connection: Connection, account_id: str) -> list[ManagementKey]:
     """The account's former keys that may be in CloudAPI still."""
-    rows = connection.execute(select(*_KEY).where(keys.c.account_id == account_id, keys.c.name.startswith(_RETIRED), keys.c.archived))
-    return [ManagementKey._make(row)._replace(name=row.name.removeprefix(_RETIRED)) for row in rows]
+    statement = select(*_KEY).where(keys.c.account_id == account_id, keys.c.name.startswith(_RETIRED), keys.c.archived)
+    retired = all_of(ManagementKey, connection.execute(statement))
+    return [key._replace(name=key.name.removeprefix(_RETIRED)) for key in retired]
 
 
 def drop_retired_key(connection: Connection, key_id: str) -> None:

@@ -14,6 +14,7 @@ from shared.errors import FieldError, Invalid
 from shared.reasons import Reason
 from shared.store.moments import ago
 from shared.store.paging import Entry
+from shared.store.rows import all_of, columns
 from shared.store.tables import activities
 
 #: The vocabulary of 2018.
@@ -81,21 +82,7 @@ class Activity(NamedTuple):
         return self.started_at or self.at
 
 
-_ACTIVITY = (
-    activities.c.id,
-    activities.c.group_id,
-    activities.c.kind,
-    activities.c.status,
-    activities.c.description,
-    activities.c.cause,
-    activities.c.machine_id,
-    activities.c.error_code,
-    activities.c.cloudapi_request_id,
-    activities.c.request_id,
-    activities.c.actor,
-    activities.c.started_at,
-    activities.c.at,
-)
+_ACTIVITY = columns(Activity, activities)
 _RECORD = insert(activities).values(started_at=func.now() - bindparam("took", type_=Interval())).inline()
 _BY_IDS = select(*_ACTIVITY).where(activities.c.id.in_(bindparam("ids", expanding=True)))
 _PLACE = (activities.c.at, activities.c.id)
@@ -123,8 +110,8 @@ def of_group(
 
 def by_ids(connection: Connection, activity_ids: Collection[str]) -> dict[str, Activity]:
     """Activities by id."""
-    rows = connection.execute(_BY_IDS, {"ids": list(activity_ids)})
-    return {row.id: Activity._make(row) for row in rows}
+    found = all_of(Activity, connection.execute(_BY_IDS, {"ids": list(activity_ids)}))
+    return {activity.id: activity for activity in found}
 
 
 def list_entries(
@@ -132,7 +119,7 @@ def list_entries(
 ) -> list[Entry]:
     """The same list by ids and sizes alone: a page of it may be long."""
     sizes = func.octet_length(activities.c.description) + func.coalesce(func.octet_length(activities.c.cause), 0)
-    statement = select(activities.c.id, sizes).where(activities.c.group_id == group_id)
+    statement = select(*columns(Entry, activities, size=sizes)).where(activities.c.group_id == group_id)
     if status is not None:
         statement = statement.where(activities.c.status == status)
     if kind is not None:
@@ -144,8 +131,7 @@ def list_entries(
         statement = statement.where(
             tuple_(*_PLACE) < tuple_(*(literal(value, column.type) for value, column in zip(place, _PLACE, strict=True)))
         )
-    rows = connection.execute(statement.order_by(*(column.desc() for column in _PLACE)).limit(limit))
-    return [Entry(*row) for row in rows]
+    return all_of(Entry, connection.execute(statement.order_by(*(column.desc() for column in _PLACE)).limit(limit)))
 
 
 def prune(connection: Connection, *, days: int, limit: int) -> int:

@@ -13,6 +13,7 @@ from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
 from shared.state import activities, templates, work
 from shared.store import paging
 from shared.store.prepared import Prepared
+from shared.store.rows import all_of, columns, one_of
 from shared.store.tables import groups
 
 
@@ -29,21 +30,13 @@ class Group(NamedTuple):
     generation: int
 
 
-_GROUP = (
-    groups.c.id,
-    groups.c.name,
-    groups.c.template_id,
-    groups.c.capacity,
-    groups.c.created_at,
-    groups.c.updated_at,
-    groups.c.generation,
-)
-
+_GROUP = columns(Group, groups)
+_FIELDS = ", ".join(Group._fields)
 
 # Statements of the requests, built once: to build one takes longer than to have it answered.
 _MINE = (groups.c.id == bindparam("its_id"), groups.c.account_id == bindparam("owner"), ~groups.c.archived)
 _BY_IDS = select(*_GROUP).where(groups.c.id.in_(bindparam("ids", expanding=True)))
-_GET = Prepared(select(*_GROUP).where(*_MINE))
+_GET = Prepared(Group, select(*_GROUP).where(*_MINE))
 _LOCK = select(*_GROUP).where(*_MINE).with_for_update()
 _NAMED = select(*_GROUP).where(groups.c.account_id == bindparam("owner"), groups.c.name == bindparam("its_name"), ~groups.c.archived)
 # A change and the activity that tells of it are one statement, and so one round trip. As text: SQLAlchemy compiles an INSERT with ON
@@ -54,34 +47,34 @@ _TOLD = (
     " CAST(:request_id AS text),"
     " (SELECT account_name FROM tsg_accounts WHERE id = :owner), now() FROM"
 )
-_SHOWN = "id, name, template_id, capacity, created_at, updated_at, generation"
 #: The template goes on being there until the transaction ends: whoever deletes it locks it first (`templates.archive`).
 _CREATE = Prepared(
+    Group,
     text(
         "WITH template AS (SELECT id FROM tsg_templates WHERE id = :template_id AND account_id = :owner AND NOT archived FOR SHARE),"  # noqa: S608 - of constants alone
         " made AS (INSERT INTO tsg_groups (name, template_id, account_id, capacity, health_check_interval, request_id, cause,"
         " created_at, updated_at, archived, check_at, by_name)"
         " SELECT CAST(:its_name AS text), id, CAST(:owner AS uuid), CAST(:capacity AS bigint), CAST(:interval AS bigint),"
         " CAST(:request_id AS text), CAST(:cause AS text), now(), now(), false, NULL, false FROM template"
-        f" ON CONFLICT (account_id, name) WHERE NOT archived DO NOTHING RETURNING {_SHOWN}),"
+        f" ON CONFLICT (account_id, name) WHERE NOT archived DO NOTHING RETURNING {_FIELDS}),"
         " state AS (INSERT INTO tsg_group_state (group_id, account_id) SELECT id, CAST(:owner AS uuid) FROM made),"
         f" job AS (INSERT INTO tsg_work (kind, subject, due_at) SELECT '{work.NOMAD_JOB}', id, now() FROM made"
         " WHERE CAST(:has_job AS boolean)),"
         f" told AS ({_TOLD} made)"
-        f" SELECT {_SHOWN} FROM made"
-    )
+        f" SELECT {_FIELDS} FROM made"
+    ),
 )
 #: Launches that failed before may go better now: there is no waiting for the next. Without a cause nothing is told.
 _CHANGE = text(
     "WITH changed AS (UPDATE tsg_groups SET template_id = :template_id, capacity = :capacity,"  # noqa: S608
     " health_check_interval = COALESCE(CAST(:interval AS bigint), health_check_interval), archived = :archived,"
     " cause = COALESCE(:cause, cause), request_id = :request_id, generation = generation + 1, updated_at = now()"
-    f" WHERE id = :its_id AND account_id = :owner AND NOT archived RETURNING {_SHOWN}),"
+    f" WHERE id = :its_id AND account_id = :owner AND NOT archived RETURNING {_FIELDS}),"
     " state AS (UPDATE tsg_group_state SET generation = changed.generation, changed_at = now(), check_at = now(), launch_at = NULL"
     " FROM changed WHERE group_id = changed.id),"
     f" job AS (UPDATE tsg_work SET due_at = now() FROM changed WHERE kind = '{work.NOMAD_JOB}' AND subject = changed.id),"
     f" told AS ({_TOLD} changed WHERE CAST(:cause AS text) IS NOT NULL)"
-    f" SELECT {_SHOWN} FROM changed"
+    f" SELECT {_FIELDS} FROM changed"
 ).columns(*_GROUP)
 
 
@@ -113,19 +106,19 @@ def create(
         "cause": cause,
         "has_job": has_job,
     }
-    row = _CREATE.one(connection, values)
-    if row is None:
+    group = _CREATE.one(connection, values)
+    if group is None:
         _require_template(connection, account_id, template_id)
         raise Conflict(f'Cannot create group "{name}", group name conflicts with existing group.')
-    return Group._make(row)
+    return group
 
 
 def get(connection: Connection, account_id: str, group_id: str) -> Group:
     """The account's live group of this id, or `NotFound`."""
-    row = _GET.one(connection, {"owner": account_id, "its_id": group_id})
-    if row is None:
+    group = _GET.one(connection, {"owner": account_id, "its_id": group_id})
+    if group is None:
         raise _not_found(group_id)
-    return Group._make(row)
+    return group
 
 
 def lock(connection: Connection, account_id: str, group_id: str) -> Group:
@@ -145,7 +138,7 @@ def list_entries(connection: Connection, account_id: str, *, limit: int, marker:
 
 def by_ids(connection: Connection, group_ids: Collection[str]) -> dict[str, Group]:
     """Groups by id, the deleted ones too."""
-    return {row.id: Group._make(row) for row in connection.execute(_BY_IDS, {"ids": list(group_ids)})}
+    return {group.id: group for group in all_of(Group, connection.execute(_BY_IDS, {"ids": list(group_ids)}))}
 
 
 def count(connection: Connection, account_id: str) -> int:
@@ -269,10 +262,10 @@ def _require_template(connection: Connection, account_id: str, template_id: str)
 
 
 def _one(connection: Connection, statement: Executable, what: str, parameters: Mapping[str, Any]) -> Group:
-    row = connection.execute(statement, parameters).one_or_none()
-    if row is None:
+    group = one_of(Group, connection.execute(statement, parameters))
+    if group is None:
         raise _not_found(what)
-    return Group._make(row)
+    return group
 
 
 def _not_found(what: str) -> NotFound:

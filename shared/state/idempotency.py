@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, tuple_, 
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared.store.moments import ago
+from shared.store.rows import columns
 from shared.store.tables import idempotency_keys as keys
 
 #: Seconds for which a key is remembered.
@@ -35,9 +36,9 @@ class Kept(NamedTuple):
 
 def find(connection: Connection, account_id: str, key: str) -> Kept | None:
     """What the account was answered under this key in the last 24 hours."""
-    statement = select(keys.c.request, keys.c.status, keys.c.body, keys.c.location, keys.c.etag)
+    statement = select(keys.c.request, *columns(Answer, keys))
     row = connection.execute(statement.where(keys.c.account_id == account_id, keys.c.key == key, ~_is_over())).one_or_none()
-    return Kept(row[0], Answer(*row[1:])) if row else None
+    return Kept(row.request, Answer(row.status, row.body, row.location, row.etag)) if row else None
 
 
 def claim(connection: Connection, account_id: str, key: str, request: str) -> bool:

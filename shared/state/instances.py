@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from shared.state.leases import Lease, is_held
 from shared.state.looks import Work
 from shared.store.moments import ago
+from shared.store.rows import all_of, columns
 from shared.store.tables import groups, instances
 
 #: States of ours, beside those of CloudAPI (provisioning, ready, running, stopping, stopped, offline, failed, unknown).
@@ -54,24 +55,14 @@ class Instance(NamedTuple):
     ran_at: datetime | None = None
 
 
-_INSTANCE = (
-    instances.c.id,
-    instances.c.group_id,
-    instances.c.machine_id,
-    instances.c.state,
-    instances.c.state_since,
-    instances.c.launched_at,
-    instances.c.gone_at,
-    instances.c.ran_at,
-)
+_INSTANCE = columns(Instance, instances)
 
 
 def of_groups(connection: Connection, group_ids: Collection[str]) -> tuple[datetime, list[Instance]]:
     """The database's time, and all instances of these groups that are there or went a short while ago."""
     recent = or_(instances.c.gone_at.is_(None), instances.c.gone_at > ago(FORGET_AFTER))
     now: datetime = connection.execute(select(func.now())).scalar_one()
-    rows = connection.execute(select(*_INSTANCE).where(instances.c.group_id.in_(group_ids), recent))
-    return now, [Instance._make(row) for row in rows]
+    return now, all_of(Instance, connection.execute(select(*_INSTANCE).where(instances.c.group_id.in_(group_ids), recent)))
 
 
 def launch(connection: Connection, lease: Lease, group: Work) -> str | None:
@@ -118,7 +109,8 @@ def found(connection: Connection, lease: Lease, group_id: str, machine_id: str, 
         )
         .returning(*_INSTANCE)
     )
-    return Instance._make(connection.execute(statement).one())
+    (instance,) = all_of(Instance, connection.execute(statement))
+    return instance
 
 
 def seen(connection: Connection, lease: Lease, instance_id: str, state: str) -> None:

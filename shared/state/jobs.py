@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from shared.state import work as works
 from shared.state.looks import INTERVAL
 from shared.state.work import NOMAD_JOB, Claim
+from shared.store.rows import one_of
 from shared.store.tables import accounts, group_state, groups, work
 
 #: Seconds for which one actor has a group's job to itself, and for which a killed one stands in the way. A claim is renewed before each
@@ -58,21 +59,21 @@ class DueJob(NamedTuple):
     is_over: bool
 
 
+_SILENT_FOR = extract("epoch", func.now() - func.greatest(group_state.c.job_ran_at, group_state.c.job_forced_at))
+#: The fields of `JobWork`, but for the claim.
 _WORK = (
-    groups.c.id,
+    groups.c.id.label("group_id"),
     groups.c.account_id,
-    func.coalesce(accounts.c.triton_uuid, accounts.c.id.cast(accounts.c.triton_uuid.type)),
-    groups.c.name,
+    func.coalesce(accounts.c.triton_uuid, accounts.c.id.cast(accounts.c.triton_uuid.type)).label("triton_uuid"),
+    groups.c.name.label("group_name"),
     group_state.c.job_id,
     groups.c.generation,
     group_state.c.job_generation,
-    INTERVAL,
-    group_state.c.emptied_at.is_not(None),
-    group_state.c.job_error,
-    func.coalesce(group_state.c.job_ran_at > group_state.c.job_forced_at, literal(False)),
-    func.coalesce(
-        cast(extract("epoch", func.now() - func.greatest(group_state.c.job_ran_at, group_state.c.job_forced_at)), Float), literal(0.0)
-    ),
+    INTERVAL.label("interval"),
+    group_state.c.emptied_at.is_not(None).label("is_over"),
+    group_state.c.job_error.label("error"),
+    func.coalesce(group_state.c.job_ran_at > group_state.c.job_forced_at, literal(False)).label("has_run"),
+    func.coalesce(cast(_SILENT_FOR, Float), literal(0.0)).label("silent_for"),
     groups.c.request_id,
 )
 
@@ -89,7 +90,7 @@ def claim(connection: Connection, group_id: str) -> JobWork | None:
         return None
     claimed = works.claim(connection, NOMAD_JOB, group_id, owner="", seconds=CLAIM_SECONDS)
     # Read after it was claimed: another may have given the job its id meanwhile.
-    return None if claimed is None else JobWork._make((*connection.execute(statement).one(), claimed))
+    return None if claimed is None else one_of(JobWork, connection.execute(statement), claim=claimed)
 
 
 def renew(connection: Connection, work: JobWork) -> JobWork | None:

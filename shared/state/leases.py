@@ -18,6 +18,7 @@ from shared.state.adoption import adopt
 from shared.state.work import ACCOUNT, Claim
 from shared.state.work import ClaimLost as LeaseLost
 from shared.store.moments import ago, ahead
+from shared.store.rows import one_of
 from shared.store.tables import accounts, group_state
 from shared.store.tables import work as rows
 
@@ -57,8 +58,7 @@ def take(connection: Connection, account_id: str, owner: str, *, seconds: int) -
     """Take the account's lease for so long, or get None while another holds it."""
     longest = timedelta(seconds=work.LONGEST_CLAIM)
     parameters = {"kind": ACCOUNT, "account_id": account_id, "owner": owner, "term": timedelta(seconds=seconds), "longest": longest}
-    row = connection.execute(_TAKE, parameters).one_or_none()
-    return Lease(account_id, *row) if row else None
+    return one_of(Lease, connection.execute(_TAKE, parameters), account_id=account_id)
 
 
 def renew(connection: Connection, lease: Lease, *, seconds: int) -> bool:

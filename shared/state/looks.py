@@ -35,6 +35,7 @@ from shared.state import work
 from shared.state.adoption import adopt_of_account
 from shared.state.leases import Lease, is_held
 from shared.store.moments import ago, ahead
+from shared.store.rows import all_of, columns
 from shared.store.tables import group_state, groups
 
 
@@ -68,6 +69,8 @@ class Work(NamedTuple):
     observed_generation: int = 0
     #: The last change of what should be, in words.
     cause: str | None = None
+    #: Its check is due; False for a group that is checked early, since another one of its account is due.
+    is_due: bool = True
 
 
 class Owner(NamedTuple):
@@ -104,27 +107,6 @@ class Backlog(NamedTuple):
 
 #: Whoever wrote a smaller number into the row would have the group looked at all the time, and with a larger one no time can be told.
 INTERVAL = func.least(func.greatest(func.coalesce(groups.c.health_check_interval, 300), 10), 86_400)
-_WORK = (
-    groups.c.id,
-    groups.c.name,
-    groups.c.template_id,
-    case((groups.c.archived, 0), else_=groups.c.capacity).label("desired"),
-    groups.c.archived,
-    groups.c.generation,
-    group_state.c.failures,
-    INTERVAL,
-    groups.c.by_name,
-    groups.c.request_id,
-    group_state.c.reason,
-    group_state.c.last_error,
-    group_state.c.launch_failures,
-    group_state.c.launch_window,
-    group_state.c.launch_at,
-    group_state.c.replacing,
-    cast(extract("epoch", func.now() - group_state.c.emptied_at), Float),
-    group_state.c.observed_generation,
-    groups.c.cause,
-)
 #: Seconds before their time at which settled groups are looked at, when another of their account is.
 AHEAD = 60.0
 
@@ -134,9 +116,18 @@ _IS_DUE_SOON = and_(
     group_state.c.check_at <= ahead(AHEAD),
     group_state.c.check_at <= func.now() + INTERVAL * literal(timedelta(seconds=0.2), Interval()),
 )
-#: Written once: each pass asks it twice, and to write it takes longer than to ask it.
+#: Built once: each pass uses it twice, and building a statement takes longer than its query.
 _DUE = (
-    select(*_WORK, _IS_DUE.label("is_due"))
+    select(
+        *columns(
+            Work,
+            *(groups, group_state),
+            desired=case((groups.c.archived, 0), else_=groups.c.capacity),
+            interval=INTERVAL,
+            emptied_for=cast(extract("epoch", func.now() - group_state.c.emptied_at), Float),
+            is_due=_IS_DUE,
+        )
+    )
     .join_from(groups, group_state, group_state.c.group_id == groups.c.id)
     .where(group_state.c.account_id == bindparam("account_id"), or_(_IS_DUE, _IS_DUE_SOON))
     .order_by(group_state.c.check_at, groups.c.id)
@@ -151,8 +142,8 @@ def due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
     list of machines. So the looks at an account come together, and its list is fetched once for all of them.
     """
     adopt_of_account(connection, account_id)
-    rows = connection.execute(_DUE, {"account_id": account_id, "most": limit}).all()
-    return [Work._make(row[:-1]) for row in rows] if rows and rows[0].is_due else []
+    found = all_of(Work, connection.execute(_DUE, {"account_id": account_id, "most": limit}))
+    return found if found and found[0].is_due else []
 
 
 def make_due(connection: Connection, group_id: str) -> None:
@@ -176,7 +167,7 @@ def checked(connection: Connection, lease: Lease, looks: Sequence[Look]) -> bool
     """
     if not looks:
         return True
-    columns = {
+    arrays = {
         "id": ([look.group.id for look in looks], groups.c.id.type),
         "generation": ([look.group.generation for look in looks], BigInteger()),
         "after": ([look.after for look in looks], Float()),
@@ -184,8 +175,8 @@ def checked(connection: Connection, lease: Lease, looks: Sequence[Look]) -> bool
         "error": ([look.error for look in looks], Text()),
         "reason": ([str(look.reason) for look in looks], Text()),
     }
-    arrays = [literal(values, ARRAY(kind)) for values, kind in columns.values()]
-    seen = func.unnest(*arrays).table_valued(*(column(name, kind) for name, (_, kind) in columns.items()), name="seen").render_derived()
+    unnested = func.unnest(*(literal(values, ARRAY(kind)) for values, kind in arrays.values()))
+    seen = unnested.table_valued(*(column(name, kind) for name, (_, kind) in arrays.items()), name="seen").render_derived()
     statement = (
         update(group_state)
         .where(group_state.c.group_id == seen.c.id, is_held(lease))
@@ -224,10 +215,10 @@ def paced(connection: Connection, lease: Lease, group: Work) -> None:
 def owners(connection: Connection, account_id: str, *, ids: Collection[str], names: Collection[str]) -> list[Owner]:
     """The account's groups of these ids, and those of the 2018 service of these names; the deleted ones too."""
     by_name = and_(groups.c.by_name, groups.c.name.in_(names))
-    columns = (groups.c.id, groups.c.name, groups.c.by_name, groups.c.archived, group_state.c.emptied_at.is_not(None))
-    statement = select(*columns).outerjoin_from(groups, group_state, group_state.c.group_id == groups.c.id)
-    rows = connection.execute(statement.where(groups.c.account_id == account_id, or_(groups.c.id.in_(ids), by_name)))
-    return [Owner._make(row) for row in rows]
+    statement = select(*columns(Owner, groups, is_emptied=group_state.c.emptied_at.is_not(None)))
+    statement = statement.outerjoin_from(groups, group_state, group_state.c.group_id == groups.c.id)
+    statement = statement.where(groups.c.account_id == account_id, or_(groups.c.id.in_(ids), by_name))
+    return all_of(Owner, connection.execute(statement))
 
 
 def reopen(connection: Connection, lease: Lease, group_ids: Collection[str]) -> None:

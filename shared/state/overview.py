@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Text, case, cast, func, select
 from shared.reasons import Reason
 from shared.state import work as works
 from shared.state.instances import RUNNING
+from shared.store.rows import all_of, columns
 from shared.store.tables import accounts, group_state, groups, instances, work
 
 
@@ -68,15 +69,16 @@ def listed(connection: Connection, *, account_id: str | None = None, reason: str
     asked += [waits_for == reason] if reason else []
     statement = (
         select(
-            groups.c.id,
-            accounts.c.account_name,
-            groups.c.name,
-            case((groups.c.archived, 0), else_=groups.c.capacity),
-            running,
-            waits_for,
-            func.coalesce(group_state.c.reason_since, groups.c.updated_at),
-            group_state.c.failures,
-            group_state.c.check_at,
+            *columns(
+                Line,
+                *(groups, group_state),
+                account=accounts.c.account_name,
+                desired=case((groups.c.archived, 0), else_=groups.c.capacity),
+                running=running,
+                reason=waits_for,
+                since=func.coalesce(group_state.c.reason_since, groups.c.updated_at),
+                next_attempt_at=group_state.c.check_at,
+            )
         )
         .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
         .join(group_state, group_state.c.group_id == groups.c.id)
@@ -84,23 +86,24 @@ def listed(connection: Connection, *, account_id: str | None = None, reason: str
         .order_by(accounts.c.account_name, groups.c.name, groups.c.id)
         .limit(limit)
     )
-    return [Line._make(row) for row in connection.execute(statement)]
+    return all_of(Line, connection.execute(statement))
 
 
 def jobs(connection: Connection, *, limit: int) -> list[Job]:
     """Jobs that Nomad has of us, and those that it is to have, those in trouble first."""
     statement = (
         select(
-            groups.c.id,
-            accounts.c.account_name,
-            groups.c.name,
-            group_state.c.job_id,
-            groups.c.generation,
-            group_state.c.job_generation,
-            work.c.failures,
-            group_state.c.job_ran_at,
-            group_state.c.job_error,
-            work.c.due_at,
+            *columns(
+                Job,
+                *(groups, group_state),
+                group_id=groups.c.id,
+                account=accounts.c.account_name,
+                group=groups.c.name,
+                failures=work.c.failures,
+                ran_at=group_state.c.job_ran_at,
+                error=group_state.c.job_error,
+                next_attempt_at=work.c.due_at,
+            )
         )
         .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
         .join(group_state, group_state.c.group_id == groups.c.id)
@@ -108,14 +111,12 @@ def jobs(connection: Connection, *, limit: int) -> list[Job]:
         .order_by(group_state.c.job_error.is_(None), work.c.failures.desc(), accounts.c.account_name, groups.c.name, groups.c.id)
         .limit(limit)
     )
-    return [Job._make(row) for row in connection.execute(statement)]
+    return all_of(Job, connection.execute(statement))
 
 
 def called(connection: Connection, name_or_id: str) -> list[Named]:
     """All groups of this name that are not deleted, or the one of this id, deleted or not."""
     same = (groups.c.name == name_or_id) & ~groups.c.archived | (cast(groups.c.id, Text) == name_or_id.lower())
-    statement = select(groups.c.id, groups.c.account_id, accounts.c.account_name, groups.c.name)
-    found = connection.execute(
-        statement.join_from(groups, accounts, groups.c.account_id == accounts.c.id).where(same).order_by(groups.c.id)
-    )
-    return [Named._make(row) for row in found]
+    statement = select(*columns(Named, groups, account=accounts.c.account_name))
+    statement = statement.join_from(groups, accounts, groups.c.account_id == accounts.c.id).where(same)
+    return all_of(Named, connection.execute(statement.order_by(groups.c.id)))

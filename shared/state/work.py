@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, case, delete, exis
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.store.moments import ago, ahead
+from shared.store.rows import one_of
 from shared.store.tables import work
 
 #: Kinds: whose subject is an account, and whose is a group.
@@ -55,8 +56,8 @@ def claim(connection: Connection, kind: str, subject: str, *, owner: str, second
         },
         where=is_free(),
     )
-    row = connection.execute(statement.returning(work.c.token, work.c.failures)).one_or_none()
-    return Claim(kind, subject, *row) if row else None
+    result = connection.execute(statement.returning(work.c.token, work.c.failures))
+    return one_of(Claim, result, kind=kind, subject=subject)
 
 
 def renew(connection: Connection, claimed: Claim, *, seconds: float) -> bool:

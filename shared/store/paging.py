@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Integer, Select, Table, bindparam, func, literal, select, tuple_
 
 from shared.errors import FieldError, Invalid
+from shared.store.rows import all_of, columns
 
 
 class Entry(NamedTuple):
@@ -35,14 +36,14 @@ def list_entries(
         statement = statement.where(
             tuple_(*place) > tuple_(*(literal(value, column.type) for value, column in zip(at, place, strict=True)))
         )
-    return [Entry(*row) for row in connection.execute(statement, parameters)]
+    return all_of(Entry, connection.execute(statement, parameters))
 
 
 @cache
 def _first(table: Table, long: tuple[Any, ...]) -> Select[Any]:
     """Built once: to build a statement takes longer than to have it answered."""
     sizes: list[ColumnElement[int]] = [func.coalesce(func.octet_length(column), 0) for column in long]
-    mine = select(table.c.id, sum(sizes, literal(0))).where(table.c.account_id == bindparam("owner"), ~table.c.archived)
+    mine = select(*columns(Entry, table, size=sum(sizes, literal(0)))).where(table.c.account_id == bindparam("owner"), ~table.c.archived)
     return mine.order_by(table.c.created_at, table.c.id).limit(bindparam("most", type_=Integer))
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import psycopg2
 import sqlalchemy.exc
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Dialect, Select, TextClause
 
 from shared import log
 from shared.store.db import ends_session, takes_no_writes
+from shared.store.rows import T, check_names
 
 _log = log.get(__name__)
 
@@ -26,7 +27,7 @@ class Written(NamedTuple):
     execute: str
 
 
-class Prepared:
+class Prepared(Generic[T]):
     """A statement of one row at most that requests ask for all the time. SQLAlchemy writes it, once; the driver runs it, and each
     connection has it prepared.
 
@@ -36,14 +37,17 @@ class Prepared:
     In a transaction it is run as it is, and so it is everywhere once it was lost: a pooler may send each statement over another connection.
     """
 
-    def __init__(self, statement: Select[Any] | TextClause) -> None:
+    def __init__(self, kind: type[T], statement: Select[Any] | TextClause) -> None:
+        self._kind = kind
         self._statement = statement
+        #: Its columns are named as the fields of `kind`.
+        self._is_checked = False
         #: By the name of the dialect.
         self._written: dict[str, Written] = {}
         self._is_lost = False
 
-    def one(self, connection: Connection, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """Its row, or None. Raises what SQLAlchemy would raise."""
+    def one(self, connection: Connection, parameters: Mapping[str, Any]) -> T | None:
+        """Its row as `kind`, whose fields its columns are named as; or None. Raises what SQLAlchemy would raise."""
         dialect = connection.dialect
         written = self._written.get(dialect.name) or self._write(dialect)
         driver: Any = connection.connection
@@ -51,8 +55,13 @@ class Prepared:
             with driver.cursor() as cursor:
                 if self._is_lost or not self._execute(written, cursor, driver, parameters):
                     cursor.execute(written.plain, parameters)
-                found: tuple[Any, ...] | None = cursor.fetchone()
-                return found
+                row = cursor.fetchone()
+                if row is None:
+                    return None
+                if not self._is_checked:
+                    check_names(self._kind, [column.name for column in cursor.description])
+                    self._is_checked = True
+                return self._kind._make(row)
         except psycopg2.Error as error:
             is_over = ends_session(error, connection)
             raise sqlalchemy.exc.DBAPIError.instance(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy.exc
@@ -23,6 +23,10 @@ from shared.store.prepared import Prepared
 from tests.conftest import TEMPLATE, run_here
 
 GROUP = seed.GROUPS[0][0]
+
+
+class One(NamedTuple):
+    value: int
 
 
 def test_a_transaction_that_can_not_be_serialized_is_run_again(database: Database) -> None:
@@ -185,10 +189,10 @@ def test_a_connection_that_broke_unused_costs_nobody_an_answer(narrow: Database,
 
 
 def test_a_prepared_statement_fails_as_sqlalchemy_does(narrow: Database) -> None:
-    wrong = Prepared(select(literal_column("1 / 0")))
+    wrong = Prepared(One, select(literal_column("1 / 0").label("value")))
     with narrow.read() as connection, pytest.raises(sqlalchemy.exc.DataError):
         wrong.one(connection, {})
-    ended = Prepared(select(literal_column("pg_terminate_backend(pg_backend_pid())")))
+    ended = Prepared(One, select(literal_column("pg_terminate_backend(pg_backend_pid())").label("value")))
     with narrow.read() as connection, pytest.raises(sqlalchemy.exc.OperationalError) as raised:
         ended.one(connection, {})
     assert db.is_unavailable(raised.value)
@@ -199,7 +203,7 @@ PREPARED = text("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'ts
 
 
 def test_a_statement_is_prepared_once_for_a_connection(narrow: Database) -> None:
-    added = Prepared(text("SELECT CAST(:one AS bigint) + :other"))
+    added = Prepared(One, text("SELECT CAST(:one AS bigint) + :other AS value"))
     with narrow.read() as connection:
         assert [added.one(connection, {"one": number, "other": 40}) for number in (1, 2)] == [(41,), (42,)]
         assert connection.execute(PREPARED).scalar_one() == 1
@@ -208,7 +212,7 @@ def test_a_statement_is_prepared_once_for_a_connection(narrow: Database) -> None
 def test_a_prepared_statement_that_is_lost_costs_nobody_an_answer(narrow: Database) -> None:
     """As behind a pooler that gives each statement another connection: it is not there, or another's."""
     for loss in ("DEALLOCATE ALL", None):
-        given = Prepared(text("SELECT CAST(:number AS bigint)"))
+        given = Prepared(One, text("SELECT CAST(:number AS bigint) AS value"))
         with narrow.read() as connection:
             assert given.one(connection, {"number": 1}) == (1,)
             if loss:
@@ -220,7 +224,7 @@ def test_a_prepared_statement_that_is_lost_costs_nobody_an_answer(narrow: Databa
 
 
 def test_a_transaction_prepares_nothing(database: Database) -> None:
-    given = Prepared(text("SELECT CAST(:number AS bigint)"))
+    given = Prepared(One, text("SELECT CAST(:number AS bigint) AS value"))
     with database.engine.begin() as connection:
         assert given.one(connection, {"number": 1}) == (1,)
         assert connection.execute(PREPARED).scalar_one() == 0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import pytest
 import requests
@@ -39,6 +39,10 @@ READERS = 3
 SERIALIZABLE = "-c default_transaction_isolation=serializable"
 
 INSERT = "INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, updated_at) VALUES ('demo', gen_random_uuid(), now(), now())"
+
+
+class Added(NamedTuple):
+    id: str
 
 
 class Servers:
@@ -152,7 +156,7 @@ def test_a_write_that_a_demoted_primary_refuses_is_done_by_the_new_one_and_no_se
     assert reads_from(opened) == {True}
 
 
-@pytest.mark.parametrize("write", [add_account, Prepared(text(f"{INSERT} RETURNING id")).one], ids=["plain", "prepared"])
+@pytest.mark.parametrize("write", [add_account, Prepared(Added, text(f"{INSERT} RETURNING id")).one], ids=["plain", "prepared"])
 def test_a_statement_that_a_demoted_primary_refuses_is_unavailable_once(
     servers: Servers, opened: Database, write: Callable[..., object]
 ) -> None:
@@ -178,7 +182,7 @@ def test_whatever_a_standby_refuses_means_that_it_is_not_ours(servers: Servers) 
     of_standby = db.connect(make_url(servers.standby.url(TEMPLATE)), pool_size=1)
     for _ in range(2):
         with of_standby.read() as connection, pytest.raises(sqlalchemy.exc.DBAPIError) as raised:
-            read(connection, Prepared(text("SELECT CAST(1 AS bigint)")))
+            read(connection, Prepared(Added, text("SELECT CAST(1 AS bigint) AS id")))
         assert db.is_unavailable(raised.value)
     of_standby.close()
     serializable = db.connect(make_url(servers.standby.url(TEMPLATE)).update_query_dict({"options": SERIALIZABLE}), pool_size=1)

@@ -423,6 +423,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     use(instances.acknowledged, launch_id, USER, "provisioning")
     use(instances.refused, instances.launch(connection, lease, group_work))
     found = use(instances.found, lease, group.id, KEY, "running")
+    assert use(instances.get_owners, account_id, [KEY], group_id=group.id)[KEY] == (group.id, "running")
     use(instances.seen, lease, found.id, "stopped")
     assert use(instances.may_delete, lease, group_work)
     use(instances.deleting, found.id)
