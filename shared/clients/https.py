@@ -1,6 +1,7 @@
 """How this service speaks HTTP to CloudAPI and Nomad: whose certificates it takes, and through which proxy."""
 
 import ssl
+from http.cookiejar import DefaultCookiePolicy
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ def open_session(url: str, trust: Trust = PUBLIC) -> requests.Session:
     session = requests.Session()
     # A netrc file would replace the Authorization that is signed.
     session.trust_env = False
+    # All accounts share it: what a server, or a gateway before it, remembers one by must not come with another's request.
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.verify = not trust.skip_verify and (str(trust.authorities) if trust.authorities else True)
     session.proxies.update(_proxies(url))
     if trust.skip_verify:

@@ -386,6 +386,13 @@ def test_a_body_that_ends_too_soon_is_no_answer() -> None:
         assert isinstance(refusal(client.machines), Unavailable)
 
 
+def test_no_cookie_of_one_account_comes_with_the_request_of_another() -> None:
+    account = json.dumps({"id": NOBODY, "login": "demo"}).encode()
+    with misbehaving(lambda request: request.reply(200, account, {"Set-Cookie": "session=demo; Path=/"})) as (client, asked):
+        assert (client.account(), client.account()) == ((NOBODY, "demo"), (NOBODY, "demo"))
+        assert [one.headers["Cookie"] for one in asked] == [None, None]
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_answer_that_never_ends_is_waited_for_in_bounds_and_kept_in_bounds(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """However small its steps: each byte would begin the read timeout anew."""
