@@ -7,6 +7,8 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import redis
+import sqlalchemy.exc
 from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import event, text
 
@@ -21,7 +23,9 @@ from shared.store.db import Database
 from tests.integration.conftest import World
 from tsg_workers import nomad_watch
 from tsg_workers.nomad_watch import NomadWatch
-from tsg_workers.scheduler import _count, _tick
+from tsg_workers.reconcilers import retention, statistics
+from tsg_workers.reconcilers.clock_mending import ClockWatch
+from tsg_workers.scheduler import _tick
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def world(database: Database, sim: Any, pair: Any) -> Iterator[World]:
 def read(world: World, valkey: Valkey) -> dict[str, float]:
     broker = make_broker(valkey.url.replace("db=0", "db=6"))
     try:
-        _count(world.db, broker)
+        statistics.count(world.db, broker)
     finally:
         broker.close()
     registry = CollectorRegistry()
@@ -93,6 +97,30 @@ def test_who_is_due_hears_of_it_although_nothing_can_be_cleared(world: World, va
     assert heard
     broker.flush_all()
     broker.close()
+
+
+@pytest.mark.parametrize(
+    "fault", [sqlalchemy.exc.TimeoutError("no connection"), redis.ConnectionError("away"), ValueError("a fault of ours")]
+)
+def test_a_duty_that_fails_keeps_no_other_from_its_turn(world: World, valkey: Valkey, fault: Exception) -> None:
+    """Clock mending comes before statistics and retention in each look."""
+    url = world.db.engine.url.render_as_string(hide_password=False)
+    chosen = settings.load({"TSG_DATABASE_URL": url, "TSG_REDIS_URL": valkey.url.replace("db=0", "db=9")}, needs_keys=False)
+    stop, tried = threading.Event(), []
+
+    def fail(*_: object) -> None:
+        tried.append(1)
+        raise fault
+
+    with ThreadPoolExecutor(1) as pool, mock.patch.object(metrics, "tell_state"), mock.patch.object(ClockWatch, "mend", fail):
+        with mock.patch.object(statistics, "count") as counted, mock.patch.object(retention, "prune") as pruned:
+            ticking = pool.submit(_tick, chosen, world.db, stop)
+            try:
+                assert wait_for(lambda: (len(tried) > 1 and pruned.called) or ticking.done(), seconds=20)
+            finally:
+                stop.set()
+        ticking.result()
+    assert counted.call_count == pruned.call_count == 1, "each at its own time, whatever becomes of the other duties"
 
 
 def test_a_job_that_nomad_does_not_run_is_counted(world: World, valkey: Valkey) -> None:

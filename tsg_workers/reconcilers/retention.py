@@ -1,0 +1,23 @@
+"""Retention: delete rows whose time is over."""
+
+from shared import metrics
+from shared.state import activities, idempotency, instances
+from shared.store.db import Database
+
+#: Seconds between two rounds.
+EVERY = 600.0
+#: Rows of each table that one call deletes.
+BATCH = 1000
+
+
+def prune(database: Database, *, activity_days: int) -> bool:
+    """Delete a batch of each table. False when there is more."""
+    with database.read() as connection:
+        removed = {
+            "tsg_instances": instances.prune(connection, limit=BATCH),
+            "tsg_idempotency_keys": idempotency.prune(connection, limit=BATCH),
+            "tsg_activities": activities.prune(connection, days=activity_days, limit=BATCH),
+        }
+    for table, rows in removed.items():
+        metrics.pruned.labels(table).inc(rows)
+    return max(removed.values()) < BATCH

@@ -1,0 +1,30 @@
+"""Statistics: read the state of the service for /metrics, so that a scrape costs the database nothing."""
+
+from dramatiq.brokers.redis import RedisBroker
+
+from shared import metrics
+from shared.clients.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, waiting
+from shared.reasons import Reason
+from shared.state import instances, jobs, looks
+from shared.store.db import Database
+
+#: Seconds between two readings.
+EVERY = 15.0
+#: Seconds after which a due group is late.
+LATE = 60.0
+
+
+def count(database: Database, broker: RedisBroker) -> bool:
+    """Set the gauges to what the database and the queues hold. Always complete."""
+    with database.read() as connection:
+        backlog = looks.backlog(connection, late=LATE)
+        metrics.replace(metrics.groups, {**dict.fromkeys(map(str, Reason), 0), **looks.by_reason(connection)})
+        metrics.replace(metrics.machines, instances.by_state(connection))
+        metrics.nomad_jobs_failing.set(jobs.failing(connection))
+    metrics.groups_due.set(backlog.due)
+    metrics.groups_late.set(backlog.late)
+    metrics.oldest_change.set(backlog.oldest_change)
+    for actor in (CONVERGE, SUBMIT_JOB, REMOVE_JOB):
+        metrics.queue_messages.labels(actor).set(waiting(broker, actor))
+    metrics.read_at.set_to_current_time()
+    return True
