@@ -63,6 +63,8 @@ class Channel(channel.Channel):
             super().handle_write()
             return
         self._flush_exception(self._flush_some)
+        if self.socket is None:  # the caller had reset the connection: it is closed
+            return
         if self.will_close:
             self.handle_close()
         elif not self.total_outbufs_len:
