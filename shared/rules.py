@@ -62,14 +62,14 @@ def not_nul(value: str) -> str:
     return value
 
 
-def at_most(called: str, most: int, things: str, *, least: int = 0) -> AfterValidator:
+def at_most(called: str, most: int, *, least: int = 0) -> AfterValidator:
     """The rule for an array of so many."""
 
     def check(value: list[Any]) -> list[Any]:
         if len(value) > most:
-            raise refuse(f"{called} cannot have more than {most} {things}")
+            raise refuse(f"{called} cannot have more than {most} elements")
         if len(value) < least:
-            raise refuse(f"{called} must have at least {least} of its {things}")
+            raise refuse(f"{called} must have at least {least} element")
         return value
 
     return AfterValidator(check)

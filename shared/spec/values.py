@@ -340,7 +340,7 @@ Package = Annotated[str, AfterValidator(_package), documented(_PACKAGE.pattern, 
 Image = Annotated[str, uuid("imageID"), UuidForm]
 Networks = Annotated[
     list[Annotated[Any, PlainValidator(_network), WithJsonSchema(_NETWORK)]],
-    at_most("networks", MAX_NETWORKS, "networks"),
+    at_most("networks", MAX_NETWORKS),
     AfterValidator(_networks),
     documented(maxItems=MAX_NETWORKS),
 ]
@@ -354,13 +354,13 @@ Affinity = Annotated[
 Spread = one_of("spread", ("none", "prefer", "require"))
 Volumes = Annotated[
     list[Annotated[Volume, _keys("a volume", "name", "mountpoint", "mode", "type")]],
-    at_most("volumes", MAX_VOLUMES, "volumes"),
+    at_most("volumes", MAX_VOLUMES),
     AfterValidator(_volumes),
     documented(maxItems=MAX_VOLUMES),
 ]
 Disks = Annotated[
     list[Annotated[Disk, _keys("a disk", "size", "block_size", "boot")]],
-    at_most("disks", MAX_DISKS, "disks", least=1),
+    at_most("disks", MAX_DISKS, least=1),
     AfterValidator(_disks),
     documented(minItems=1, maxItems=MAX_DISKS),
 ]

@@ -30,6 +30,10 @@ ID = "6f873d02-172c-418f-8416-4da2b50d5c53"
         ("GET", "/demo/users/bob/keys", "ListUserKeys"),
         ("GET", "/demo/users/bob/keys/aa:bb", "GetUserKey"),
         ("GET", "/machines/machines", "ListMachines"),
+        ("GET", "/demo/packages/g4-highcpu-1G", "GetPackage"),
+        ("GET", f"/demo/images/{ID}", "GetImage"),
+        ("GET", f"/demo/networks/{ID}", "GetNetwork"),
+        ("GET", "/demo/volumes?name=data", "ListVolumes"),
     ],
 )
 def test_an_endpoint_of_cloudapi_is_known_by_its_name(method: str, path: str, endpoint: str) -> None:

@@ -130,5 +130,5 @@ def _of_volumes(client: Client, volumes: list[Found], networks: list[str]) -> It
             yield f"volumes.{number}", f"the account has no volume {name}: create it first"
         elif found.get("state") != "ready":
             yield f"volumes.{number}", f"the volume {name} is {found.get('state')}, not ready"
-        elif not set(found.get("networks") or networks) & set(networks):
-            yield f"volumes.{number}", f"the volume {name} can't be reached: give the template its network, {', '.join(found['networks'])}"
+        elif (its := found.get("networks") or []) and not set(its) & set(networks):
+            yield f"volumes.{number}", f"the volume {name} can't be reached: give the template its network, {' or '.join(its)}"

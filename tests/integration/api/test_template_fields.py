@@ -1,5 +1,6 @@
 """What a template can say beyond 2018: its rules, what is refused and in which words, what is stored, and what CloudAPI is asked for."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -9,7 +10,15 @@ from typing import Annotated, Any
 import pytest
 from pydantic import AfterValidator
 
-from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE, PRIVATE_NETWORK
+from dev.sim.cloudapi.catalog import (
+    DEFAULT_IMAGE,
+    DEFAULT_NETWORK,
+    DEFAULT_PACKAGE,
+    FLEXIBLE_PACKAGE,
+    HVM_IMAGE,
+    HVM_PACKAGE,
+    PRIVATE_NETWORK,
+)
 from shared.errors import Invalid
 from shared.rules import documented, refuse
 from shared.spec import fields, sending
@@ -20,6 +29,7 @@ from tests.integration.api.service import NOBODY, Api, Caller, error, field_erro
 from tsg_api.schema import parse
 
 OLD = {"id", "template_name", "package", "image_id", "firewall_enabled", "networks", "userdata", "metadata", "tags", "created_at"}
+NEEDS_MEMORY, DISABLED, SHARED, ALSO_PUBLIC = (f"11111111-0000-4000-8000-00000000000{number}" for number in range(4))
 INSTANCE = Instance(group_id="6d3a1a5e-0000-4000-8000-000000000001", group_name="Web_Servers.1", template_id="t" * 36, launch_id="l" * 36)
 
 
@@ -412,6 +422,48 @@ def test_all_that_is_not_there_is_told_at_once(tsg: Caller) -> None:
     made = tsg.ok("POST", "/templates", body)
     verified = tsg.ok("GET", f"/templates/{made['id']}/verification")
     assert (verified["launchable"], {one["field"]: one["message"] for one in verified["errors"]}) == (False, told)
+
+
+MISFITS: list[tuple[dict[str, Any], dict[str, str]]] = [
+    ({"package": HVM_PACKAGE}, {"package": "for virtual machines (bhyve)"}),
+    ({"package": HVM_PACKAGE, "image_id": HVM_IMAGE, "brand": "kvm"}, {"brand": "do not fit each other (package: bhyve, brand: kvm)"}),
+    ({"brand": "bhyve"}, {"brand": "this one is a zone's"}),
+    ({"disks": [{}]}, {"disks": "CloudAPI would ignore them"}),
+    ({"package": HVM_PACKAGE, "image_id": HVM_IMAGE, "disks": [{}]}, {"disks": "flexible_disk"}),
+    ({"package": FLEXIBLE_PACKAGE, "image_id": HVM_IMAGE, "disks": [{"size": 5}]}, {"disks": "the image's 10240 MiB"}),
+    (
+        {"package": FLEXIBLE_PACKAGE, "image_id": HVM_IMAGE, "disks": [{}, {"size": 41_000}]},
+        {"disks": "take 51240 MiB, and the package has 51200"},
+    ),
+    ({"networks": [PRIVATE_NETWORK], "volumes": [{"name": "sim-volume", "mountpoint": "/a"}]}, {"volumes.0": "can't be reached"}),
+    ({"volumes": [{"name": "sim-volume", "mountpoint": "/a"}]}, {"volumes.0": "can't be reached"}),
+    ({"image_id": NEEDS_MEMORY}, {"package": "the image needs 1024 MiB of memory, and the package has 512"}),
+    ({"image_id": DISABLED}, {"image_id": "is disabled, not active"}),
+    ({"image_id": SHARED, "allow_shared_images": False}, {"allow_shared_images": "must not be false"}),
+    ({"image_id": SHARED}, {}),
+    ({"networks": [DEFAULT_NETWORK, ALSO_PUBLIC]}, {"networks": "one public network"}),
+]
+
+
+@pytest.fixture(scope="module")
+def misfits(api: Api) -> Caller:
+    """An account of a cloud in which not all goes together."""
+    tsg, cloud = api.new_account(), api.sim.cloud
+    image = cloud.images[DEFAULT_IMAGE]
+    cloud.images[NEEDS_MEMORY] = dataclasses.replace(image, id=NEEDS_MEMORY, min_ram=1024)
+    cloud.images[DISABLED] = dataclasses.replace(image, id=DISABLED, state="disabled")
+    cloud.images[SHARED] = dataclasses.replace(image, id=SHARED, public=False, owner=NOBODY, acl=(tsg.triton.id,))
+    cloud.networks[ALSO_PUBLIC] = dataclasses.replace(cloud.networks[DEFAULT_NETWORK], id=ALSO_PUBLIC, owners=(tsg.triton.id,))
+    return tsg
+
+
+@pytest.mark.parametrize(("fields", "words"), MISFITS)
+def test_what_does_not_fit_each_other_is_told(misfits: Caller, fields: dict[str, Any], words: dict[str, str]) -> None:
+    made = misfits.make_template(**fields)
+    verified = misfits.ok("GET", f"/templates/{made}/verification")
+    assert {one["field"] for one in verified["errors"]} == set(words)
+    assert all(words[one["field"]] in one["message"] for one in verified["errors"])
+    assert verified["launchable"] is not bool(words)
 
 
 def test_verify_is_true_or_false(tsg: Caller) -> None:
