@@ -1,6 +1,6 @@
 """Programs that die, stop or go by a wrong clock at a place that a test chooses: their environment, on top of the usual one.
 
-stack.start_process("worker-1", "tsg-worker", environment=killed("after shared.state.instances:launch 3"))
+stack.start_process("worker-1", "tsg-worker", environment=killed("after shared.state.instances:insert_launch 3"))
 """
 
 from pathlib import Path

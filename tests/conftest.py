@@ -119,10 +119,10 @@ def new_pair() -> KeyPair:
 
 def managed_account(connection: Connection, login: str, triton_id: str, pair: KeyPair, sealer: Sealer, *, key_name: str = "tsg") -> Account:
     """An account that was here before: enabled, and with `pair` for its registered management key."""
-    account = accounts.add(connection, login, triton_id)
+    account = accounts.insert_account(connection, login, triton_id)
     key_id = str(uuid.uuid4())
     material = sealer.seal(pair.private_pem, row=key_id)
-    accounts.give_key(connection, account.id, key_id=key_id, name=key_name, fingerprint=pair.fingerprint, material=material)
+    accounts.insert_key(connection, account.id, key_id=key_id, name=key_name, fingerprint=pair.fingerprint, material=material)
     accounts.mark_registered(connection, key_id, registered=True)
     found = accounts.get(connection, account.id)
     assert found is not None

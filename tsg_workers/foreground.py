@@ -15,7 +15,7 @@ from shared.lines import say, writer
 from shared.runtime import program
 from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal
-from shared.state import activities, jobs, looks, status
+from shared.state import activities, group_state, jobs, status
 from shared.state.status import Status
 from shared.store import db
 from tsg_workers import wiring
@@ -67,12 +67,12 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
         say(f"tsg-scale: there is no group {group_id}")
         return FAILED
     with database.read() as connection:
-        looks.make_due(connection, group_id)
+        group_state.mark_due(connection, group_id)
     while True:
         reconciler.reconcile(found.account_id)
         if is_run:
             with database.read() as connection:
-                jobs.ran(connection, group_id)
+                jobs.mark_run(connection, group_id)
         found = _status(database, group_id) or found
         if found.settled:
             break
@@ -90,7 +90,7 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
 
 def _status(database: db.Database, group_id: str) -> Status | None:
     with database.read() as connection:
-        return status.of_group(connection, group_id)
+        return status.find(connection, group_id)
 
 
 def _audit(kind: str, account_name: str, group_name: str, status: str, description: str) -> str:

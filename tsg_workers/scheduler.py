@@ -122,7 +122,7 @@ def _duties(chosen: Settings, database: db.Database, broker: RedisBroker, watch:
 
     def enrol() -> bool:
         with database.read() as connection:
-            jobs.enrol(connection)
+            jobs.insert_missing(connection)
         return True
 
     duties = [Duty("wake_accounts", partial(_wake, database, broker, due_accounts))]

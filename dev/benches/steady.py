@@ -137,10 +137,10 @@ def _calls(url: str) -> int:
 
 def _tenant(connection: Connection, sealer: Sealer, pair: KeyPair, number: int, groups: int) -> dict[str, Any]:
     name, triton = f"tenant-{number}", str(uuid.uuid4())
-    account = accounts.add(connection, name, triton)
+    account = accounts.insert_account(connection, name, triton)
     key_id = str(uuid.uuid4())
     material = sealer.seal(pair.private_pem, row=key_id)
-    accounts.give_key(connection, account.id, key_id=key_id, name="tsg", fingerprint=pair.fingerprint, material=material)
+    accounts.insert_key(connection, account.id, key_id=key_id, name="tsg", fingerprint=pair.fingerprint, material=material)
     accounts.mark_registered(connection, key_id, registered=True)
     rows = connection.execute(text(FILL), {"account": account.id, "groups": groups, "capacity": INSTANCES})
     return {"id": account.id, "login": name, "uuid": triton, "groups": [list(row) for row in rows]}

@@ -1,6 +1,6 @@
 """Faults inside a program of the service, for tests: the program is started as it is, with this directory on its PYTHONPATH.
 
-    TSG_TEST_FAULT="kill after shared.state.instances:launch 3"    SIGKILL, when the third call of it has returned
+    TSG_TEST_FAULT="kill after shared.state.instances:insert_launch 3"    SIGKILL, when the third call of it has returned
     TSG_TEST_FAULT="stop before shared.clients.cloudapi:Client.create_machine"    SIGSTOP, before the first call
     TSG_TEST_SKEW="-3600"    its clock is so many seconds fast; slow, when negative
 

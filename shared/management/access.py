@@ -35,7 +35,7 @@ def client_for(
 
     def newer(refused: str) -> Signer | None:
         with database.read() as connection:
-            key = accounts.key_of(connection, account.id)
+            key = accounts.get_key(connection, account.id)
         if key is None or key.fingerprint == refused:
             return None
         try:
@@ -55,7 +55,7 @@ def client_for(
 def key_of(database: Database, account: Account) -> ManagementKey:
     """The account's management key, as it is stored, or `NoManagementKey`."""
     with database.read() as connection:
-        key = accounts.key_of(connection, account.id)
+        key = accounts.get_key(connection, account.id)
     if key is None:
         raise NoManagementKey(f"The account {account.name} has no management key yet; its first signed request makes one.")
     return key
@@ -64,7 +64,7 @@ def key_of(database: Database, account: Account) -> ManagementKey:
 def forget_registration(database: Database, account: Account) -> None:
     """CloudAPI does not know the management key any more: the account's next requests put it there again."""
     with database.read() as connection:
-        key = accounts.key_of(connection, account.id)
+        key = accounts.get_key(connection, account.id)
         if key is not None:
             accounts.mark_registered(connection, key.id, registered=False)
 

@@ -54,7 +54,7 @@ class Rotation:
         interim = self._key_name + INTERIM
         current = self._current(account)
         with self._db.read() as connection:
-            left = {key.name for key in accounts.retired_keys(connection, account.id)}
+            left = {key.name for key in accounts.list_retired_keys(connection, account.id)}
         self._retire(account)
         if current.name == self._key_name and interim in left:
             return current.fingerprint
@@ -98,8 +98,8 @@ class Rotation:
         material = self._sealer.seal(pair.private_pem, row=key_id)
 
         def write(connection: Connection) -> ManagementKey | None:
-            accounts.add_next_key(connection, account.id, key_id=key_id, name=name, fingerprint=pair.fingerprint, material=material)
-            return accounts.next_key(connection, account.id, name)
+            accounts.insert_next_key(connection, account.id, key_id=key_id, name=name, fingerprint=pair.fingerprint, material=material)
+            return accounts.get_next_key(connection, account.id, name)
 
         written = self._db.transact(write)
         if written is None:
@@ -122,12 +122,12 @@ class Rotation:
     def _retire(self, account: Account) -> None:
         """Delete the former keys in CloudAPI, then here."""
         with self._db.read() as connection:
-            retired = accounts.retired_keys(connection, account.id)
+            retired = accounts.list_retired_keys(connection, account.id)
         if not retired:
             return
         client = client_for(self._db, self._clouds, self._sealer, account)
         for key in retired:
             client.delete_key(key.fingerprint)
             with self._db.read() as connection:
-                accounts.drop_retired_key(connection, key.id)
+                accounts.delete_retired_key(connection, key.id)
             _log.info("management_key_deleted", account=account.name, fingerprint=key.fingerprint)

@@ -61,12 +61,12 @@ def get(connection: Connection, account_id: str) -> Account | None:
     return one_of(Account, connection.execute(_GET, {"its_id": account_id}))
 
 
-def of_triton(connection: Connection, triton_uuid: str) -> Account | None:
+def get_by_triton_uuid(connection: Connection, triton_uuid: str) -> Account | None:
     """The live account with this UUID in Triton."""
     return one_of(Account, connection.execute(_ACCOUNT.where(accounts.c.triton_uuid == triton_uuid, ~accounts.c.archived)))
 
 
-def list_called(connection: Connection, name: str) -> list[Account]:
+def find_enabled(connection: Connection, name: str) -> list[Account]:
     """The live accounts with this UUID in Triton, or that had this login when they were last seen; the one changed last first."""
     same = (accounts.c.account_name == name) | (accounts.c.triton_uuid == name)
     statement = _ACCOUNT.where(same, ~accounts.c.archived).order_by(accounts.c.updated_at.desc()).limit(MOST_CALLED)
@@ -79,28 +79,28 @@ def is_disabled(connection: Connection, triton_uuid: str) -> bool:
     return connection.execute(statement).one_or_none() is not None
 
 
-def listed(connection: Connection) -> list[Account]:
+def list_all(connection: Connection) -> list[Account]:
     """All accounts, the disabled ones too, oldest first."""
     return all_of(Account, connection.execute(_ACCOUNT.order_by(accounts.c.created_at, accounts.c.id)))
 
 
-def found(connection: Connection, name_or_uuid: str) -> list[Account]:
+def find(connection: Connection, name_or_uuid: str) -> list[Account]:
     """All accounts of this login, or of this UUID in Triton or here, the disabled ones too."""
     same = (accounts.c.account_name == name_or_uuid) | (accounts.c.triton_uuid == name_or_uuid)
     same |= cast(accounts.c.id, Text) == name_or_uuid.lower()
     return all_of(Account, connection.execute(_ACCOUNT.where(same).order_by(accounts.c.created_at, accounts.c.id)))
 
 
-def set_enabled(connection: Connection, account: Account, *, enabled: bool) -> None:
+def mark_enabled(connection: Connection, account: Account, *, enabled: bool) -> None:
     """Let an account in again, or no longer. `Conflict` when another account of the same UUID in Triton is let in."""
     if enabled and account.triton_uuid is not None:
-        other = of_triton(connection, account.triton_uuid)
+        other = get_by_triton_uuid(connection, account.triton_uuid)
         if other is not None and other.id != account.id:
             raise Conflict(f"The account {account.triton_uuid} has another row, {other.id}, which is enabled.")
     connection.execute(update(accounts).where(accounts.c.id == account.id).values(archived=not enabled, updated_at=func.now()))
 
 
-def add(connection: Connection, name: str, triton_uuid: str) -> Account:
+def insert_account(connection: Connection, name: str, triton_uuid: str) -> Account:
     """The live account of this Triton UUID, made if there is none: two callers at once get the same one."""
     statement = (
         upsert(accounts)
@@ -108,24 +108,24 @@ def add(connection: Connection, name: str, triton_uuid: str) -> Account:
         .on_conflict_do_nothing(index_elements=["triton_uuid"], index_where=~accounts.c.archived)
     )
     connection.execute(statement)
-    added = of_triton(connection, triton_uuid)
+    added = get_by_triton_uuid(connection, triton_uuid)
     if added is None:
         raise NotFound(f"The account {name} was disabled while it was being added.")
     return added
 
 
-def rename(connection: Connection, account_id: str, name: str) -> None:
+def mark_renamed(connection: Connection, account_id: str, name: str) -> None:
     """Follow an account that was renamed in Triton; its UUID is what counts."""
     connection.execute(update(accounts).where(accounts.c.id == account_id).values(account_name=name, updated_at=func.now()))
 
 
-def key_of(connection: Connection, account_id: str) -> ManagementKey | None:
+def get_key(connection: Connection, account_id: str) -> ManagementKey | None:
     """The management key of an account, or None while it has none."""
     source = select(*_KEY).join_from(accounts, keys, accounts.c.key_id == keys.c.id)
     return one_of(ManagementKey, connection.execute(source.where(accounts.c.id == account_id, ~keys.c.archived)))
 
 
-def give_key(connection: Connection, account_id: str, *, key_id: str, name: str, fingerprint: str, material: str) -> bool:
+def insert_key(connection: Connection, account_id: str, *, key_id: str, name: str, fingerprint: str, material: str) -> bool:
     """Make this the account's management key, unless it has one. False, and nothing done, when it has."""
     values = {"id": key_id, "name": name, "fingerprint": fingerprint, "material": material, "account_id": account_id}
     keyless = select(accounts.c.key_id).where(accounts.c.id == account_id).with_for_update()
@@ -176,7 +176,7 @@ def get_let_in(connection: Connection, account_id: str, user: str) -> LetIn | No
 # Keys at rest
 
 
-def materials(connection: Connection) -> list[tuple[str, str]]:
+def list_key_materials(connection: Connection) -> list[tuple[str, str]]:
     """Id and material of every key that has any, old ones too."""
     rows = connection.execute(
         select(keys.c.id, keys.c.material).where(keys.c.material.is_not(None), keys.c.material != "").order_by(keys.c.id)
@@ -193,17 +193,17 @@ def replace_material(connection: Connection, key_id: str, old: str, new: str) ->
 # Replacing a key
 
 
-def next_key(connection: Connection, account_id: str, name: str) -> ManagementKey | None:
+def get_next_key(connection: Connection, account_id: str, name: str) -> ManagementKey | None:
     """The key that is to become the account's under this name, if one was written down."""
     statement = select(*_KEY).where(keys.c.account_id == account_id, keys.c.name == _NEXT + name, ~keys.c.archived)
     key = one_of(ManagementKey, connection.execute(statement.order_by(keys.c.created_at).limit(1)))
     return key._replace(name=name) if key else None
 
 
-def add_next_key(connection: Connection, account_id: str, *, key_id: str, name: str, fingerprint: str, material: str) -> None:
+def insert_next_key(connection: Connection, account_id: str, *, key_id: str, name: str, fingerprint: str, material: str) -> None:
     """Write down a key that is to become the account's, unless one is written down already: two callers at once get the same one."""
     connection.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update())
-    if next_key(connection, account_id, name) is None:
+    if get_next_key(connection, account_id, name) is None:
         values = {"id": key_id, "name": _NEXT + name, "fingerprint": fingerprint, "material": material, "account_id": account_id}
         connection.execute(insert(keys).values(created_at=func.now(), updated_at=func.now(), **values))
 
@@ -226,13 +226,13 @@ def switch_key(connection: Connection, account_id: str, old: ManagementKey, new:
     return True
 
 
-def retired_keys(connection: Connection, account_id: str) -> list[ManagementKey]:
+def list_retired_keys(connection: Connection, account_id: str) -> list[ManagementKey]:
     """The account's former keys that may be in CloudAPI still."""
     statement = select(*_KEY).where(keys.c.account_id == account_id, keys.c.name.startswith(_RETIRED), keys.c.archived)
     retired = all_of(ManagementKey, connection.execute(statement))
     return [key._replace(name=key.name.removeprefix(_RETIRED)) for key in retired]
 
 
-def drop_retired_key(connection: Connection, key_id: str) -> None:
+def delete_retired_key(connection: Connection, key_id: str) -> None:
     """Forget a former key, private half and all."""
     connection.execute(delete(keys).where(keys.c.id == key_id, keys.c.name.startswith(_RETIRED), keys.c.archived))

@@ -88,7 +88,7 @@ _BY_IDS = select(*_ACTIVITY).where(activities.c.id.in_(bindparam("ids", expandin
 _PLACE = (activities.c.at, activities.c.id)
 
 
-def record(
+def insert_activity(
     connection: Connection, *, account_id: str, group_id: str, kind: str, status: str, description: str, took: float = 0.0, **more: Any
 ) -> None:
     """Write down what was done just now and `took` so many seconds.
@@ -99,16 +99,16 @@ def record(
     connection.execute(_RECORD, {**values, "took": timedelta(seconds=took)})
 
 
-def of_group(
+def list_of_group(
     connection: Connection, group_id: str, *, limit: int, before: str | None = None, status: str | None = None, kind: str | None = None
 ) -> list[Activity]:
     """A group's activities, the newest first; those before the one with the id `before`. `Invalid` when the group has none such."""
     entries = list_entries(connection, group_id, limit=limit, before=before, status=status, kind=kind)
-    found = by_ids(connection, [entry.id for entry in entries])
+    found = get_by_ids(connection, [entry.id for entry in entries])
     return [found[entry.id] for entry in entries if entry.id in found]
 
 
-def by_ids(connection: Connection, activity_ids: Collection[str]) -> dict[str, Activity]:
+def get_by_ids(connection: Connection, activity_ids: Collection[str]) -> dict[str, Activity]:
     """Activities by id."""
     found = all_of(Activity, connection.execute(_BY_IDS, {"ids": list(activity_ids)}))
     return {activity.id: activity for activity in found}
@@ -134,7 +134,7 @@ def list_entries(
     return all_of(Entry, connection.execute(statement.order_by(*(column.desc() for column in _PLACE)).limit(limit)))
 
 
-def prune(connection: Connection, *, days: int, limit: int) -> int:
+def delete_old(connection: Connection, *, days: int, limit: int) -> int:
     """Forget at most `limit` activities that are older than so many days; how many it were."""
     old = activities.c.at < ago(days * 86_400.0)
     oldest = select(activities.c.id).where(old).order_by(activities.c.at).limit(limit)

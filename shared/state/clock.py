@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Column, ColumnElement, Connection, Interval, Table, case, func, literal, select, update
 
 from shared.state import work
-from shared.state.looks import INTERVAL
+from shared.state.group_state import INTERVAL
 from shared.store.moments import ahead
 from shared.store.tables import accounts, group_state, groups, idempotency_keys, instances
 from shared.store.tables import work as rows
@@ -35,7 +35,7 @@ _PAST: tuple[tuple[Table, Column[datetime]], ...] = tuple(
 )
 
 
-def now(connection: Connection) -> datetime:
+def get_now(connection: Connection) -> datetime:
     """The time by the database's clock."""
     found: datetime = connection.execute(select(func.now())).scalar_one()
     return found

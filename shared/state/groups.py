@@ -78,7 +78,7 @@ _CHANGE = text(
 ).columns(*_GROUP)
 
 
-def create(
+def insert_group(
     connection: Connection,
     account_id: str,
     *,
@@ -121,12 +121,12 @@ def get(connection: Connection, account_id: str, group_id: str) -> Group:
     return group
 
 
-def lock(connection: Connection, account_id: str, group_id: str) -> Group:
+def get_locked(connection: Connection, account_id: str, group_id: str) -> Group:
     """The same, and nobody else changes it until the transaction ends."""
     return _one(connection, _LOCK, group_id, {"owner": account_id, "its_id": group_id})
 
 
-def named(connection: Connection, account_id: str, name: str) -> Group:
+def get_by_name(connection: Connection, account_id: str, name: str) -> Group:
     """The account's live group of this name, or `NotFound`."""
     return _one(connection, _NAMED, f'named "{name}"', {"owner": account_id, "its_name": name})
 
@@ -136,7 +136,7 @@ def list_entries(connection: Connection, account_id: str, *, limit: int, marker:
     return paging.list_entries(connection, groups, (), account_id, limit=limit, marker=marker)
 
 
-def by_ids(connection: Connection, group_ids: Collection[str]) -> dict[str, Group]:
+def get_by_ids(connection: Connection, group_ids: Collection[str]) -> dict[str, Group]:
     """Groups by id, the deleted ones too."""
     return {group.id: group for group in all_of(Group, connection.execute(_BY_IDS, {"ids": list(group_ids)}))}
 
@@ -151,7 +151,7 @@ def is_by_name(connection: Connection, group_id: str) -> bool:
     return bool(connection.execute(select(groups.c.by_name).where(groups.c.id == group_id)).scalar_one_or_none())
 
 
-def change(
+def update_group(
     connection: Connection,
     account_id: str,
     group_id: str,
@@ -167,7 +167,7 @@ def change(
     A capacity of None is 0, as in 2018, and the activity says that none was given.
     `Refused` when `name` is not the group's: a name can't be changed.
     """
-    current = lock(connection, account_id, group_id)
+    current = get_locked(connection, account_id, group_id)
     if current.name != name:
         raise Refused(f'The group name "{name}" does not match the name on the record.')
     if current.template_id != template_id:
@@ -185,7 +185,7 @@ def change(
 
 def increment(connection: Connection, account_id: str, group_id: str, *, by: int, maximum: int, request_id: str | None) -> Group:
     """Raise the capacity by so many, at most to `maximum`. `Refused` when it is there already. Two at once both count."""
-    current = lock(connection, account_id, group_id)
+    current = get_locked(connection, account_id, group_id)
     if current.capacity >= maximum:
         raise Refused(f"The group capacity is already at or over the maximum of {maximum}.")
     return _step(connection, account_id, current, min(current.capacity + by, maximum), "increment", request_id)
@@ -193,15 +193,15 @@ def increment(connection: Connection, account_id: str, group_id: str, *, by: int
 
 def decrement(connection: Connection, account_id: str, group_id: str, *, by: int, minimum: int, request_id: str | None) -> Group:
     """Lower the capacity by so many, at most to `minimum`. `Refused` when it is there already. Two at once both count."""
-    current = lock(connection, account_id, group_id)
+    current = get_locked(connection, account_id, group_id)
     if current.capacity <= minimum:
         raise Refused(f"The group capacity is already at or under the minimum of {minimum}.")
     return _step(connection, account_id, current, max(current.capacity - by, minimum), "decrement", request_id)
 
 
-def archive(connection: Connection, account_id: str, group_id: str, *, request_id: str | None) -> Group:
+def delete_group(connection: Connection, account_id: str, group_id: str, *, request_id: str | None) -> Group:
     """Delete a group: its name is free at once, its instances go in the background. `NotFound` the second time."""
-    current = lock(connection, account_id, group_id)
+    current = get_locked(connection, account_id, group_id)
     cause = _cause("deleted", "DELETE", request_id)
     told = f"group {current.name} of capacity {current.capacity} was {cause}"
     return _changed(connection, account_id, current, activities.GROUP_DELETED, cause, request_id, description=told, archived=True)

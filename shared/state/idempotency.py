@@ -53,12 +53,12 @@ def claim(connection: Connection, account_id: str, key: str, request: str) -> bo
     return connection.execute(statement).one_or_none() is not None
 
 
-def keep(connection: Connection, account_id: str, key: str, answer: Answer) -> None:
+def mark_answered(connection: Connection, account_id: str, key: str, answer: Answer) -> None:
     """Write down what the request that holds the key is answered."""
     connection.execute(update(keys).where(keys.c.account_id == account_id, keys.c.key == key).values(**answer._asdict()))
 
 
-def prune(connection: Connection, *, limit: int) -> int:
+def delete_old(connection: Connection, *, limit: int) -> int:
     """Forget keys whose time is over, the oldest first and at most so many; how many they were."""
     old = select(keys.c.account_id, keys.c.key).where(_is_over()).order_by(keys.c.created_at).limit(limit)
     return connection.execute(delete(keys).where(tuple_(keys.c.account_id, keys.c.key).in_(old))).rowcount

@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, 
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from shared.state.group_state import Work
 from shared.state.leases import Lease, is_held
-from shared.state.looks import Work
 from shared.store.moments import ago
 from shared.store.rows import all_of, columns
 from shared.store.tables import groups, instances
@@ -58,14 +58,14 @@ class Instance(NamedTuple):
 _INSTANCE = columns(Instance, instances)
 
 
-def of_groups(connection: Connection, group_ids: Collection[str]) -> tuple[datetime, list[Instance]]:
+def list_of_groups(connection: Connection, group_ids: Collection[str]) -> tuple[datetime, list[Instance]]:
     """The database's time, and all instances of these groups that are there or went a short while ago."""
     recent = or_(instances.c.gone_at.is_(None), instances.c.gone_at > ago(FORGET_AFTER))
     now: datetime = connection.execute(select(func.now())).scalar_one()
     return now, all_of(Instance, connection.execute(select(*_INSTANCE).where(instances.c.group_id.in_(group_ids), recent)))
 
 
-def launch(connection: Connection, lease: Lease, group: Work) -> str | None:
+def insert_launch(connection: Connection, lease: Lease, group: Work) -> str | None:
     """Write down a launch that is about to be asked for; its id. None when the lease or the group is not what it was."""
     values = select(
         literal(lease.account_id, instances.c.account_id.type),
@@ -76,7 +76,7 @@ def launch(connection: Connection, lease: Lease, group: Work) -> str | None:
     return _inserted(connection, values.where(is_held(lease), _unchanged(group)))
 
 
-def acknowledged(connection: Connection, launch_id: str, machine_id: str, state: str) -> None:
+def mark_launched(connection: Connection, launch_id: str, machine_id: str, state: str) -> None:
     """CloudAPI has made the machine. No lease is asked for here: this is what happened, whoever holds the account now."""
     statement = (
         update(instances)
@@ -86,18 +86,18 @@ def acknowledged(connection: Connection, launch_id: str, machine_id: str, state:
     connection.execute(statement)
 
 
-def doubted(connection: Connection, launch_id: str) -> None:
+def mark_doubted(connection: Connection, launch_id: str) -> None:
     """CloudAPI failed over the launch: the next lists show whether it made a machine."""
     statement = update(instances).where(instances.c.id == launch_id, instances.c.machine_id.is_(None))
     connection.execute(statement.values(state=DOUBTED, state_since=func.now()))
 
 
-def refused(connection: Connection, launch_id: str) -> None:
+def delete_launch(connection: Connection, launch_id: str) -> None:
     """CloudAPI has made no machine: the launch never was."""
     connection.execute(delete(instances).where(instances.c.id == launch_id, instances.c.machine_id.is_(None)))
 
 
-def found(connection: Connection, lease: Lease, group_id: str, machine_id: str, state: str) -> Instance:
+def insert_found(connection: Connection, lease: Lease, group_id: str, machine_id: str, state: str) -> Instance:
     """Write down a machine of the group that this service did not know, or took for gone. One that is not coming up has run before."""
     ran_at = None if state == PROVISIONING else func.now()
     statement = (
@@ -113,7 +113,7 @@ def found(connection: Connection, lease: Lease, group_id: str, machine_id: str, 
     return instance
 
 
-def seen(connection: Connection, lease: Lease, instance_id: str, state: str) -> None:
+def mark_state(connection: Connection, lease: Lease, instance_id: str, state: str) -> None:
     """Write down the state a machine was seen in. One that is being deleted stays so until it is gone."""
     gone_at = func.now() if state == GONE else None
     statement = update(instances).where(instances.c.id == instance_id, instances.c.state != state, is_held(lease))
@@ -127,7 +127,7 @@ def may_delete(connection: Connection, lease: Lease, group: Work) -> bool:
     return bool(connection.execute(select(and_(is_held(lease), _unchanged(group)))).scalar_one())
 
 
-def deleting(connection: Connection, instance_id: str) -> None:
+def mark_deleting(connection: Connection, instance_id: str) -> None:
     """CloudAPI has taken the machine's deletion on. No lease is asked for here: this is what happened, whoever holds the account now.
 
     Not written down before: a deletion may be asked for twice, and one that a killed worker had only written down would be waited for.
@@ -148,14 +148,14 @@ def get_owners(
     return {row.machine_id: (row.group_id, row.state) for row in rows}
 
 
-def prune(connection: Connection, *, limit: int) -> int:
+def delete_old(connection: Connection, *, limit: int) -> int:
     """Forget at most `limit` that have been gone for `KEEP_GONE`, the oldest first; how many."""
     old = instances.c.gone_at < ago(KEEP_GONE)
     oldest = select(instances.c.id).where(old).order_by(instances.c.gone_at).limit(limit)
     return connection.execute(delete(instances).where(instances.c.id.in_(oldest))).rowcount
 
 
-def by_state(connection: Connection) -> dict[str, int]:
+def count_by_state(connection: Connection) -> dict[str, int]:
     """How many instances are in which state, among those that are not gone."""
     statement = select(instances.c.state, func.count()).where(instances.c.gone_at.is_(None)).group_by(instances.c.state)
     return {str(state): int(count) for state, count in connection.execute(statement)}

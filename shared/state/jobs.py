@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Float, cast, exists, extract, 
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.state import work as works
-from shared.state.looks import INTERVAL
+from shared.state.group_state import INTERVAL
 from shared.state.work import NOMAD_JOB, Claim
 from shared.store.rows import one_of
 from shared.store.tables import accounts, group_state, groups, work
@@ -98,7 +98,7 @@ def renew(connection: Connection, work: JobWork) -> JobWork | None:
     return work if works.renew(connection, work.claim, seconds=CLAIM_SECONDS) else None
 
 
-def name(connection: Connection, work: JobWork, plain: str, distinct: str) -> str:
+def claim_id(connection: Connection, work: JobWork, plain: str, distinct: str) -> str:
     """Give the group's job its id: the plain one, or the distinct one while a deleted group still has the plain one."""
     others = (group_state.c.job_id == plain, group_state.c.group_id != work.group_id)
     taken = connection.execute(select(group_state.c.group_id).where(*others)).one_or_none()
@@ -107,49 +107,49 @@ def name(connection: Connection, work: JobWork, plain: str, distinct: str) -> st
     return job_id
 
 
-def submitted(connection: Connection, work: JobWork, *, after: float, error: str | None) -> None:
+def mark_submitted(connection: Connection, work: JobWork, *, after: float, error: str | None) -> None:
     """A run was started for this generation; whether it comes to the group is looked at `after` seconds.
 
     `error` is why it will not; what was wrong before stands until a run comes.
     """
     _note(connection, work, job_generation=work.generation, job_error=error or work.error, job_forced_at=func.now())
-    works.done(connection, work.claim, after=after)
+    works.mark_done(connection, work.claim, after=after)
 
 
-def is_well(connection: Connection, work: JobWork, *, after: float) -> None:
+def mark_well(connection: Connection, work: JobWork, *, after: float) -> None:
     """The job is as it should be and its runs come to the group: it is looked after again in so many seconds."""
     _note(connection, work, job_error=None)
-    works.done(connection, work.claim, after=after)
+    works.mark_done(connection, work.claim, after=after)
 
 
-def put_off(connection: Connection, work: JobWork, *, after: float, error: str) -> None:
+def mark_failed(connection: Connection, work: JobWork, *, after: float, error: str) -> None:
     """Nomad did not take the job, or does not run it: look again so many seconds later."""
     _note(connection, work, job_error=error)
-    works.failed(connection, work.claim, after=after, error=error)
+    works.mark_failed(connection, work.claim, after=after, error=error)
 
 
-def postponed(connection: Connection, work: JobWork, *, after: float) -> None:
+def mark_postponed(connection: Connection, work: JobWork, *, after: float) -> None:
     """It is not time yet, and nothing more is wrong than was."""
     # A job that was submitted before runs were noted is counted from here on.
     _note(connection, work, job_forced_at=func.coalesce(group_state.c.job_forced_at, func.now()))
-    works.postpone(connection, work.claim, after=after)
+    works.mark_postponed(connection, work.claim, after=after)
 
 
-def ran(connection: Connection, group_id: str) -> None:
+def mark_run(connection: Connection, group_id: str) -> None:
     """A run of the group's job has come to the group: whatever was wrong with the job is over."""
     statement = update(group_state).where(group_state.c.group_id == group_id)
     connection.execute(statement.values(job_ran_at=func.now(), job_error=None))
 
 
-def failing(connection: Connection) -> int:
+def count_failing(connection: Connection) -> int:
     """How many jobs Nomad refused, does not run, or could not be asked for."""
     return int(connection.execute(select(func.count()).where(group_state.c.job_error.is_not(None))).scalar_one())
 
 
-def removed(connection: Connection, work: JobWork) -> None:
+def mark_removed(connection: Connection, work: JobWork) -> None:
     """The job is gone, and its id is free."""
     _note(connection, work, job_id=None, job_error=None)
-    works.forget(connection, work.claim)
+    works.delete_work(connection, work.claim)
 
 
 def claim_due(connection: Connection, *, limit: int) -> list[DueJob]:
@@ -160,19 +160,19 @@ def claim_due(connection: Connection, *, limit: int) -> list[DueJob]:
     return [DueJob(group_id, group_id in are_over) for group_id in due]
 
 
-def enrol(connection: Connection) -> None:
+def insert_missing(connection: Connection) -> None:
     """Make due the jobs of groups that have none, as after a change from workers to Nomad."""
     has_row = exists(select(work.c.subject).where(work.c.kind == NOMAD_JOB, work.c.subject == group_state.c.group_id))
     without = select(literal(NOMAD_JOB), group_state.c.group_id, func.now()).where(group_state.c.emptied_at.is_(None), ~has_row)
     connection.execute(insert(work).from_select(["kind", "subject", "due_at"], without).on_conflict_do_nothing())
 
 
-def resubmit(connection: Connection, group_id: str) -> bool:
+def mark_unsubmitted(connection: Connection, group_id: str) -> bool:
     """Have the group's job submitted and run again, now. False when the group is gone, and its job with it."""
     statement = update(group_state).where(group_state.c.group_id == group_id, group_state.c.emptied_at.is_(None))
     if connection.execute(statement.values(job_generation=0).returning(group_state.c.group_id)).one_or_none() is None:
         return False
-    works.make_due(connection, NOMAD_JOB, group_id)
+    works.mark_due(connection, NOMAD_JOB, group_id)
     return True
 
 

@@ -22,7 +22,7 @@ from shared.store.rows import one_of
 from shared.store.tables import accounts, group_state
 from shared.store.tables import work as rows
 
-__all__ = ["Lease", "LeaseLost", "claim_due", "is_held", "release", "renew", "require", "take"]
+__all__ = ["Lease", "LeaseLost", "claim", "claim_due", "is_held", "release", "renew", "require_held"]
 
 
 class Lease(NamedTuple):
@@ -54,7 +54,7 @@ _TAKE = text(
 )
 
 
-def take(connection: Connection, account_id: str, owner: str, *, seconds: int) -> Lease | None:
+def claim(connection: Connection, account_id: str, owner: str, *, seconds: int) -> Lease | None:
     """Take the account's lease for so long, or get None while another holds it."""
     longest = timedelta(seconds=work.LONGEST_CLAIM)
     parameters = {"kind": ACCOUNT, "account_id": account_id, "owner": owner, "term": timedelta(seconds=seconds), "longest": longest}
@@ -71,7 +71,7 @@ def renew(connection: Connection, lease: Lease, *, seconds: int) -> bool:
 
 def release(connection: Connection, lease: Lease, *, budget_left: float) -> None:
     """Give the lease back, with what is left of the budget for the next holder."""
-    if work.done(connection, _claim(lease), after=None):
+    if work.mark_done(connection, _claim(lease), after=None):
         values = {"budget_left": budget_left, "budget_at": func.now(), "lease_owner": None, "lease_until": None}
         connection.execute(update(accounts).where(accounts.c.id == lease.account_id).values(values))
 
@@ -81,7 +81,7 @@ def is_held(lease: Lease) -> ColumnElement[bool]:
     return work.is_held(_claim(lease))
 
 
-def require(connection: Connection, lease: Lease) -> None:
+def require_held(connection: Connection, lease: Lease) -> None:
     """Raise `LeaseLost` unless the lease is held: the last word of a transaction that rests on it."""
     if not connection.execute(select(is_held(lease))).scalar_one():
         raise LeaseLost

@@ -55,7 +55,7 @@ class Named(NamedTuple):
     name: str
 
 
-def listed(connection: Connection, *, account_id: str | None = None, reason: str | None = None, limit: int) -> list[Line]:
+def list_groups(connection: Connection, *, account_id: str | None = None, reason: str | None = None, limit: int) -> list[Line]:
     """Groups that are not gone, by account and name; of one account, or those that wait for one thing, where that is asked for."""
     running = (
         select(func.count())
@@ -89,7 +89,7 @@ def listed(connection: Connection, *, account_id: str | None = None, reason: str
     return all_of(Line, connection.execute(statement))
 
 
-def jobs(connection: Connection, *, limit: int) -> list[Job]:
+def list_jobs(connection: Connection, *, limit: int) -> list[Job]:
     """Jobs that Nomad has of us, and those that it is to have, those in trouble first."""
     statement = (
         select(
@@ -114,7 +114,7 @@ def jobs(connection: Connection, *, limit: int) -> list[Job]:
     return all_of(Job, connection.execute(statement))
 
 
-def called(connection: Connection, name_or_id: str) -> list[Named]:
+def find_groups(connection: Connection, name_or_id: str) -> list[Named]:
     """All groups of this name that are not deleted, or the one of this id, deleted or not."""
     same = (groups.c.name == name_or_id) & ~groups.c.archived | (cast(groups.c.id, Text) == name_or_id.lower())
     statement = select(*columns(Named, groups, account=accounts.c.account_name))

@@ -64,7 +64,7 @@ class Status(NamedTuple):
         return self.reason in NEEDS_A_CHANGE
 
 
-def of_group(connection: Connection, group_id: str, *, account_id: str | None = None) -> Status | None:
+def find(connection: Connection, group_id: str, *, account_id: str | None = None) -> Status | None:
     """How far a group is, deleted ones too; None when there is no such group, or `account_id` is given and it is not that account's.
 
     A group of another account takes the same statement and the same time as one that is not there: nothing is counted for either.
@@ -131,9 +131,9 @@ def of_group(connection: Connection, group_id: str, *, account_id: str | None = 
     )
 
 
-def of_account(connection: Connection, account_id: str, group_id: str) -> Status:
+def get(connection: Connection, account_id: str, group_id: str) -> Status:
     """How far a group of the account is, deleted ones too, or `NotFound`."""
-    found = of_group(connection, group_id, account_id=account_id)
+    found = find(connection, group_id, account_id=account_id)
     if found is None:
         raise NotFound(f"There is no group {group_id}.")
     return found

@@ -88,8 +88,8 @@ def count(connection: Connection, account_id: str) -> int:
 def archive(connection: Connection, account_id: str, template_id: str) -> None:
     """Delete a template: `NotFound`, or `Conflict` while a live group is made from it.
 
-    The row is locked first and the groups are looked at afterwards: `groups.create` and `groups.change` lock it too, so that no group
-    can come to use a template that is going.
+    The row is locked first and the groups are read afterwards. `groups.insert_group` and `groups.update_group` lock it too, so that no
+    group can start to use a template that is being deleted.
     """
     locked = select(templates.c.id).where(*_MINE).with_for_update()
     if connection.execute(locked, {"its_id": template_id, "owner": account_id}).one_or_none() is None:
@@ -105,7 +105,7 @@ def is_live(connection: Connection, account_id: str, template_id: str) -> bool:
     return connection.execute(_SHARE, {"its_id": template_id, "owner": account_id}).one_or_none() is not None
 
 
-def by_ids(connection: Connection, template_ids: Collection[str]) -> dict[str, Template]:
+def get_by_ids(connection: Connection, template_ids: Collection[str]) -> dict[str, Template]:
     """Templates by id, the archived ones too."""
     if not template_ids:
         return {}

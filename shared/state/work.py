@@ -67,7 +67,7 @@ def renew(connection: Connection, claimed: Claim, *, seconds: float) -> bool:
     return connection.execute(statement.returning(work.c.token)).one_or_none() is not None
 
 
-def done(connection: Connection, claimed: Claim, *, after: float | None) -> bool:
+def mark_done(connection: Connection, claimed: Claim, *, after: float | None) -> bool:
     """Give the claim back: the work is due again `after` so many seconds, or when somebody makes it due.
 
     What was made due during the claim stays due. False, and nothing written, when the claim is not held any more.
@@ -75,22 +75,22 @@ def done(connection: Connection, claimed: Claim, *, after: float | None) -> bool
     return _give_back(connection, claimed, after=after, failures=None, error=None)
 
 
-def failed(connection: Connection, claimed: Claim, *, after: float, error: str) -> bool:
+def mark_failed(connection: Connection, claimed: Claim, *, after: float, error: str) -> bool:
     """Give the claim back after a failure, which is counted. Otherwise as `done`."""
     return _give_back(connection, claimed, after=after, failures=claimed.failures + 1, error=error)
 
 
-def postpone(connection: Connection, claimed: Claim, *, after: float) -> bool:
+def mark_postponed(connection: Connection, claimed: Claim, *, after: float) -> bool:
     """Give the claim back: it was not time yet, and nothing is known of failures. Otherwise as `done`."""
     return _give_back(connection, claimed, after=after, failures=claimed.failures, error=None)
 
 
-def forget(connection: Connection, claimed: Claim) -> None:
+def delete_work(connection: Connection, claimed: Claim) -> None:
     """There is nothing to look at any more: the row goes, with its claim."""
     connection.execute(delete(work).where(*_mine(claimed)))
 
 
-def make_due(connection: Connection, kind: str, subject: str) -> None:
+def mark_due(connection: Connection, kind: str, subject: str) -> None:
     """Have the subject looked at now; a claim that is held goes on, and the work is due once it is given back."""
     statement = insert(work).values(kind=kind, subject=subject, due_at=func.now())
     statement = statement.on_conflict_do_update(

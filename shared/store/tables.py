@@ -135,7 +135,7 @@ groups = Table(
     Column("request_id", Text),
     # Made by the 2018 service, which tagged machines with the group's name alone.
     Column("by_name", Boolean, nullable=False, server_default=true()),
-    # Set by whoever writes a group without its state: a program of the previous release, or SQL by hand. See `shared.state.looks.adopt`.
+    # Set by a writer that knows no state: a program of the previous release, or SQL by hand. See `shared.state.adoption`.
     _time("check_at", nullable=True, now=True),
     Index("tsg_groups_listed", "account_id", "created_at", "id", postgresql_where=text("NOT archived")),
     Index("tsg_groups_live_name", "account_id", "name", unique=True, postgresql_where=text("NOT archived")),

@@ -17,16 +17,16 @@ pytestmark = pytest.mark.stack("often killed")
 
 #: What a pass over a group does, in order; `2`: at the second of its two machines.
 LAUNCHING = (
-    "after shared.state.leases:take",
-    "after shared.state.instances:launch 2",
+    "after shared.state.leases:claim",
+    "after shared.state.instances:insert_launch 2",
     "after shared.clients.cloudapi:Client.create_machine",
-    "before shared.state.looks:checked",
+    "before shared.state.group_state:mark_checked",
     "before shared.state.leases:release",
 )
 DELETING = (
     "after shared.clients.cloudapi:Client.delete_machine",
-    "after shared.state.instances:deleting",
-    "before shared.state.looks:emptied",
+    "after shared.state.instances:mark_deleting",
+    "before shared.state.group_state:mark_emptied",
 )
 
 
@@ -84,7 +84,7 @@ def test_what_is_killed_at_any_step_is_made_good(calm: Service) -> None:
         dying(calm, {fault: doomed(calm, fault, "tsg-scale", "--wait", str(owner.group["id"])) for owner, fault in steps})
         filling.append(Owner(calm, 2))
         # A worker that has heard a bell, and one that has not given its lease back yet.
-        heard = ("before shared.state.leases:take", "before shared.state.leases:release")
+        heard = ("before shared.state.leases:claim", "before shared.state.leases:release")
         dying(calm, {fault: doomed(calm, fault, "tsg-worker") for fault in heard})
         # A clock that has claimed what it was going to ring for. No other bell is left.
         calm.stack.processes["clock"].stop()
@@ -108,8 +108,8 @@ def test_an_api_killed_at_any_step_has_done_all_or_nothing(calm: Service) -> Non
     wanted = {"group_name": "never", "template_id": grown["template_id"], "capacity": 1}
     with doomed_api(
         calm,
-        "before shared.state.groups:create",  # nothing is written
-        "after shared.state.groups:change",  # it is written, and not committed
+        "before shared.state.groups:insert_group",  # nothing is written
+        "after shared.state.groups:update_group",  # it is written, and not committed
         "after tsg_api.http.write:change",  # it is committed; nobody is told, neither the workers nor the user
     ) as start_again:
         for method, path, body in (

@@ -138,7 +138,7 @@ def test_workers_killed_at_any_step_of_submitting_are_made_good(calm: Service) -
             "after shared.state.jobs:claim",
             "after shared.clients.nomad:Nomad.register",
             "after shared.clients.nomad:Nomad.force",
-            "before shared.state.jobs:submitted",
+            "before shared.state.jobs:mark_submitted",
         ]
         dying(calm, {step: doomed(calm, step, "tsg-worker") for step in steps})
     for group in groups:

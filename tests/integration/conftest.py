@@ -86,7 +86,7 @@ class World:
         chosen = template or self.make_template()
 
         def create(connection: Connection) -> Group:
-            return groups.create(
+            return groups.insert_group(
                 connection,
                 self.account.id,
                 name=name or f"group-{next(_numbers)}",
@@ -104,13 +104,13 @@ class World:
     def resize(self, group: Group, capacity: int, *, template: Template | None = None) -> None:
         template_id = template.id if template else group.template_id
         self.db.transact(
-            lambda connection: groups.change(
+            lambda connection: groups.update_group(
                 connection, self.account.id, group.id, name=group.name, template_id=template_id, capacity=capacity, request_id=None
             )
         )
 
     def delete(self, group: Group) -> None:
-        self.db.transact(lambda connection: groups.archive(connection, self.account.id, group.id, request_id=None))
+        self.db.transact(lambda connection: groups.delete_group(connection, self.account.id, group.id, request_id=None))
 
     # Time and work
 
@@ -185,7 +185,7 @@ class World:
     def rows(self, group: Group) -> list[Instance]:
         """What the service knows of the group's instances that are not gone."""
         with self.db.read() as connection:
-            return [row for row in instances.of_groups(connection, [group.id])[1] if row.state != instances.GONE]
+            return [row for row in instances.list_of_groups(connection, [group.id])[1] if row.state != instances.GONE]
 
     def states(self, group: Group) -> list[str]:
         return sorted(row.state for row in self.rows(group))
@@ -197,7 +197,7 @@ class World:
     def told(self, group: Group) -> list[Activity]:
         """The group's activities, the oldest first."""
         with self.db.read() as connection:
-            return activities.of_group(connection, group.id, limit=1000)[::-1]
+            return activities.list_of_group(connection, group.id, limit=1000)[::-1]
 
     def group_row(self, group: Group) -> Any:
         """What was observed of the group."""

@@ -132,7 +132,7 @@ def test_what_is_not_there_in_the_way_or_away_has_its_exit_code(world: World, ad
     world.sql("UPDATE tsg_groups SET archived = true WHERE id = :id", id=other.id)
     assert admin("groups", "show", other.name).returncode == 3, "a deleted group's name is another's"
     assert admin("groups", "show", other.id).returncode == 0, "and its id is its own"
-    other_account = world.db.transact(lambda connection: program.accounts.add(connection, "other", str(uuid.uuid4())))
+    other_account = world.db.transact(lambda connection: program.accounts.insert_account(connection, "other", str(uuid.uuid4())))
     world.sql(
         "UPDATE tsg_groups SET archived = false, name = :name, account_id = :id WHERE id = :group",
         name=group.name,

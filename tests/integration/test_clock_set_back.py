@@ -8,7 +8,7 @@ from sqlalchemy import Connection, DateTime
 
 from dev.sim.cloudapi.simulator import Simulator
 from shared.clients.keys import KeyPair
-from shared.state import clock, idempotency, looks, work
+from shared.state import clock, group_state, idempotency, work
 from shared.store.db import Database
 from shared.store.tables import metadata
 from tests.integration.conftest import World
@@ -41,7 +41,7 @@ def times_ahead(world: World) -> list[str]:
 
 def is_due(world: World) -> bool:
     with world.db.read() as connection:
-        return bool(looks.due(connection, world.account.id, limit=10))
+        return bool(group_state.list_due(connection, world.account.id, limit=10))
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_check_that_lies_as_far_ahead_as_its_interval_stays(world: World) -> N
 def test_the_job_of_a_group_is_looked_after(world: World) -> None:
     group = world.make_group(0, interval=300)
     with world.db.read() as connection:
-        work.make_due(connection, work.NOMAD_JOB, group.id)
+        work.mark_due(connection, work.NOMAD_JOB, group.id)
     set_back(world)
     mend(world)
     assert world.sql("SELECT 1 FROM tsg_work WHERE kind = 'nomad_job' AND subject = :id AND due_at <= now()", id=group.id)
@@ -115,7 +115,7 @@ def test_the_scheduler_sees_the_clock_go_back_and_mends_at_its_start(world: Worl
     set_back_by = timedelta(0)
 
     def now(connection: Connection) -> datetime:
-        return clock.now(connection) - set_back_by
+        return clock.get_now(connection) - set_back_by
 
     world.make_group(0)
     watch = ClockWatch(now)

@@ -17,7 +17,7 @@ from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
 from shared.clients.signature import Signer
 from shared.reasons import Reason
-from shared.state import activities, groups, instances, leases, looks
+from shared.state import activities, group_state, groups, instances, leases
 from shared.state.groups import Group
 from shared.store.db import Database
 from tests.conftest import order
@@ -276,10 +276,10 @@ def test_a_launch_that_never_left_us_is_made_again_when_its_grace_is_over_and_no
     group = world.make_group(2)
 
     def write_a_launch_down(connection: Connection) -> None:
-        lease = leases.take(connection, world.account.id, "killed", seconds=1)
+        lease = leases.claim(connection, world.account.id, "killed", seconds=1)
         assert lease is not None
-        (work,) = looks.due(connection, world.account.id, limit=1)
-        assert instances.launch(connection, lease, work)
+        (work,) = group_state.list_due(connection, world.account.id, limit=1)
+        assert instances.insert_launch(connection, lease, work)
         leases.release(connection, lease, budget_left=1)
 
     world.db.transact(write_a_launch_down)
@@ -718,7 +718,9 @@ def test_a_group_of_2018_does_not_take_a_machine_that_says_whose_it_is(world: Wo
 def test_a_group_changed_during_a_pass_gets_what_it_wants_now(world: World) -> None:
     group = world.make_group(9)
     with caught_in_a_pass(world) as connection:
-        groups.change(connection, world.account.id, group.id, name=group.name, template_id=group.template_id, capacity=2, request_id=None)
+        groups.update_group(
+            connection, world.account.id, group.id, name=group.name, template_id=group.template_id, capacity=2, request_id=None
+        )
     assert world.creates == 2
 
 
@@ -726,7 +728,9 @@ def test_a_group_that_was_settled_and_is_changed_during_a_pass_is_not_left_until
     group = world.make_group(1)
     world.settle()
     with caught_in_a_pass(world) as connection:
-        groups.change(connection, world.account.id, group.id, name=group.name, template_id=group.template_id, capacity=3, request_id=None)
+        groups.update_group(
+            connection, world.account.id, group.id, name=group.name, template_id=group.template_id, capacity=3, request_id=None
+        )
     assert world.creates == 3
 
 
@@ -735,7 +739,9 @@ def test_a_group_that_grows_back_during_a_pass_loses_nothing(world: World) -> No
     world.settle()
     world.resize(group, 0)
     with caught_in_a_pass(world) as connection:
-        groups.change(connection, world.account.id, group.id, name=group.name, template_id=group.template_id, capacity=4, request_id=None)
+        groups.update_group(
+            connection, world.account.id, group.id, name=group.name, template_id=group.template_id, capacity=4, request_id=None
+        )
     assert world.deletes == 0
     assert settled(world, group, 4)
 
@@ -743,7 +749,7 @@ def test_a_group_that_grows_back_during_a_pass_loses_nothing(world: World) -> No
 def test_a_group_deleted_during_a_pass_is_not_filled_any_more(world: World) -> None:
     group = world.make_group(9)
     with caught_in_a_pass(world) as connection:
-        groups.archive(connection, world.account.id, group.id, request_id=None)
+        groups.delete_group(connection, world.account.id, group.id, request_id=None)
     assert world.creates == 0
     assert world.group_row(group).emptied_at is not None
 
@@ -757,7 +763,7 @@ def test_a_worker_that_lost_its_lease_launches_and_deletes_nothing(world: World)
     with caught_in_a_pass(world) as connection:
         connection.execute(text("UPDATE tsg_work SET until = now() - interval '1 second' WHERE subject = :id"), {"id": world.account.id})
         connection.execute(text("UPDATE tsg_accounts SET lease_until = NULL WHERE id = :id"), {"id": world.account.id})
-        thief = leases.take(connection, world.account.id, "worker-2", seconds=30)
+        thief = leases.claim(connection, world.account.id, "worker-2", seconds=30)
         assert thief is not None
         before = world.group_row(growing).check_at
     assert (world.creates, world.deletes) == (2, 0)

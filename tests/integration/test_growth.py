@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import event, text
 
-from shared.state import leases, looks
+from shared.state import group_state, leases
 from shared.store.db import Database
 from tests.integration.conftest import World
 
@@ -49,7 +49,7 @@ def test_what_is_due_is_found_by_an_index_among_however_many_groups(database: Da
         connection.execute(text("ANALYZE"))
         with statements(database) as sent:
             assert leases.claim_due(connection, limit=1000) == [account_id]
-            assert len(looks.due(connection, account_id, limit=1000)) == DUE
+            assert len(group_state.list_due(connection, account_id, limit=1000)) == DUE
         asked = [(statement, parameters) for statement, parameters in sent if statement.lstrip().startswith("SELECT")]
         assert len(asked) == 2
         for statement, parameters in asked:
@@ -86,7 +86,7 @@ def test_settled_groups_are_looked_at_together_when_the_first_of_them_is_due(wor
 
     def due() -> set[str]:
         with world.db.read() as connection:
-            return {work.id for work in looks.due(connection, world.account.id, limit=10)}
+            return {work.id for work in group_state.list_due(connection, world.account.id, limit=10)}
 
     assert due() == set()
     world.sql("UPDATE tsg_group_state SET check_at = now() WHERE group_id = :id", id=made[2].id)

@@ -245,7 +245,7 @@ def test_a_template_that_is_refused_costs_one_create_a_minute_at_most_and_other_
     assert f"{NOBODYS} not found" in row.last_error, "what CloudAPI said is still to be read"
     world.sql("UPDATE tsg_group_state SET check_at = now() WHERE group_id = :id", id=bad.id)
     with world.db.read() as connection:
-        told = status.of_group(connection, bad.id)
+        told = status.find(connection, bad.id)
     assert told is not None
     assert (told.next_attempt_at, told.stuck) == (row.launch_at, True), "a look is no attempt"
     world.later(25)
@@ -347,6 +347,6 @@ def test_a_template_that_was_archived_is_still_what_its_groups_are_made_of(world
     group = world.make_group(1)
     world.sql("UPDATE tsg_templates SET archived = true WHERE id = :id", id=group.template_id)
     with world.db.read() as connection:
-        assert group.template_id in templates.by_ids(connection, {group.template_id})
+        assert group.template_id in templates.get_by_ids(connection, {group.template_id})
     world.settle()
     assert world.running(group) == 1

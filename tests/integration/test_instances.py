@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from shared.state import instances, leases, looks
+from shared.state import group_state, instances, leases
+from shared.state.group_state import Work
 from shared.state.groups import Group
 from shared.state.instances import DELETING, GONE, LAUNCHING, Instance
 from shared.state.leases import Lease
-from shared.state.looks import Work
 from tests.integration.conftest import World
 
 
@@ -22,24 +22,24 @@ class Holder:
         self.world = world
         self.connection = connection
         self.group = world.make_group(3)
-        lease = leases.take(connection, world.account.id, "holder", seconds=300)
+        lease = leases.claim(connection, world.account.id, "holder", seconds=300)
         assert lease is not None
         self.lease: Lease = lease
 
     def work(self) -> Work:
-        (work,) = looks.due(self.connection, self.world.account.id, limit=10)
+        (work,) = group_state.list_due(self.connection, self.world.account.id, limit=10)
         return work
 
     def launch(self) -> str:
-        launch_id = instances.launch(self.connection, self.lease, self.work())
+        launch_id = instances.insert_launch(self.connection, self.lease, self.work())
         assert launch_id is not None
         return launch_id
 
     def found(self, machine_id: str | None = None, state: str = "running", group: Group | None = None) -> Instance:
-        return instances.found(self.connection, self.lease, (group or self.group).id, machine_id or new_id(), state)
+        return instances.insert_found(self.connection, self.lease, (group or self.group).id, machine_id or new_id(), state)
 
     def rows(self, group: Group | None = None) -> list[Instance]:
-        return instances.of_groups(self.connection, [(group or self.group).id])[1]
+        return instances.list_of_groups(self.connection, [(group or self.group).id])[1]
 
     def row(self) -> Instance:
         (row,) = self.rows()
@@ -69,7 +69,7 @@ def test_several_launches_of_a_group_stand_side_by_side(holder: Holder) -> None:
 def test_a_launch_planned_for_what_the_group_was_is_not_written_down(holder: Holder) -> None:
     outdated = holder.work()
     holder.world.resize(holder.group, 1)
-    assert instances.launch(holder.connection, holder.lease, outdated) is None
+    assert instances.insert_launch(holder.connection, holder.lease, outdated) is None
     assert holder.rows() == []
     assert holder.launch()
 
@@ -86,26 +86,26 @@ def test_a_deletion_planned_for_what_the_group_was_is_not_right_any_more(holder:
 def test_an_acknowledged_launch_has_its_machine_whoever_holds_the_lease_by_then(holder: Holder) -> None:
     launch_id, machine_id = holder.launch(), new_id()
     leases.release(holder.connection, holder.lease, budget_left=0)
-    instances.acknowledged(holder.connection, launch_id, machine_id, "provisioning")
+    instances.mark_launched(holder.connection, launch_id, machine_id, "provisioning")
     assert (holder.row().id, holder.row().machine_id, holder.row().state) == (launch_id, machine_id, "provisioning")
 
 
 def test_the_second_acknowledgement_of_a_launch_changes_nothing(holder: Holder) -> None:
     launch_id, machine_id = holder.launch(), new_id()
-    instances.acknowledged(holder.connection, launch_id, machine_id, "provisioning")
-    instances.acknowledged(holder.connection, launch_id, new_id(), "running")
+    instances.mark_launched(holder.connection, launch_id, machine_id, "provisioning")
+    instances.mark_launched(holder.connection, launch_id, new_id(), "running")
     assert (holder.row().machine_id, holder.row().state) == (machine_id, "provisioning")
 
 
 def test_a_refused_launch_never_was(holder: Holder) -> None:
-    instances.refused(holder.connection, holder.launch())
+    instances.delete_launch(holder.connection, holder.launch())
     assert holder.rows() == []
 
 
 def test_a_launch_that_has_its_machine_is_not_refused_any_more(holder: Holder) -> None:
     launch_id = holder.launch()
-    instances.acknowledged(holder.connection, launch_id, new_id(), "provisioning")
-    instances.refused(holder.connection, launch_id)
+    instances.mark_launched(holder.connection, launch_id, new_id(), "provisioning")
+    instances.delete_launch(holder.connection, launch_id)
     assert holder.row().id == launch_id
 
 
@@ -118,7 +118,7 @@ def test_a_machine_is_found_once(holder: Holder) -> None:
 
 def test_a_machine_that_was_taken_for_gone_is_found_again(holder: Holder) -> None:
     first = holder.found()
-    instances.seen(holder.connection, holder.lease, first.id, GONE)
+    instances.mark_state(holder.connection, holder.lease, first.id, GONE)
     assert holder.row().gone_at is not None
     assert holder.found(first.machine_id) == holder.row()
     assert (holder.row().id, holder.row().state, holder.row().gone_at) == (first.id, "running", None)
@@ -137,14 +137,14 @@ def test_two_rows_never_have_the_same_machine(holder: Holder) -> None:
     assert machine_id is not None
     launch_id = holder.launch()
     with pytest.raises(IntegrityError):
-        instances.acknowledged(holder.connection, launch_id, machine_id, "running")
+        instances.mark_launched(holder.connection, launch_id, machine_id, "running")
 
 
 def test_the_state_is_dated_when_it_changes_and_only_then(holder: Holder) -> None:
     first = holder.found(state="provisioning")
-    instances.seen(holder.connection, holder.lease, first.id, "provisioning")
+    instances.mark_state(holder.connection, holder.lease, first.id, "provisioning")
     assert holder.row() == first
-    instances.seen(holder.connection, holder.lease, first.id, "running")
+    instances.mark_state(holder.connection, holder.lease, first.id, "running")
     assert holder.row().state == "running"
     assert holder.row().state_since > first.state_since
     assert holder.row().launched_at == first.launched_at
@@ -152,34 +152,34 @@ def test_the_state_is_dated_when_it_changes_and_only_then(holder: Holder) -> Non
 
 def test_what_is_being_deleted_stays_so_until_it_is_gone(holder: Holder) -> None:
     first = holder.found()
-    instances.deleting(holder.connection, first.id)
+    instances.mark_deleting(holder.connection, first.id)
     for state in ("running", "stopping", "failed"):
-        instances.seen(holder.connection, holder.lease, first.id, state)
+        instances.mark_state(holder.connection, holder.lease, first.id, state)
         assert holder.row().state == DELETING
-    instances.seen(holder.connection, holder.lease, first.id, GONE)
+    instances.mark_state(holder.connection, holder.lease, first.id, GONE)
     assert holder.row().state == GONE
     assert holder.row().gone_at is not None
 
 
 def test_a_deletion_asked_for_again_is_waited_for_from_then_on(holder: Holder) -> None:
     first = holder.found()
-    instances.deleting(holder.connection, first.id)
+    instances.mark_deleting(holder.connection, first.id)
     before = holder.row().state_since
-    instances.deleting(holder.connection, first.id)
+    instances.mark_deleting(holder.connection, first.id)
     assert holder.row().state_since > before
 
 
 def test_a_machine_that_is_gone_is_not_brought_back_by_a_late_answer(holder: Holder) -> None:
     first = holder.found()
-    instances.seen(holder.connection, holder.lease, first.id, GONE)
-    instances.deleting(holder.connection, first.id)
+    instances.mark_state(holder.connection, holder.lease, first.id, GONE)
+    instances.mark_deleting(holder.connection, first.id)
     assert holder.row().state == GONE
 
 
 def test_what_went_long_ago_is_not_told_any_more(holder: Holder) -> None:
     there, recent, old = holder.found(), holder.found(), holder.found()
     for gone in (recent, old):
-        instances.seen(holder.connection, holder.lease, gone.id, GONE)
+        instances.mark_state(holder.connection, holder.lease, gone.id, GONE)
     holder.world.sql("UPDATE tsg_instances SET gone_at = gone_at - interval '11 minutes' WHERE id = :id", id=old.id)
     assert {row.id for row in holder.rows()} == {there.id, recent.id}
 
@@ -187,9 +187,9 @@ def test_what_went_long_ago_is_not_told_any_more(holder: Holder) -> None:
 def test_rows_are_kept_for_a_day_after_their_machine_is_gone(holder: Holder) -> None:
     there, kept, old = holder.found(), holder.found(), holder.found()
     for gone, hours in ((kept, 23), (old, 25)):
-        instances.seen(holder.connection, holder.lease, gone.id, GONE)
+        instances.mark_state(holder.connection, holder.lease, gone.id, GONE)
         holder.world.sql(f"UPDATE tsg_instances SET gone_at = gone_at - interval '{hours} hours' WHERE id = :id", id=gone.id)
     holder.world.sql("UPDATE tsg_instances SET launched_at = launched_at - interval '1 year' WHERE id = :id", id=there.id)
-    assert instances.prune(holder.connection, limit=1000) >= 1
+    assert instances.delete_old(holder.connection, limit=1000) >= 1
     left = holder.world.sql("SELECT id::text FROM tsg_instances WHERE group_id = :id", id=holder.group.id)
     assert {row.id for row in left} == {there.id, kept.id}

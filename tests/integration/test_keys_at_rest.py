@@ -81,7 +81,7 @@ def get(api: Api, world: World, path: str) -> requests.Response:
 
 def key_row(world: World) -> ManagementKey:
     with world.db.read() as connection:
-        found = accounts.key_of(connection, world.account.id)
+        found = accounts.get_key(connection, world.account.id)
     assert found is not None
     return found
 
@@ -94,10 +94,10 @@ def other_row(world: World, pair: KeyPair) -> str:
     """The sealed material of another account's key."""
 
     def add(connection: Connection) -> str:
-        other = accounts.add(connection, "other", f"{world.triton.id[:-1]}x")
+        other = accounts.insert_account(connection, "other", f"{world.triton.id[:-1]}x")
         key_id = str(other.id)
         material = world.sealer.seal(pair.private_pem, row=key_id)
-        accounts.give_key(connection, other.id, key_id=key_id, name="k", fingerprint=pair.fingerprint, material=material)
+        accounts.insert_key(connection, other.id, key_id=key_id, name="k", fingerprint=pair.fingerprint, material=material)
         return material
 
     return world.db.transact(add)
@@ -416,8 +416,8 @@ def listed(admin: Callable[..., Any], world: World) -> list[str]:
 
 def test_accounts_that_can_not_be_told_apart_are_named_by_their_ids(world: World, admin: Callable[..., Any]) -> None:
     def rename(connection: Connection) -> Account:
-        other = accounts.add(connection, world.login, "5ba4dcbc-5c92-4e0b-98cb-000000000002")
-        accounts.rename(connection, other.id, world.login)
+        other = accounts.insert_account(connection, world.login, "5ba4dcbc-5c92-4e0b-98cb-000000000002")
+        accounts.mark_renamed(connection, other.id, world.login)
         return other
 
     other = world.db.transact(rename)

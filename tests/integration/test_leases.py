@@ -13,10 +13,10 @@ from dev.processes import wait_for
 from dev.sim.cloudapi.simulator import Simulator
 from shared.clients.keys import KeyPair
 from shared.reasons import Reason
-from shared.state import groups, instances, leases, looks
+from shared.state import group_state, groups, instances, leases
+from shared.state.group_state import Look, Work
 from shared.state.groups import Group
 from shared.state.leases import Lease, LeaseLost, is_held
-from shared.state.looks import Look, Work
 from shared.state.work import WAKE_AGAIN
 from shared.store.db import Database
 from shared.store.tables import accounts
@@ -26,7 +26,7 @@ from tsg_workers.lease import Keeper
 
 def take(world: World, owner: str = "worker-1", *, seconds: int = 30) -> Lease | None:
     with world.db.read() as connection:
-        return leases.take(connection, world.account.id, owner, seconds=seconds)
+        return leases.claim(connection, world.account.id, owner, seconds=seconds)
 
 
 def taken(world: World, owner: str = "worker-1") -> Lease:
@@ -61,7 +61,7 @@ def row(world: World) -> Any:
 
 def due(world: World, group: Group) -> Work:
     with world.db.read() as connection:
-        return next(work for work in looks.due(connection, world.account.id, limit=100) if work.id == group.id)
+        return next(work for work in group_state.list_due(connection, world.account.id, limit=100) if work.id == group.id)
 
 
 def claim(world: World, *, late: int = 0) -> bool:
@@ -111,7 +111,7 @@ def test_accounts_are_leased_one_by_one(world: World) -> None:
 
 def test_an_account_that_is_not_there_is_not_leased(world: World) -> None:
     with world.db.read() as connection:
-        assert leases.take(connection, "00000000-0000-4000-8000-000000000000", "worker-1", seconds=30) is None
+        assert leases.claim(connection, "00000000-0000-4000-8000-000000000000", "worker-1", seconds=30) is None
 
 
 def test_an_expired_lease_is_anybody_s_and_its_number_is_higher(world: World) -> None:
@@ -190,7 +190,7 @@ def test_nothing_is_written_under_a_lease_that_is_over(world: World, how: str) -
     lease = taken(world)
     with world.db.read() as connection:
         machine = "11111111-1111-4111-8111-111111111111"
-        seen = instances.found(connection, lease, group.id, machine, "running")
+        seen = instances.insert_found(connection, lease, group.id, machine, "running")
     if how == "released":
         release(world, lease)
     else:
@@ -199,12 +199,12 @@ def test_nothing_is_written_under_a_lease_that_is_over(world: World, how: str) -
         taken(world, "worker-2")
     before = world.group_row(group)
     with world.db.read() as connection:
-        assert instances.launch(connection, lease, work) is None
+        assert instances.insert_launch(connection, lease, work) is None
         assert not instances.may_delete(connection, lease, work)
-        instances.seen(connection, lease, seen.id, "failed")
+        instances.mark_state(connection, lease, seen.id, "failed")
         with pytest.raises(LeaseLost):
-            leases.require(connection, lease)
-        assert not looks.checked(connection, lease, [Look(work, after=300, failures=5, error="stale", reason=Reason.BACKOFF)])
+            leases.require_held(connection, lease)
+        assert not group_state.mark_checked(connection, lease, [Look(work, after=300, failures=5, error="stale", reason=Reason.BACKOFF)])
     assert world.rows(group) == [seen]
     after = world.group_row(group)
     assert (after.check_at, after.failures, after.last_error) == (before.check_at, 0, None)
@@ -215,14 +215,14 @@ def test_the_same_writes_are_done_while_the_lease_is_held(world: World) -> None:
     work = due(world, group)
     lease = taken(world)
     with world.db.read() as connection:
-        seen = instances.found(connection, lease, group.id, "22222222-2222-4222-8222-222222222222", "running")
-        assert instances.launch(connection, lease, work) is not None
-        instances.seen(connection, lease, seen.id, "stopped")
+        seen = instances.insert_found(connection, lease, group.id, "22222222-2222-4222-8222-222222222222", "running")
+        assert instances.insert_launch(connection, lease, work) is not None
+        instances.mark_state(connection, lease, seen.id, "stopped")
         assert world.states(group) == ["launching", "stopped"]
         assert instances.may_delete(connection, lease, work)
-        leases.require(connection, lease)
-        instances.deleting(connection, seen.id)
-        assert looks.checked(connection, lease, [Look(work, after=300, failures=5, error="why", reason=Reason.BACKOFF)])
+        leases.require_held(connection, lease)
+        instances.mark_deleting(connection, seen.id)
+        assert group_state.mark_checked(connection, lease, [Look(work, after=300, failures=5, error="why", reason=Reason.BACKOFF)])
     assert world.states(group) == ["deleting", "launching"]
     assert (world.group_row(group).failures, world.group_row(group).last_error) == (5, "why")
 

@@ -19,7 +19,7 @@ from dev.services import Postgres
 from shared.cli import seed
 from shared.reasons import Reason
 from shared.spec.spec import Spec
-from shared.state import accounts, activities, adoption, groups, idempotency, instances, jobs, leases, looks, status, templates, work
+from shared.state import accounts, activities, adoption, group_state, groups, idempotency, instances, jobs, leases, status, templates, work
 from shared.store import db, schema, tables
 from shared.store.db import Database
 
@@ -63,7 +63,7 @@ ROWS_OF_2018 = f"""
         ('{BARE_GROUP}', 'bare', '{TEMPLATE}', '{ACCOUNT}', 0, NULL, '{MADE}', '{MADE}', false);
 """
 
-STATE_MODULES = [accounts, activities, adoption, groups, idempotency, instances, jobs, leases, looks, status, templates, work]
+STATE_MODULES = [accounts, activities, adoption, groups, idempotency, instances, jobs, leases, group_state, status, templates, work]
 
 
 @pytest.fixture
@@ -191,22 +191,22 @@ def test_the_rows_of_2018_work(of_2018: Engine) -> None:
     upgrade(of_2018)
     database = db.connect(of_2018.url, pool_size=2)
     with database.read() as connection:
-        account = accounts.of_triton(connection, "some-uuid")
+        account = accounts.get_by_triton_uuid(connection, "some-uuid")
         assert account == (ACCOUNT, "joyent", "some-uuid", True, False)
-        key = accounts.key_of(connection, ACCOUNT)
+        key = accounts.get_key(connection, ACCOUNT)
         assert key is not None
         assert key.material == "-----BEGIN RSA PRIVATE KEY-----"
         (entry,) = templates.list_entries(connection, ACCOUNT, limit=10)
-        template = templates.by_ids(connection, [entry.id])[entry.id]
+        template = templates.get_by_ids(connection, [entry.id])[entry.id]
         made_from = {"package": "p", "image_id": "i"}
         assert template.spec == Spec(
             "web", {**made_from, "firewall_enabled": True, "networks": ["n1", "n2"], "userdata": "script", "metadata": {"a": "b"}}
         )
-        assert templates.by_ids(connection, {ARCHIVED_TEMPLATE})[ARCHIVED_TEMPLATE].spec == Spec(
+        assert templates.get_by_ids(connection, {ARCHIVED_TEMPLATE})[ARCHIVED_TEMPLATE].spec == Spec(
             "web", {**made_from, "firewall_enabled": False, "networks": [], "userdata": ""}
         )
         assert {group.id: group.capacity for group in all_groups(connection, ACCOUNT)} == {GROUP: 3, BARE_GROUP: 0}
-        due = {work.id: work for work in looks.due(connection, ACCOUNT, limit=10)}
+        due = {work.id: work for work in group_state.list_due(connection, ACCOUNT, limit=10)}
         assert set(due) == {GROUP, BARE_GROUP}, "what lives is looked at, and what was deleted then is done with"
         assert (due[GROUP].by_name, due[GROUP].desired, due[GROUP].interval, due[GROUP].generation) == (True, 3, 120, 1)
         assert due[BARE_GROUP].interval == 300
@@ -253,14 +253,14 @@ def test_an_account_is_enabled_by_the_statement_that_the_readers_of_the_seed_kno
                 " VALUES ('demouser', 'd82a1f04-b9f6-4075-998f-af20e3d49de6', NOW(), NOW());"
             )
         )
-        account = accounts.of_triton(connection, "d82a1f04-b9f6-4075-998f-af20e3d49de6")
+        account = accounts.get_by_triton_uuid(connection, "d82a1f04-b9f6-4075-998f-af20e3d49de6")
         assert account is not None
         assert (account.name, account.enabled, account.has_registered_key) == ("demouser", True, False)
-        assert leases.take(connection, account.id, "worker", seconds=30) is not None
+        assert leases.claim(connection, account.id, "worker", seconds=30) is not None
 
 
 def all_groups(connection: Connection, account_id: str) -> Iterable[groups.Group]:
-    return groups.by_ids(connection, [entry.id for entry in groups.list_entries(connection, account_id, limit=100)]).values()
+    return groups.get_by_ids(connection, [entry.id for entry in groups.list_entries(connection, account_id, limit=100)]).values()
 
 
 def test_the_development_data_is_loaded_once_however_often(empty: Engine) -> None:
@@ -272,7 +272,7 @@ def test_the_development_data_is_loaded_once_however_often(empty: Engine) -> Non
         loaded = {group.name: group.capacity for group in all_groups(connection, seed.ACCOUNT_ID)}
         assert loaded == {f"test-group-{number}": capacity for number, capacity in enumerate((3, 3, 6, 1, 3, 12), start=1)}
         assert len(templates.list_entries(connection, seed.ACCOUNT_ID, limit=100)) == 6
-        assert len(accounts.listed(connection)) == 1
+        assert len(accounts.list_all(connection)) == 1
     database.close()
 
 
@@ -315,10 +315,10 @@ def test_what_must_not_be_there_twice_or_point_nowhere_is_refused(of_2018: Engin
 def test_a_name_that_was_archived_is_free(of_2018: Engine) -> None:
     upgrade(of_2018)
     database = db.connect(of_2018.url, pool_size=2)
-    database.transact(lambda connection: groups.archive(connection, ACCOUNT, GROUP, request_id=None))
+    database.transact(lambda connection: groups.delete_group(connection, ACCOUNT, GROUP, request_id=None))
 
     def create(connection: Connection) -> groups.Group:
-        return groups.create(connection, ACCOUNT, name="web", template_id=TEMPLATE, capacity=1, interval=300, request_id=None)
+        return groups.insert_group(connection, ACCOUNT, name="web", template_id=TEMPLATE, capacity=1, interval=300, request_id=None)
 
     assert database.transact(create).id not in {GROUP, ARCHIVED_GROUP}
     database.close()
@@ -375,19 +375,19 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
         used.add(function)
         return function(connection, *arguments, **keywords)
 
-    account_id = use(accounts.add, "joyent", "some-uuid").id
-    use(accounts.give_key, account_id, key_id=KEY, name="k", fingerprint="aa:bb", material="sealed")
+    account_id = use(accounts.insert_account, "joyent", "some-uuid").id
+    use(accounts.insert_key, account_id, key_id=KEY, name="k", fingerprint="aa:bb", material="sealed")
     use(accounts.mark_registered, KEY, registered=True)
-    use(accounts.rename, account_id, "renamed")
-    for function, argument in ((accounts.get, account_id), (accounts.of_triton, "some-uuid"), (accounts.key_of, account_id)):
+    use(accounts.mark_renamed, account_id, "renamed")
+    for function, argument in ((accounts.get, account_id), (accounts.get_by_triton_uuid, "some-uuid"), (accounts.get_key, account_id)):
         assert use(function, argument) is not None
-    assert len(use(accounts.list_called, "renamed")) == 1
+    assert len(use(accounts.find_enabled, "renamed")) == 1
     use(accounts.mark_let_in, account_id, "robin", may_write=True)
     assert use(accounts.get_let_in, account_id, "robin") == (0, True)
     use(accounts.mark_kept_out, account_id, "robin")
     assert accounts.get_let_in(connection, account_id, "robin") is None
     assert not use(accounts.is_disabled, "some-uuid")
-    assert len(use(accounts.listed)) == 1
+    assert len(use(accounts.list_all)) == 1
     use_keys(use, account_id)
 
     template = use(templates.create, account_id, Spec("web", {"package": "p", "image_id": "i", "userdata": "script"}))
@@ -397,106 +397,106 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(templates.list_entries, account_id, limit=10) == [(template.id, len("script"))]
     assert use(templates.list_entries, account_id, limit=10, marker=template.id) == []
     assert use(templates.count, account_id) == use(groups.count, account_id) + 1 == 1
-    assert use(templates.by_ids, {template.id, spare.id}).keys() == {template.id, spare.id}
+    assert use(templates.get_by_ids, {template.id, spare.id}).keys() == {template.id, spare.id}
     assert use(templates.is_live, account_id, template.id)
 
-    group = use(groups.create, account_id, name="web", template_id=template.id, capacity=1, interval=300, request_id="r")
+    group = use(groups.insert_group, account_id, name="web", template_id=template.id, capacity=1, interval=300, request_id="r")
     change = {"name": "web", "template_id": template.id, "capacity": 3, "request_id": "r"}
-    assert use(groups.change, account_id, group.id, **change).capacity == 3
+    assert use(groups.update_group, account_id, group.id, **change).capacity == 3
     assert use(groups.increment, account_id, group.id, by=2, maximum=10, request_id="r").capacity == 5
     assert use(groups.decrement, account_id, group.id, by=1, minimum=0, request_id="r").capacity == 4
-    assert use(groups.get, account_id, group.id) == use(groups.named, account_id, "web")
+    assert use(groups.get, account_id, group.id) == use(groups.get_by_name, account_id, "web")
     assert use(groups.list_entries, account_id, limit=10) == [(group.id, 0)]
-    assert use(groups.by_ids, [group.id])[group.id].capacity == 4
+    assert use(groups.get_by_ids, [group.id])[group.id].capacity == 4
     assert not use(groups.is_by_name, group.id)
     use(adoption.adopt, limit=10)
     use(adoption.adopt_of_account, account_id)
-    (group_work,) = use(looks.due, account_id, limit=10)
+    (group_work,) = use(group_state.list_due, account_id, limit=10)
 
     assert use(leases.claim_due, limit=10) == [account_id]
-    lease = use(leases.take, account_id, "worker", seconds=30)
+    lease = use(leases.claim, account_id, "worker", seconds=30)
     assert use(leases.renew, lease, seconds=30)
-    use(leases.require, lease)
+    use(leases.require_held, lease)
 
-    launch_id = use(instances.launch, lease, group_work)
-    use(instances.doubted, launch_id)
-    use(instances.acknowledged, launch_id, USER, "provisioning")
-    use(instances.refused, instances.launch(connection, lease, group_work))
-    found = use(instances.found, lease, group.id, KEY, "running")
+    launch_id = use(instances.insert_launch, lease, group_work)
+    use(instances.mark_doubted, launch_id)
+    use(instances.mark_launched, launch_id, USER, "provisioning")
+    use(instances.delete_launch, instances.insert_launch(connection, lease, group_work))
+    found = use(instances.insert_found, lease, group.id, KEY, "running")
     assert use(instances.get_owners, account_id, [KEY], group_id=group.id)[KEY] == (group.id, "running")
-    use(instances.seen, lease, found.id, "stopped")
+    use(instances.mark_state, lease, found.id, "stopped")
     assert use(instances.may_delete, lease, group_work)
-    use(instances.deleting, found.id)
-    now, rows = use(instances.of_groups, [group.id])
+    use(instances.mark_deleting, found.id)
+    now, rows = use(instances.list_of_groups, [group.id])
     assert {(row.machine_id, row.state) for row in rows} == {(USER, "provisioning"), (KEY, "deleting")}
-    assert use(instances.prune, limit=10) == 0
-    assert use(instances.by_state) == {"provisioning": 1, "deleting": 1}
-    assert use(looks.backlog, late=60) == (1, 0, 0.0)
-    assert use(looks.by_reason) == {"Provisioning": 1}
+    assert use(instances.delete_old, limit=10) == 0
+    assert use(instances.count_by_state) == {"provisioning": 1, "deleting": 1}
+    assert use(group_state.get_backlog, late=60) == (1, 0, 0.0)
+    assert use(group_state.count_by_reason) == {"Provisioning": 1}
 
-    use(activities.record, account_id=account_id, group_id=group.id, kind="k", status="s", description="d", actor="a")
-    (recorded,) = use(activities.of_group, group.id, limit=10, status="s", kind="k")
+    use(activities.insert_activity, account_id=account_id, group_id=group.id, kind="k", status="s", description="d", actor="a")
+    (recorded,) = use(activities.list_of_group, group.id, limit=10, status="s", kind="k")
     (entry,) = use(activities.list_entries, group.id, limit=10, status="s", kind="k")
-    assert use(activities.by_ids, [entry.id]) == {recorded.id: recorded}
+    assert use(activities.get_by_ids, [entry.id]) == {recorded.id: recorded}
     assert (recorded.started_at, recorded.at) == (now, now)
     # All have been written in one moment.
-    assert len(activities.of_group(connection, group.id, limit=10, before=recorded.id)) < 5
-    assert use(activities.prune, days=1, limit=10) == 0
+    assert len(activities.list_of_group(connection, group.id, limit=10, before=recorded.id)) < 5
+    assert use(activities.delete_old, days=1, limit=10) == 0
 
     use_jobs(use, group.id)
     use_work(use, group.id)
     assert use(idempotency.claim, account_id, "key", "request")
-    use(idempotency.keep, account_id, "key", idempotency.Answer(202))
+    use(idempotency.mark_answered, account_id, "key", idempotency.Answer(202))
     assert use(idempotency.find, account_id, "key") == ("request", (202, None, None, None))
-    assert use(idempotency.prune, limit=10) == 0
-    assert use(groups.lock, account_id, group.id).generation == 4
-    assert use(looks.checked, lease, [looks.Look(group_work, after=1, failures=0, error=None, reason=Reason.SETTLED)])
-    use(looks.paced, lease, group_work)
-    assert [owner.id for owner in use(looks.owners, account_id, ids={group.id}, names={"web"})] == [group.id]
-    use(looks.make_due, group.id)
-    use(looks.make_all_due, account_id)
-    assert use(status.of_group, group.id) == use(status.of_account, account_id, group.id)
-    use(groups.archive, account_id, group.id, request_id="r")
-    assert use(looks.emptied, lease, group_work, after=300)
-    use(looks.reopen, lease, [group.id])
+    assert use(idempotency.delete_old, limit=10) == 0
+    assert use(groups.get_locked, account_id, group.id).generation == 4
+    assert use(group_state.mark_checked, lease, [group_state.Look(group_work, after=1, failures=0, error=None, reason=Reason.SETTLED)])
+    use(group_state.mark_paced, lease, group_work)
+    assert [owner.id for owner in use(group_state.list_owners, account_id, ids={group.id}, names={"web"})] == [group.id]
+    use(group_state.mark_due, group.id)
+    use(group_state.mark_all_due, account_id)
+    assert use(status.find, group.id) == use(status.get, account_id, group.id)
+    use(groups.delete_group, account_id, group.id, request_id="r")
+    assert use(group_state.mark_emptied, lease, group_work, after=300)
+    use(group_state.mark_reopened, lease, [group.id])
     use(leases.release, lease, budget_left=1)
     return used
 
 
 def use_keys(use: Callable[..., Any], account_id: str) -> None:
-    assert use(accounts.materials) == [(KEY, "sealed")]
+    assert use(accounts.list_key_materials) == [(KEY, "sealed")]
     assert use(accounts.replace_material, KEY, "sealed", "sealed anew")
-    (account,) = use(accounts.found, "some-uuid")
-    use(accounts.set_enabled, account, enabled=True)
-    old = use(accounts.key_of, account_id)
-    use(accounts.add_next_key, account_id, key_id=USER, name="k2", fingerprint="cc:dd", material="sealed")
-    assert use(accounts.switch_key, account_id, old, use(accounts.next_key, account_id, "k2"))
-    assert [key.name for key in use(accounts.retired_keys, account_id)] == ["k"]
-    use(accounts.drop_retired_key, KEY)
-    assert use(accounts.materials) == [(USER, "sealed")]
+    (account,) = use(accounts.find, "some-uuid")
+    use(accounts.mark_enabled, account, enabled=True)
+    old = use(accounts.get_key, account_id)
+    use(accounts.insert_next_key, account_id, key_id=USER, name="k2", fingerprint="cc:dd", material="sealed")
+    assert use(accounts.switch_key, account_id, old, use(accounts.get_next_key, account_id, "k2"))
+    assert [key.name for key in use(accounts.list_retired_keys, account_id)] == ["k"]
+    use(accounts.delete_retired_key, KEY)
+    assert use(accounts.list_key_materials) == [(USER, "sealed")]
 
 
 def use_work(use: Callable[..., Any], subject: str) -> None:
-    use(work.make_due, "kind", subject)
+    use(work.mark_due, "kind", subject)
     assert use(work.claim_wake_ups, "kind", limit=10) == [subject]
-    for give_back in (work.done, work.postpone):
+    for give_back in (work.mark_done, work.mark_postponed):
         claimed = use(work.claim, "kind", subject, owner="test", seconds=5)
         assert use(work.renew, claimed, seconds=10)
         assert use(give_back, claimed, after=1)
-    assert use(work.failed, use(work.claim, "kind", subject, owner="test", seconds=5), after=1, error="no")
-    use(work.forget, use(work.claim, "kind", subject, owner="test", seconds=5))
+    assert use(work.mark_failed, use(work.claim, "kind", subject, owner="test", seconds=5), after=1, error="no")
+    use(work.delete_work, use(work.claim, "kind", subject, owner="test", seconds=5))
 
 
 def use_jobs(use: Callable[..., Any], group_id: str) -> None:
-    use(jobs.enrol)
+    use(jobs.insert_missing)
     assert [job.group_id for job in use(jobs.claim_due, limit=10)] == [group_id]
     job = use(jobs.renew, use(jobs.claim, group_id))
-    assert use(jobs.name, job, "plain", "distinct") == "plain"
-    use(jobs.submitted, job, after=1, error=None)
-    use(jobs.is_well, job, after=1)
-    use(jobs.put_off, job, after=1, error="no")
-    use(jobs.ran, group_id)
-    assert use(jobs.failing) >= 0
-    use(jobs.resubmit, group_id)
-    use(jobs.postponed, job, after=1)
-    use(jobs.removed, job)
+    assert use(jobs.claim_id, job, "plain", "distinct") == "plain"
+    use(jobs.mark_submitted, job, after=1, error=None)
+    use(jobs.mark_well, job, after=1)
+    use(jobs.mark_failed, job, after=1, error="no")
+    use(jobs.mark_run, group_id)
+    assert use(jobs.count_failing) >= 0
+    use(jobs.mark_unsubmitted, group_id)
+    use(jobs.mark_postponed, job, after=1)
+    use(jobs.mark_removed, job)

@@ -211,17 +211,17 @@ def passed(work: Submitting, group: Group, seconds: int) -> None:
 
 def came(world: World, group: Group) -> None:
     with world.db.read() as connection:
-        jobs.ran(connection, group.id)
+        jobs.mark_run(connection, group.id)
 
 
 def error(world: World, group: Group) -> str | None:
     """What is wrong with the job: the same in the group's status, among all jobs, and in what is counted."""
     with world.db.read() as connection:
-        of_group = status.of_group(connection, group.id)
-        (job,) = [job for job in overview.jobs(connection, limit=10_000) if job.group_id == group.id]
+        of_group = status.find(connection, group.id)
+        (job,) = [job for job in overview.list_jobs(connection, limit=10_000) if job.group_id == group.id]
         assert of_group is not None
         assert of_group.last_error == job.error
-        assert (jobs.failing(connection) > 0) or job.error is None
+        assert (jobs.count_failing(connection) > 0) or job.error is None
     return job.error
 
 
@@ -374,7 +374,7 @@ def test_a_nomad_that_is_away_or_leaderless_is_waited_for(world: World, nomad: N
 def test_one_finds_a_nomad_away_for_all_and_each_is_tried_again_within_a_minute(world: World, nomad: NomadSimulator) -> None:
     groups = [world.make_group(1) for _ in range(5)]
     with world.db.read() as connection:
-        jobs.enrol(connection)
+        jobs.insert_missing(connection)
     world.sql("UPDATE tsg_work SET failures = 12 WHERE kind = 'nomad_job'")
     nomad.knobs.turn({"no_leader": True})
     work = Submitting(world, nomad.url)

@@ -29,7 +29,7 @@ def test_each_is_told_to_one(database: Database) -> None:
     accounts, groups = [account for account, _ in filled], [group for _, group in filled]
     with database.read() as connection:
         adoption.adopt(connection, limit=ACCOUNTS)
-        jobs.enrol(connection)
+        jobs.insert_missing(connection)
 
     def together(claim: Callable[..., list[Any]]) -> Counter[str]:
         start = Barrier(CLOCKS)

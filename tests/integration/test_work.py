@@ -48,7 +48,7 @@ def desk(database: Database) -> Any:
 def test_what_is_claimed_is_not_claimed_again_until_it_is_given_back(desk: Desk) -> None:
     first = desk.claimed()
     assert desk.claim() is None
-    assert work.done(desk.connection, first, after=5)
+    assert work.mark_done(desk.connection, first, after=5)
     assert desk.claimed().token == first.token + 1
 
 
@@ -59,7 +59,7 @@ def test_what_a_dead_holder_had_is_due_once_its_claim_has_ended(desk: Desk) -> N
     assert desk.is_woken()
     assert desk.claim() is not None
     assert not work.renew(desk.connection, first, seconds=30)
-    assert not work.done(desk.connection, first, after=None), "whoever was overtaken writes nothing"
+    assert not work.mark_done(desk.connection, first, after=None), "whoever was overtaken writes nothing"
     assert desk.claim() is None
 
 
@@ -72,32 +72,32 @@ def test_a_renewed_claim_is_not_due_and_lasts_from_then_on(desk: Desk) -> None:
 
 def test_what_is_made_due_during_a_claim_is_due_when_it_is_given_back(desk: Desk) -> None:
     claim = desk.claimed()
-    work.make_due(desk.connection, KIND, desk.subject)
+    work.mark_due(desk.connection, KIND, desk.subject)
     assert work.renew(desk.connection, claim, seconds=60)
     assert not desk.is_woken(), "its holder is still at it"
-    assert work.done(desk.connection, claim, after=3600)
+    assert work.mark_done(desk.connection, claim, after=3600)
     assert desk.is_woken()
 
 
 @pytest.mark.parametrize("after", [None, 3600])
 def test_what_is_done_is_due_when_its_holder_says_so(desk: Desk, after: float | None) -> None:
-    assert work.done(desk.connection, desk.claimed(), after=after)
+    assert work.mark_done(desk.connection, desk.claimed(), after=after)
     assert not desk.row().is_due
     assert not desk.is_woken()
 
 
 def test_failures_are_counted_until_it_is_done(desk: Desk) -> None:
     for number in (1, 2):
-        assert work.failed(desk.connection, desk.claimed(), after=0, error="no")
+        assert work.mark_failed(desk.connection, desk.claimed(), after=0, error="no")
         assert (desk.row().failures, desk.row().last_error) == (number, "no")
-    assert work.postpone(desk.connection, desk.claimed(), after=0)
+    assert work.mark_postponed(desk.connection, desk.claimed(), after=0)
     assert desk.row().failures == 2, "it was not time yet: nothing is known"
-    assert work.done(desk.connection, desk.claimed(), after=0)
+    assert work.mark_done(desk.connection, desk.claimed(), after=0)
     assert (desk.row().failures, desk.row().last_error) == (0, None)
 
 
 def test_a_wake_up_without_an_answer_is_sent_again(desk: Desk) -> None:
-    work.make_due(desk.connection, KIND, desk.subject)
+    work.mark_due(desk.connection, KIND, desk.subject)
     assert desk.is_woken()
     assert not desk.is_woken()
     desk.sql(f"UPDATE tsg_work SET woken_at = now() - interval '{WAKE_AGAIN + 1} seconds'")
@@ -108,11 +108,11 @@ def test_times_from_before_the_clock_was_set_back_hold_nothing_up(desk: Desk) ->
     desk.claimed()
     desk.sql(f"UPDATE tsg_work SET until = now() + interval '{LONGEST_CLAIM + 60} seconds'")
     assert desk.claim() is not None
-    work.make_due(desk.connection, KIND, desk.subject)
+    work.mark_due(desk.connection, KIND, desk.subject)
     desk.sql("UPDATE tsg_work SET until = NULL, woken_at = now() + interval '1 hour'")
     assert desk.is_woken()
 
 
 def test_what_is_forgotten_is_gone(desk: Desk) -> None:
-    work.forget(desk.connection, desk.claimed())
+    work.delete_work(desk.connection, desk.claimed())
     assert desk.sql("SELECT 1 FROM tsg_work").all() == []

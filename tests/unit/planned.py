@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from shared.state.group_state import Work
 from shared.state.instances import Instance
-from shared.state.looks import Work
 from tsg_workers.plan.census import Sight
 from tsg_workers.plan.limits import Limits
 from tsg_workers.plan.planner import make_plan

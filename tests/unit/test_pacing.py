@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.reasons import Reason
+from shared.state.group_state import Work
 from shared.state.instances import DELETING, GONE, LAUNCHING, MISSING, Instance
-from shared.state.looks import Work
 from tests.unit.planned import Planned, planned
 from tsg_workers.plan.census import Sight
 from tsg_workers.plan.limits import Limits

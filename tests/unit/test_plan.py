@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.state.group_state import Work
 from shared.state.instances import DELETING, DOUBTED, GONE, LAUNCHING, Instance
-from shared.state.looks import Work
 from tests.unit.planned import Planned, planned
 from tsg_workers.plan.census import LISTED_AFTER, Sight, is_overdue
 from tsg_workers.plan.limits import Limits

@@ -11,7 +11,7 @@ from shared.clients import cloudapi, keys
 from shared.clients.cloudapi import Client
 from shared.errors import Conflict
 from shared.management.access import forget_registration, open_key
-from shared.state import accounts, looks
+from shared.state import accounts, group_state
 from shared.state.accounts import Account, ManagementKey
 from shared.store.db import Database
 from tsg_api.http.errors import NotAuthorized, Unauthenticated, Unavailable
@@ -44,7 +44,7 @@ class Enrolment:
         # CloudAPI is asked first: a key is written here before it is sent there, so one that is seen there is here as well.
         in_cloud = _ask_key(caller, self._key_name)
         with self._db.read() as connection:
-            stored = accounts.key_of(connection, account.id)
+            stored = accounts.get_key(connection, account.id)
         if stored is not None and stored.name != self._key_name:  # a rotation was broken off, or the prefix was changed
             in_cloud = _ask_key(caller, stored.name)
         if stored is None:
@@ -65,7 +65,7 @@ class Enrolment:
         def registered(connection: Connection) -> None:
             accounts.mark_registered(connection, stored.id, registered=True)
             # Without the key nothing could be done for them: now it can.
-            looks.make_all_due(connection, account.id)
+            group_state.mark_all_due(connection, account.id)
 
         self._db.transact(registered)
         _log.info("management_key_registered", account=account.name, fingerprint=stored.fingerprint)
@@ -75,12 +75,12 @@ class Enrolment:
         key_id = str(uuid.uuid4())
         material = self._sealer.seal(pair.private_pem, row=key_id)
         self._db.transact(
-            lambda connection: accounts.give_key(
+            lambda connection: accounts.insert_key(
                 connection, account.id, key_id=key_id, name=self._key_name, fingerprint=pair.fingerprint, material=material
             )
         )
         with self._db.read() as connection:  # ours, or that of a request that was faster
-            stored = accounts.key_of(connection, account.id)
+            stored = accounts.get_key(connection, account.id)
         if stored is None:
             raise Unavailable(f"The account {account.name} was changed meanwhile; repeat the request.")
         return stored

@@ -59,10 +59,10 @@ class Tenants:
     def follow(self, owner: cloudapi.TritonAccount) -> None:
         """Note the login that CloudAPI says the account has by now, if the account is known here."""
         with self._db.read() as connection:
-            account = accounts.of_triton(connection, owner.id)
+            account = accounts.get_by_triton_uuid(connection, owner.id)
         if account is not None and account.name != owner.login:
             _log.info("account_renamed", account=owner.login, formerly=account.name, triton_uuid=owner.id)
-            self._db.transact(lambda connection: accounts.rename(connection, account.id, owner.login))
+            self._db.transact(lambda connection: accounts.mark_renamed(connection, account.id, owner.login))
             self.forget(owner)
 
     def forget(self, owner: cloudapi.TritonAccount) -> None:
@@ -72,14 +72,14 @@ class Tenants:
 
     def _read(self, owner: cloudapi.TritonAccount) -> Account:
         with self._db.read() as connection:
-            account = accounts.of_triton(connection, owner.id)
+            account = accounts.get_by_triton_uuid(connection, owner.id)
             disabled = account is None and accounts.is_disabled(connection, owner.id)
         if account is None:
             self.forget(owner)
             if disabled or self._whitelist:
                 raise NotAuthorized(f"The account {owner.login} is not enabled for this service; ask its operator to add it.")
             _log.info("account_added", account=owner.login, triton_uuid=owner.id)
-            account = self._db.transact(lambda connection: accounts.add(connection, owner.login, owner.id))
+            account = self._db.transact(lambda connection: accounts.insert_account(connection, owner.login, owner.id))
         with self._lock:
             self._rows[owner.id] = account
         return account

@@ -167,7 +167,7 @@ class Vouching:
         """Accounts that the keyId may mean, for how many seconds one of its keys may be believed, and whether to change something."""
         found = []
         with self._db.read() as connection:
-            for account in accounts.list_called(connection, credentials.account):
+            for account in accounts.find_enabled(connection, credentials.account):
                 seconds, may_write = math.inf, True
                 if credentials.user is not None:
                     let_in = accounts.get_let_in(connection, account.id, credentials.user)
@@ -296,7 +296,7 @@ class Vouching:
         user = credentials.user
         if user is not None:
             with self._db.read() as connection:
-                for account in accounts.list_called(connection, credentials.account):
+                for account in accounts.find_enabled(connection, credentials.account):
                     accounts.mark_kept_out(connection, account.id, user)
 
     def _caller(self, claim: Claim, account: str) -> Client:

@@ -41,7 +41,7 @@ class Kind(Protocol[T_co]):
     """The module of `shared.state` whose objects are listed."""
 
     def list_entries(self, connection: Connection, account_id: str, *, limit: int, marker: str | None) -> list[Entry]: ...
-    def by_ids(self, connection: Connection, ids: Collection[str], /) -> Mapping[str, T_co]: ...
+    def get_by_ids(self, connection: Connection, ids: Collection[str], /) -> Mapping[str, T_co]: ...
     def count(self, connection: Connection, account_id: str) -> int: ...
 
 
@@ -60,7 +60,7 @@ def stored(kind: Kind[T], db: Database, account_id: str, page: Page, show: Calla
 
     def read(ids: Sequence[str]) -> list[object]:
         with db.read() as connection:
-            found = kind.by_ids(connection, ids)
+            found = kind.get_by_ids(connection, ids)
         return [show(found[one]) for one in ids if one in found]
 
     def count() -> int:

@@ -92,7 +92,7 @@ def change(
                 raise Conflict(f"A request with this {HEADER} is under way; ask again.")
             return kept
         made = work(connection)
-        idempotency.keep(connection, keyed.account_id, keyed.key, answer(made))
+        idempotency.mark_answered(connection, keyed.account_id, keyed.key, answer(made))
         return made
 
     made = db.transact(once)

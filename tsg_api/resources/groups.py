@@ -73,7 +73,7 @@ class _Resource:
 
         def checked(connection: Connection) -> StoredGroup:
             if expected:
-                expected.check(etag.of_group(groups.lock(connection, req.context.account.id, group_id)))
+                expected.check(etag.of_group(groups.get_locked(connection, req.context.account.id, group_id)))
             return work(connection)
 
         self._make(req, resp, checked, answer)
@@ -87,7 +87,7 @@ class _Putting(_Resource):
 
     def _put(self, req: falcon.Request, resp: falcon.Response, group_id: str, body: parse.GroupBody) -> None:
         def work(connection: Connection) -> StoredGroup:
-            return groups.change(
+            return groups.update_group(
                 connection,
                 req.context.account.id,
                 group_id,
@@ -114,7 +114,7 @@ class Groups(_Putting):
         body = read_body(req, parse.GroupBody, self._service)
 
         def work(connection: Connection) -> StoredGroup:
-            return groups.create(
+            return groups.insert_group(
                 connection,
                 req.context.account.id,
                 name=body.group_name,
@@ -131,7 +131,7 @@ class Groups(_Putting):
         """An update without an id, as the released Terraform provider sends it: the name says which group."""
         body = read_body(req, parse.GroupBody, self._service)
         with self._service.db.read() as connection:
-            found = groups.named(connection, req.context.account.id, body.group_name)
+            found = groups.get_by_name(connection, req.context.account.id, body.group_name)
         self._put(req, resp, found.id, body)
 
 
@@ -150,7 +150,7 @@ class Group(_Putting):
         wanted, account = found_id("group", group_id), req.context.account.id
 
         def work(connection: Connection) -> StoredGroup:
-            return groups.archive(connection, account, wanted, request_id=req.context.request_id)
+            return groups.delete_group(connection, account, wanted, request_id=req.context.request_id)
 
         self._change(req, resp, wanted, work, lambda _made: Answer(204))
 

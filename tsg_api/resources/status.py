@@ -35,11 +35,11 @@ class Status:
 
     def _look(self, account: str, group_id: str) -> status.Status:
         with self._service.db.read() as connection:
-            return status.of_account(connection, account, group_id)
+            return status.get(connection, account, group_id)
 
     def _has_ended(self, group_id: str) -> bool:
         with self._service.db.read() as connection:
-            found = status.of_group(connection, group_id)
+            found = status.find(connection, group_id)
         return found is None or _is_over(found)
 
     def _awaited(self, req: falcon.Request, account: str, group_id: str, seconds: float) -> status.Status:
@@ -71,7 +71,7 @@ class Activities:
     def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         wanted = found_id("group", group_id)
         with self._service.db.read() as connection:
-            status.of_account(connection, req.context.account.id, wanted)
+            status.get(connection, req.context.account.id, wanted)
             asked = parse.query(ActivitiesQuery, req.params)
             most = asked.limit or PAGE
             entries = activities.list_entries(connection, wanted, limit=most + 1, before=asked.before, status=asked.status, kind=asked.kind)
@@ -80,7 +80,7 @@ class Activities:
 
         def read(ids: Sequence[str]) -> list[object]:
             with self._service.db.read() as connection:
-                found = activities.by_ids(connection, ids)
+                found = activities.get_by_ids(connection, ids)
             return [responses.Activity.model_validate(found[one]) for one in ids if one in found]
 
         paging.send(req, resp, entries[:most], read, self._service.slots.lists)

@@ -14,8 +14,8 @@ from shared.reasons import Reason
 from shared.spec.machines import Instance
 from shared.spec.spec import request
 from shared.state import instances
+from shared.state.group_state import Work
 from shared.state.leases import Lease
-from shared.state.looks import Work
 from shared.state.templates import Template
 from shared.store.db import Database, is_unavailable
 from tsg_workers.cloud.allowance import Allowance
@@ -84,7 +84,7 @@ class Hands:
         if template is None or not self._may_begin(assignment):
             return Done(step, Result.LEFT)
         with self._db.read() as connection:
-            launch_id = instances.launch(connection, self._lease, group)
+            launch_id = instances.insert_launch(connection, self._lease, group)
         if launch_id is None:
             assignment.stopped = True
             return Done(step, Result.LEFT)

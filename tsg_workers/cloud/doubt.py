@@ -5,8 +5,8 @@ from datetime import datetime
 
 from shared.clients.cloudapi import Machine
 from shared.spec.machines import TAG_LAUNCH
+from shared.state.group_state import Work
 from shared.state.instances import DELETING, FAILED, GONE, MISSING, Instance
-from shared.state.looks import Work
 from tsg_workers.plan.census import LISTED_AFTER, is_overdue
 from tsg_workers.plan.limits import Limits
 

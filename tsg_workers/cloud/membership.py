@@ -11,10 +11,10 @@ from sqlalchemy import Connection
 from shared import log
 from shared.clients.cloudapi import Machine
 from shared.spec.machines import TAG_GROUP, TAG_NAME, find_owner
-from shared.state import instances, looks
+from shared.state import group_state, instances
+from shared.state.group_state import Work
 from shared.state.instances import GONE
 from shared.state.leases import Lease
-from shared.state.looks import Work
 
 _log = log.get(__name__)
 
@@ -31,7 +31,7 @@ def groups_by_name(connection: Connection, account_id: str, due: Sequence[Work])
     living = {group.name: group.id for group in due if group.by_name and not group.archived}
     deleted = {group.name: group.id for group in due if group.by_name and group.archived and group.name not in living}
     if deleted:
-        for owner in looks.owners(connection, account_id, ids=(), names=deleted):
+        for owner in group_state.list_owners(connection, account_id, ids=(), names=deleted):
             if not owner.archived:
                 del deleted[owner.name]
     return living | deleted
@@ -47,16 +47,16 @@ def find_orphans(connection: Connection, lease: Lease, machines: Sequence[Machin
     ids = {machine.id: str(machine.tags[TAG_GROUP]) for machine in machines if machine.tags.get(TAG_GROUP) is not None}
     names = {machine.id: str(machine.tags.get(TAG_NAME)) for machine in machines if machine.id not in ids}
     sound = {group_id for group_id in ids.values() if _UUID.match(group_id)}
-    owners = looks.owners(connection, lease.account_id, ids=sound, names=set(names.values()))
+    owners = group_state.list_owners(connection, lease.account_id, ids=sound, names=set(names.values()))
     emptied = {owner.id for owner in owners if owner.is_emptied}
     if emptied:
-        _, rows = instances.of_groups(connection, emptied)
+        _, rows = instances.list_of_groups(connection, emptied)
         # CloudAPI may go on listing for a moment what it said was gone.
         gone = {instance.machine_id for instance in rows if instance.state == GONE}
         late = {group_id for machine_id, group_id in ids.items() if group_id in emptied and machine_id not in gone}
         if late:
             _log.warning("machines_turned_up_late", groups=sorted(late))
-            looks.reopen(connection, lease, late)
+            group_state.mark_reopened(connection, lease, late)
     # Somebody changed the tags of a machine that rows know: it stays its group's.
     for machine_id in instances.get_owners(connection, lease.account_id, {machine.id for machine in machines}):
         ids.pop(machine_id, None)

@@ -17,8 +17,8 @@ from shared import log
 from shared.clients.cloudapi import Client, CloudAPIError
 from shared.reasons import Reason
 from shared.state import instances, leases
+from shared.state.group_state import Work
 from shared.state.leases import Lease
-from shared.state.looks import Work
 from shared.store.db import Database
 from tsg_workers.cloud.allowance import Allowance
 from tsg_workers.cloud.ask import Answer, ask_for_launches, ask_for_machines
@@ -61,7 +61,7 @@ def observe(
     listing = time.monotonic() - began
     with database.read() as connection:
         by_name = groups_by_name(connection, lease.account_id, due)
-        now, rows = instances.of_groups(connection, ids)
+        now, rows = instances.list_of_groups(connection, ids)
     if is_doubtful(machines, rows, due, now, limits):
         again = list_machines(client)
         _log.warning("list_asked_for_again", machines=len(machines), then=len(again))
@@ -85,7 +85,7 @@ def observe(
     def store(connection: Connection) -> dict[str, list[Sight]]:
         sights = recorder.observed(connection, due, matches)
         # A worker that slept since then has seen what is no more.
-        leases.require(connection, lease)
+        leases.require_held(connection, lease)
         return sights
 
     sights = database.transact(store)

@@ -12,11 +12,11 @@ from sqlalchemy import Connection
 from shared import log, metrics
 from shared.clients.cloudapi import CloudAPIError
 from shared.reasons import MEANING, Reason
-from shared.state import activities, instances, looks
+from shared.state import activities, group_state, instances
 from shared.state.activities import DONE, FAILED, REASONS
+from shared.state.group_state import Look, Work
 from shared.state.instances import DELETING, GONE, LAUNCHING, ON_THE_WAY, RUNNING
 from shared.state.leases import Lease
-from shared.state.looks import Look, Work
 from shared.store.db import Database
 from tsg_workers.cloud.match import Change, Match
 from tsg_workers.plan.census import Sight
@@ -63,22 +63,22 @@ class Recorder:
         instance, was = match.sight.instance, match.was
         machine_id, state = instance.machine_id or "", instance.state
         if match.change == Change.FOUND:
-            instance = instances.found(connection, self._lease, group.id, machine_id, state)
+            instance = instances.insert_found(connection, self._lease, group.id, machine_id, state)
             self._write(connection, group, activities.FOUND, DONE, f"found {machine_id}, {state}", machine_id=machine_id)
             _log.info("instance_found", group_id=group.id, machine_id=machine_id, state=state)
         elif match.change == Change.ADOPTED:
-            instances.acknowledged(connection, instance.id, machine_id, state)
+            instances.mark_launched(connection, instance.id, machine_id, state)
             what = "was not answered" if was == LAUNCHING else "failed"
             description = f"found {machine_id}, {state}, of a launch that {what}"
             self._write(connection, group, activities.FOUND, DONE, description, machine_id=machine_id)
         elif match.change == Change.MOVED:
-            instances.seen(connection, self._lease, instance.id, state)
+            instances.mark_state(connection, self._lease, instance.id, state)
             if was != DELETING and state != RUNNING and state not in ON_THE_WAY:
                 kind = activities.LOST if state == GONE else activities.UNHEALTHY
                 self._write(connection, group, kind, FAILED, f"{machine_id} is {state}; it was {was}", machine_id=machine_id)
             _log.info("instance_seen", group_id=group.id, machine_id=machine_id, state=state, was=was)
         elif match.change == Change.LAUNCH_LOST:
-            instances.refused(connection, instance.id)
+            instances.delete_launch(connection, instance.id)
             if was == LAUNCHING:
                 description = f"launch {instance.id} came to nothing: its answer was lost, and CloudAPI has no machine of it"
                 self._write(connection, group, activities.LAUNCH_LOST, FAILED, description)
@@ -114,14 +114,14 @@ class Recorder:
             # The activity before the row: a worker that is killed in between leaves it to be found, and noted twice rather than never.
             self._note(group, activities.LAUNCH, f"launched {machine_id}", done, machine_id=machine_id)
             with self._db.read() as connection:
-                instances.acknowledged(connection, launch_id, machine_id, done.state)
+                instances.mark_launched(connection, launch_id, machine_id, done.state)
         elif done.result == Result.UNANSWERED:
             metrics.launches.labels("answer_lost").inc()
             _log.warning("launch_answer_lost", launch_id=launch_id, error=str(done.error))
             self._note(group, activities.LAUNCH_ERROR, "a launch was not answered, and is looked for", done)
         else:
             with self._db.read() as connection:
-                (instances.doubted if done.doubted else instances.refused)(connection, launch_id)
+                (instances.mark_doubted if done.doubted else instances.delete_launch)(connection, launch_id)
             metrics.launches.labels("failed").inc()
             _log.warning("launch_failed", launch_id=launch_id, why=done.step.why, **_of_error(done.error))
             if done.result == Result.FAILED:
@@ -135,7 +135,7 @@ class Recorder:
             description = f"deleted {machine_id}, which {IN_WORDS[step.why]} ({step.instance.state})"
             self._note(group, activities.TERMINATE, description, done, machine_id=machine_id)
             with self._db.read() as connection:
-                instances.deleting(connection, step.instance.id)
+                instances.mark_deleting(connection, step.instance.id)
         else:
             metrics.deletions.labels("failed").inc()
             _log.warning("deletion_failed", machine_id=machine_id, why=step.why, **_of_error(done.error))
@@ -158,11 +158,11 @@ class Recorder:
     # What follows
 
     def checked(self, done: Sequence[Look]) -> bool:
-        """Note looks at groups (`looks.checked`), and what each waits for if that is new."""
+        """Note looks at groups (`group_state.mark_checked`), and what each waits for if that is new."""
         news = [look for look in done if look.reason in REASONS and (look.reason != look.group.reason or not _is_observed(look.group))]
 
         def work(connection: Connection) -> bool:
-            held = looks.checked(connection, self._lease, done)
+            held = group_state.mark_checked(connection, self._lease, done)
             for look in news if held else ():
                 text = f"{MEANING[look.reason]} {look.error}" if look.error else MEANING[look.reason]
                 self._write(connection, look.group, REASONS[look.reason], DONE if look.reason in _GOOD else FAILED, text)
@@ -174,10 +174,10 @@ class Recorder:
             return work(connection)
 
     def emptied(self, group: Work, *, after: float | None) -> bool:
-        """Note that nothing is left of a deleted group (`looks.emptied`), with an activity the first time."""
+        """Note that nothing is left of a deleted group (`group_state.mark_emptied`), with an activity the first time."""
 
         def work(connection: Connection) -> bool:
-            held = looks.emptied(connection, self._lease, group, after=after)
+            held = group_state.mark_emptied(connection, self._lease, group, after=after)
             if held and group.emptied_for is None:
                 self._write(connection, group, REASONS[Reason.DELETED], DONE, MEANING[Reason.DELETED])
             return held
@@ -194,7 +194,7 @@ class Recorder:
         return True
 
     def _write(self, connection: Connection, group: Work, kind: str, status: str, description: str, **more: Any) -> None:
-        activities.record(
+        activities.insert_activity(
             connection,
             account_id=self._lease.account_id,
             group_id=group.id,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from shared.reasons import Reason
-from shared.state.looks import Work
+from shared.state.group_state import Work
 from tsg_workers.plan.census import Census
 from tsg_workers.plan.pacing import Pacing
 from tsg_workers.plan.steps import Delete, Hold, Launch, Limit, Why

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.state.looks import Work
+from shared.state.group_state import Work
 from tsg_workers.plan.census import Census
 from tsg_workers.plan.limits import Limits
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from shared.reasons import Reason
-from shared.state.looks import Work
+from shared.state.group_state import Work
 from tsg_workers.plan.steps import Delete, Launch, Limit, Plan, Why
 
 #: An answer that takes longer is said to be slow.

@@ -10,7 +10,7 @@ import random
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from shared.state.looks import Work
+from shared.state.group_state import Work
 from tsg_workers.backoff import backoff
 
 #: Seconds: once the breaker is open, one launch in so much time, or less often.

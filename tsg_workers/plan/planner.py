@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from shared.state.looks import Work
+from shared.state.group_state import Work
 from tsg_workers.plan.capacity import grow, shrink
 from tsg_workers.plan.census import Census, Sight, take_census
 from tsg_workers.plan.disruption import disruption_of

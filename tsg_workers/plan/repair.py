@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from shared.state.looks import Work
+from shared.state.group_state import Work
 from tsg_workers.plan.census import Census
 from tsg_workers.plan.disruption import Disruption
 from tsg_workers.plan.steps import Delete, Hold, Limit, Why

@@ -4,7 +4,7 @@ import random
 from datetime import datetime
 
 from shared.reasons import Reason
-from shared.state.looks import Work
+from shared.state.group_state import Work
 from tsg_workers.backoff import backoff
 from tsg_workers.plan.outcome import Outcome
 from tsg_workers.plan.steps import Limit, Plan

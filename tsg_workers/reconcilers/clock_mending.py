@@ -20,7 +20,7 @@ EVERY = 600.0
 class ClockWatch:
     """Corrects the times at its first look, when it sees the clock go back, and every `EVERY` seconds."""
 
-    def __init__(self, now: Callable[[Connection], datetime] = clock.now) -> None:
+    def __init__(self, now: Callable[[Connection], datetime] = clock.get_now) -> None:
         self._now = now
         self._seen: tuple[datetime, float] | None = None
         self._mended_at = -math.inf

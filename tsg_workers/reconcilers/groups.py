@@ -20,9 +20,9 @@ from shared.clients.cloudapi import Client, CloudAPI, CloudAPIError
 from shared.clients.keys import Sealer
 from shared.management.access import NoManagementKey, client_for, forget_registration
 from shared.reasons import Reason
-from shared.state import accounts, leases, looks, templates
+from shared.state import accounts, group_state, leases, templates
+from shared.state.group_state import Look, Work
 from shared.state.leases import Lease, LeaseLost
-from shared.state.looks import Look, Work
 from shared.state.templates import Template
 from shared.store.db import Database, is_unavailable
 from tsg_workers.cloud.act import Assignment, Hands
@@ -99,7 +99,7 @@ class GroupReconciler:
             return False
         taken_at = time.monotonic()
         with self._db.read() as connection:
-            lease = leases.take(connection, account_id, self._owner, seconds=self._pace.lease_seconds)
+            lease = leases.claim(connection, account_id, self._owner, seconds=self._pace.lease_seconds)
         if lease is None:
             metrics.lease_waits.inc()
             _log.debug("lease_is_taken", account_id=account_id)
@@ -128,7 +128,7 @@ class GroupReconciler:
     def _turn(self, lease: Lease, keeper: Keeper, budget: Budget, *, until: float) -> bool:
         while keeper.holds:
             with self._db.read() as connection:
-                due = looks.due(connection, lease.account_id, limit=GROUPS_A_PASS)
+                due = group_state.list_due(connection, lease.account_id, limit=GROUPS_A_PASS)
                 account = accounts.get(connection, lease.account_id) if due else None
             if not due:
                 return False
@@ -212,7 +212,7 @@ class _Pass:
         """What is to be done for each group that has a plan. No launches where there is nothing to make them from."""
         with self._db.read() as connection:
             launching = {group.template_id for group in due if group.id in plans and plans[group.id].launches}
-            made_from = templates.by_ids(connection, launching)
+            made_from = templates.get_by_ids(connection, launching)
         assignments = []
         for group in due:
             if (plan := plans.get(group.id)) is None:
@@ -274,7 +274,7 @@ class _Pass:
         if (before, group.replacing) != (after, plan.replacing):
             stands = group._replace(launch_failures=after.failures, launch_window=after.window, launch_at=after.resume_at)
             with self._db.read() as connection:
-                looks.paced(connection, self._lease, stands._replace(replacing=plan.replacing))
+                group_state.mark_paced(connection, self._lease, stands._replace(replacing=plan.replacing))
         if after.is_open(breaker) and not before.is_open(breaker):
             _log.warning("circuit_opened", group_id=group.id, failures=after.failures)
         elif before.is_open(breaker) and not after.is_open(breaker):

@@ -94,7 +94,7 @@ class Submitter:
                 self._found_away(str(error))
             pause = backoff(work.failures + 1, BACK_WITHIN if is_away else LONGEST)
             with self._db.read() as connection:
-                jobs.put_off(connection, claim.work, after=pause, error=str(error))
+                jobs.mark_failed(connection, claim.work, after=pause, error=str(error))
             _log.warning("nomad_failed", group_id=group_id, job_id=work.job_id, error=str(error), again_in=round(pause, 1))
             # Said once at the beginning, not at each try; the log has them all.
             if work.error is None:
@@ -113,7 +113,7 @@ class Submitter:
     def _submit(self, claim: _Claim) -> None:
         work = claim.work
         job_id = work.job_id or self._db.transact(
-            lambda connection: jobs.name(
+            lambda connection: jobs.claim_id(
                 connection,
                 work,
                 plain_id(work.group_name, work.triton_uuid),
@@ -138,7 +138,7 @@ class Submitter:
         if problem:
             self._tell_failing(work, activities.JOB_ERROR, problem)
         with self._db.read() as connection:
-            jobs.submitted(connection, claim.work, after=RUN_SHOWS, error=problem)
+            jobs.mark_submitted(connection, claim.work, after=RUN_SHOWS, error=problem)
 
     def _look_at_runs(self, claim: _Claim, spec: Mapping[str, Any]) -> None:
         """See whether runs come to the group as they should: the one that was started last, and then one in each interval."""
@@ -148,16 +148,16 @@ class Submitter:
             # Until the next one would be missing.
             after = in_time - work.silent_for
             with self._db.read() as connection:
-                (jobs.is_well if work.has_run else jobs.postponed)(connection, claim.work, after=after)
+                (jobs.mark_well if work.has_run else jobs.mark_postponed)(connection, claim.work, after=after)
             return
         problem = self._missing_run(claim, spec, late=work.silent_for > in_time - RUN_SHOWS + self._grace)
         if problem is None:
             with self._db.read() as connection:
-                jobs.postponed(connection, claim.work, after=RUN_SHOWS)
+                jobs.mark_postponed(connection, claim.work, after=RUN_SHOWS)
             return
         self._tell_failing(work, activities.JOB_RUN_ERROR, problem)
         with self._db.read() as connection:
-            jobs.put_off(connection, claim.work, after=backoff(work.failures + 1, BACK_WITHIN), error=problem)
+            jobs.mark_failed(connection, claim.work, after=backoff(work.failures + 1, BACK_WITHIN), error=problem)
 
     def _missing_run(self, claim: _Claim, spec: Mapping[str, Any], *, late: bool) -> str | None:
         """Why no run came to the group; None when the newest may still come, which is not said of one that is `late`."""
@@ -190,16 +190,16 @@ class Submitter:
                     claim.ask().deregister(str(child["ID"]))
             if running:
                 with self._db.read() as connection:
-                    jobs.postponed(connection, claim.work, after=RUN_IS_ENDING)
+                    jobs.mark_postponed(connection, claim.work, after=RUN_IS_ENDING)
                 return
             _log.info("job_removed", group_id=work.group_id, job_id=work.job_id, request_id=work.request_id)
             self._tell(work, activities.JOB_REMOVED, activities.DONE, f"job {work.job_id} was removed")
         with self._db.read() as connection:
-            jobs.removed(connection, claim.work)
+            jobs.mark_removed(connection, claim.work)
 
     def _tell(self, work: JobWork, kind: str, status: str, description: str) -> None:
         with self._db.read() as connection:
-            activities.record(
+            activities.insert_activity(
                 connection,
                 account_id=work.account_id,
                 group_id=work.group_id,

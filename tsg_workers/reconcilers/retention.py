@@ -14,9 +14,9 @@ def prune(database: Database, *, activity_days: int) -> bool:
     """Delete a batch of each table. False when there is more."""
     with database.read() as connection:
         removed = {
-            "tsg_instances": instances.prune(connection, limit=BATCH),
-            "tsg_idempotency_keys": idempotency.prune(connection, limit=BATCH),
-            "tsg_activities": activities.prune(connection, days=activity_days, limit=BATCH),
+            "tsg_instances": instances.delete_old(connection, limit=BATCH),
+            "tsg_idempotency_keys": idempotency.delete_old(connection, limit=BATCH),
+            "tsg_activities": activities.delete_old(connection, days=activity_days, limit=BATCH),
         }
     for table, rows in removed.items():
         metrics.pruned.labels(table).inc(rows)

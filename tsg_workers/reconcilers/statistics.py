@@ -5,7 +5,7 @@ from dramatiq.brokers.redis import RedisBroker
 from shared import metrics
 from shared.clients.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, waiting
 from shared.reasons import Reason
-from shared.state import instances, jobs, looks
+from shared.state import group_state, instances, jobs
 from shared.store.db import Database
 
 #: Seconds between two readings.
@@ -17,10 +17,10 @@ LATE = 60.0
 def count(database: Database, broker: RedisBroker) -> bool:
     """Set the gauges to what the database and the queues hold. Always complete."""
     with database.read() as connection:
-        backlog = looks.backlog(connection, late=LATE)
-        metrics.replace(metrics.groups, {**dict.fromkeys(map(str, Reason), 0), **looks.by_reason(connection)})
-        metrics.replace(metrics.machines, instances.by_state(connection))
-        metrics.nomad_jobs_failing.set(jobs.failing(connection))
+        backlog = group_state.get_backlog(connection, late=LATE)
+        metrics.replace(metrics.groups, {**dict.fromkeys(map(str, Reason), 0), **group_state.count_by_reason(connection)})
+        metrics.replace(metrics.machines, instances.count_by_state(connection))
+        metrics.nomad_jobs_failing.set(jobs.count_failing(connection))
     metrics.groups_due.set(backlog.due)
     metrics.groups_late.set(backlog.late)
     metrics.oldest_change.set(backlog.oldest_change)

@@ -24,7 +24,7 @@ from shared.management.access import NoManagementKey
 from shared.management.rotation import Rotation
 from shared.runtime import flags, process, settings, values
 from shared.runtime.settings import Settings
-from shared.state import accounts, looks
+from shared.state import accounts, group_state
 from shared.state.accounts import Account
 from shared.store import db, schema
 
@@ -159,9 +159,9 @@ def _db_seed(_given: argparse.Namespace, chosen: Settings) -> Told:
 
 def _accounts_add(given: argparse.Namespace, chosen: Settings) -> Told:
     def add(connection: Connection) -> Account:
-        if accounts.of_triton(connection, given.triton_uuid) is None and accounts.is_disabled(connection, given.triton_uuid):
+        if accounts.get_by_triton_uuid(connection, given.triton_uuid) is None and accounts.is_disabled(connection, given.triton_uuid):
             raise Conflict(f"the account {given.triton_uuid} is disabled; enable it with: tsg-admin accounts enable {given.triton_uuid}")
-        return accounts.add(connection, given.name, given.triton_uuid)
+        return accounts.insert_account(connection, given.name, given.triton_uuid)
 
     account = connected(chosen).transact(add)
     return Told(f"account {account.name} ({account.triton_uuid}) is enabled", account._replace(enabled=True)._asdict())
@@ -169,7 +169,7 @@ def _accounts_add(given: argparse.Namespace, chosen: Settings) -> Told:
 
 def _accounts_list(_given: argparse.Namespace, chosen: Settings) -> Told:
     with connected(chosen).read() as connection:
-        found = accounts.listed(connection)
+        found = accounts.list_all(connection)
     rows = [
         (
             account.name,
@@ -185,8 +185,8 @@ def _accounts_list(_given: argparse.Namespace, chosen: Settings) -> Told:
 def _accounts_enable(given: argparse.Namespace, chosen: Settings) -> Told:
     def enable(connection: Connection) -> Account:
         account = one_account(connection, given.account, enabled=False)
-        accounts.set_enabled(connection, account, enabled=True)
-        looks.make_all_due(connection, account.id)
+        accounts.mark_enabled(connection, account, enabled=True)
+        group_state.mark_all_due(connection, account.id)
         return account
 
     account = connected(chosen).transact(enable)
@@ -196,7 +196,7 @@ def _accounts_enable(given: argparse.Namespace, chosen: Settings) -> Told:
 def _accounts_disable(given: argparse.Namespace, chosen: Settings) -> Told:
     def disable(connection: Connection) -> Account:
         account = one_account(connection, given.account, enabled=True)
-        accounts.set_enabled(connection, account, enabled=False)
+        accounts.mark_enabled(connection, account, enabled=False)
         return account
 
     account = connected(chosen).transact(disable)
@@ -212,7 +212,7 @@ def _keys_reseal(_given: argparse.Namespace, chosen: Settings) -> Told:
     sealer = _sealer(chosen)
     database = connected(chosen)
     with database.read() as connection:
-        found = accounts.materials(connection)
+        found = accounts.list_key_materials(connection)
     sealed = failed = 0
     for key_id, material in found:
         if sealer.is_under_first(material) or key_id == seed.KEY_ID:  # development's is no key

@@ -12,7 +12,7 @@ from shared.clients.queue import CONVERGE, SUBMIT_JOB, make_broker, send
 from shared.errors import Conflict, NotFound
 from shared.reasons import Reason
 from shared.runtime.settings import Settings
-from shared.state import activities, jobs, looks, overview, status
+from shared.state import activities, group_state, jobs, overview, status
 from shared.state.overview import Named
 from shared.state.status import Status
 
@@ -52,7 +52,7 @@ def _group(of_verb: argparse.ArgumentParser) -> None:
 def _list(given: argparse.Namespace, chosen: Settings) -> Told:
     with connected(chosen).read() as connection:
         account = one_account(connection, given.account, enabled=True) if given.account else None
-        found = overview.listed(connection, account_id=account.id if account else None, reason=given.reason, limit=given.limit)
+        found = overview.list_groups(connection, account_id=account.id if account else None, reason=given.reason, limit=given.limit)
     rows = [(line.account, line.name, line.id, f"{line.running}/{line.desired}", line.reason, line.since, line.failures) for line in found]
     text = table(("ACCOUNT", "NAME", "ID", "RUNNING", "REASON", "SINCE", "FAILURES"), rows)
     return Told(text, [line._asdict() for line in found])
@@ -67,7 +67,7 @@ def _show(given: argparse.Namespace, chosen: Settings) -> Told:
 def _explain(given: argparse.Namespace, chosen: Settings) -> Told:
     with connected(chosen).read() as connection:
         found = _status(connection, given.group)
-        done = activities.of_group(connection, found.group_id, limit=TOLD)
+        done = activities.list_of_group(connection, found.group_id, limit=TOLD)
     rows = [(one.at, one.kind, one.status, one.description, one.request_id) for one in done]
     lines = table(("AT", "WHAT", "STATUS", "DESCRIPTION", "REQUEST"), rows) if rows else "no activities yet"
     return Told(f"{_sheet(found)}\n\n{lines}", {**_data(found), "activities": [one._asdict() for one in done]})
@@ -76,14 +76,14 @@ def _explain(given: argparse.Namespace, chosen: Settings) -> Told:
 def _converge(given: argparse.Namespace, chosen: Settings) -> Told:
     with connected(chosen).read() as connection:
         group = _one(connection, given.group)
-        looks.make_due(connection, group.id)
+        group_state.mark_due(connection, group.id)
     rung = _ring(chosen, CONVERGE, group.account_id)
     return Told(f"group {group.name} ({group.id}) is due now; {_heard(rung)}", {"id": group.id, "rung": rung})
 
 
 def _jobs(given: argparse.Namespace, chosen: Settings) -> Told:
     with connected(chosen).read() as connection:
-        found = overview.jobs(connection, limit=given.limit)
+        found = overview.list_jobs(connection, limit=given.limit)
     rows = [
         (job.account, job.group, job.group_id, job.job_id, f"{job.job_generation}/{job.generation}", job.ran_at, job.failures, job.error)
         for job in found
@@ -97,14 +97,14 @@ def _resubmit(given: argparse.Namespace, chosen: Settings) -> Told:
         raise Conflict("groups have no Nomad jobs here: TSG_SCALER is worker")
     with connected(chosen).read() as connection:
         group = _one(connection, given.group)
-        if not jobs.resubmit(connection, group.id):
+        if not jobs.mark_unsubmitted(connection, group.id):
             raise Conflict(f"group {group.name} ({group.id}) is deleted and empty: it no longer has a job")
     rung = _ring(chosen, SUBMIT_JOB, group.id)
     return Told(f"the job of group {group.name} ({group.id}) will be submitted; {_heard(rung)}", {"id": group.id, "rung": rung})
 
 
 def _one(connection: Connection, name_or_id: str) -> Named:
-    found = overview.called(connection, name_or_id)
+    found = overview.find_groups(connection, name_or_id)
     if not found:
         raise NotFound(f"there is no group {name_or_id}")
     if len(found) > 1:
@@ -115,7 +115,7 @@ def _one(connection: Connection, name_or_id: str) -> Named:
 
 
 def _status(connection: Connection, name_or_id: str) -> Status:
-    found = status.of_group(connection, _one(connection, name_or_id).id)
+    found = status.find(connection, _one(connection, name_or_id).id)
     if found is None:
         raise NotFound(f"there is no group {name_or_id}")
     return found

@@ -23,7 +23,7 @@ def connected(chosen: Settings) -> db.Database:
 
 def one_account(connection: Connection, name_or_uuid: str, *, enabled: bool) -> Account:
     """The account that is meant, in the state that is asked for if there is one; one in the other state is as good."""
-    found = accounts.found(connection, name_or_uuid)
+    found = accounts.find(connection, name_or_uuid)
     if not found:
         raise NotFound(f"there is no account {name_or_uuid}")
     meant = [account for account in found if account.enabled == enabled] or found

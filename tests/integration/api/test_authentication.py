@@ -838,7 +838,7 @@ def test_of_ten_keys_given_to_an_account_at_once_one_is_kept(api: Api) -> None:
 
         def give(number: int, caller_id: str = caller_id) -> bool:
             values = {"key_id": str(uuid.uuid4()), "name": KEY_NAME, "fingerprint": str(number), "material": "sealed"}
-            return api.db.transact(lambda connection: accounts.give_key(connection, caller_id, **values))
+            return api.db.transact(lambda connection: accounts.insert_key(connection, caller_id, **values))
 
         assert together(10, give).count(True) == 1
         assert len(key_rows(api, account)) == 1
@@ -876,7 +876,7 @@ def store_key(caller: Caller, pair: KeyPair, *, registered: bool = False) -> Non
     """Give an account a management key that CloudAPI has not got."""
     api, key_id = caller.api, str(uuid.uuid4())
     values = {"name": KEY_NAME, "fingerprint": pair.fingerprint, "material": api.sealer.seal(pair.private_pem, row=key_id)}
-    assert api.db.transact(lambda connection: accounts.give_key(connection, caller.id, key_id=key_id, **values))
+    assert api.db.transact(lambda connection: accounts.insert_key(connection, caller.id, key_id=key_id, **values))
     if registered:
         api.db.transact(lambda connection: accounts.mark_registered(connection, key_id, registered=True))
 

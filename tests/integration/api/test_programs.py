@@ -445,7 +445,7 @@ def test_a_write_that_died_uncommitted_is_done_when_it_is_asked_for_again(
 ) -> None:
     """Killed when all is written down and nothing is committed: the key is free again."""
     database.transact(seed.load)
-    doomed = serve(TSG_DEV_MODE="1", **killed("after shared.state.idempotency:keep"))
+    doomed = serve(TSG_DEV_MODE="1", **killed("after shared.state.idempotency:mark_answered"))
     alive = make_api(dev_mode=True, database=database)
     body = {"group_name": "new", "template_id": seed.TEMPLATES[0], "capacity": 2}
     key = {"Idempotency-Key": "a key"}

@@ -165,7 +165,7 @@ def test_keys_are_forgotten_in_batches_the_oldest_first(make_api: Callable[..., 
     for number in range(5):
         tsg("POST", "/templates", template_body(template_name=f"t{number}"), headers={"Idempotency-Key": str(number)})
     api.sql("UPDATE tsg_idempotency_keys SET created_at = now() - (30 - CAST(key AS integer)) * interval '1 hour' WHERE key <> '4'")
-    assert [api.db.transact(lambda connection: idempotency.prune(connection, limit=3)) for _ in range(3)] == [3, 1, 0]
+    assert [api.db.transact(lambda connection: idempotency.delete_old(connection, limit=3)) for _ in range(3)] == [3, 1, 0]
     assert api.sql("SELECT key FROM tsg_idempotency_keys") == [("4",)]
 
 
@@ -179,7 +179,7 @@ def held(tsg: Caller, answer: Answer | None) -> Iterator[None]:
         assert idempotency.claim(connection, tsg.id, "a key", request)
         yield
         if answer:
-            idempotency.keep(connection, tsg.id, "a key", answer)
+            idempotency.mark_answered(connection, tsg.id, "a key", answer)
             connection.commit()
 
 

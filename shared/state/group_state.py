@@ -135,7 +135,7 @@ _DUE = (
 )
 
 
-def due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
+def list_due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
     """The account's groups whose time to be looked at has come, the longest due first.
 
     With them come those with which all is well and whose time comes in `AHEAD` seconds or a fifth of their interval: they are in the same
@@ -146,19 +146,19 @@ def due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
     return found if found and found[0].is_due else []
 
 
-def make_due(connection: Connection, group_id: str) -> None:
+def mark_due(connection: Connection, group_id: str) -> None:
     """Have the group looked at now, whenever it was to be."""
     statement = update(group_state).where(group_state.c.group_id == group_id, group_state.c.check_at > func.now())
     connection.execute(statement.values(check_at=func.now()))
 
 
-def make_all_due(connection: Connection, account_id: str) -> None:
+def mark_all_due(connection: Connection, account_id: str) -> None:
     """Have all groups of an account looked at now that are looked at ever."""
     statement = update(group_state).where(group_state.c.account_id == account_id, group_state.c.check_at > func.now())
     connection.execute(statement.values(check_at=func.now()))
 
 
-def checked(connection: Connection, lease: Lease, looks: Sequence[Look]) -> bool:
+def mark_checked(connection: Connection, lease: Lease, looks: Sequence[Look]) -> bool:
     """Note looks at groups, in one statement however many there are: a group that was changed meanwhile is looked at again at once.
 
     `reason_since` stays while the reason is the same.
@@ -198,7 +198,7 @@ def checked(connection: Connection, lease: Lease, looks: Sequence[Look]) -> bool
     return len(connection.execute(statement).all()) == len(looks)
 
 
-def paced(connection: Connection, lease: Lease, group: Work) -> None:
+def mark_paced(connection: Connection, lease: Lease, group: Work) -> None:
     """Note where the group stands with its launches, as `group` has it. One that was changed meanwhile waits for none."""
     statement = update(group_state).where(group_state.c.group_id == group.id, is_held(lease))
     launch_at = cast(group.launch_at, group_state.c.launch_at.type)
@@ -212,7 +212,7 @@ def paced(connection: Connection, lease: Lease, group: Work) -> None:
     )
 
 
-def owners(connection: Connection, account_id: str, *, ids: Collection[str], names: Collection[str]) -> list[Owner]:
+def list_owners(connection: Connection, account_id: str, *, ids: Collection[str], names: Collection[str]) -> list[Owner]:
     """The account's groups of these ids, and those of the 2018 service of these names; the deleted ones too."""
     by_name = and_(groups.c.by_name, groups.c.name.in_(names))
     statement = select(*columns(Owner, groups, is_emptied=group_state.c.emptied_at.is_not(None)))
@@ -221,7 +221,7 @@ def owners(connection: Connection, account_id: str, *, ids: Collection[str], nam
     return all_of(Owner, connection.execute(statement))
 
 
-def reopen(connection: Connection, lease: Lease, group_ids: Collection[str]) -> None:
+def mark_reopened(connection: Connection, lease: Lease, group_ids: Collection[str]) -> None:
     """Machines of these deleted groups turned up after all: they are due, until nothing is left of them again."""
     statement = update(group_state).where(
         group_state.c.group_id.in_(group_ids), _is_archived(), group_state.c.emptied_at.is_not(None), is_held(lease)
@@ -229,7 +229,7 @@ def reopen(connection: Connection, lease: Lease, group_ids: Collection[str]) -> 
     connection.execute(statement.values(emptied_at=None, check_at=func.now()))
 
 
-def emptied(connection: Connection, lease: Lease, group: Work, *, after: float | None) -> bool:
+def mark_emptied(connection: Connection, lease: Lease, group: Work, *, after: float | None) -> bool:
     """A deleted group has no instance left: it is looked at once more `after` seconds, for what may turn up late, or never again.
 
     False, and nothing noted, when the lease is not held any more.
@@ -252,11 +252,11 @@ def emptied(connection: Connection, lease: Lease, group: Work, *, after: float |
     row = connection.execute(statement).one_or_none()
     if row is not None and row.job_id is not None:
         # Its Nomad job is over.
-        work.make_due(connection, work.NOMAD_JOB, group.id)
+        work.mark_due(connection, work.NOMAD_JOB, group.id)
     return row is not None
 
 
-def backlog(connection: Connection, *, late: float) -> Backlog:
+def get_backlog(connection: Connection, *, late: float) -> Backlog:
     """What waits to be looked at, and since when. Reads no more than what waits."""
     check_at = group_state.c.check_at
     due = select(func.count(), func.count().filter(check_at <= ago(late))).where(check_at <= func.now())
@@ -267,7 +267,7 @@ def backlog(connection: Connection, *, late: float) -> Backlog:
     return Backlog(due_now, overdue, max(0.0, connection.execute(unseen).scalar_one() or 0.0))
 
 
-def by_reason(connection: Connection) -> dict[str, int]:
+def count_by_reason(connection: Connection) -> dict[str, int]:
     """How many groups wait for what, among those that are not gone."""
     reason = func.coalesce(group_state.c.reason, Reason.PROVISIONING.value)
     statement = select(reason, func.count()).where(group_state.c.emptied_at.is_(None)).group_by(group_state.c.reason)
