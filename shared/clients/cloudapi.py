@@ -305,7 +305,7 @@ class Client:
         newer: Newer = no_newer,
     ) -> None:
         self._cloudapi = cloudapi
-        self._base = "/" + quote(account, safe="")
+        self._base = "/" + _segment(account)
         self._signer = signer
         self._budget = budget
         self._guard = guard
@@ -326,13 +326,13 @@ class Client:
     def key_fingerprint(self, name: str) -> str | None:
         """The MD5 fingerprint of the account's key of this name, or None when there is none."""
         try:
-            return _text(_object(self._call("GET", f"{self._base}/keys/{quote(name, safe='')}")), "fingerprint")
+            return _text(_object(self._call("GET", f"{self._base}/keys/{_segment(name)}")), "fingerprint")
         except NotFound:
             return None
 
     def list_keys(self, *, user: str | None = None) -> list[Key]:
         """The public keys of the account, or of its sub-user. `NotFound` when there is no such sub-user."""
-        owner = f"{self._base}/users/{quote(user, safe='')}" if user else self._base
+        owner = f"{self._base}/users/{_segment(user)}" if user else self._base
         listed = _json(self._call("GET", f"{owner}/keys"))
         if not isinstance(listed, list):
             raise Unavailable("CloudAPI answered a list of keys that is none")
@@ -345,7 +345,7 @@ class Client:
     def delete_key(self, fingerprint: str) -> None:
         """Remove a public key. One that is gone already is as good."""
         with suppress(NotFound):
-            self._call("DELETE", f"{self._base}/keys/{quote(fingerprint, safe='')}")
+            self._call("DELETE", f"{self._base}/keys/{_segment(fingerprint)}")
 
     def check_may_list_machines(self) -> None:
         """`Forbidden` when the signer may not list machines."""
@@ -370,7 +370,7 @@ class Client:
     def find(self, kind: Literal["packages", "images", "networks"], name: str) -> Mapping[str, Any] | None:
         """A package, by its id or name, or an image or network by its id; None when the account has none."""
         try:
-            return _object(self._call("GET", f"{self._base}/{kind}/{quote(name.lower() if is_uuid(name) else name, safe='')}"))
+            return _object(self._call("GET", f"{self._base}/{kind}/{_segment(name.lower() if is_uuid(name) else name)}"))
         except NotFound:
             return None
 
@@ -432,7 +432,7 @@ class Client:
     def machine(self, machine_id: str) -> Machine | None:
         """One machine in any state but destroyed; None when it is. `NotFound` when CloudAPI does not know it. Call `turn` first."""
         try:
-            response = self._call("GET", f"{self._base}/machines/{machine_id}", paid=True)
+            response = self._call("GET", f"{self._base}/machines/{_segment(machine_id)}", paid=True)
         except Rejected as error:
             if error.status == 410:  # Destroyed: the body is the machine, or a mere id
                 return None
@@ -454,7 +454,7 @@ class Client:
     def delete_machine(self, machine_id: str) -> None:
         """Have a machine deleted. One that is gone already is as good. Call `turn` first."""
         try:
-            self._call("DELETE", f"{self._base}/machines/{machine_id}", paid=True)
+            self._call("DELETE", f"{self._base}/machines/{_segment(machine_id)}", paid=True)
         except NotFound:
             return
         except Rejected as error:
@@ -496,6 +496,13 @@ class Client:
                 if method != "GET" or not error.status or failed == FAILED_TRIES:
                     raise
                 time.sleep(FAILED_PAUSE * failed)
+
+
+def _segment(name: str) -> str:
+    """A name as one segment of a path. `NotFound` for one that would be a step to another place: nothing is called so."""
+    if name in {".", ".."}:
+        raise NotFound(f"nothing is called {name}", status=404)
+    return quote(name, safe="")
 
 
 def _fail(response: Answer, *, makes: bool, took: float) -> NoReturn:

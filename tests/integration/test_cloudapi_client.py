@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -384,6 +384,21 @@ def test_a_body_that_ends_too_soon_is_no_answer() -> None:
 
     with misbehaving(answer) as (client, _):
         assert isinstance(refusal(client.machines), Unavailable)
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_no_name_leads_to_another_place_in_cloudapi(name: str) -> None:
+    """Whoever sends a path with such a segment leaves it away, and what was before it: a package `..` would be the account."""
+    with misbehaving(lambda request: request.reply(200, b"{}")) as (client, asked):
+        assert client.find("packages", name) is None
+        assert client.key_fingerprint(name) is None
+        client.delete_machine(name)
+        client.delete_key(name)
+        for ask in (lambda: client.machine(name), lambda: client.list_keys(user=name)):
+            assert type(refusal(ask)) is NotFound
+        for odd in ("a/../b", "a?b#c", "a%2e"):
+            client.find("packages", odd)
+        assert [one.path for one in asked] == [f"/demo/packages/{quote(odd, safe='')}" for odd in ("a/../b", "a?b#c", "a%2e")]
 
 
 def test_no_cookie_of_one_account_comes_with_the_request_of_another() -> None:
