@@ -1,6 +1,7 @@
-"""What a bell sets off. No message is retried: the clock rings for whatever is still to be done."""
+"""The actors: each wake-up runs a reconciler. No message is retried: the scheduler sends another while work is left."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
 
 import dramatiq
 import redis
@@ -9,10 +10,9 @@ from dramatiq.broker import Broker
 from dramatiq.middleware import AgeLimit, ShutdownNotifications, TimeLimit
 
 from shared import log
-from shared.clients.queue import CONVERGE, MAX_AGE_MS, REMOVE_JOB, SUBMIT_JOB, make_broker, send
+from shared.clients.queue import MAX_AGE_MS, make_broker, send
 from shared.store.db import is_unavailable
-from tsg_workers.reconcilers.groups import GroupReconciler
-from tsg_workers.reconcilers.nomad_jobs import Submitter
+from tsg_workers.runner import Runner
 
 _log = log.get(__name__)
 
@@ -25,23 +25,19 @@ def connect(redis_url: str) -> Broker:
     return make_broker(redis_url, [AgeLimit(max_age=MAX_AGE_MS), TimeLimit(time_limit=TIME_LIMIT_MS), ShutdownNotifications()])
 
 
-def declare(broker: Broker, groups: GroupReconciler, submitter: Submitter | None = None) -> None:
-    """Have bells answered: each actor has a queue of its own, so that a slow Nomad keeps no cloud waiting.
+def declare(broker: Broker, runners: Sequence[Runner[Any]]) -> None:
+    """Have wake-ups answered: each queue has its own actor, so that a slow Nomad keeps no cloud waiting.
 
-    Without a submitter nobody listens for jobs: each queue is a thread and a connection to Redis.
+    Nobody listens for a kind without a runner: each queue costs a thread and a connection to Redis.
     """
 
-    def converge(account_id: str) -> None:
-        if groups.reconcile(account_id):
-            try:
-                send(broker, CONVERGE, account_id)
-            except redis.RedisError as error:
-                _log.warning("bell_not_heard", actor=CONVERGE, subject=account_id, error=str(error))
-
-    def actor(name: str, work: Callable[[str], None]) -> None:
+    def declare_one(name: str, runner: Runner[Any]) -> None:
         def answer(subject: str) -> None:
             try:
-                work(subject)
+                if runner.run(subject):
+                    send(broker, name, subject)
+            except redis.RedisError as error:
+                _log.warning("wake_up_not_sent", actor=name, subject=subject, error=str(error))
             except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
                 if not is_unavailable(error):
                     raise
@@ -49,7 +45,6 @@ def declare(broker: Broker, groups: GroupReconciler, submitter: Submitter | None
 
         dramatiq.Actor(answer, broker=broker, actor_name=name, queue_name=name, priority=0, options={})
 
-    actor(CONVERGE, converge)
-    if submitter is not None:
-        actor(SUBMIT_JOB, submitter.submit)
-        actor(REMOVE_JOB, submitter.remove)
+    for runner in runners:
+        for queue in runner.reconciler.queues:
+            declare_one(queue, runner)

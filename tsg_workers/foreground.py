@@ -19,6 +19,7 @@ from shared.state import activities, group_state, jobs, status
 from shared.state.status import Status
 from shared.store import db
 from tsg_workers import wiring
+from tsg_workers.runner import Runner
 
 _log = log.get(__name__)
 
@@ -60,7 +61,7 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
         acted.set()
         write(_audit(kind, account_name, group_name, status, description))
 
-    reconciler = wiring.group_reconciler(chosen, database, audit, stop=stop)
+    runner = Runner(database, wiring.group_reconciler(chosen, database, audit), owner=wiring.name(), stop=stop)
     deadline = time.monotonic() + wait
     found = _status(database, group_id)
     if found is None:
@@ -69,7 +70,7 @@ def scale(chosen: Settings, group_id: str, *, wait: float) -> int:
     with database.read() as connection:
         group_state.mark_due(connection, group_id)
     while True:
-        reconciler.reconcile(found.account_id)
+        runner.run(found.account_id)
         if is_run:
             with database.read() as connection:
                 jobs.mark_run(connection, group_id)

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy.exc
 from dramatiq import Worker
@@ -16,7 +17,7 @@ from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal, wait
 from shared.store import db
 from tsg_workers import actors, wiring
-from tsg_workers.reconcilers.groups import GroupReconciler
+from tsg_workers.runner import Runner
 
 _log = log.get(__name__)
 
@@ -27,14 +28,14 @@ POOL = 16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="tsg-worker", description="Bring groups to their capacity, as bells ring.")
+    parser = argparse.ArgumentParser(prog="tsg-worker", description="Bring groups to their capacity, at each wake-up.")
     flags.add(parser)
     parser.add_argument("--threads", metavar="N", dest="TSG_WORKER_THREADS", help="accounts worked on at once (TSG_WORKER_THREADS)")
     return work(program.begin(parser.prog, parser.parse_args(arguments)))
 
 
 def work(chosen: Settings) -> int:
-    """Answer bells until a signal comes."""
+    """Answer wake-ups until a signal comes."""
     stop = threading.Event()
     database = db.connect(chosen.database_url, pool_size=POOL)
     healthy = health_of(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS, health.QUEUE})
@@ -51,11 +52,10 @@ def work(chosen: Settings) -> int:
 
 
 def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> bool:
-    """False when something was under way still, after all the time it was given."""
+    """False when some work had not ended within the time to stop."""
     broker = actors.connect(chosen.redis_url)
-    submitter = wiring.submitter(chosen, database) if chosen.scaler == "nomad" else None
-    groups = wiring.group_reconciler(chosen, database, stop=stop)
-    actors.declare(broker, groups, submitter)
+    runners = wiring.runners(chosen, database, stop)
+    actors.declare(broker, runners)
     broker.emit_after("process_boot")
     worker = Worker(broker, worker_threads=chosen.worker_threads, worker_timeout=IDLE_MS)
     worker.start()
@@ -64,20 +64,20 @@ def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> boo
     wait(stop)
     _log.info("stopping")
     worker.stop(timeout=round(chosen.stop_seconds * 1000))
-    cut_off = _hand_back(groups)
+    cut_off = _hand_back(runners)
     doors.stop()
     broker.close()
     return not cut_off
 
 
-def _hand_back(groups: GroupReconciler) -> int:
+def _hand_back(runners: Sequence[Runner[Any]]) -> int:
     try:
-        cut_off = groups.hand_back()
+        cut_off = sum(runner.hand_back() for runner in runners)
     except sqlalchemy.exc.SQLAlchemyError as error:
-        _log.warning("leases_not_handed_back", error=str(error), meaning="they end by themselves")
+        _log.warning("claims_not_handed_back", error=str(error), meaning="they end by themselves")
         return 1
     if cut_off:
-        _log.warning("passes_cut_off", passes=cut_off)
+        _log.warning("work_cut_off", subjects=cut_off)
     return cut_off
 
 

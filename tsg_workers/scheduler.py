@@ -14,19 +14,20 @@ from functools import partial
 import redis
 import sqlalchemy.exc
 from dramatiq.brokers.redis import RedisBroker
-from sqlalchemy import Connection
 
 from shared import log, metrics
 from shared.clients.nomad import Nomad
-from shared.clients.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, make_broker, send
+from shared.clients.queue import make_broker, send
 from shared.runtime import diagnostics, flags, health, monitor, program
 from shared.runtime.checks import health_of
 from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal
-from shared.state import jobs, leases
+from shared.state import jobs
 from shared.store import db
+from tsg_workers import wiring
 from tsg_workers.nomad_watch import NomadWatch
 from tsg_workers.reconcilers import clock_mending, retention, statistics
+from tsg_workers.wiring import Kind
 
 _log = log.get(__name__)
 
@@ -76,7 +77,7 @@ class Duty:
         self._due_at = -math.inf
 
     def run_if_due(self) -> str:
-        """What came of it, as the metric of ticks names it."""
+        """The result, as the metric of ticks names it."""
         if time.monotonic() < self._due_at:
             return DONE
         after, result = min(self._every, RETRY), DONE
@@ -84,10 +85,10 @@ class Duty:
             after = self._every if self._run() else 0.0
         except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
             result = "database_unavailable"
-            _log.warning(result, duty=self.name, error=str(error))
+            _log.warning("database_unavailable", duty=self.name, error=str(error))
         except redis.RedisError as error:
             result = "queue_unavailable"
-            _log.warning(result, duty=self.name, error=str(error))
+            _log.warning("queue_unavailable", duty=self.name, error=str(error))
         except Exception as error:  # noqa: BLE001 - a fault in one duty must not end the others
             result = "failed"
             _log.error("duty_failed", duty=self.name, exc_info=error)
@@ -113,21 +114,22 @@ def _tick(chosen: Settings, database: db.Database, stop: threading.Event, watch:
 def _duties(chosen: Settings, database: db.Database, broker: RedisBroker, watch: NomadWatch | None) -> list[Duty]:
     """All duties, in the order of their turns: wake-ups first."""
 
-    def due_accounts(connection: Connection) -> list[tuple[str, str]]:
+    def wake(kind: Kind) -> bool:
+        """What is still due comes at the next look."""
         late = chosen.nomad_grace if watch and not watch.is_away else 0
-        return [(CONVERGE, account_id) for account_id in leases.claim_due(connection, limit=MOST, late=late)]
-
-    def due_jobs(connection: Connection) -> list[tuple[str, str]]:
-        return [(REMOVE_JOB if job.is_over else SUBMIT_JOB, job.group_id) for job in jobs.claim_due(connection, limit=MOST)]
+        with database.read() as connection:
+            wake_ups = kind.reconciler.claim_due(connection, limit=MOST, late=late)
+        for queue, subject in wake_ups:
+            send(broker, queue, subject)
+        return True
 
     def enrol() -> bool:
         with database.read() as connection:
             jobs.insert_missing(connection)
         return True
 
-    duties = [Duty("wake_accounts", partial(_wake, database, broker, due_accounts))]
+    duties = [Duty(f"wake_{kind.reconciler.kind}", partial(wake, kind)) for kind in wiring.kinds(chosen)]
     if watch:
-        duties.append(Duty("wake_nomad_jobs", partial(_wake, database, broker, due_jobs)))
         duties.append(Duty("enrol_nomad_jobs", enrol, every=statistics.EVERY))
     return [
         *duties,
@@ -135,15 +137,6 @@ def _duties(chosen: Settings, database: db.Database, broker: RedisBroker, watch:
         Duty("statistics", partial(statistics.count, database, broker), every=statistics.EVERY),
         Duty("retention", partial(retention.prune, database, activity_days=chosen.activity_days), every=retention.EVERY),
     ]
-
-
-def _wake(database: db.Database, broker: RedisBroker, list_due: Callable[[Connection], list[tuple[str, str]]]) -> bool:
-    """Send a wake-up for each due subject of a kind. Always complete: what is still due comes at the next look."""
-    with database.read() as connection:
-        wake_ups = list_due(connection)
-    for actor, subject in wake_ups:
-        send(broker, actor, subject)
-    return True
 
 
 if __name__ == "__main__":

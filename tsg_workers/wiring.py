@@ -1,8 +1,10 @@
-"""What the settings make of a process that works: its reconciler of groups, the form of its jobs, and its name."""
+"""What the settings make of a process that works: the kinds of work, their reconcilers, and the process's name."""
 
 import os
 import socket
 import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI
@@ -14,11 +16,12 @@ from tsg_workers.cloud.record import Audit, no_audit
 from tsg_workers.plan.limits import Limits
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 from tsg_workers.reconcilers.jobspec import Shape
-from tsg_workers.reconcilers.nomad_jobs import Submitter
+from tsg_workers.reconcilers.nomad_jobs import NomadJobReconciler
+from tsg_workers.runner import Reconciler, Runner
 
 
-def group_reconciler(chosen: Settings, database: db.Database, audit: Audit = no_audit, *, stop: threading.Event) -> GroupReconciler:
-    """A reconciler with this process's name on its leases, until `stop` is set."""
+def group_reconciler(chosen: Settings, database: db.Database, audit: Audit = no_audit) -> GroupReconciler:
+    """The reconciler of groups, whose audit lines go to `audit`."""
     return GroupReconciler(
         database,
         CloudAPI(chosen.triton_url, Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout), chosen.triton_trust),
@@ -33,13 +36,12 @@ def group_reconciler(chosen: Settings, database: db.Database, audit: Audit = no_
         ),
         owner=name(),
         audit=audit,
-        stop=stop,
     )
 
 
-def submitter(chosen: Settings, database: db.Database) -> Submitter:
-    """What looks after the Nomad jobs of groups."""
-    return Submitter(database, Nomad(chosen.nomad), shape(chosen), grace=chosen.nomad_grace, actor=name())
+def nomad_job_reconciler(chosen: Settings, database: db.Database) -> NomadJobReconciler:
+    """The reconciler of the Nomad jobs of groups."""
+    return NomadJobReconciler(database, Nomad(chosen.nomad), shape(chosen), grace=chosen.nomad_grace, actor=name())
 
 
 def shape(chosen: Settings) -> Shape:
@@ -62,3 +64,28 @@ def shape(chosen: Settings) -> Shape:
 def name() -> str:
     """This process, as leases and activities name it."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class Kind(NamedTuple):
+    """A kind of work: the class of its reconciler, how to make one, and with which scaler there is such work (None: any)."""
+
+    reconciler: type[Reconciler[Any]]
+    make: Callable[[Settings, db.Database], Reconciler[Any]]
+    scaler: str | None = None
+
+
+#: All kinds of work: the scheduler sends their wake-ups, workers run their reconcilers.
+KINDS = (
+    Kind(GroupReconciler, group_reconciler),
+    Kind(NomadJobReconciler, nomad_job_reconciler, scaler="nomad"),
+)
+
+
+def kinds(chosen: Settings) -> list[Kind]:
+    """The kinds of work that there is with these settings."""
+    return [kind for kind in KINDS if kind.scaler in {None, chosen.scaler}]
+
+
+def runners(chosen: Settings, database: db.Database, stop: threading.Event) -> list[Runner[Any]]:
+    """A runner for each kind. They begin nothing once `stop` is set."""
+    return [Runner(database, kind.make(chosen, database), owner=name(), stop=stop) for kind in kinds(chosen)]

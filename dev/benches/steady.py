@@ -27,6 +27,7 @@ from shared.store import db, schema
 from shared.store.db import Database
 from tsg_workers.plan.limits import Limits
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
+from tsg_workers.runner import Runner
 
 INSTANCES = 10
 #: Machines on one page of CloudAPI's list.
@@ -79,7 +80,8 @@ def _round(database: Database, directory: Path, pair: KeyPair, groups: int, tena
 def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any], groups: int, rounds: int) -> Figure:
     limits = Limits(provision_timeout=300, launch_grace=60)
     clouds = CloudAPI(url, Timeouts(connect=5, read=60))
-    worker = GroupReconciler(database, clouds, sealer, Pace(rate=1e5, burst=100_000, lease_seconds=30, limits=limits), owner="bench")
+    pace = Pace(rate=1e5, burst=100_000, lease_seconds=30, limits=limits)
+    worker = Runner(database, GroupReconciler(database, clouds, sealer, pace, owner="bench"), owner="bench")
     sent = [0]
 
     def count(*_about: Any) -> None:
@@ -93,7 +95,7 @@ def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any
             connection.execute(text("UPDATE tsg_group_state SET check_at = now()"))
         calls, sent[0], cpu, began = _calls(url), 0, time.process_time(), time.perf_counter()
         for tenant in filled:
-            while worker.reconcile(tenant["id"]):
+            while worker.run(tenant["id"]):
                 pass
         found.append((time.process_time() - cpu, time.perf_counter() - began, sent[0], _calls(url) - calls))
     clouds.close()

@@ -17,10 +17,6 @@ from shared.state.work import NOMAD_JOB, Claim
 from shared.store.rows import one_of
 from shared.store.tables import accounts, group_state, groups, work
 
-#: Seconds for which one actor has a group's job to itself, and for which a killed one stands in the way. A claim is renewed before each
-#: request to Nomad, and none of those takes longer: one that submits can't put back what another has removed meanwhile.
-CLAIM_SECONDS = 10
-
 
 class JobWork(NamedTuple):
     """A group, as those see it who look after its job."""
@@ -78,24 +74,14 @@ _WORK = (
 )
 
 
-def claim(connection: Connection, group_id: str) -> JobWork | None:
-    """Take on a group's job. None when another has, or when there is no such group."""
+def get(connection: Connection, claimed: Claim) -> JobWork | None:
+    """The job of the group that was claimed. None when there is no such group."""
     source = (
         select(*_WORK)
         .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
         .join(group_state, group_state.c.group_id == groups.c.id)
     )
-    statement = source.where(groups.c.id == group_id)
-    if connection.execute(statement).one_or_none() is None:
-        return None
-    claimed = works.claim(connection, NOMAD_JOB, group_id, owner="", seconds=CLAIM_SECONDS)
-    # Read after it was claimed: another may have given the job its id meanwhile.
-    return None if claimed is None else one_of(JobWork, connection.execute(statement), claim=claimed)
-
-
-def renew(connection: Connection, work: JobWork) -> JobWork | None:
-    """Go on having the group's job. None when the claim has ended and another has it, or had it."""
-    return work if works.renew(connection, work.claim, seconds=CLAIM_SECONDS) else None
+    return one_of(JobWork, connection.execute(source.where(groups.c.id == claimed.subject)), claim=claimed)
 
 
 def claim_id(connection: Connection, work: JobWork, plain: str, distinct: str) -> str:
@@ -107,32 +93,22 @@ def claim_id(connection: Connection, work: JobWork, plain: str, distinct: str) -
     return job_id
 
 
-def mark_submitted(connection: Connection, work: JobWork, *, after: float, error: str | None) -> None:
-    """A run was started for this generation; whether it comes to the group is looked at `after` seconds.
+def mark_submitted(connection: Connection, work: JobWork, *, error: str | None) -> None:
+    """A run was started for this generation.
 
-    `error` is why it will not; what was wrong before stands until a run comes.
+    `error` is why it will not come to the group; what was wrong before stands until a run comes.
     """
-    _note(connection, work, job_generation=work.generation, job_error=error or work.error, job_forced_at=func.now())
-    works.mark_done(connection, work.claim, after=after)
+    _mark(connection, work, job_generation=work.generation, job_error=error or work.error, job_forced_at=func.now())
 
 
-def mark_well(connection: Connection, work: JobWork, *, after: float) -> None:
-    """The job is as it should be and its runs come to the group: it is looked after again in so many seconds."""
-    _note(connection, work, job_error=None)
-    works.mark_done(connection, work.claim, after=after)
+def mark_failing(connection: Connection, work: JobWork, *, error: str | None) -> None:
+    """What is wrong with the job; None when it is as it should be and its runs come to the group."""
+    _mark(connection, work, job_error=error)
 
 
-def mark_failed(connection: Connection, work: JobWork, *, after: float, error: str) -> None:
-    """Nomad did not take the job, or does not run it: look again so many seconds later."""
-    _note(connection, work, job_error=error)
-    works.mark_failed(connection, work.claim, after=after, error=error)
-
-
-def mark_postponed(connection: Connection, work: JobWork, *, after: float) -> None:
-    """It is not time yet, and nothing more is wrong than was."""
-    # A job that was submitted before runs were noted is counted from here on.
-    _note(connection, work, job_forced_at=func.coalesce(group_state.c.job_forced_at, func.now()))
-    works.mark_postponed(connection, work.claim, after=after)
+def mark_waiting(connection: Connection, work: JobWork) -> None:
+    """It is not time yet. A job that was submitted before runs were noted is counted from here on."""
+    _mark(connection, work, job_forced_at=func.coalesce(group_state.c.job_forced_at, func.now()))
 
 
 def mark_run(connection: Connection, group_id: str) -> None:
@@ -148,8 +124,7 @@ def count_failing(connection: Connection) -> int:
 
 def mark_removed(connection: Connection, work: JobWork) -> None:
     """The job is gone, and its id is free."""
-    _note(connection, work, job_id=None, job_error=None)
-    works.delete_work(connection, work.claim)
+    _mark(connection, work, job_id=None, job_error=None)
 
 
 def claim_due(connection: Connection, *, limit: int) -> list[DueJob]:
@@ -176,7 +151,7 @@ def mark_unsubmitted(connection: Connection, group_id: str) -> bool:
     return True
 
 
-def _note(connection: Connection, work: JobWork, **values: Any) -> None:
+def _mark(connection: Connection, work: JobWork, **values: Any) -> None:
     connection.execute(update(group_state).where(*_claimed(work)).values(values))
 
 

@@ -87,7 +87,7 @@ def require_held(connection: Connection, lease: Lease) -> None:
         raise LeaseLost
 
 
-def claim_due(connection: Connection, *, limit: int, late: int = 0) -> list[str]:
+def claim_due(connection: Connection, *, limit: int, late: float = 0) -> list[str]:
     """Accounts with a due group on which nobody works, the longest due first.
 
     Each goes to one scheduler, and again after `work.WAKE_AGAIN` seconds if nobody takes its lease. Only groups that have been due for

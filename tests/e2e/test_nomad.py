@@ -135,7 +135,7 @@ def test_workers_killed_at_any_step_of_submitting_are_made_good(calm: Service) -
     with workers_asleep(calm):
         groups = [calm.make_group(1, template_id=template) for _ in range(4)]
         steps = [
-            "after shared.state.jobs:claim",
+            "after shared.state.jobs:get",
             "after shared.clients.nomad:Nomad.register",
             "after shared.clients.nomad:Nomad.force",
             "before shared.state.jobs:mark_submitted",

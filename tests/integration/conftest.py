@@ -29,6 +29,7 @@ from shared.store.db import Database
 from tests.conftest import FEW_BITS, managed_account, new_database, new_pair, sql
 from tsg_workers.plan.limits import Limits
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
+from tsg_workers.runner import Runner
 
 LIMITS = Limits(provision_timeout=300, launch_grace=60)
 #: Seconds that the simulated machines take, on the test's own clock.
@@ -67,11 +68,11 @@ class World:
         burst: int = 10_000,
         lease_seconds: int = 30,
         sealer: Sealer | None = None,
-    ) -> GroupReconciler:
+    ) -> Runner[Any]:
         clouds = CloudAPI(self.sim.url, timeouts or Timeouts(connect=5, read=30))
         self._clouds.append(clouds)
         pace = Pace(rate=rate, burst=burst, lease_seconds=lease_seconds, limits=limits)
-        return GroupReconciler(self.db, clouds, sealer or self.sealer, pace, owner=owner)
+        return Runner(self.db, GroupReconciler(self.db, clouds, sealer or self.sealer, pace, owner=owner), owner=owner)
 
     # What should be
 
@@ -122,12 +123,12 @@ class World:
         columns = ", ".join(f"{column} = {column} - interval '{seconds} seconds'" for column in ("check_at", "launch_at", "emptied_at"))
         self.sql(f"UPDATE tsg_group_state SET {columns} WHERE account_id = :id", id=self.account.id)
 
-    def converge(self, worker: GroupReconciler | None = None) -> bool:
+    def converge(self, worker: Runner[Any] | None = None) -> bool:
         """One turn of a worker for whatever is not finished, whether its time has come or not."""
         self.sql("UPDATE tsg_group_state SET check_at = now() WHERE check_at IS NOT NULL AND account_id = :id", id=self.account.id)
-        return (worker or self.worker).reconcile(self.account.id)
+        return (worker or self.worker).run(self.account.id)
 
-    def settle(self, worker: GroupReconciler | None = None) -> None:
+    def settle(self, worker: Runner[Any] | None = None) -> None:
         """Turns and time enough for whatever was begun to come to its end: until two in a row find all as it should be, or five."""
         calm = 0
         for _ in range(4):
@@ -138,14 +139,14 @@ class World:
             self.later(PROVISION_SECONDS + 1)
         self.converge(worker)
 
-    def live(self, done: Callable[[], bool], *, most: float, worker: GroupReconciler | None = None) -> float:
+    def live(self, done: Callable[[], bool], *, most: float, worker: Runner[Any] | None = None) -> float:
         """Reconcile whenever the service itself says that it is time, until `done`; how many seconds that took, in the world's own time.
 
         Passes take no time in it. Ends after `most` seconds, done or not.
         """
         elapsed = 0.0
         while not done() and elapsed < most:
-            (worker or self.worker).reconcile(self.account.id)
+            (worker or self.worker).run(self.account.id)
             next_look = "SELECT extract(epoch FROM min(check_at) - now())::float FROM tsg_group_state WHERE account_id = :id"
             pause = min(max(0.0, self.sql(next_look, id=self.account.id)[0][0] or 0.0) + 0.01, max(0.01, most - elapsed))
             self.later(pause)

@@ -1,5 +1,7 @@
 """CloudAPI takes its time over each call: whatever its latency below the read timeout, each pass gets something done."""
 
+from typing import Any
+
 import pytest
 
 from dev.sim.cloudapi.simulator import Simulator
@@ -10,6 +12,7 @@ from shared.state.groups import Group
 from tests.integration.conftest import DELETE_SECONDS, LIMITS, PROVISION_SECONDS, World
 from tsg_workers.plan import outcome
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
+from tsg_workers.runner import Runner
 
 #: All times of this test are so many times shorter than in earnest: the latencies, a pass's 10 s, the read timeout of 30 s.
 SCALE = 50.0
@@ -20,19 +23,19 @@ PASSES = 12
 
 
 @pytest.fixture
-def hurried(world: World, monkeypatch: pytest.MonkeyPatch) -> GroupReconciler:
+def hurried(world: World, monkeypatch: pytest.MonkeyPatch) -> Runner[Any]:
     monkeypatch.setattr(outcome, "SLOW_SECONDS", 5.0 / SCALE)
     clouds = CloudAPI(world.sim.url, Timeouts(connect=30.0, read=30.0))
     world._clouds.append(clouds)
     pace = Pace(rate=10_000, burst=10_000, lease_seconds=30, limits=LIMITS, part_seconds=10.0 / SCALE)
-    return GroupReconciler(world.db, clouds, world.sealer, pace, owner="hurried")
+    return Runner(world.db, GroupReconciler(world.db, clouds, world.sealer, pace, owner="hurried"), owner="hurried")
 
 
 def slowed(sim: Simulator, seconds: float, *calls: str) -> None:
     sim.knobs.turn({"latency_by_endpoint": dict.fromkeys(calls, seconds / SCALE)})
 
 
-def group_of_ten(world: World, worker: GroupReconciler) -> Group:
+def group_of_ten(world: World, worker: Runner[Any]) -> Group:
     group = world.make_group(10)
     world.live(lambda: world.group_row(group).reason == Reason.SETTLED, most=300, worker=worker)
     assert world.running(group) == 10
@@ -41,7 +44,7 @@ def group_of_ten(world: World, worker: GroupReconciler) -> Group:
 
 @pytest.mark.parametrize("calls", [*([call] for call in CALLS), CALLS], ids=[*CALLS, "all"])
 @pytest.mark.parametrize("seconds", LATENCIES)
-def test_a_group_of_ten_with_two_dead_becomes_whole(world: World, hurried: GroupReconciler, seconds: float, calls: list[str]) -> None:
+def test_a_group_of_ten_with_two_dead_becomes_whole(world: World, hurried: Runner[Any], seconds: float, calls: list[str]) -> None:
     group = group_of_ten(world, hurried)
     dead, stopped = world.machines(group)[:2]
     slowed(world.sim, seconds, *calls)
@@ -58,7 +61,7 @@ def test_a_group_of_ten_with_two_dead_becomes_whole(world: World, hurried: Group
 
 
 @pytest.mark.parametrize("seconds", [6.0, 25.0])
-def test_all_machines_dead_or_a_new_group_becomes_whole_too(world: World, hurried: GroupReconciler, seconds: float) -> None:
+def test_all_machines_dead_or_a_new_group_becomes_whole_too(world: World, hurried: Runner[Any], seconds: float) -> None:
     """Lists that lack many machines are asked for twice, and the machines one by one."""
     group = group_of_ten(world, hurried)
     slowed(world.sim, seconds, *CALLS)
@@ -71,7 +74,7 @@ def test_all_machines_dead_or_a_new_group_becomes_whole_too(world: World, hurrie
     assert took <= PROVISION_SECONDS + 20
 
 
-def test_what_is_slow_is_said_while_work_is_left_and_no_longer(world: World, hurried: GroupReconciler) -> None:
+def test_what_is_slow_is_said_while_work_is_left_and_no_longer(world: World, hurried: Runner[Any]) -> None:
     group = group_of_ten(world, hurried)
     slowed(world.sim, 10.0, "CreateMachine")
     world.resize(group, 11)
@@ -92,7 +95,7 @@ def test_what_is_slow_is_said_while_work_is_left_and_no_longer(world: World, hur
     assert world.group_row(group).reason == Reason.SETTLED
 
 
-def test_lists_are_not_asked_for_without_a_pause_while_nothing_can_be_done(world: World, hurried: GroupReconciler) -> None:
+def test_lists_are_not_asked_for_without_a_pause_while_nothing_can_be_done(world: World, hurried: Runner[Any]) -> None:
     group = group_of_ten(world, hurried)
     world.sim.knobs.turn({"empty_lists": True, "error_share": 1.0, "error_status": 503, "error_endpoints": ["GetMachine"]})
     world.later(300)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -26,6 +27,7 @@ from tsg_workers.backoff import LONGEST
 from tsg_workers.plan.census import LISTED_AFTER
 from tsg_workers.plan.schedule import CLOUDAPI_AGAIN
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
+from tsg_workers.runner import Runner
 
 #: A moment, in which a machine neither boots nor goes; but long enough for CloudAPI to list what it made.
 A_MOMENT = 6.0
@@ -50,7 +52,7 @@ def machine_of(world: World, machine_id: str) -> Machine:
 
 
 @contextmanager
-def caught_in_a_pass(world: World, worker: GroupReconciler | None = None) -> Iterator[Connection]:
+def caught_in_a_pass(world: World, worker: Runner[Any] | None = None) -> Iterator[Connection]:
     """A worker that has read what is due and listed the machines, and can't go on until the block is left.
 
     What is done on the connection that it gives becomes visible in the moment in which the worker goes on.
@@ -480,7 +482,9 @@ def test_while_cloudapi_is_in_trouble_nothing_is_launched_or_deleted(world: Worl
 def test_a_cloudapi_that_cannot_be_reached_is_waited_for(world: World) -> None:
     group = world.make_group(1)
     nowhere = CloudAPI(f"http://127.0.0.1:{free_port()}", Timeouts(1, 1))
-    world.converge(GroupReconciler(world.db, nowhere, world.sealer, Pace(1000, 1000, 30, LIMITS), owner="lost"))
+    world.converge(
+        Runner(world.db, GroupReconciler(world.db, nowhere, world.sealer, Pace(1000, 1000, 30, LIMITS), owner="lost"), owner="lost")
+    )
     assert "CloudAPI did not answer" in world.group_row(group).last_error
     assert world.group_row(group).failures == 1
     assert world.rows(group) == []
@@ -687,7 +691,7 @@ def test_an_archived_namesake_that_is_looked_at_alone_takes_no_machine_from_the_
         " (SELECT id FROM tsg_groups WHERE name = 'web' AND archived AND account_id = :id)",
         id=world.account.id,
     )
-    world.worker.reconcile(world.account.id)
+    world.worker.run(world.account.id)
     assert (world.deletes, machine_of(world, machine).state) == (0, "running")
     assert [row.machine_id for row in world.rows(living)] == [machine]
 
@@ -799,7 +803,7 @@ def test_a_worker_leaves_an_account_alone_on_which_another_is_working(world: Wor
     group = world.make_group(2)
     other = world.make_worker("worker-2")
     with caught_in_a_pass(world):
-        assert not other.reconcile(world.account.id)
+        assert not other.run(world.account.id)
         assert world.asked("ListMachines") == 1
     assert len(world.machines(group)) == 2
 
@@ -809,7 +813,7 @@ def test_twenty_workers_at_once_never_double_anything(world: World) -> None:
     workers = [world.make_worker(f"worker-{number}") for number in range(20)]
     begin = threading.Barrier(len(workers))
 
-    def work(worker: GroupReconciler) -> None:
+    def work(worker: Runner[Any]) -> None:
         begin.wait()
         for _ in range(3):
             world.converge(worker)

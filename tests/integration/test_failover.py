@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import pytest
 import requests
@@ -31,6 +31,7 @@ from tests.integration.api.service import Api, error
 from tests.integration.conftest import World
 from tsg_workers import actors
 from tsg_workers.reconcilers.groups import GroupReconciler
+from tsg_workers.runner import Runner
 
 #: Connections for reading.
 READERS = 3
@@ -216,11 +217,13 @@ def test_a_worker_whose_database_is_away_says_so_in_a_line(error: Exception, eve
     """The wake-up is sent again. What is a fault of ours is told with all that Python knows of it."""
 
     class Failing:
-        def reconcile(self, _account_id: str) -> bool:
+        reconciler = GroupReconciler
+
+        def run(self, _account_id: str) -> bool:
             raise error
 
     broker = StubBroker()
-    actors.declare(broker, cast(GroupReconciler, Failing()))
+    actors.declare(broker, [cast(Runner[Any], Failing())])
     with capture_logs() as logged, suppress(LookupError):
         broker.get_actor(CONVERGE)("account")
     assert [line["event"] for line in logged] == events

@@ -322,7 +322,7 @@ def test_a_deleted_group_is_looked_at_again_for_a_day(world: World) -> None:
             world.sql("SELECT extract(epoch FROM check_at - now())::float FROM tsg_group_state WHERE group_id = :id", id=group.id)[0][0] + 1
         )
         lists = world.asked("ListMachines")
-        world.worker.reconcile(world.account.id)
+        world.worker.run(world.account.id)
         looks += world.asked("ListMachines") - lists
     assert 4 <= looks <= 6
 

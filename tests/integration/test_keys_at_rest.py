@@ -401,7 +401,7 @@ def test_a_disabled_account_is_let_in_no_longer_and_its_groups_stay_as_they_are(
 
     assert admin("accounts", "enable", owner.triton.id).stdout == f"account {owner.login} ({owner.triton.id}) is enabled\n"
     assert listed(admin, owner) == [owner.login, owner.triton.id, "enabled", "registered"]
-    assert owner.worker.reconcile(owner.account.id) is False
+    assert owner.worker.run(owner.account.id) is False
     assert len(owner.machines(group)) == 5, "it is looked at at once"
     assert get(api, owner, "/groups").status_code == 200
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from shared.state.work import WAKE_AGAIN
 from shared.store.db import Database
 from shared.store.tables import accounts
 from tests.integration.conftest import World
-from tsg_workers.lease import Keeper
+from tsg_workers.runner import Keeper
 
 
 def take(world: World, owner: str = "worker-1", *, seconds: int = 30) -> Lease | None:
@@ -233,7 +234,7 @@ def test_the_same_writes_are_done_while_the_lease_is_held(world: World) -> None:
 def test_a_keeper_renews_until_it_is_left(world: World) -> None:
     lease = taken(world)
     renewals = "SELECT until FROM tsg_work WHERE kind = 'account' AND subject = :id"
-    with Keeper(world.db, lease, seconds=1, taken_at=0.0) as keeper:
+    with Keeper(world.db, partial(leases.renew, lease=lease, seconds=1), seconds=1, claimed_at=0.0) as keeper:
         first = world.sql(renewals, id=world.account.id)
         assert wait_for_change(world, renewals, first), "it was not renewed"
         assert wait_for(lambda: keeper.holds, seconds=20), "it does not know that it was"
@@ -245,14 +246,14 @@ def test_a_keeper_whose_lease_another_has_taken_knows_it_when_it_renews(world: W
     lease = taken(world)
     expire(world)
     taken(world, "worker-2")
-    with Keeper(world.db, lease, seconds=1, taken_at=time.monotonic() + 3600) as keeper:
+    with Keeper(world.db, partial(leases.renew, lease=lease, seconds=1), seconds=1, claimed_at=time.monotonic() + 3600) as keeper:
         assert keeper.holds, "by its own clock it holds it for long"
         assert wait_for(lambda: not keeper.holds, seconds=20)
     assert row(world).owner == "worker-2"
 
 
 def test_a_keeper_that_cannot_reach_the_database_gives_up_when_the_term_is_over(world: World) -> None:
-    keeper = Keeper(world.db, taken(world), seconds=1000, taken_at=time.monotonic() - 1000)
+    keeper = Keeper(world.db, partial(leases.renew, lease=taken(world), seconds=1000), seconds=1000, claimed_at=time.monotonic() - 1000)
     assert not keeper.holds
 
 

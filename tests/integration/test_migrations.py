@@ -490,13 +490,13 @@ def use_work(use: Callable[..., Any], subject: str) -> None:
 def use_jobs(use: Callable[..., Any], group_id: str) -> None:
     use(jobs.insert_missing)
     assert [job.group_id for job in use(jobs.claim_due, limit=10)] == [group_id]
-    job = use(jobs.renew, use(jobs.claim, group_id))
+    job = use(jobs.get, use(work.claim, work.NOMAD_JOB, group_id, owner="test", seconds=10))
     assert use(jobs.claim_id, job, "plain", "distinct") == "plain"
-    use(jobs.mark_submitted, job, after=1, error=None)
-    use(jobs.mark_well, job, after=1)
-    use(jobs.mark_failed, job, after=1, error="no")
+    use(jobs.mark_submitted, job, error=None)
+    use(jobs.mark_failing, job, error=None)
+    use(jobs.mark_failing, job, error="no")
     use(jobs.mark_run, group_id)
     assert use(jobs.count_failing) >= 0
     use(jobs.mark_unsubmitted, group_id)
-    use(jobs.mark_postponed, job, after=1)
+    use(jobs.mark_waiting, job)
     use(jobs.mark_removed, job)

@@ -18,9 +18,11 @@ from shared.clients.access import NomadAccess
 from shared.clients.nomad import Denied, Nomad, Rejected, Unavailable
 from shared.state import jobs, leases, overview, status
 from shared.state.groups import Group
+from shared.state.work import NOMAD_JOB, claim
 from tests.integration.conftest import World
 from tsg_workers.reconcilers.jobspec import Shape
-from tsg_workers.reconcilers.nomad_jobs import Submitter, _without_credentials
+from tsg_workers.reconcilers.nomad_jobs import NomadJobReconciler, _without_credentials
+from tsg_workers.runner import Runner
 
 SHAPE = Shape(
     datacenter="us-east-1", role="automater", driver="raw_exec", command="/bin/true", image="", artifact="", config="", cpu=100, memory=128
@@ -58,13 +60,13 @@ class SignIn(http.server.BaseHTTPRequestHandler):
 
 
 class Submitting:
-    """A submitter, and what is to be seen of its work."""
+    """A runner of Nomad jobs, and what is to be seen of its work."""
 
     def __init__(self, world: World, address: str, shape: Shape = SHAPE, token: str = "") -> None:
         self.world = world
         self.address = address
         self.nomad = Nomad(NomadAccess(address, token=token))
-        self.submitter = Submitter(world.db, self.nomad, shape, grace=60, actor="test")
+        self.runner = Runner(world.db, NomadJobReconciler(world.db, self.nomad, shape, grace=60, actor="test"), owner="test")
 
     def job_id(self, group: Group) -> str:
         return self.world.sql("SELECT job_id FROM tsg_group_state WHERE group_id = :id", id=group.id)[0][0]
@@ -92,11 +94,11 @@ def test_a_group_is_submitted_and_run_once_for_each_change(world: World, nomad: 
     work = Submitting(world, nomad.url)
     group = world.make_group(3)
     for _ in range(3):
-        work.submitter.submit(group.id)
+        work.runner.run(group.id)
     counted = nomad.cluster.counters.to_json()["by_job"][work.job_id(group)]
     assert (counted["registers"], counted["changes"], counted["forces"]) == (3, 1, 1)
     world.resize(group, 5)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     counted = nomad.cluster.counters.to_json()["by_job"][work.job_id(group)]
     assert (counted["changes"], counted["forces"]) == (1, 2), "another capacity is no other job"
     assert tuple(work.row(group)) == (2, 2, 0, True)
@@ -106,14 +108,14 @@ def test_a_group_is_submitted_and_run_once_for_each_change(world: World, nomad: 
 def test_a_job_that_was_removed_or_edited_is_put_right_without_a_run(world: World, nomad: NomadSimulator) -> None:
     work = Submitting(world, nomad.url)
     group = world.make_group(1)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     job_id = work.job_id(group)
     work.nomad.deregister(job_id)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     right = work.job(job_id)
     assert right is not None
     work.nomad.register({**right, "Meta": {"group_id": "another"}})
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     assert work.job(job_id)["Meta"]["group_id"] == group.id
     assert nomad.cluster.counters.to_json()["by_job"][job_id]["forces"] == 1
 
@@ -121,12 +123,12 @@ def test_a_job_that_was_removed_or_edited_is_put_right_without_a_run(world: Worl
 def test_the_job_of_an_emptied_group_goes_with_its_runs(world: World, nomad: NomadSimulator) -> None:
     work = Submitting(world, nomad.url)
     group = world.make_group(0)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     job_id = work.job_id(group)
     assert wait_for(lambda: statuses(work, job_id) == ["dead"], seconds=10)
     world.delete(group)
     world.settle()
-    work.submitter.remove(group.id)
+    work.runner.run(group.id)
     assert work.job(job_id) is None
     assert work.nomad.children(job_id) == []
     assert work.job_id(group) is None
@@ -140,18 +142,18 @@ def test_a_run_under_way_is_let_finish_before_the_job_is_forgotten(world: World,
     program.chmod(0o755)
     work = Submitting(world, nomad.url, SHAPE._replace(command=str(program)))
     group = world.make_group(0)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     job_id = work.job_id(group)
     assert wait_for(lambda: statuses(work, job_id) == ["running"], seconds=10)
     world.delete(group)
     world.settle()
-    work.submitter.remove(group.id)
+    work.runner.run(group.id)
     assert work.job(job_id) is None, "it starts no more runs"
     assert statuses(work, job_id) == ["running"]
     assert work.job_id(group) == job_id
     done.touch()
     assert wait_for(lambda: statuses(work, job_id) == ["dead"], seconds=10)
-    work.submitter.remove(group.id)
+    work.runner.run(group.id)
     assert work.job_id(group) is None
     assert statuses(work, job_id) == []
 
@@ -159,10 +161,10 @@ def test_a_run_under_way_is_let_finish_before_the_job_is_forgotten(world: World,
 def test_a_group_of_a_reused_name_has_a_job_of_its_own(world: World, nomad: NomadSimulator) -> None:
     work = Submitting(world, nomad.url)
     old = world.make_group(0, name="phoenix")
-    work.submitter.submit(old.id)
+    work.runner.run(old.id)
     world.delete(old)
     new = world.make_group(0, name="phoenix")
-    work.submitter.submit(new.id)
+    work.runner.run(new.id)
     assert work.job_id(new) == f"{work.job_id(old)}_{new.id[:8]}"
     assert work.job(work.job_id(new))["Meta"]["group_id"] == new.id
     assert work.job(work.job_id(old))["Meta"]["group_id"] == old.id
@@ -172,8 +174,8 @@ def test_a_refused_token_is_told_once_and_tried_again_later(world: World) -> Non
     with NomadSimulator(token="secret") as nomad:
         work = Submitting(world, nomad.url, token="wrong")
         group = world.make_group(1)
-        work.submitter.submit(group.id)
-        work.submitter.submit(group.id)
+        work.runner.run(group.id)
+        work.runner.run(group.id)
         ((kind, description),) = work.told(group)
         assert kind == "TSG_JOB_SUBMIT_ERROR"
         assert "403" in description
@@ -182,7 +184,7 @@ def test_a_refused_token_is_told_once_and_tried_again_later(world: World) -> Non
         assert tuple(work.row(group)) == (0, 1, 2, True)
         with pytest.raises(Denied):
             work.nomad.validate({"ID": "x"})
-        Submitting(world, nomad.url, token="secret").submitter.submit(group.id)
+        Submitting(world, nomad.url, token="secret").runner.run(group.id)
         assert tuple(work.row(group)) == (1, 1, 0, True)
 
 
@@ -190,7 +192,7 @@ def test_an_invalid_job_is_told_in_nomads_words(world: World, nomad: NomadSimula
     work = Submitting(world, nomad.url, SHAPE._replace(datacenter=""))
     group = world.make_group(1)
     nomad.knobs.turn({"refuse_validate": "Task group scale validation failed"})
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     assert work.told(group) == [("TSG_JOB_SUBMIT_ERROR", "Task group scale validation failed; Job datacenter must be non-empty string")]
     assert work.job(work.job_id(group)) is None
 
@@ -198,7 +200,7 @@ def test_an_invalid_job_is_told_in_nomads_words(world: World, nomad: NomadSimula
 def test_a_datacenter_without_a_node_is_told(world: World, nomad: NomadSimulator) -> None:
     work = Submitting(world, nomad.url, SHAPE._replace(datacenter="mars"))
     group = world.make_group(1)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     assert ("TSG_JOB_SUBMIT_ERROR", "Nomad has no node for the job: no node in datacenter mars") in work.told(group)
     assert tuple(work.row(group)) == (1, 1, 0, True)
 
@@ -242,13 +244,13 @@ def is_a_workers(world: World, group: Group) -> bool:
 def test_a_run_that_fails_is_told_and_workers_take_over(world: World, nomad: NomadSimulator, command: str, why: str) -> None:
     work = Submitting(world, nomad.url, SHAPE._replace(command=command))
     group = world.make_group(1)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     assert wait_for(lambda: statuses(work, work.job_id(group)) == ["dead"], seconds=10)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     assert error(world, group) is None, "the run has its ten seconds to come to the group"
     passed(work, group, 11)
     for _ in range(2):
-        work.submitter.submit(group.id)
+        work.runner.run(group.id)
     told = error(world, group)
     assert re.fullmatch(f"Nomad could not run the job: {why}", told or ""), told
     assert work.told(group)[1:] == [("TSG_JOB_RUN_ERROR", told)], "once"
@@ -256,7 +258,7 @@ def test_a_run_that_fails_is_told_and_workers_take_over(world: World, nomad: Nom
     came(world, group)
     assert error(world, group) is None
     assert not is_a_workers(world, group)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     assert tuple(work.row(group)) == (1, 1, 0, True)
 
 
@@ -274,10 +276,10 @@ def test_whatever_a_run_lacks_is_told(
     nomad.knobs.turn({"fail_runs": fail_runs})
     work = Submitting(world, nomad.url, SHAPE._replace(**changes))
     group = world.make_group(1)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     assert wait_for(lambda: statuses(work, work.job_id(group)) == ["dead"], seconds=10)
     passed(work, group, 11)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     told = error(world, group) or ""
     assert re.fullmatch(f"Nomad could not run the job: {why}", told), told
     assert "secret" not in told
@@ -286,23 +288,23 @@ def test_whatever_a_run_lacks_is_told(
 def test_a_run_that_came_and_did_not_settle_the_group_is_no_failure_of_nomad(world: World, nomad: NomadSimulator) -> None:
     work = Submitting(world, nomad.url, SHAPE._replace(command="/bin/false"))
     group = world.make_group(1)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     came(world, group)
     passed(work, group, INTERVAL - 1)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     assert error(world, group) is None
 
 
 def test_runs_that_stop_coming_are_missed_after_an_interval(world: World, nomad: NomadSimulator) -> None:
     work = Submitting(world, nomad.url)
     group = world.make_group(1)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     came(world, group)
     passed(work, group, INTERVAL + 15)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     assert error(world, group) is None, "the newest may have been started this moment"
     passed(work, group, 60)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     assert re.fullmatch(r"no run of the job has come to the group for \d+ s: the newest is dead", error(world, group) or "")
 
 
@@ -310,21 +312,21 @@ def test_a_job_that_nomad_never_runs_is_told(world: World, nomad: NomadSimulator
     nomad.knobs.turn({"lose_runs": True})
     work = Submitting(world, nomad.url)
     group = world.make_group(1)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     passed(work, group, 61)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     assert re.fullmatch(r"no run of the job has come to the group for \d+ s: Nomad has started none", error(world, group) or "")
 
 
 def test_without_a_node_of_the_role_workers_take_over_at_once(world: World, nomad: NomadSimulator) -> None:
     work = Submitting(world, nomad.url, SHAPE._replace(role="nobody's"))
     group = world.make_group(1)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     no_node = "Nomad has no node for the job: 1 filtered by ${meta.role} = nobody's"
     assert error(world, group) == no_node
     assert is_a_workers(world, group)
     passed(work, group, 11)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     assert error(world, group) == no_node
     assert [kind for kind, _ in work.told(group)] == ["TSG_JOB_SUBMIT", "TSG_JOB_SUBMIT_ERROR"]
 
@@ -332,11 +334,11 @@ def test_without_a_node_of_the_role_workers_take_over_at_once(world: World, noma
 def test_a_job_from_before_runs_were_noted_is_counted_from_its_next_look(world: World, nomad: NomadSimulator) -> None:
     work = Submitting(world, nomad.url)
     group = world.make_group(1)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     world.sql("UPDATE tsg_group_state SET job_forced_at = NULL WHERE group_id = :id", id=group.id)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     passed(work, group, 61)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     assert error(world, group) is not None
 
 
@@ -355,7 +357,7 @@ def test_no_credential_of_an_artifact_is_told(told: str, kept: str) -> None:
 def test_a_nomad_that_is_away_or_leaderless_is_waited_for(world: World, nomad: NomadSimulator) -> None:
     away = Submitting(world, f"http://127.0.0.1:{free_port()}")
     group = world.make_group(1)
-    away.submitter.submit(group.id)
+    away.runner.run(group.id)
     assert tuple(away.row(group)) == (0, 1, 1, True)
     assert (error(world, group) or "").startswith("Nomad can't be reached: ConnectionError")
     assert is_a_workers(world, group)
@@ -363,11 +365,11 @@ def test_a_nomad_that_is_away_or_leaderless_is_waited_for(world: World, nomad: N
     nomad.knobs.turn({"no_leader": True})
     with pytest.raises(Unavailable):
         work.nomad.leader()
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     assert tuple(work.row(group)) == (0, 1, 2, True)
     nomad.knobs.turn({"no_leader": False})
     back = Submitting(world, nomad.url)
-    back.submitter.submit(group.id)
+    back.runner.run(group.id)
     assert tuple(back.row(group)) == (1, 1, 0, True)
 
 
@@ -379,7 +381,7 @@ def test_one_finds_a_nomad_away_for_all_and_each_is_tried_again_within_a_minute(
     nomad.knobs.turn({"no_leader": True})
     work = Submitting(world, nomad.url)
     for group in groups:
-        work.submitter.submit(group.id)
+        work.runner.run(group.id)
     assert nomad.cluster.counters.to_json()["requests"] == 1
     rows = world.sql(
         "SELECT failures, due_at - now() FROM tsg_work WHERE kind = 'nomad_job' AND subject IN"
@@ -394,8 +396,8 @@ def test_two_at_once_are_one(world: World, nomad: NomadSimulator) -> None:
     work = Submitting(world, nomad.url)
     group = world.make_group(1)
     with world.db.read() as connection:
-        assert jobs.claim(connection, group.id) is not None
-    work.submitter.submit(group.id)
+        assert claim(connection, NOMAD_JOB, group.id, owner="another", seconds=10) is not None
+    work.runner.run(group.id)
     assert work.job_id(group) is None, "another has the group's job in hand"
 
 
@@ -403,7 +405,7 @@ def test_a_submission_that_was_overtaken_does_not_bring_a_removed_job_back(world
     """As where Nomad keeps one actor waiting for longer than its claim holds."""
     group = world.make_group(0)
     work = Submitting(world, nomad.url)
-    work.submitter.submit(group.id)
+    work.runner.run(group.id)
     job_id = work.job_id(group)
     world.resize(group, 1)
 
@@ -414,11 +416,12 @@ def test_a_submission_that_was_overtaken_does_not_bring_a_removed_job_back(world
             world.settle()
             world.sql("UPDATE tsg_work SET until = now() - interval '1 second' WHERE subject = :id", id=group.id)
             assert wait_for(lambda: "running" not in statuses(work, job_id), seconds=10)
-            work.submitter.remove(group.id)
+            work.runner.run(group.id)
             assert work.job(job_id) is None
             return planned
 
-    Submitter(world.db, Slow(NomadAccess(nomad.url)), SHAPE, grace=60, actor="slow").submit(group.id)
+    slow = NomadJobReconciler(world.db, Slow(NomadAccess(nomad.url)), SHAPE, grace=60, actor="slow")
+    Runner(world.db, slow, owner="slow").run(group.id)
     assert work.job(job_id) is None
     assert work.job_id(group) is None
     assert [kind for kind, _ in work.told(group)] == ["TSG_JOB_SUBMIT", "TSG_JOB_REMOVE"]
@@ -431,11 +434,11 @@ def test_something_else_at_nomads_address_is_told_and_waited_for(world: World, n
         elsewhere = Submitting(world, f"http://127.0.0.1:{server.server_port}")
         with ThreadPoolExecutor(1) as pool:
             answered = pool.submit(server.handle_request)
-            elsewhere.submitter.submit(group.id)
+            elsewhere.runner.run(group.id)
             answered.result()
     assert [description for _, description in elsewhere.told(group)] == ["Nomad answered something that is not JSON: is this its address?"]
     assert elsewhere.row(group).failures == 1
-    Submitting(world, nomad.url).submitter.submit(group.id)
+    Submitting(world, nomad.url).runner.run(group.id)
     assert elsewhere.row(group).job_generation == 1
 
 

@@ -95,7 +95,7 @@ def test_a_machine_with_another_groups_id_moves_to_that_group(world: World, api:
     if both_are_due:
         world.converge()
     else:
-        world.worker.reconcile(world.account.id)
+        world.worker.run(world.account.id)
     world.settle()
     assert moved.id in seen(api, world, taking)[1]
     for group in (giving, taking):
@@ -133,6 +133,6 @@ def test_a_key_that_is_gone_from_cloudapi_is_said_and_put_back_by_the_owners_nex
     # The owner asks why: with that the key is there again, and the group is due.
     status = get(api, world, f"/groups/{group.id}/status").json()
     assert "Send the service one request" in status["last_error"]
-    world.worker.reconcile(world.account.id)
+    world.worker.run(world.account.id)
     assert world.group_row(group).last_error is None
     assert get(api, world, f"/groups/{group.id}/status").json()["reason"] == "Settled"

@@ -3,7 +3,7 @@
 import time
 
 from shared.clients.cloudapi import Client
-from tsg_workers.lease import Keeper
+from tsg_workers.runner import Keeper
 
 
 class Allowance:

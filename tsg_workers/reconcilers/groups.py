@@ -4,13 +4,13 @@ Level, not edge: nothing here asks what happened. It may be run at any time, by 
 anywhere: what it was about is in the rows, and the next one goes on.
 """
 
-import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sqlalchemy import Connection
 from structlog.contextvars import bound_contextvars
 
 from shared import log, metrics
@@ -18,25 +18,27 @@ from shared.clients import cloudapi
 from shared.clients.budget import Budget
 from shared.clients.cloudapi import Client, CloudAPI, CloudAPIError
 from shared.clients.keys import Sealer
+from shared.clients.queue import CONVERGE
 from shared.management.access import NoManagementKey, client_for, forget_registration
 from shared.reasons import Reason
 from shared.state import accounts, group_state, leases, templates
 from shared.state.group_state import Look, Work
 from shared.state.leases import Lease, LeaseLost
 from shared.state.templates import Template
+from shared.state.work import ACCOUNT
 from shared.store.db import Database, is_unavailable
 from tsg_workers.cloud.act import Assignment, Hands
 from tsg_workers.cloud.allowance import Allowance
 from tsg_workers.cloud.observe import Observed, observe
 from tsg_workers.cloud.problem import reason_of
 from tsg_workers.cloud.record import Audit, Recorder, no_audit
-from tsg_workers.lease import Keeper
 from tsg_workers.plan.limits import Limits
 from tsg_workers.plan.outcome import Outcome, Trouble, crash, outcome_of
 from tsg_workers.plan.pacing import Pacing, pacing_of
 from tsg_workers.plan.planner import make_plan
 from tsg_workers.plan.schedule import failures_before, failures_in_a_row, late_look, next_look, pause_after
 from tsg_workers.plan.steps import Limit, Plan
+from tsg_workers.runner import After, Keeper, Reconciler, Result
 
 _log = log.get(__name__)
 
@@ -65,65 +67,56 @@ class Pace:
     part_seconds: float = 10.0
 
 
-class GroupReconciler:
-    """Reconciles accounts. One for a process; thread-safe. Once `stop` is set, passes begin nothing more and hand back what is left."""
+@dataclass(frozen=True)
+class Claimed:
+    """The lease on an account, and the account's budget of requests, which goes from one holder to the next."""
 
-    def __init__(
-        self,
-        database: Database,
-        clouds: CloudAPI,
-        sealer: Sealer,
-        pace: Pace,
-        *,
-        owner: str,
-        audit: Audit = no_audit,
-        stop: threading.Event | None = None,
-    ) -> None:
+    lease: Lease
+    budget: Budget
+
+
+class GroupReconciler(Reconciler[Claimed]):
+    """Reconciles the groups of an account; a subject is an account's id. One for a process; thread-safe."""
+
+    kind = ACCOUNT
+    queues = (CONVERGE,)
+
+    def __init__(self, database: Database, clouds: CloudAPI, sealer: Sealer, pace: Pace, *, owner: str, audit: Audit = no_audit) -> None:
         self._db = database
         self._clouds = clouds
         self._sealer = sealer
         self._pace = pace
+        self.claim_seconds = pace.lease_seconds
         self._owner = owner
         self._audit = audit
-        self._stop = stop or threading.Event()
-        self._held: dict[Lease, Budget] = {}
         #: Of each account, the orphans that the log has named.
         self._reported: dict[str, set[str]] = {}
 
-    def reconcile(self, account_id: str) -> bool:
-        """Work on the account's due groups until none is due, or for `TURN_SECONDS`. True when some are due still.
+    @classmethod
+    def claim_due(cls, connection: Connection, *, limit: int, late: float = 0) -> list[tuple[str, str]]:
+        """Accounts with a due group."""
+        return [(CONVERGE, account_id) for account_id in leases.claim_due(connection, limit=limit, late=late)]
 
-        Returns at once when another worker holds the account's lease.
-        """
-        if self._stop.is_set():
-            return False
-        taken_at = time.monotonic()
-        with self._db.read() as connection:
-            lease = leases.claim(connection, account_id, self._owner, seconds=self._pace.lease_seconds)
+    def claim(self, connection: Connection, subject: str, owner: str) -> Claimed | None:
+        lease = leases.claim(connection, subject, owner, seconds=self._pace.lease_seconds)
         if lease is None:
             metrics.lease_waits.inc()
-            _log.debug("lease_is_taken", account_id=account_id)
-            return False
-        budget = Budget(self._pace.rate, self._pace.burst, left=lease.budget_left, age=lease.budget_age)
-        with (
-            bound_contextvars(account_id=account_id),
-            Keeper(self._db, lease, seconds=self._pace.lease_seconds, taken_at=taken_at, stop=self._stop) as keeper,
-        ):
-            self._held[lease] = budget
-            try:
-                return self._turn(lease, keeper, budget, until=taken_at + TURN_SECONDS)
-            finally:
-                del self._held[lease]
-                with self._db.read() as connection:
-                    leases.release(connection, lease, budget_left=budget.left)
+            return None
+        return Claimed(lease, Budget(self._pace.rate, self._pace.burst, left=lease.budget_left, age=lease.budget_age))
 
-    def hand_back(self) -> int:
-        """Give back the leases of passes that have not come to their end in time; how many. Their launches are in the rows."""
-        held = list(self._held.items())
-        with self._db.read() as connection:
-            for lease, budget in held:
-                leases.release(connection, lease, budget_left=budget.left)
-        return len(held)
+    def renew(self, connection: Connection, claimed: Claimed) -> bool:
+        return leases.renew(connection, claimed.lease, seconds=self._pace.lease_seconds)
+
+    def give_back(self, connection: Connection, claimed: Claimed, result: Result) -> None:
+        """When the account is due again, and what failed, stands in the state of its groups."""
+        del result
+        leases.release(connection, claimed.lease, budget_left=claimed.budget.left)
+
+    def reconcile(self, claimed: Claimed, keeper: Keeper) -> Result:
+        """Work on the account's due groups until none is due, or for `TURN_SECONDS`."""
+        with bound_contextvars(account_id=claimed.lease.account_id):
+            are_left = self._turn(claimed.lease, keeper, claimed.budget, until=time.monotonic() + TURN_SECONDS)
+        return After(0 if are_left else None)
 
     def _turn(self, lease: Lease, keeper: Keeper, budget: Budget, *, until: float) -> bool:
         while keeper.holds:

@@ -3,22 +3,28 @@
 A run notes in the group's row that it came to the group. Where none came that should have, Nomad is asked what became of the runs, and the
 answer stands in `job_error`: the group's status and `tsg-admin jobs list` show it, and workers take the group over.
 
-As level-triggered as converging: each call looks at the group and at Nomad, and does what is missing. What Nomad refuses or does not
-answer is put off with growing pauses and told in the log and the group's activities; the clock rings again.
+Level-triggered, as the reconciler of groups: each call looks at the group and at Nomad, and does what is missing. When Nomad refuses or
+does not answer, the error stands in the log and the group's activities, and the job is tried again after growing pauses.
 """
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from sqlalchemy import Connection
 
 from shared import log
 from shared.clients.nomad import Nomad, NomadError, Unavailable
+from shared.clients.queue import REMOVE_JOB, SUBMIT_JOB
 from shared.state import activities, jobs
 from shared.state.jobs import JobWork
+from shared.state.work import NOMAD_JOB, Claim
 from shared.store.db import Database
 from tsg_workers.backoff import LONGEST, backoff
-from tsg_workers.reconcilers.jobspec import Shape, distinct_id, job, plain_id
+from tsg_workers.reconcilers.jobspec import Shape, distinct_id, plain_id
+from tsg_workers.reconcilers.jobspec import job as make_job
+from tsg_workers.runner import After, Failed, Gone, Keeper, NotYet, Reconciler, Result
 
 _log = log.get(__name__)
 
@@ -32,30 +38,29 @@ AWAY = 5.0
 BACK_WITHIN = 60.0
 
 
-class _Overtaken(Exception):
-    """The claim on the job has ended meanwhile: another actor has the job, and does what is to be done."""
+class _Job:
+    """A group's job, while this worker holds the claim on it."""
 
-
-class _Claim:
-    """A group's job, for as long as one actor is at it."""
-
-    def __init__(self, database: Database, nomad: Nomad, work: JobWork) -> None:
+    def __init__(self, nomad: Nomad, work: JobWork, keeper: Keeper) -> None:
         self.work = work
-        self._db = database
         self._nomad = nomad
+        self._keeper = keeper
 
     def ask(self) -> Nomad:
-        """Nomad, for one request; `_Overtaken` when the job is another's by now."""
-        with self._db.read() as connection:
-            renewed = jobs.renew(connection, self.work)
-        if renewed is None:
-            raise _Overtaken
-        self.work = renewed
+        """Nomad, for one request; `ClaimLost` when another worker may have the job by now."""
+        self._keeper.renew()
         return self._nomad
 
 
-class Submitter:
-    """Submits and removes the jobs of groups. One for a process; thread-safe."""
+class NomadJobReconciler(Reconciler[Claim]):
+    """Submits and removes the jobs of groups; a subject is a group's id. One for a process; thread-safe."""
+
+    kind = NOMAD_JOB
+    #: Both mean the same, and the rows say what is to be done: two queues because the previous release listens to both.
+    queues = (SUBMIT_JOB, REMOVE_JOB)
+    #: A claim is renewed before each request to Nomad, and none of those takes longer: one that submits can't put back what another has
+    #: removed meanwhile.
+    claim_seconds = 10
 
     def __init__(self, database: Database, nomad: Nomad, shape: Shape, *, grace: float, actor: str) -> None:
         """`grace`: seconds that a run may take, from when it was due, until it comes to its group."""
@@ -67,38 +72,39 @@ class Submitter:
         #: Until when, by the monotonic clock, Nomad is not asked, and why.
         self._away = (0.0, "")
 
-    def submit(self, group_id: str) -> None:
+    @classmethod
+    def claim_due(cls, connection: Connection, *, limit: int, late: float = 0) -> list[tuple[str, str]]:
+        """Jobs for which there is something to do, whether runs are late or not."""
+        del late
+        return [(REMOVE_JOB if job.is_over else SUBMIT_JOB, job.group_id) for job in jobs.claim_due(connection, limit=limit)]
+
+    def reconcile(self, claimed: Claim, keeper: Keeper) -> Result:
         """See to it that the group's job is there and as it should be, and that it has run for the group's newest generation.
 
-        A job that is as it should be is left alone, and a run under way goes on: Nomad changes jobs in place.
+        A job that is as it should be is left alone, and a run under way goes on: Nomad changes jobs in place. The job of an emptied group,
+        and every run of it, is removed.
         """
-        self._claimed(group_id, self._submit, activities.JOB_ERROR)
-
-    def remove(self, group_id: str) -> None:
-        """See to it that the job of an emptied group, and every run of it, is gone from Nomad."""
-        self._claimed(group_id, self._remove, activities.JOB_REMOVE_ERROR)
-
-    def _claimed(self, group_id: str, act: Callable[[_Claim], None], error_kind: str) -> None:
-        work = self._db.transact(lambda connection: jobs.claim(connection, group_id))
+        with self._db.read() as connection:
+            work = jobs.get(connection, claimed)
         if work is None:
-            return
-        claim = _Claim(self._db, self._nomad, work)
+            return Gone()
         try:
             self._spare_nomad()
-            (self._remove if work.is_over else act)(claim)
-        except _Overtaken:
-            _log.warning("job_overtaken", group_id=group_id, job_id=work.job_id)
+            job = _Job(self._nomad, work, keeper)
+            return self._remove(job) if work.is_over else self._submit(job)
         except NomadError as error:
             is_away = isinstance(error, Unavailable)
             if is_away:
                 self._found_away(str(error))
             pause = backoff(work.failures + 1, BACK_WITHIN if is_away else LONGEST)
             with self._db.read() as connection:
-                jobs.mark_failed(connection, claim.work, after=pause, error=str(error))
-            _log.warning("nomad_failed", group_id=group_id, job_id=work.job_id, error=str(error), again_in=round(pause, 1))
+                jobs.mark_failing(connection, work, error=str(error))
+            _log.warning("nomad_failed", group_id=work.group_id, job_id=work.job_id, error=str(error), again_in=round(pause, 1))
             # Said once at the beginning, not at each try; the log has them all.
             if work.error is None:
-                self._tell(work, error_kind, activities.FAILED, str(error))
+                kind = activities.JOB_REMOVE_ERROR if work.is_over else activities.JOB_ERROR
+                self._tell(work, kind, activities.FAILED, str(error))
+            return Failed(pause, str(error))
 
     def _spare_nomad(self) -> None:
         """`Unavailable` when Nomad was away a moment ago: one finds it out for all."""
@@ -110,8 +116,8 @@ class Submitter:
         if time.monotonic() >= self._away[0]:
             self._away = (time.monotonic() + AWAY, problem)
 
-    def _submit(self, claim: _Claim) -> None:
-        work = claim.work
+    def _submit(self, job: _Job) -> Result:
+        work = job.work
         job_id = work.job_id or self._db.transact(
             lambda connection: jobs.claim_id(
                 connection,
@@ -120,54 +126,58 @@ class Submitter:
                 distinct_id(work.group_name, work.triton_uuid, work.group_id),
             )
         )
-        spec = job(job_id, group_id=work.group_id, account_id=work.account_id, interval=work.interval, shape=self._shape)
-        claim.ask().validate(spec)
-        claim.ask().register(spec)
+        spec = make_job(job_id, group_id=work.group_id, account_id=work.account_id, interval=work.interval, shape=self._shape)
+        job.ask().validate(spec)
+        job.ask().register(spec)
         if work.job_generation < work.generation:
-            self._run(claim, spec)
-        else:
-            self._look_at_runs(claim, spec)
+            return self._run(job, spec)
+        return self._look_at_runs(job, spec)
 
-    def _run(self, claim: _Claim, spec: Mapping[str, Any]) -> None:
+    def _run(self, job: _Job, spec: Mapping[str, Any]) -> Result:
         """Have the job run for the group's newest generation."""
-        work, job_id = claim.work, spec["ID"]
-        problem = _no_place(claim.ask().plan(spec))
-        claim.ask().force(job_id)
+        work, job_id = job.work, spec["ID"]
+        problem = _no_place(job.ask().plan(spec))
+        job.ask().force(job_id)
         _log.info("job_submitted", group_id=work.group_id, job_id=job_id, request_id=work.request_id)
         self._tell(work, activities.JOB_SUBMITTED, activities.DONE, f"job {job_id} was run for generation {work.generation}")
         if problem:
             self._tell_failing(work, activities.JOB_ERROR, problem)
         with self._db.read() as connection:
-            jobs.mark_submitted(connection, claim.work, after=RUN_SHOWS, error=problem)
+            jobs.mark_submitted(connection, work, error=problem)
+        return After(RUN_SHOWS)
 
-    def _look_at_runs(self, claim: _Claim, spec: Mapping[str, Any]) -> None:
+    def _look_at_runs(self, job: _Job, spec: Mapping[str, Any]) -> Result:
         """See whether runs come to the group as they should: the one that was started last, and then one in each interval."""
-        work = claim.work
+        work = job.work
         in_time = (work.interval if work.has_run else 0.0) + RUN_SHOWS
         if work.silent_for < in_time:
             # Until the next one would be missing.
             after = in_time - work.silent_for
             with self._db.read() as connection:
-                (jobs.mark_well if work.has_run else jobs.mark_postponed)(connection, claim.work, after=after)
-            return
-        problem = self._missing_run(claim, spec, late=work.silent_for > in_time - RUN_SHOWS + self._grace)
+                if work.has_run:
+                    jobs.mark_failing(connection, work, error=None)
+                else:
+                    jobs.mark_waiting(connection, work)
+            return After(after) if work.has_run else NotYet(after)
+        problem = self._missing_run(job, spec, late=work.silent_for > in_time - RUN_SHOWS + self._grace)
         if problem is None:
             with self._db.read() as connection:
-                jobs.mark_postponed(connection, claim.work, after=RUN_SHOWS)
-            return
+                jobs.mark_waiting(connection, work)
+            return NotYet(RUN_SHOWS)
         self._tell_failing(work, activities.JOB_RUN_ERROR, problem)
         with self._db.read() as connection:
-            jobs.mark_failed(connection, claim.work, after=backoff(work.failures + 1, BACK_WITHIN), error=problem)
+            jobs.mark_failing(connection, work, error=problem)
+        return Failed(backoff(work.failures + 1, BACK_WITHIN), problem)
 
-    def _missing_run(self, claim: _Claim, spec: Mapping[str, Any], *, late: bool) -> str | None:
+    def _missing_run(self, job: _Job, spec: Mapping[str, Any], *, late: bool) -> str | None:
         """Why no run came to the group; None when the newest may still come, which is not said of one that is `late`."""
-        silence = f"no run of the job has come to the group for {claim.work.silent_for:.0f} s"
-        newest = max(claim.ask().children(spec["ID"]), key=_launched_at, default=None)
+        silence = f"no run of the job has come to the group for {job.work.silent_for:.0f} s"
+        newest = max(job.ask().children(spec["ID"]), key=_launched_at, default=None)
         if newest is None:
             return f"{silence}: Nomad has started none" if late else None
         if newest.get("Status") == "pending":
-            return _no_place(claim.ask().plan(spec)) or (f"{silence}: the newest waits for a node" if late else None)
-        failure = _failure(claim.ask().allocations(str(newest["ID"])))
+            return _no_place(job.ask().plan(spec)) or (f"{silence}: the newest waits for a node" if late else None)
+        failure = _failure(job.ask().allocations(str(newest["ID"])))
         if failure:
             return f"Nomad could not run the job: {failure}"
         return f"{silence}: the newest is {newest.get('Status')}" if late else None
@@ -177,25 +187,26 @@ class Submitter:
         if work.error is None:
             self._tell(work, kind, activities.FAILED, problem)
 
-    def _remove(self, claim: _Claim) -> None:
-        work = claim.work
+    def _remove(self, job: _Job) -> Result:
+        work = job.work
         if work.job_id is not None:
             # The parent first, so that it starts no more runs. One that is under way sees the group empty and ends by itself.
-            claim.ask().deregister(work.job_id)
-            children = claim.ask().children(work.job_id)
+            job.ask().deregister(work.job_id)
+            children = job.ask().children(work.job_id)
             running = [child for child in children if child.get("Status") == "running"]
             # Pending is also what a run stays that found no node.
             for child in children:
                 if child not in running:
-                    claim.ask().deregister(str(child["ID"]))
+                    job.ask().deregister(str(child["ID"]))
             if running:
                 with self._db.read() as connection:
-                    jobs.mark_postponed(connection, claim.work, after=RUN_IS_ENDING)
-                return
+                    jobs.mark_waiting(connection, work)
+                return NotYet(RUN_IS_ENDING)
             _log.info("job_removed", group_id=work.group_id, job_id=work.job_id, request_id=work.request_id)
             self._tell(work, activities.JOB_REMOVED, activities.DONE, f"job {work.job_id} was removed")
         with self._db.read() as connection:
-            jobs.mark_removed(connection, claim.work)
+            jobs.mark_removed(connection, work)
+        return Gone()
 
     def _tell(self, work: JobWork, kind: str, status: str, description: str) -> None:
         with self._db.read() as connection:
