@@ -324,6 +324,7 @@ ROUTES = [
     ("GET", "/groups/{group}/activities", None),
     ("DELETE", "/groups/{group}", None),
     ("GET", "/templates/{template}", None),
+    ("GET", "/templates/{template}/verification", None),
     ("DELETE", "/templates/{template}", None),
 ]
 COLLECTIONS = [("GET", "/groups"), ("POST", "/groups"), ("PUT", "/groups"), ("GET", "/templates"), ("POST", "/templates")]
