@@ -34,6 +34,7 @@ from tests.integration.api.service import Api, Caller
 from tests.integration.conftest import LIMITS
 from tsg_api.schema import openapi
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
+from tsg_workers.runner import Runner
 
 MANY = int(os.environ.get("TSG_RANDOM_TEMPLATES", "25"))
 SCHEMAS = openapi.document(max_capacity=100, signed=False)["components"]["schemas"]["NewTemplate"]["properties"]
@@ -129,9 +130,10 @@ def templates(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def worker(api: Api) -> Iterator[GroupReconciler]:
+def worker(api: Api) -> Iterator[Runner[Any]]:
     clouds = CloudAPI(api.sim.url, Timeouts(connect=5, read=30))
-    yield GroupReconciler(api.db, clouds, api.sealer, Pace(rate=10_000, burst=10_000, lease_seconds=30, limits=LIMITS), owner="worker")
+    pace = Pace(rate=10_000, burst=10_000, lease_seconds=30, limits=LIMITS)
+    yield Runner(api.db, GroupReconciler(api.db, clouds, api.sealer, pace, owner="worker"), owner="worker")
     clouds.close()
 
 
@@ -142,7 +144,7 @@ def owner(api: Api) -> Caller:
 
 @settings(max_examples=MANY, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(body=templates())
-def test_a_random_template_becomes_the_machine_that_was_asked_for(owner: Caller, worker: GroupReconciler, body: dict[str, Any]) -> None:
+def test_a_random_template_becomes_the_machine_that_was_asked_for(owner: Caller, worker: Runner[Any], body: dict[str, Any]) -> None:
     made = owner.ok("POST", "/templates", body | {"template_name": f"t-{next(_names)}"})
     assert {name: made[name] for name in body if name != "template_name"} == {name: body[name] for name in body if name != "template_name"}
     assert owner.ok("GET", f"/templates/{made['id']}") == made
@@ -151,7 +153,7 @@ def test_a_random_template_becomes_the_machine_that_was_asked_for(owner: Caller,
         networks = (DEFAULT_NETWORK, PRIVATE_NETWORK, FABRIC_NETWORK)
         cloud.volumes[volume["name"]] = Volume(volume["name"], volume["name"], networks=networks, owners=(owner.triton.id,))
     group = owner.make_group(1, template_id=made["id"], group_name=f"Group_{next(_names)}")
-    worker.reconcile(owner.id)
+    worker.run(owner.id)
     machines = [machine for machine in cloud.all_machines() if machine.tags.get("tsg.group") == group["id"]]
     event("launched" if machines else "no capacity")
     if machines:
@@ -162,7 +164,7 @@ def test_a_random_template_becomes_the_machine_that_was_asked_for(owner: Caller,
         assert (status["reason"], all(rule in status["last_error"] for rule in rules)) == (Reason.NO_CAPACITY, True), status
         assert any(rule.startswith("affinity: ") for rule in rules)
     owner.ok("DELETE", f"/groups/{group['id']}")
-    worker.reconcile(owner.id)
+    worker.run(owner.id)
 
 
 def check(machine: Machine, body: dict[str, Any], group: dict[str, Any]) -> None:
