@@ -130,7 +130,9 @@ def is_free(table: FromClause = work) -> ColumnElement[bool]:
 
 def is_unanswered(table: FromClause = work) -> ColumnElement[bool]:
     """No wake-up was sent a short while ago."""
-    return or_(table.c.woken_at.is_(None), table.c.woken_at < ago(WAKE_AGAIN), table.c.woken_at > func.now())
+    # A little ahead of `now()` is another scheduler, whose statement began later than this one and was done first. More is a time from
+    # before the database's clock was set back.
+    return or_(table.c.woken_at.is_(None), table.c.woken_at < ago(WAKE_AGAIN), table.c.woken_at > ahead(WAKE_AGAIN))
 
 
 def _mine(claimed: Claim) -> tuple[ColumnElement[bool], ...]:

@@ -104,6 +104,13 @@ def test_a_wake_up_without_an_answer_is_sent_again(desk: Desk) -> None:
     assert desk.is_woken()
 
 
+def test_a_wake_up_that_another_sent_after_this_statement_began_is_not_sent_again(desk: Desk) -> None:
+    """`now()` is when a statement began: one that waited for a row finds a time there that lies after its own."""
+    work.mark_due(desk.connection, KIND, desk.subject)
+    desk.sql("UPDATE tsg_work SET woken_at = now() + interval '1 second'")
+    assert not desk.is_woken()
+
+
 def test_times_from_before_the_clock_was_set_back_hold_nothing_up(desk: Desk) -> None:
     desk.claimed()
     desk.sql(f"UPDATE tsg_work SET until = now() + interval '{LONGEST_CLAIM + 60} seconds'")
