@@ -28,14 +28,14 @@ http_requests = Counter("tsg_http_requests", "Requests answered.", ["method", "r
 http_seconds = Histogram("tsg_http_request_seconds", "Seconds to answer a request.", ["route"], buckets=SECONDS, registry=REGISTRY)
 authentications = Counter("tsg_authentications", "Requests by what came of their signature.", ["result"], registry=REGISTRY)
 
-# Bells
+# Wake-ups. The name of the metric is older than the word: dashboards and alerts of operators use it.
 
-bells = Counter("tsg_bells", "Bells, by what became of them: sent, failed (Redis) or dropped.", ["actor", "result"], registry=REGISTRY)
+wake_ups = Counter("tsg_bells", "Wake-ups, by result: sent, failed (Redis) or dropped.", ["actor", "result"], registry=REGISTRY)
 
 # Workers
 
 passes = Histogram("tsg_pass_seconds", "Seconds of one pass over an account's due groups.", buckets=SECONDS, registry=REGISTRY)
-lease_waits = Counter("tsg_lease_waits", "Bells answered while another worker held the account.", registry=REGISTRY)
+lease_waits = Counter("tsg_lease_waits", "Wake-ups handled while another worker held the account's lease.", registry=REGISTRY)
 checks = Counter("tsg_group_checks", "Looks at groups, by what a group waits for after it.", ["reason"], registry=REGISTRY)
 launches = Counter("tsg_launches", "Launches, by result.", ["result"], registry=REGISTRY)
 deletions = Counter("tsg_deletions", "Deletions, by result.", ["result"], registry=REGISTRY)
@@ -64,7 +64,7 @@ groups = Gauge("tsg_groups", "Groups that are not gone, by what they wait for.",
 oldest_change = Gauge("tsg_oldest_unhandled_change_seconds", "Age of the oldest change that no worker has looked at.", registry=None)
 nomad_jobs_failing = Gauge("tsg_nomad_jobs_failing", "Nomad jobs of groups that Nomad refuses or does not run.", registry=None)
 machines = Gauge("tsg_machines", "Machines of groups, by state.", ["state"], registry=None)
-queue_messages = Gauge("tsg_queue_messages", "Bells in Redis that wait for a worker.", ["queue"], registry=None)
+queue_messages = Gauge("tsg_queue_messages", "Wake-ups in Redis that wait for a worker.", ["queue"], registry=None)
 read_at = Gauge("tsg_state_read_timestamp_seconds", "When the clock last read the state above.", registry=None)
 
 STATE = (groups_due, groups_late, groups, oldest_change, nomad_jobs_failing, machines, queue_messages, read_at)

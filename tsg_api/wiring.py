@@ -10,7 +10,7 @@ from shared.clients.access import Timeouts
 from shared.clients.budget import Budget
 from shared.clients.cloudapi import Client, CloudAPI
 from shared.clients.keys import Sealer
-from shared.clients.queue import CONVERGE, SUBMIT_JOB, Bell, make_broker
+from shared.clients.queue import CONVERGE, SUBMIT_JOB, WakeUps, make_broker
 from shared.management.access import NoManagementKey, client_for
 from shared.runtime import health
 from shared.runtime.checks import health_of
@@ -50,11 +50,11 @@ def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = Fals
     clouds = CloudAPI(chosen.triton_url, timeouts, chosen.triton_trust)
     door = clouds if chosen.triton_auth_url == chosen.triton_url else CloudAPI(chosen.triton_auth_url, timeouts, chosen.triton_trust)
     sealer = Sealer(chosen.secret_keys)
-    bell = Bell(make_broker(chosen.redis_url))
+    wake_ups = WakeUps(make_broker(chosen.redis_url))
     slots = slots_of(chosen.http_threads, parks=parks)
     service = Service(
         db=database,
-        ring=ringer(bell, chosen.scaler),
+        wake=waker(wake_ups, chosen.scaler),
         cloud=cloud_of(database, clouds, sealer),
         max_capacity=chosen.max_capacity,
         max_body=chosen.http_max_body,
@@ -81,7 +81,7 @@ def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = Fals
     try:
         yield create_app(service, authenticator, healthy), healthy
     finally:
-        bell.close()
+        wake_ups.close()
         database.close()
 
 
@@ -91,11 +91,11 @@ def signed(service: Service, door: CloudAPI, tenants: Tenants, slots: Slots, key
     return Signed(keys, vouching, tenants, max_body=service.max_body)
 
 
-def ringer(bell: Bell, scaler: str) -> Callable[[str, str], None]:
-    """Whom a change concerns first: Nomad's job of the group, or a worker."""
+def waker(wake_ups: WakeUps, scaler: str) -> Callable[[str, str], None]:
+    """Sends the wake-up after a change: for the group's Nomad job, or for its account."""
     if scaler == "nomad":
-        return lambda _account_id, group_id: bell.ring(SUBMIT_JOB, group_id)
-    return lambda account_id, _group_id: bell.ring(CONVERGE, account_id)
+        return lambda _account_id, group_id: wake_ups.enqueue(SUBMIT_JOB, group_id)
+    return lambda account_id, _group_id: wake_ups.enqueue(CONVERGE, account_id)
 
 
 def cloud_of(database: db.Database, clouds: CloudAPI, sealer: Sealer) -> Callable[[Account], Client]:

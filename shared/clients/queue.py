@@ -1,7 +1,7 @@
-"""The bells: Dramatiq messages that say "look at this account", or "look after this group's Nomad job".
+"""Wake-ups: Dramatiq messages that name an account to reconcile, or a group whose Nomad job is to be reconciled.
 
-They carry nothing that is not in the database, and may be lost or ring twice: `tsg-clock` rings again for whatever is due. So nobody
-waits for them: a thread of its own delivers them.
+They contain nothing that is not in the database, and may be lost or sent twice: `tsg-clock` sends another one for what is due. So no
+caller waits for Redis: a background thread sends them.
 """
 
 import threading
@@ -24,25 +24,25 @@ CONVERGE = "converge"  # account_id
 SUBMIT_JOB = "submit_job"  # group_id
 REMOVE_JOB = "remove_job"  # group_id
 
-#: Milliseconds after which an unheard bell means nothing any more: the clock has rung again by then. The sender's clock and the worker's
-#: may differ, so it is more than the 300 s by which a clock may be wrong before CloudAPI refuses what it signs.
+#: Milliseconds after which a wake-up is dropped: the scheduler has sent another one by then. The clocks of sender and worker may differ, so
+#: this is more than the 300 s by which a clock may be wrong before CloudAPI refuses its signatures.
 MAX_AGE_MS = 600_000
-#: Bells waiting to be delivered; more are dropped, and the clock rings for them.
+#: Wake-ups that wait to be sent; further ones are dropped, and the scheduler sends them later.
 WAITING = 10_000
-#: Seconds of silence after Redis could not be reached.
+#: Seconds between attempts while Redis cannot be reached.
 PAUSE = 1.0
-#: Seconds between deliveries: what is rung in them goes out together.
+#: Seconds between batches: wake-ups of one batch are sent together.
 GAP = 0.01
-#: Seconds that a worker listens to an empty queue before it shows Redis that it lives, and looks whether it is to stop.
+#: Seconds that a worker blocks on an empty queue, before it sends its heartbeat to Redis and checks whether to stop.
 LISTEN = 0.5
-#: Milliseconds between looks of a worker that has taken as much as it may.
+#: Milliseconds between checks of a worker that has prefetched as many messages as it may.
 BUSY_MS = 20
-#: Of a million looks into a queue, those that also bring back what a dead worker had taken: about one a minute of an idle worker.
+#: Of a million fetches, those that also re-enqueue the messages of dead workers: about one a minute for an idle worker.
 MAINTENANCE = 10_000
 
 
 class ListeningBroker(RedisBroker):
-    """A broker whose workers hear a bell when it rings: Dramatiq's asks an empty queue again and again.
+    """A broker whose workers block on an empty queue: Dramatiq's polls it.
 
     Needs the command BLMOVE: Redis 6.2, or any Valkey.
     """
@@ -51,7 +51,7 @@ class ListeningBroker(RedisBroker):
         return super().consume(queue_name, prefetch, min(timeout, BUSY_MS))
 
     def do_fetch(self, queue_name: str, count: int) -> list[bytes]:
-        """Up to so many messages of a queue, once it has one; none after `LISTEN` seconds."""
+        """Up to `count` messages of a queue, once it has one; none after `LISTEN` seconds."""
         queue = f"{self.namespace}:{queue_name}"
         fetch: Callable[[str, int], list[bytes]] = self._dispatch("fetch")  # type: ignore[no-untyped-call]
         with _dropping_replicas(self):
@@ -61,25 +61,25 @@ class ListeningBroker(RedisBroker):
 
 
 def make_broker(url: str, middleware: Sequence[Middleware] = (), *, patience: float = 5.0) -> RedisBroker:
-    """A broker on Redis that fails at once rather than trying again by itself, and after `patience` seconds without an answer."""
+    """A broker on Redis without retries of its own. It waits `patience` seconds for an answer."""
     client = redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=patience, retry=Retry(NoBackoff(), 0))
     return ListeningBroker(client=client, middleware=list(middleware), maintenance_chance=MAINTENANCE)  # type: ignore[no-untyped-call]
 
 
 def send(broker: Broker, actor: str, subject: str) -> None:
-    """Ring an actor for an account or a group. Raises what the Redis client raises."""
+    """Send a wake-up to an actor, for an account or a group. Raises the errors of the Redis client."""
     try:
         with _dropping_replicas(broker):
             broker.declare_queue(actor)
             broker.enqueue(Message(queue_name=actor, actor_name=actor, args=(subject,), kwargs={}, options={}))
     except redis.RedisError:
-        metrics.bells.labels(actor, "failed").inc()
+        metrics.wake_ups.labels(actor, "failed").inc()
         raise
-    metrics.bells.labels(actor, "sent").inc()
+    metrics.wake_ups.labels(actor, "sent").inc()
 
 
 def try_out(broker: RedisBroker) -> None:
-    """Do to Redis what a wake-up does, to a key that nobody reads: run a script that adds to a list. Raises what the Redis client raises.
+    """Run a script that adds to a list nobody reads, as sending a wake-up does. Raises the errors of the Redis client.
 
     A Redis that is full, a replica, or short of replicas answers a PING all the same.
     """
@@ -101,60 +101,60 @@ def _dropping_replicas(broker: Broker) -> Iterator[None]:
         raise
 
 
-def waiting(broker: RedisBroker, actor: str) -> int:
-    """Bells for an actor that no worker has taken. Raises what the Redis client raises."""
+def count_waiting(broker: RedisBroker, actor: str) -> int:
+    """The number of wake-ups for an actor that no worker has taken. Raises the errors of the Redis client."""
     return int(broker.client.llen(f"{broker.namespace}:{actor}"))
 
 
-class Bell:
-    """Rings without keeping anybody waiting. A Redis that is away costs a line in the log, never a request.
+class WakeUps:
+    """Sends wake-ups on a background thread. A Redis that cannot be reached costs a line in the log, never a request.
 
-    A bell says no more than "look", so bells for one subject that come together are one: in a burst, one in `GAP`.
+    Several wake-ups of one actor for one subject within `GAP` seconds are sent as one.
     """
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        #: In the order in which they were rung.
+        #: Actor and subject, in the order of `enqueue`.
         self._waiting: dict[tuple[str, str], None] = {}
-        self._rung = threading.Condition()
+        self._changed = threading.Condition()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._deliver, name="bell", daemon=True)
+        self._thread = threading.Thread(target=self._deliver, name="wake-ups", daemon=True)
         self._thread.start()
 
-    def ring(self, actor: str, subject: str) -> None:
-        """Have a worker look at an account, or at a group's job, soon."""
-        with self._rung:
+    def enqueue(self, actor: str, subject: str) -> None:
+        """Have a worker reconcile an account, or a group's job, soon. Returns at once."""
+        with self._changed:
             has_room = len(self._waiting) < WAITING
             if has_room:
                 self._waiting[actor, subject] = None
-                self._rung.notify()
+                self._changed.notify()
         if not has_room:
-            metrics.bells.labels(actor, "dropped").inc()
-            _log.warning("bell_dropped", actor=actor, subject=subject)
+            metrics.wake_ups.labels(actor, "dropped").inc()
+            _log.warning("wakeup_dropped", actor=actor, subject=subject)
 
     def close(self) -> None:
-        """Deliver what is waiting, for a second at most; nothing of it when Redis is away."""
+        """Send the wake-ups that wait, for a second at most; none when Redis cannot be reached."""
         self._closing.set()
-        with self._rung:
-            self._rung.notify()
+        with self._changed:
+            self._changed.notify()
         self._thread.join(timeout=1)
 
     def _deliver(self) -> None:
-        while bells := self._next():
-            for actor, subject in bells:
+        while batch := self._next():
+            for actor, subject in batch:
                 try:
                     send(self._broker, actor, subject)
                 except redis.RedisError as error:
-                    _log.warning("bell_not_heard", actor=actor, subject=subject, error=str(error))
+                    _log.warning("wakeup_send_failed", actor=actor, subject=subject, error=str(error))
                     if self._closing.wait(PAUSE):
                         return
             self._closing.wait(GAP)
 
     def _next(self) -> list[tuple[str, str]]:
-        """What was rung meanwhile, or is next; nothing once all is delivered and no more comes."""
-        with self._rung:
+        """The next batch, once there is one; an empty one after `close`, when all are sent."""
+        with self._changed:
             while not self._waiting and not self._closing.is_set():
-                self._rung.wait()
-            bells = list(self._waiting)
+                self._changed.wait()
+            batch = list(self._waiting)
             self._waiting.clear()
-            return bells
+            return batch

@@ -17,7 +17,7 @@ from dev.services import Valkey
 from dev.sim.nomad.simulator import Simulator as NomadSimulator
 from shared import metrics
 from shared.clients.nomad import Nomad
-from shared.clients.queue import CONVERGE, SUBMIT_JOB, make_broker, send, waiting
+from shared.clients.queue import CONVERGE, SUBMIT_JOB, count_waiting, make_broker, send
 from shared.runtime import settings
 from shared.store.db import Database
 from tests.integration.conftest import World
@@ -72,7 +72,7 @@ def test_a_change_is_old_until_a_worker_has_looked_at_it(world: World, valkey: V
     assert gone["tsg_oldest_unhandled_change_seconds"] == 0
 
 
-def test_bells_that_wait_are_counted(world: World, valkey: Valkey) -> None:
+def test_wake_ups_that_wait_are_counted(world: World, valkey: Valkey) -> None:
     broker = make_broker(valkey.url.replace("db=0", "db=6"))
     before = read(world, valkey)[f'tsg_queue_messages{{queue="{CONVERGE}"}}']
     send(broker, CONVERGE, world.account.id)
@@ -91,7 +91,7 @@ def test_who_is_due_hears_of_it_although_nothing_can_be_cleared(world: World, va
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool, mock.patch.object(metrics, "tell_state"):
         ticking = pool.submit(_tick, chosen, world.db, stop)
-        heard = wait_for(lambda: waiting(broker, CONVERGE) == 1 or ticking.done(), seconds=20)
+        heard = wait_for(lambda: count_waiting(broker, CONVERGE) == 1 or ticking.done(), seconds=20)
         stop.set()
     ticking.result()
     assert heard
@@ -147,11 +147,11 @@ def test_while_nomad_is_away_workers_hear_of_what_is_due_at_once(world: World, v
             ticking = pool.submit(_tick, chosen, world.db, stop, watch)
             try:
                 # The job's first look is told in the same tick as the group would be.
-                assert wait_for(lambda: waiting(broker, SUBMIT_JOB) == 1, seconds=20)
+                assert wait_for(lambda: count_waiting(broker, SUBMIT_JOB) == 1, seconds=20)
                 assert not watch.is_away
-                assert waiting(broker, CONVERGE) == 0
+                assert count_waiting(broker, CONVERGE) == 0
                 nomad.knobs.turn({"no_leader": True})
-                assert wait_for(lambda: waiting(broker, CONVERGE) == 1, seconds=20)
+                assert wait_for(lambda: count_waiting(broker, CONVERGE) == 1, seconds=20)
                 assert watch.is_away
                 nomad.knobs.turn({"no_leader": False})
                 assert wait_for(lambda: not watch.is_away, seconds=20)

@@ -332,13 +332,13 @@ def test_machines_of_nobody_s_groups_are_told_once_and_left_alone(world: World) 
     group = world.make_group(1)
     with capture_logs() as logs:
         world.settle()
-    told = [line for line in logs if line["event"] == "machines_of_no_group_of_ours"]
+    told = [line for line in logs if line["event"] == "unknown_tagged_machines"]
     assert [line["machine_ids"] for line in told] == [sorted(strange)]
     another = machine_with(world, **{"tsg.group": NOBODYS})
     with capture_logs() as logs:
         world.delete(group)
         world.settle()
-    told = [line for line in logs if line["event"] == "machines_of_no_group_of_ours"]
+    told = [line for line in logs if line["event"] == "unknown_tagged_machines"]
     assert [line["machine_ids"] for line in told] == [[another]]
     assert [state_of(world, machine_id) for machine_id in [*strange, another]] == ["running"] * 4
 

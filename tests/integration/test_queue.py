@@ -16,7 +16,7 @@ from dramatiq.brokers.redis import RedisBroker
 
 from dev.processes import free_port, wait_for
 from dev.services import Valkey, scratch
-from shared.clients.queue import CONVERGE, MAX_AGE_MS, PAUSE, REMOVE_JOB, SUBMIT_JOB, WAITING, Bell, make_broker, send
+from shared.clients.queue import CONVERGE, MAX_AGE_MS, PAUSE, REMOVE_JOB, SUBMIT_JOB, WAITING, WakeUps, make_broker, send
 from shared.runtime import health, settings
 from shared.runtime.checks import health_of
 from tsg_workers import actors
@@ -58,12 +58,12 @@ def listening(redis_url: str) -> Iterator[Heard]:
 
 
 @contextmanager
-def bell_of(broker: RedisBroker) -> Iterator[Bell]:
-    bell = Bell(broker)
+def wake_ups_of(broker: RedisBroker) -> Iterator[WakeUps]:
+    wake_ups = WakeUps(broker)
     try:
-        yield bell
+        yield wake_ups
     finally:
-        bell.close()
+        wake_ups.close()
         close(broker)
 
 
@@ -79,41 +79,41 @@ def waiting(redis_url: str, name: str = CONVERGE) -> int:
 
 
 @pytest.mark.parametrize("name", [CONVERGE, SUBMIT_JOB, REMOVE_JOB])
-def test_a_bell_is_heard_by_its_actor(redis_url: str, name: str) -> None:
-    with listening(redis_url) as heard, bell_of(make_broker(redis_url)) as bell:
-        bell.ring(name, "some-id")
+def test_a_wake_up_is_heard_by_its_actor(redis_url: str, name: str) -> None:
+    with listening(redis_url) as heard, wake_ups_of(make_broker(redis_url)) as wake_ups:
+        wake_ups.enqueue(name, "some-id")
         assert heard.get(timeout=20) == (name, "some-id")
 
 
 def test_an_idle_worker_waits_in_redis_rather_than_asking_it(redis_url: str) -> None:
-    with listening(redis_url) as heard, bell_of(make_broker(redis_url)) as bell, redis.Redis.from_url(redis_url) as client:
+    with listening(redis_url) as heard, wake_ups_of(make_broker(redis_url)) as wake_ups, redis.Redis.from_url(redis_url) as client:
         assert wait_for(lambda: client.info("clients")["blocked_clients"] >= 3, seconds=20), "one for each queue"
-        bell.ring(CONVERGE, "some-id")
+        wake_ups.enqueue(CONVERGE, "some-id")
         assert heard.get(timeout=20) == (CONVERGE, "some-id")
         assert wait_for(lambda: waiting(redis_url) == 0, seconds=20)
 
 
-def test_of_several_workers_that_listen_one_hears_a_bell(redis_url: str) -> None:
-    with listening(redis_url) as one, listening(redis_url) as other, bell_of(make_broker(redis_url)) as bell:
+def test_of_several_workers_that_listen_one_hears_a_wake_up(redis_url: str) -> None:
+    with listening(redis_url) as one, listening(redis_url) as other, wake_ups_of(make_broker(redis_url)) as wake_ups:
         for number in range(100):
-            bell.ring(CONVERGE, f"account-{number}")
+            wake_ups.enqueue(CONVERGE, f"account-{number}")
         assert wait_for(lambda: one.qsize() + other.qsize() >= 100, seconds=20)
-        bell.ring(CONVERGE, "last")
+        wake_ups.enqueue(CONVERGE, "last")
         assert wait_for(lambda: one.qsize() + other.qsize() > 100, seconds=20)
         heard = [one.get()[1] for _ in range(one.qsize())] + [other.get()[1] for _ in range(other.qsize())]
     assert sorted(heard) == sorted([*(f"account-{number}" for number in range(100)), "last"])
 
 
-def test_bells_are_heard_in_the_order_in_which_they_were_rung(redis_url: str) -> None:
-    with bell_of(make_broker(redis_url)) as bell:
+def test_wake_ups_are_heard_in_the_order_in_which_they_were_rung(redis_url: str) -> None:
+    with wake_ups_of(make_broker(redis_url)) as wake_ups:
         for number in range(50):
-            bell.ring(CONVERGE, f"account-{number}")
+            wake_ups.enqueue(CONVERGE, f"account-{number}")
         assert wait_for(lambda: waiting(redis_url) == 50, seconds=20)
     with listening(redis_url) as heard:
         assert [heard.get(timeout=20)[1] for _ in range(50)] == [f"account-{number}" for number in range(50)]
 
 
-def test_a_bell_that_nobody_has_heard_for_ten_minutes_is_not_heard_any_more(redis_url: str) -> None:
+def test_a_wake_up_that_nobody_has_heard_for_ten_minutes_is_not_heard_any_more(redis_url: str) -> None:
     broker = make_broker(redis_url)
     broker.declare_queue(CONVERGE)
     long_ago = int(time.time() * 1000) - MAX_AGE_MS - 1
@@ -128,9 +128,9 @@ def test_a_bell_that_nobody_has_heard_for_ten_minutes_is_not_heard_any_more(redi
 
 
 def test_closing_delivers_what_is_waiting(redis_url: str) -> None:
-    with bell_of(make_broker(redis_url)) as bell:
+    with wake_ups_of(make_broker(redis_url)) as wake_ups:
         for number in range(20):
-            bell.ring(CONVERGE, f"account-{number}")
+            wake_ups.enqueue(CONVERGE, f"account-{number}")
     assert waiting(redis_url) == 20
 
 
@@ -142,39 +142,39 @@ def test_without_redis_sending_fails_at_once_and_ringing_does_not_fail() -> None
     began = time.monotonic()
     with pytest.raises(redis.ConnectionError):
         send(broker, CONVERGE, "some-id")
-    with bell_of(broker) as bell:
+    with wake_ups_of(broker) as wake_ups:
         for number in range(1000):
-            bell.ring(CONVERGE, f"account-{number}")
+            wake_ups.enqueue(CONVERGE, f"account-{number}")
         assert time.monotonic() - began < AT_ONCE
 
 
 def test_a_redis_that_does_not_answer_keeps_nobody_waiting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         broker = make_broker(f"redis://127.0.0.1:{mute.getsockname()[1]}/0")
-        bell = Bell(broker)
+        wake_ups = WakeUps(broker)
         began = time.monotonic()
         for number in range(WAITING + 100):
-            bell.ring(CONVERGE, f"account-{number}")
-        assert time.monotonic() - began < AT_ONCE, "more bells than may wait are dropped, and not waited for"
-        bell.close()
+            wake_ups.enqueue(CONVERGE, f"account-{number}")
+        assert time.monotonic() - began < AT_ONCE, "more wake-ups than may wait are dropped, and not waited for"
+        wake_ups.close()
         assert time.monotonic() - began < AT_ONCE + 2, "closing waits for a second at most"
-    bell._thread.join(timeout=20)
+    wake_ups._thread.join(timeout=20)
     close(broker)
 
 
-def test_bells_are_heard_again_when_redis_is_back() -> None:
+def test_wake_ups_are_heard_again_when_redis_is_back() -> None:
     with (
         scratch() as directory,
         Valkey(directory / "valkey") as server,
         listening(server.url) as heard,
-        bell_of(make_broker(server.url)) as bell,
+        wake_ups_of(make_broker(server.url)) as wake_ups,
     ):
-        bell.ring(CONVERGE, "before")
+        wake_ups.enqueue(CONVERGE, "before")
         assert heard.get(timeout=20) == (CONVERGE, "before")
         server.kill()
-        bell.ring(CONVERGE, "while it was away")
+        wake_ups.enqueue(CONVERGE, "while it was away")
         server.start()
-        bell.ring(CONVERGE, "after")
+        wake_ups.enqueue(CONVERGE, "after")
         last = ""
         while last != "after":
             _, last = heard.get(timeout=30)
@@ -182,21 +182,21 @@ def test_bells_are_heard_again_when_redis_is_back() -> None:
 
 def test_closing_does_not_wait_for_a_redis_that_is_away() -> None:
     before = threading.active_count()
-    with bell_of(make_broker(f"redis://127.0.0.1:{free_port()}/0")) as bell:
+    with wake_ups_of(make_broker(f"redis://127.0.0.1:{free_port()}/0")) as wake_ups:
         for number in range(100):
-            bell.ring(CONVERGE, f"account-{number}")
+            wake_ups.enqueue(CONVERGE, f"account-{number}")
         began = time.monotonic()
     assert time.monotonic() - began < PAUSE
     assert threading.active_count() == before, "nobody is left who would go on trying"
 
 
 def test_redis_is_left_in_peace_for_a_while_after_it_could_not_be_reached() -> None:
-    """One try for each pause, and not one for each bell."""
+    """One try for each pause, and not one for each wake-up."""
     with socket.create_server(("127.0.0.1", 0)) as door:
         door.settimeout(20)
-        with bell_of(make_broker(f"redis://127.0.0.1:{door.getsockname()[1]}/0")) as bell:
+        with wake_ups_of(make_broker(f"redis://127.0.0.1:{door.getsockname()[1]}/0")) as wake_ups:
             for number in range(100):
-                bell.ring(CONVERGE, f"account-{number}")
+                wake_ups.enqueue(CONVERGE, f"account-{number}")
             tries = []
             for _ in range(2):
                 connection, _address = door.accept()

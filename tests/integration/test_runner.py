@@ -12,7 +12,7 @@ import pytest
 from dev.processes import wait_for
 from dev.services import Valkey
 from shared import metrics
-from shared.clients.queue import make_broker, waiting
+from shared.clients.queue import count_waiting, make_broker
 from shared.runtime import settings
 from shared.state import work
 from shared.state.work import Claim
@@ -73,7 +73,7 @@ def test_a_kind_that_is_registered_is_woken_and_run(world: World, subject: str, 
     kinds = (wiring.Kind(Toy, lambda *_: toy),)
     with ThreadPoolExecutor(1) as pool, mock.patch.object(metrics, "tell_state"), mock.patch.object(wiring, "KINDS", kinds):
         ticking = pool.submit(_tick, chosen, world.db, stop)
-        heard = wait_for(lambda: waiting(broker, "toy") == 1 or ticking.done(), seconds=20)
+        heard = wait_for(lambda: count_waiting(broker, "toy") == 1 or ticking.done(), seconds=20)
         stop.set()
         (runner,) = wiring.runners(chosen, world.db, threading.Event())
     ticking.result()

@@ -66,7 +66,7 @@ def test_a_machine_stays_its_groups_whatever_becomes_of_its_tags(world: World, a
             world.converge()
     assert seen(api, world, group) == (3, ids)
     assert (world.creates, world.deletes) == (3, 0)
-    assert [line for line in logs if line["event"] == "machines_of_no_group_of_ours"] == []
+    assert [line for line in logs if line["event"] == "unknown_tagged_machines"] == []
     assert world.group_row(group).last_error is None
     world.delete(group)
     world.settle()

@@ -1,4 +1,4 @@
-"""What every resource needs: the rows, the bell, the clouds, and the two ways a request names something."""
+"""What every resource needs: the database, wake-ups, CloudAPI, and reading ids and bodies of requests."""
 
 import threading
 from collections.abc import Callable
@@ -21,8 +21,8 @@ class Service(NamedTuple):
     """What the resources of one app share."""
 
     db: Database
-    #: After a change: ring for this account and group. Keeps nobody waiting.
-    ring: Callable[[str, str], None]
+    #: Wake a worker for this account and group, after a change. Returns at once; a background thread sends the wake-up.
+    wake: Callable[[str, str], None]
     #: CloudAPI by the management key of an account.
     cloud: Callable[[Account], Client]
     max_capacity: int

@@ -1,4 +1,4 @@
-"""Groups over HTTP: parse, transact, ring, render. The answer is true once the row is committed; the bell comes after it."""
+"""Groups over HTTP: parse, transact, wake a worker, render. The wake-up is sent after the commit."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -58,7 +58,7 @@ class _Resource:
     ) -> None:
         made = write.change(self._service.db, req, resp, work, answer, alone=alone)
         if made:
-            self._service.ring(req.context.account.id, made.id)
+            self._service.wake(req.context.account.id, made.id)
 
     def _change(
         self,

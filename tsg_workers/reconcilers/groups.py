@@ -157,7 +157,7 @@ class GroupReconciler(Reconciler[Claimed]):
         new = set(orphans) - self._reported.get(account_id, set())
         self._reported[account_id] = set(orphans)
         if new:
-            _log.warning("machines_of_no_group_of_ours", account_id=account_id, machines=len(new), machine_ids=sorted(new)[:10])
+            _log.warning("unknown_tagged_machines", account_id=account_id, machines=len(new), machine_ids=sorted(new)[:10])
 
 
 class _Pass:

@@ -3,7 +3,7 @@
 from dramatiq.brokers.redis import RedisBroker
 
 from shared import metrics
-from shared.clients.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, waiting
+from shared.clients.queue import CONVERGE, REMOVE_JOB, SUBMIT_JOB, count_waiting
 from shared.reasons import Reason
 from shared.state import group_state, instances, jobs
 from shared.store.db import Database
@@ -25,6 +25,6 @@ def count(database: Database, broker: RedisBroker) -> bool:
     metrics.groups_late.set(backlog.late)
     metrics.oldest_change.set(backlog.oldest_change)
     for actor in (CONVERGE, SUBMIT_JOB, REMOVE_JOB):
-        metrics.queue_messages.labels(actor).set(waiting(broker, actor))
+        metrics.queue_messages.labels(actor).set(count_waiting(broker, actor))
     metrics.read_at.set_to_current_time()
     return True

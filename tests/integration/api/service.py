@@ -25,7 +25,7 @@ from dev.sim.common.server import Server
 from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
-from shared.clients.queue import Bell, make_broker
+from shared.clients.queue import WakeUps, make_broker
 from shared.runtime.health import Health
 from shared.store.db import Database
 from tests.conftest import managed_account, new_pair, sql
@@ -37,7 +37,7 @@ from tsg_api.auth.tenants import Tenants
 from tsg_api.http.service import Service
 from tsg_api.http.slots import PATIENCE, slots_of
 from tsg_api.server import refusals
-from tsg_api.wiring import cloud_of, ringer, signed
+from tsg_api.wiring import cloud_of, signed, waker
 
 KEY_NAME = "TSG_Management_us-east-1"
 #: The seed's way of enabling an account.
@@ -90,12 +90,12 @@ class Api:
         self.sealer = Sealer([b"k" * 32])
         self.clock = Clock()
         self._stopping = threading.Event()
-        self._bell = Bell(make_broker(redis_url))
+        self._wake_ups = WakeUps(make_broker(redis_url))
         self._clouds = CloudAPI(simulator.url, Timeouts(connect=5, read=30))
         self.slots = slots_of(threads, parks=parks, patience=patience)
         service = Service(
             db=database,
-            ring=ringer(self._bell, "worker"),
+            wake=waker(self._wake_ups, "worker"),
             cloud=cloud_of(database, self._clouds, self.sealer),
             max_capacity=max_capacity,
             max_body=max_body,
@@ -126,7 +126,7 @@ class Api:
         self._server.close()
         self.session.close()
         self._clouds.close()
-        self._bell.close()
+        self._wake_ups.close()
 
     def __enter__(self) -> Self:
         return self
