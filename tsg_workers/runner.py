@@ -16,10 +16,10 @@ from sqlalchemy import Connection
 from structlog.contextvars import bound_contextvars
 
 from shared import log
+from shared.backoff import backoff
 from shared.state import work
 from shared.state.work import ClaimLost
 from shared.store.db import Database, is_unavailable
-from tsg_workers.backoff import backoff
 
 _log = log.get(__name__)
 

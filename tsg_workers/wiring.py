@@ -10,10 +10,10 @@ from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import Sealer
 from shared.clients.nomad import Nomad
+from shared.plan.limits import Limits
 from shared.runtime.settings import Settings
 from shared.store import db
 from tsg_workers.cloud.record import Audit, no_audit
-from tsg_workers.plan.limits import Limits
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 from tsg_workers.reconcilers.jobspec import Shape
 from tsg_workers.reconcilers.nomad_jobs import NomadJobReconciler

@@ -22,10 +22,10 @@ from shared.clients import keys
 from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
+from shared.plan.limits import Limits
 from shared.state import accounts
 from shared.store import db, schema
 from shared.store.db import Database
-from tsg_workers.plan.limits import Limits
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 from tsg_workers.runner import Runner
 

@@ -39,7 +39,7 @@ from shared.store.rows import all_of, columns
 from shared.store.tables import group_state, groups
 
 
-class Work(NamedTuple):
+class DueGroup(NamedTuple):
     """A group as a worker sees it."""
 
     id: str
@@ -84,10 +84,10 @@ class Owner(NamedTuple):
     is_emptied: bool
 
 
-class Look(NamedTuple):
-    """A worker's look at a group: how it went, and `after` how many seconds to look again."""
+class Check(NamedTuple):
+    """A worker's check of a group: how it went, and `after` how many seconds to check again."""
 
-    group: Work
+    group: DueGroup
     after: float
     failures: int
     error: str | None
@@ -120,7 +120,7 @@ _IS_DUE_SOON = and_(
 _DUE = (
     select(
         *columns(
-            Work,
+            DueGroup,
             *(groups, group_state),
             desired=case((groups.c.archived, 0), else_=groups.c.capacity),
             interval=INTERVAL,
@@ -135,14 +135,14 @@ _DUE = (
 )
 
 
-def list_due(connection: Connection, account_id: str, *, limit: int) -> list[Work]:
+def list_due(connection: Connection, account_id: str, *, limit: int) -> list[DueGroup]:
     """The account's groups whose time to be looked at has come, the longest due first.
 
     With them come those with which all is well and whose time comes in `AHEAD` seconds or a fifth of their interval: they are in the same
     list of machines. So the looks at an account come together, and its list is fetched once for all of them.
     """
     adopt_of_account(connection, account_id)
-    found = all_of(Work, connection.execute(_DUE, {"account_id": account_id, "most": limit}))
+    found = all_of(DueGroup, connection.execute(_DUE, {"account_id": account_id, "most": limit}))
     return found if found and found[0].is_due else []
 
 
@@ -158,22 +158,22 @@ def mark_all_due(connection: Connection, account_id: str) -> None:
     connection.execute(statement.values(check_at=func.now()))
 
 
-def mark_checked(connection: Connection, lease: Lease, looks: Sequence[Look]) -> bool:
-    """Note looks at groups, in one statement however many there are: a group that was changed meanwhile is looked at again at once.
+def mark_checked(connection: Connection, lease: Lease, checks: Sequence[Check]) -> bool:
+    """Note checks of groups, in one statement however many there are: a group that was changed meanwhile is looked at again at once.
 
     `reason_since` stays while the reason is the same.
 
     False, and nothing noted, when the lease is not held any more: whoever holds it now knows better.
     """
-    if not looks:
+    if not checks:
         return True
     arrays = {
-        "id": ([look.group.id for look in looks], groups.c.id.type),
-        "generation": ([look.group.generation for look in looks], BigInteger()),
-        "after": ([look.after for look in looks], Float()),
-        "failures": ([look.failures for look in looks], Integer()),
-        "error": ([look.error for look in looks], Text()),
-        "reason": ([str(look.reason) for look in looks], Text()),
+        "id": ([check.group.id for check in checks], groups.c.id.type),
+        "generation": ([check.group.generation for check in checks], BigInteger()),
+        "after": ([check.after for check in checks], Float()),
+        "failures": ([check.failures for check in checks], Integer()),
+        "error": ([check.error for check in checks], Text()),
+        "reason": ([str(check.reason) for check in checks], Text()),
     }
     unnested = func.unnest(*(literal(values, ARRAY(kind)) for values, kind in arrays.values()))
     seen = unnested.table_valued(*(column(name, kind) for name, (_, kind) in arrays.items()), name="seen").render_derived()
@@ -195,10 +195,10 @@ def mark_checked(connection: Connection, lease: Lease, looks: Sequence[Look]) ->
         )
         .returning(group_state.c.group_id)
     )
-    return len(connection.execute(statement).all()) == len(looks)
+    return len(connection.execute(statement).all()) == len(checks)
 
 
-def mark_paced(connection: Connection, lease: Lease, group: Work) -> None:
+def mark_paced(connection: Connection, lease: Lease, group: DueGroup) -> None:
     """Note where the group stands with its launches, as `group` has it. One that was changed meanwhile waits for none."""
     statement = update(group_state).where(group_state.c.group_id == group.id, is_held(lease))
     launch_at = cast(group.launch_at, group_state.c.launch_at.type)
@@ -229,7 +229,7 @@ def mark_reopened(connection: Connection, lease: Lease, group_ids: Collection[st
     connection.execute(statement.values(emptied_at=None, check_at=func.now()))
 
 
-def mark_emptied(connection: Connection, lease: Lease, group: Work, *, after: float | None) -> bool:
+def mark_emptied(connection: Connection, lease: Lease, group: DueGroup, *, after: float | None) -> bool:
     """A deleted group has no instance left: it is looked at once more `after` seconds, for what may turn up late, or never again.
 
     False, and nothing noted, when the lease is not held any more.

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, 
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from shared.state.group_state import Work
+from shared.state.group_state import DueGroup
 from shared.state.leases import Lease, is_held
 from shared.store.moments import ago
 from shared.store.rows import all_of, columns
@@ -65,7 +65,7 @@ def list_of_groups(connection: Connection, group_ids: Collection[str]) -> tuple[
     return now, all_of(Instance, connection.execute(select(*_INSTANCE).where(instances.c.group_id.in_(group_ids), recent)))
 
 
-def insert_launch(connection: Connection, lease: Lease, group: Work) -> str | None:
+def insert_launch(connection: Connection, lease: Lease, group: DueGroup) -> str | None:
     """Write down a launch that is about to be asked for; its id. None when the lease or the group is not what it was."""
     values = select(
         literal(lease.account_id, instances.c.account_id.type),
@@ -122,7 +122,7 @@ def mark_state(connection: Connection, lease: Lease, instance_id: str, state: st
     connection.execute(statement.values(state=state, state_since=func.now(), gone_at=gone_at, ran_at=_ran_at(state)))
 
 
-def may_delete(connection: Connection, lease: Lease, group: Work) -> bool:
+def may_delete(connection: Connection, lease: Lease, group: DueGroup) -> bool:
     """Is a deletion that was planned for this group still right? False when the lease or the group is not what it was."""
     return bool(connection.execute(select(and_(is_held(lease), _unchanged(group)))).scalar_one())
 
@@ -170,5 +170,5 @@ def _inserted(connection: Connection, values: Select[tuple[str, str, str | None,
     return connection.execute(statement).scalar_one_or_none()
 
 
-def _unchanged(group: Work) -> ColumnElement[bool]:
+def _unchanged(group: DueGroup) -> ColumnElement[bool]:
     return exists(select(groups.c.id).where(groups.c.id == group.id, groups.c.generation == group.generation))

@@ -133,6 +133,9 @@ groups = Table(
     Column("cause", Text),
     # The request that changed it last: the thread from a POST to its instances in the logs.
     Column("request_id", Text),
+    # What its owner asks for beyond these columns, as a JSON document with a version. And the template before the newest rollout.
+    Column("more", Text),
+    _reference("previous_template_id", nullable=True),
     # Made by the 2018 service, which tagged machines with the group's name alone.
     Column("by_name", Boolean, nullable=False, server_default=true()),
     # Set by a writer that knows no state: a program of the previous release, or SQL by hand. See `shared.state.adoption`.
@@ -217,13 +220,65 @@ instances = Table(
     Column("state", Text, nullable=False),
     _time("state_since", now=True),
     _time("launched_at", now=True),
-    # When it was first seen running.
+    # When it was first seen running, and since when it has been.
     _time("ran_at", nullable=True),
+    _time("running_since", nullable=True),
     _time("gone_at", nullable=True),
+    # The rollout that launched it.
+    _reference("rollout_id", nullable=True),
+    # What CloudAPI says of the machine.
+    Column("name", Text),
+    _reference("compute_node", nullable=True),
+    Column("primary_ip", Text),
+    # Its owner's protection against scale-in and rollouts.
+    Column("protected", Boolean, nullable=False, server_default=false()),
+    _time("protected_until", nullable=True),
+    Column("protected_note", Text),
+    # Its health: the application's own vote, and what the probes found (`healthy`, `unhealthy`; null: nothing yet).
+    Column("vote", Text),
+    Column("vote_note", Text),
+    _time("voted_at", nullable=True),
+    Column("probe", Text),
+    _time("probe_since", nullable=True),
+    Column("probe_error", Text),
+    # Its drain: since when, and when it is over and the machine may be deleted.
+    _time("draining_since", nullable=True),
+    _time("drained_at", nullable=True),
     Index("tsg_instances_machine", "account_id", "machine_id", unique=True),
     Index("tsg_instances_group", "group_id", "gone_at"),
     Index("tsg_instances_state", "state", postgresql_where=text("gone_at IS NULL")),
     Index("tsg_instances_gone", "gone_at", postgresql_where=text("gone_at IS NOT NULL")),
+)
+
+#: The rollouts of groups: what was asked for, and how far they were at the last look (see `shared.state.rollouts`).
+rollouts = Table(
+    "tsg_rollouts",
+    metadata,
+    _id(),
+    _reference("account_id", "tsg_accounts.id"),
+    _reference("group_id", "tsg_groups.id"),
+    _reference("template_id"),
+    _reference("previous_template_id"),
+    # A JSON document with a version.
+    Column("settings", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    # What its owner asked for since the last look: `pause`, `resume`, `cancel`, `rollback`.
+    Column("asked", Text),
+    Column("reason", Text),
+    Column("message", Text),
+    # The index of the step it is at, and the failures so far.
+    Column("step", BigInteger, nullable=False, server_default=text("0")),
+    Column("failures", BigInteger, nullable=False, server_default=text("0")),
+    # A JSON object.
+    Column("counts", Text),
+    _time("progress_at", nullable=True),
+    _time("next_at", nullable=True),
+    Column("request_id", Text),
+    _time("created_at", now=True),
+    _time("started_at", nullable=True),
+    _time("ended_at", nullable=True),
+    Index("tsg_rollouts_under_way", "group_id", unique=True, postgresql_where=text("ended_at IS NULL")),
+    Index("tsg_rollouts_listed", "group_id", "created_at", "id"),
 )
 
 activities = Table(
@@ -237,6 +292,7 @@ activities = Table(
     Column("status", Text, nullable=False),
     Column("description", Text, nullable=False),
     _reference("machine_id", nullable=True),
+    _reference("rollout_id", nullable=True),
     Column("error_code", Text),
     Column("cloudapi_request_id", Text),
     Column("request_id", Text),

@@ -17,6 +17,7 @@ from shared.clients import keys
 from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
+from shared.plan.limits import Limits
 from shared.reasons import Reason
 from shared.spec.spec import Spec
 from shared.state import activities, groups, instances, templates
@@ -27,7 +28,6 @@ from shared.state.instances import Instance
 from shared.state.templates import Template
 from shared.store.db import Database
 from tests.conftest import FEW_BITS, managed_account, new_database, new_pair, sql
-from tsg_workers.plan.limits import Limits
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 from tsg_workers.runner import Runner
 

@@ -7,13 +7,13 @@ import pytest
 from sqlalchemy import Connection, DateTime
 
 from dev.sim.cloudapi.simulator import Simulator
+from shared.backoff import LONGEST
 from shared.clients.keys import KeyPair
+from shared.plan.schedule import LATE_LOOKS_END
 from shared.state import clock, group_state, idempotency, work
 from shared.store.db import Database
 from shared.store.tables import metadata
 from tests.integration.conftest import World
-from tsg_workers.backoff import LONGEST
-from tsg_workers.plan.schedule import LATE_LOOKS_END
 from tsg_workers.reconcilers.clock_mending import EVERY, ClockWatch
 
 

@@ -7,10 +7,10 @@ import pytest
 from dev.sim.cloudapi.simulator import Simulator
 from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI
+from shared.plan import outcome
 from shared.reasons import Reason
 from shared.state.groups import Group
 from tests.integration.conftest import DELETE_SECONDS, LIMITS, PROVISION_SECONDS, World
-from tsg_workers.plan import outcome
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 from tsg_workers.runner import Runner
 

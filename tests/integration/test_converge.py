@@ -13,19 +13,19 @@ from dev.processes import free_port, wait_for
 from dev.sim.cloudapi.catalog import DEFAULT_PACKAGE, LARGE_PACKAGE, PRIVATE_NETWORK
 from dev.sim.cloudapi.machine import Machine
 from dev.sim.cloudapi.simulator import Simulator
+from shared.backoff import LONGEST
 from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
 from shared.clients.signature import Signer
+from shared.plan.census import LISTED_AFTER
+from shared.plan.schedule import CLOUDAPI_AGAIN
 from shared.reasons import Reason
 from shared.state import activities, group_state, groups, instances, leases
 from shared.state.groups import Group
 from shared.store.db import Database
 from tests.conftest import order
 from tests.integration.conftest import DELETE_SECONDS, LIMITS, PROVISION_SECONDS, World
-from tsg_workers.backoff import LONGEST
-from tsg_workers.plan.census import LISTED_AFTER
-from tsg_workers.plan.schedule import CLOUDAPI_AGAIN
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 from tsg_workers.runner import Runner
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from shared.state import group_state, instances, leases
-from shared.state.group_state import Work
+from shared.state.group_state import DueGroup
 from shared.state.groups import Group
 from shared.state.instances import DELETING, GONE, LAUNCHING, Instance
 from shared.state.leases import Lease
@@ -26,7 +26,7 @@ class Holder:
         assert lease is not None
         self.lease: Lease = lease
 
-    def work(self) -> Work:
+    def work(self) -> DueGroup:
         (work,) = group_state.list_due(self.connection, self.world.account.id, limit=10)
         return work
 

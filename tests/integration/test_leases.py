@@ -15,7 +15,7 @@ from dev.sim.cloudapi.simulator import Simulator
 from shared.clients.keys import KeyPair
 from shared.reasons import Reason
 from shared.state import group_state, groups, instances, leases
-from shared.state.group_state import Look, Work
+from shared.state.group_state import Check, DueGroup
 from shared.state.groups import Group
 from shared.state.leases import Lease, LeaseLost, is_held
 from shared.state.work import WAKE_AGAIN
@@ -60,7 +60,7 @@ def row(world: World) -> Any:
     return world.sql(statement, id=world.account.id)[0]
 
 
-def due(world: World, group: Group) -> Work:
+def due(world: World, group: Group) -> DueGroup:
     with world.db.read() as connection:
         return next(work for work in group_state.list_due(connection, world.account.id, limit=100) if work.id == group.id)
 
@@ -205,7 +205,7 @@ def test_nothing_is_written_under_a_lease_that_is_over(world: World, how: str) -
         instances.mark_state(connection, lease, seen.id, "failed")
         with pytest.raises(LeaseLost):
             leases.require_held(connection, lease)
-        assert not group_state.mark_checked(connection, lease, [Look(work, after=300, failures=5, error="stale", reason=Reason.BACKOFF)])
+        assert not group_state.mark_checked(connection, lease, [Check(work, after=300, failures=5, error="stale", reason=Reason.BACKOFF)])
     assert world.rows(group) == [seen]
     after = world.group_row(group)
     assert (after.check_at, after.failures, after.last_error) == (before.check_at, 0, None)
@@ -223,7 +223,7 @@ def test_the_same_writes_are_done_while_the_lease_is_held(world: World) -> None:
         assert instances.may_delete(connection, lease, work)
         leases.require_held(connection, lease)
         instances.mark_deleting(connection, seen.id)
-        assert group_state.mark_checked(connection, lease, [Look(work, after=300, failures=5, error="why", reason=Reason.BACKOFF)])
+        assert group_state.mark_checked(connection, lease, [Check(work, after=300, failures=5, error="why", reason=Reason.BACKOFF)])
     assert world.states(group) == ["deleting", "launching"]
     assert (world.group_row(group).failures, world.group_row(group).last_error) == (5, "why")
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from shared.state.group_state import Work
+from shared.plan.census import Sight
+from shared.plan.limits import Limits
+from shared.plan.planner import make_plan
+from shared.plan.steps import Delete, Hold, Launch, Limit, Plan, Why
+from shared.state.group_state import DueGroup
 from shared.state.instances import Instance
-from tsg_workers.plan.census import Sight
-from tsg_workers.plan.limits import Limits
-from tsg_workers.plan.planner import make_plan
-from tsg_workers.plan.steps import Delete, Hold, Launch, Limit, Plan, Why
 
 
 class Planned(NamedTuple):
@@ -28,7 +28,7 @@ class Planned(NamedTuple):
         return self.plan.settled
 
 
-def planned(group: Work, sights: Sequence[Sight], now: datetime, limits: Limits) -> Planned:
+def planned(group: DueGroup, sights: Sequence[Sight], now: datetime, limits: Limits) -> Planned:
     plan = make_plan(group, sights, now, limits)
 
     def deleted(*why: Why) -> list[Instance]:

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.plan.census import Sight
+from shared.plan.limits import Limits
+from shared.plan.outcome import Outcome
+from shared.plan.pacing import PROBE_EVERY, Pacing
 from shared.reasons import Reason
-from shared.state.group_state import Work
+from shared.state.group_state import DueGroup
 from shared.state.instances import DELETING, GONE, LAUNCHING, MISSING, Instance
 from tests.unit.planned import Planned, planned
-from tsg_workers.plan.census import Sight
-from tsg_workers.plan.limits import Limits
-from tsg_workers.plan.outcome import Outcome
-from tsg_workers.plan.pacing import PROBE_EVERY, Pacing
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 LIMITS = Limits(provision_timeout=300, launch_grace=60, replace_percent=20, breaker=5)
@@ -87,8 +87,8 @@ def test_nothing_new_changes_nothing() -> None:
 # The plan keeps to it
 
 
-def group(wanted: int, **more: object) -> Work:
-    return Work("g1", "web", "t1", wanted, False, 1, 0, 300, False, None)._replace(**more)  # type: ignore[arg-type]
+def group(wanted: int, **more: object) -> DueGroup:
+    return DueGroup("g1", "web", "t1", wanted, False, 1, 0, 300, False, None)._replace(**more)  # type: ignore[arg-type]
 
 
 def some(count: int, state: str, *, ran: bool = True, since: float = 100, sure: bool = True, lost: bool = False) -> list[Sight]:

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.state.group_state import Work
+from shared.plan.census import LISTED_AFTER, Sight, is_overdue
+from shared.plan.limits import Limits
+from shared.plan.repair import DELETE_AGAIN
+from shared.state.group_state import DueGroup
 from shared.state.instances import DELETING, DOUBTED, GONE, LAUNCHING, Instance
 from tests.unit.planned import Planned, planned
-from tsg_workers.plan.census import LISTED_AFTER, Sight, is_overdue
-from tsg_workers.plan.limits import Limits
-from tsg_workers.plan.repair import DELETE_AGAIN
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 #: All that is unhealthy may be replaced at once.
@@ -26,8 +26,8 @@ BROKEN = ["failed", "stopped", "deleted", "incomplete", "whatever"]
 _numbers = itertools.count(1)
 
 
-def group(wanted: int, *, archived: bool = False) -> Work:
-    return Work("g1", "web", "t1", wanted, archived, 1, 0, 300, False, None)  # how fast it may go is asked below
+def group(wanted: int, *, archived: bool = False) -> DueGroup:
+    return DueGroup("g1", "web", "t1", wanted, archived, 1, 0, 300, False, None)  # how fast it may go is asked below
 
 
 def sight(state: str, age: float = 0, *, since: float | None = None, protected: bool = False, created: str | None = None) -> Sight:

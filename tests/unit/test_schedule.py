@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from shared.backoff import LONGEST, backoff
+from shared.plan.census import Census, Sight
+from shared.plan.outcome import Outcome
+from shared.plan.schedule import LATE_LOOK, LATEST, SOONEST, late_look, next_look
+from shared.plan.steps import Hold, Limit, Plan, Why
 from shared.state.instances import Instance
-from tsg_workers.backoff import LONGEST, backoff
-from tsg_workers.plan.census import Census, Sight
-from tsg_workers.plan.outcome import Outcome
-from tsg_workers.plan.schedule import LATE_LOOK, LATEST, SOONEST, late_look, next_look
-from tsg_workers.plan.steps import Hold, Limit, Plan, Why
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 TROUBLE = Outcome(errors=("no room",))

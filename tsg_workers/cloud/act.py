@@ -10,11 +10,13 @@ from structlog.contextvars import bound_contextvars
 
 from shared.clients import cloudapi
 from shared.clients.cloudapi import Client, CloudAPIError
+from shared.plan.outcome import Done, Result
+from shared.plan.steps import Delete, Launch
 from shared.reasons import Reason
 from shared.spec.machines import Instance
 from shared.spec.spec import request
 from shared.state import instances
-from shared.state.group_state import Work
+from shared.state.group_state import DueGroup
 from shared.state.leases import Lease
 from shared.state.templates import Template
 from shared.store.db import Database, is_unavailable
@@ -22,15 +24,13 @@ from tsg_workers.cloud.allowance import Allowance
 from tsg_workers.cloud.ask import PARALLEL
 from tsg_workers.cloud.problem import explained, reason_of
 from tsg_workers.cloud.record import Recorder
-from tsg_workers.plan.outcome import Done, Result
-from tsg_workers.plan.steps import Delete, Launch
 
 
 @dataclass
 class Assignment:
     """The steps of one group, and what stops the rest of them."""
 
-    group: Work
+    group: DueGroup
     steps: Sequence[Launch | Delete]
     #: What launches are made from; needed where there are any.
     template: Template | None = None

@@ -4,11 +4,11 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from shared.clients.cloudapi import Machine
+from shared.plan.census import LISTED_AFTER, is_overdue
+from shared.plan.limits import Limits
 from shared.spec.machines import TAG_LAUNCH
-from shared.state.group_state import Work
+from shared.state.group_state import DueGroup
 from shared.state.instances import DELETING, FAILED, GONE, MISSING, Instance
-from tsg_workers.plan.census import LISTED_AFTER, is_overdue
-from tsg_workers.plan.limits import Limits
 
 
 def unlisted_machines(rows: Iterable[Instance], listed: Container[str], now: datetime) -> list[Instance]:
@@ -29,7 +29,7 @@ def unlisted_launches(rows: Iterable[Instance], machines: Iterable[Machine], now
     return [instance for instance in rows if instance.id not in listed and is_overdue(instance, now, limits)]
 
 
-def is_doubtful(machines: Mapping[str, Machine], rows: Sequence[Instance], due: Sequence[Work], now: datetime, limits: Limits) -> bool:
+def is_doubtful(machines: Mapping[str, Machine], rows: Sequence[Instance], due: Sequence[DueGroup], now: datetime, limits: Limits) -> bool:
     """Is the list worth a second one? Where a single machine is missing, a question about that one costs as much."""
     missing = [instance for instance in unlisted_machines(rows, machines, now) if instance.state != DELETING]
     if len(missing) + len(unlisted_launches(rows, machines.values(), now, limits)) > 1:

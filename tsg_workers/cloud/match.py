@@ -6,10 +6,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from shared.clients.cloudapi import Machine
+from shared.plan.census import Sight
 from shared.spec.machines import TAG_LAUNCH
 from shared.state.instances import DELETING, DOUBTED, GONE, LAUNCHING, PROVISIONING, RUNNING, Instance
 from tsg_workers.cloud.ask import Answer
-from tsg_workers.plan.census import Sight
 
 
 class Change(StrEnum):

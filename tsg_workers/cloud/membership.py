@@ -12,7 +12,7 @@ from shared import log
 from shared.clients.cloudapi import Machine
 from shared.spec.machines import TAG_GROUP, TAG_NAME, find_owner
 from shared.state import group_state, instances
-from shared.state.group_state import Work
+from shared.state.group_state import DueGroup
 from shared.state.instances import GONE
 from shared.state.leases import Lease
 
@@ -26,7 +26,7 @@ def owners_of(machines: Iterable[Machine], group_ids: Container[str], by_name: M
     return {machine.id: owner for machine in machines if (owner := find_owner(machine.tags, group_ids, by_name)) is not None}
 
 
-def groups_by_name(connection: Connection, account_id: str, due: Sequence[Work]) -> dict[str, str]:
+def groups_by_name(connection: Connection, account_id: str, due: Sequence[DueGroup]) -> dict[str, str]:
     """The due groups of 2018 by name. Of two groups of one name, the machines are the living one's, due or not."""
     living = {group.name: group.id for group in due if group.by_name and not group.archived}
     deleted = {group.name: group.id for group in due if group.by_name and group.archived and group.name not in living}

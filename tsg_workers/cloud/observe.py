@@ -15,9 +15,12 @@ from sqlalchemy import Connection
 
 from shared import log
 from shared.clients.cloudapi import Client, CloudAPIError
+from shared.plan.census import Sight
+from shared.plan.limits import Limits
+from shared.plan.outcome import Trouble
 from shared.reasons import Reason
 from shared.state import instances, leases
-from shared.state.group_state import Work
+from shared.state.group_state import DueGroup
 from shared.state.leases import Lease
 from shared.store.db import Database
 from tsg_workers.cloud.allowance import Allowance
@@ -28,9 +31,6 @@ from tsg_workers.cloud.match import match
 from tsg_workers.cloud.membership import find_orphans, groups_by_name, owners_of
 from tsg_workers.cloud.problem import trouble_of
 from tsg_workers.cloud.record import Recorder
-from tsg_workers.plan.census import Sight
-from tsg_workers.plan.limits import Limits
-from tsg_workers.plan.outcome import Trouble
 
 _log = log.get(__name__)
 
@@ -52,7 +52,7 @@ class Observed(NamedTuple):
 
 
 def observe(
-    database: Database, client: Client, lease: Lease, allowance: Allowance, recorder: Recorder, limits: Limits, due: Sequence[Work]
+    database: Database, client: Client, lease: Lease, allowance: Allowance, recorder: Recorder, limits: Limits, due: Sequence[DueGroup]
 ) -> Observed:
     """Look at the account's machines once, and write down what is new. `CloudAPIError` when there is no list to be had; `LeaseLost`."""
     ids = {group.id for group in due}

@@ -2,9 +2,9 @@
 
 from shared.clients import cloudapi
 from shared.clients.cloudapi import CloudAPIError
+from shared.plan.outcome import Trouble
 from shared.reasons import Reason
 from shared.spec.spec import Spec, hard_rules
-from tsg_workers.plan.outcome import Trouble
 
 #: The first that fits. What a request was about tells a refusal of a launch from one of a deletion.
 _REASONS: tuple[tuple[type[CloudAPIError], Reason], ...] = (

@@ -11,17 +11,17 @@ from sqlalchemy import Connection
 
 from shared import log, metrics
 from shared.clients.cloudapi import CloudAPIError
+from shared.plan.census import Sight
+from shared.plan.outcome import Done, Result
+from shared.plan.steps import IN_WORDS, Delete, Plan
 from shared.reasons import MEANING, Reason
 from shared.state import activities, group_state, instances
 from shared.state.activities import DONE, FAILED, REASONS
-from shared.state.group_state import Look, Work
+from shared.state.group_state import Check, DueGroup
 from shared.state.instances import DELETING, GONE, LAUNCHING, ON_THE_WAY, RUNNING
 from shared.state.leases import Lease
 from shared.store.db import Database
 from tsg_workers.cloud.match import Change, Match
-from tsg_workers.plan.census import Sight
-from tsg_workers.plan.outcome import Done, Result
-from tsg_workers.plan.steps import IN_WORDS, Delete, Plan
 
 _log = log.get(__name__)
 
@@ -50,7 +50,7 @@ class Recorder:
 
     # What was found
 
-    def observed(self, connection: Connection, due: Sequence[Work], matches: Sequence[Match]) -> dict[str, list[Sight]]:
+    def observed(self, connection: Connection, due: Sequence[DueGroup], matches: Sequence[Match]) -> dict[str, list[Sight]]:
         """Write down what is new, in the transaction that `connection` is in; the instances of each group."""
         groups = {group.id: group for group in due}
         sights: dict[str, list[Sight]] = {group_id: [] for group_id in groups}
@@ -59,7 +59,7 @@ class Recorder:
             sights[group_id].append(self._observed(connection, groups[group_id], match))
         return sights
 
-    def _observed(self, connection: Connection, group: Work, match: Match) -> Sight:
+    def _observed(self, connection: Connection, group: DueGroup, match: Match) -> Sight:
         instance, was = match.sight.instance, match.was
         machine_id, state = instance.machine_id or "", instance.state
         if match.change == Change.FOUND:
@@ -85,7 +85,7 @@ class Recorder:
                 _log.warning("launch_lost", group_id=group.id, launch_id=instance.id)
         return match.sight._replace(instance=instance)
 
-    def planned(self, group: Work, plan: Plan) -> None:
+    def planned(self, group: DueGroup, plan: Plan) -> None:
         """What was found, and what is done about it: the next links of the chain of causes."""
         states = Counter(sight.instance.state for sight in plan.census.there)
         found = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
@@ -95,7 +95,7 @@ class Recorder:
 
     # What was done
 
-    def done(self, group: Work, done: Done) -> None:
+    def done(self, group: DueGroup, done: Done) -> None:
         """One step: its row, activity, metric and log line."""
         if done.result in {Result.LEFT, Result.SKIPPED}:
             return
@@ -106,7 +106,7 @@ class Recorder:
         else:
             self._launched(group, done)
 
-    def _launched(self, group: Work, done: Done) -> None:
+    def _launched(self, group: DueGroup, done: Done) -> None:
         launch_id, machine_id = done.launch_id or "", done.machine_id or ""
         if done.result == Result.DONE:
             metrics.launches.labels("launched").inc()
@@ -127,7 +127,7 @@ class Recorder:
             if done.result == Result.FAILED:
                 self._note(group, activities.LAUNCH_ERROR, "a launch failed", done)
 
-    def _deleted(self, group: Work, step: Delete, done: Done) -> None:
+    def _deleted(self, group: DueGroup, step: Delete, done: Done) -> None:
         machine_id = step.instance.machine_id or ""
         if done.result == Result.DONE:
             metrics.deletions.labels(step.why).inc()
@@ -142,7 +142,7 @@ class Recorder:
             if done.result == Result.FAILED:
                 self._note(group, activities.TERMINATE_ERROR, f"deleting {machine_id} failed", done, machine_id=machine_id)
 
-    def _note(self, group: Work, kind: str, description: str, done: Done, *, machine_id: str | None = None) -> None:
+    def _note(self, group: DueGroup, kind: str, description: str, done: Done, *, machine_id: str | None = None) -> None:
         """The activity of a launch or a deletion."""
         error = done.error
         status = FAILED if error else DONE
@@ -157,7 +157,7 @@ class Recorder:
 
     # What follows
 
-    def checked(self, done: Sequence[Look]) -> bool:
+    def checked(self, done: Sequence[Check]) -> bool:
         """Note looks at groups (`group_state.mark_checked`), and what each waits for if that is new."""
         news = [look for look in done if look.reason in REASONS and (look.reason != look.group.reason or not _is_observed(look.group))]
 
@@ -173,7 +173,7 @@ class Recorder:
         with self._db.read() as connection:
             return work(connection)
 
-    def emptied(self, group: Work, *, after: float | None) -> bool:
+    def emptied(self, group: DueGroup, *, after: float | None) -> bool:
         """Note that nothing is left of a deleted group (`group_state.mark_emptied`), with an activity the first time."""
 
         def work(connection: Connection) -> bool:
@@ -184,7 +184,7 @@ class Recorder:
 
         return self._db.transact(work)
 
-    def _is_news(self, group: Work, *error: str) -> bool:
+    def _is_news(self, group: DueGroup, *error: str) -> bool:
         """Was the error not noted in this pass, and is it not what kept the group back at the last look already?"""
         if _is_observed(group) and group.last_error == error[-1]:
             return False
@@ -193,7 +193,7 @@ class Recorder:
         self._noted.add((group.id, *error))
         return True
 
-    def _write(self, connection: Connection, group: Work, kind: str, status: str, description: str, **more: Any) -> None:
+    def _write(self, connection: Connection, group: DueGroup, kind: str, status: str, description: str, **more: Any) -> None:
         activities.insert_activity(
             connection,
             account_id=self._lease.account_id,
@@ -208,7 +208,7 @@ class Recorder:
         )
 
 
-def _is_observed(group: Work) -> bool:
+def _is_observed(group: DueGroup) -> bool:
     return group.observed_generation == group.generation
 
 

@@ -20,9 +20,15 @@ from shared.clients.cloudapi import Client, CloudAPI, CloudAPIError
 from shared.clients.keys import Sealer
 from shared.clients.queue import CONVERGE
 from shared.management.access import NoManagementKey, client_for, forget_registration
+from shared.plan.limits import Limits
+from shared.plan.outcome import Outcome, Trouble, crash, outcome_of
+from shared.plan.pacing import Pacing, pacing_of
+from shared.plan.planner import make_plan
+from shared.plan.schedule import failures_before, failures_in_a_row, late_look, next_look, pause_after
+from shared.plan.steps import Limit, Plan
 from shared.reasons import Reason
 from shared.state import accounts, group_state, leases, templates
-from shared.state.group_state import Look, Work
+from shared.state.group_state import Check, DueGroup
 from shared.state.leases import Lease, LeaseLost
 from shared.state.templates import Template
 from shared.state.work import ACCOUNT
@@ -32,12 +38,6 @@ from tsg_workers.cloud.allowance import Allowance
 from tsg_workers.cloud.observe import Observed, observe
 from tsg_workers.cloud.problem import reason_of
 from tsg_workers.cloud.record import Audit, Recorder, no_audit
-from tsg_workers.plan.limits import Limits
-from tsg_workers.plan.outcome import Outcome, Trouble, crash, outcome_of
-from tsg_workers.plan.pacing import Pacing, pacing_of
-from tsg_workers.plan.planner import make_plan
-from tsg_workers.plan.schedule import failures_before, failures_in_a_row, late_look, next_look, pause_after
-from tsg_workers.plan.steps import Limit, Plan
 from tsg_workers.runner import After, Keeper, Reconciler, Result
 
 _log = log.get(__name__)
@@ -146,7 +146,7 @@ class GroupReconciler(Reconciler[Claimed]):
                     forget_registration(self._db, account)
         return False
 
-    def _put_off(self, recorder: Recorder, keeper: Keeper, due: Sequence[Work], trouble: Trouble) -> None:
+    def _put_off(self, recorder: Recorder, keeper: Keeper, due: Sequence[DueGroup], trouble: Trouble) -> None:
         """Nothing can be done for any of these groups now."""
         _log.warning("groups_put_off", groups=len(due), error=trouble.problem, reason=trouble.reason)
         if not recorder.checked([_put_off(group, trouble) for group in due]):
@@ -173,7 +173,7 @@ class _Pass:
         self._part_seconds = pace.part_seconds
         self._recorder = recorder
 
-    def run(self, due: Sequence[Work]) -> Collection[str]:
+    def run(self, due: Sequence[DueGroup]) -> Collection[str]:
         """Do it; the account's orphans."""
         began = time.monotonic()
         allowance = Allowance(self._client, self._keeper, seconds=self._part_seconds)
@@ -191,7 +191,7 @@ class _Pass:
             self._keeper.lost()
         return observed.orphans
 
-    def _plan(self, due: Sequence[Work], observed: Observed) -> dict[str, Plan]:
+    def _plan(self, due: Sequence[DueGroup], observed: Observed) -> dict[str, Plan]:
         """The plan of each group; a group over which the planner fails has none."""
         plans = {}
         for group in due:
@@ -201,7 +201,7 @@ class _Pass:
                 plans[group.id] = plan
         return plans
 
-    def _assignments(self, due: Sequence[Work], plans: Mapping[str, Plan], troubles: Mapping[str, list[Trouble]]) -> list[Assignment]:
+    def _assignments(self, due: Sequence[DueGroup], plans: Mapping[str, Plan], troubles: Mapping[str, list[Trouble]]) -> list[Assignment]:
         """What is to be done for each group that has a plan. No launches where there is nothing to make them from."""
         with self._db.read() as connection:
             launching = {group.template_id for group in due if group.id in plans and plans[group.id].launches}
@@ -220,7 +220,7 @@ class _Pass:
 
     # When to look again
 
-    def _concluded(self, group: Work, plan: Plan | None, troubles: list[Trouble], outcome: Outcome, now: datetime) -> Look | None:
+    def _concluded(self, group: DueGroup, plan: Plan | None, troubles: list[Trouble], outcome: Outcome, now: datetime) -> Check | None:
         """When to look at the group again, and why; None when it is over. A group without a plan is put off."""
         if plan is not None:
             with _sparing_others(group, troubles):
@@ -230,14 +230,14 @@ class _Pass:
                 return None
         return _put_off(group, troubles[-1])
 
-    def _emptied(self, group: Work) -> None:
+    def _emptied(self, group: DueGroup) -> None:
         if not self._recorder.emptied(group, after=late_look(group.emptied_for)):
             self._keeper.lost()
         elif group.emptied_for is None:
             metrics.checks.labels(Reason.DELETED).inc()
             _log.info("group_emptied", group_id=group.id, request_id=group.request_id)
 
-    def _conclude(self, group: Work, plan: Plan, outcome: Outcome, now: datetime) -> Look:
+    def _conclude(self, group: DueGroup, plan: Plan, outcome: Outcome, now: datetime) -> Check:
         pacing = self._paced(group, plan, outcome, now)
         failures = failures_in_a_row(group, plan, outcome)
         after = next_look(plan, outcome, failures, group.interval, now, spread=self._spread, resume_at=pacing.resume_at)
@@ -257,9 +257,9 @@ class _Pass:
                 waiting=plan.held_by(Limit.DISRUPTION),
                 next_look=round(after, 1),
             )
-        return Look(group, after=after, failures=failures, error=error, reason=reason)
+        return Check(group, after=after, failures=failures, error=error, reason=reason)
 
-    def _paced(self, group: Work, plan: Plan, outcome: Outcome, now: datetime) -> Pacing:
+    def _paced(self, group: DueGroup, plan: Plan, outcome: Outcome, now: datetime) -> Pacing:
         """Note how the group's launches went."""
         before, breaker = pacing_of(group), self._limits.breaker
         came_up, failed = plan.census.came_up, outcome.failed_launches
@@ -276,7 +276,7 @@ class _Pass:
 
 
 @contextmanager
-def _sparing_others(group: Work, troubles: list[Trouble]) -> Iterator[None]:
+def _sparing_others(group: DueGroup, troubles: list[Trouble]) -> Iterator[None]:
     """A fault of ours with one group costs the others nothing."""
     try:
         yield
@@ -287,7 +287,7 @@ def _sparing_others(group: Work, troubles: list[Trouble]) -> Iterator[None]:
         troubles.append(crash(error))
 
 
-def _unusable(group: Work, template: Template | None) -> Trouble | None:
+def _unusable(group: DueGroup, template: Template | None) -> Trouble | None:
     """A database of 2018 may lack the reference that keeps a template, or hold what a person wrote into it."""
     if template is not None and not template.unreadable:
         return None
@@ -307,8 +307,8 @@ def _account_trouble(error: Exception) -> Trouble:
     return crash(error, "account")
 
 
-def _put_off(group: Work, trouble: Trouble) -> Look:
+def _put_off(group: DueGroup, trouble: Trouble) -> Check:
     """Nothing can be done for the group now."""
     metrics.checks.labels(trouble.reason).inc()
     failures = failures_before(group, trouble.reason) + 1
-    return Look(group, after=pause_after(failures, trouble.reason), failures=failures, error=trouble.problem, reason=trouble.reason)
+    return Check(group, after=pause_after(failures, trouble.reason), failures=failures, error=trouble.problem, reason=trouble.reason)

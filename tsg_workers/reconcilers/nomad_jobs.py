@@ -15,13 +15,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from shared import log
+from shared.backoff import LONGEST, backoff
 from shared.clients.nomad import Nomad, NomadError, Unavailable
 from shared.clients.queue import REMOVE_JOB, SUBMIT_JOB
 from shared.state import activities, jobs
 from shared.state.jobs import JobWork
 from shared.state.work import NOMAD_JOB, Claim
 from shared.store.db import Database
-from tsg_workers.backoff import LONGEST, backoff
 from tsg_workers.reconcilers.jobspec import Shape, distinct_id, plain_id
 from tsg_workers.reconcilers.jobspec import job as make_job
 from tsg_workers.runner import After, Failed, Gone, Keeper, NotYet, Reconciler, Result

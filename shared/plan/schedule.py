@@ -3,11 +3,11 @@
 import random
 from datetime import datetime
 
+from shared.backoff import backoff
+from shared.plan.outcome import Outcome
+from shared.plan.steps import Limit, Plan
 from shared.reasons import Reason
-from shared.state.group_state import Work
-from tsg_workers.backoff import backoff
-from tsg_workers.plan.outcome import Outcome
-from tsg_workers.plan.steps import Limit, Plan
+from shared.state.group_state import DueGroup
 
 #: Seconds between looks while something is moving: a quarter of the time it has been moving for, within these bounds.
 SOONEST, LATEST = 1.0, 15.0
@@ -24,12 +24,12 @@ def pause_after(failures: int, reason: Reason | None) -> float:
     return backoff(failures, CLOUDAPI_AGAIN) if reason in OF_CLOUDAPI else backoff(failures)
 
 
-def failures_before(group: Work, reason: Reason | None) -> int:
+def failures_before(group: DueGroup, reason: Reason | None) -> int:
     """Checks in a row that ran into trouble of the same kind: CloudAPI's own failures do not count against a group that it refuses."""
     return group.failures if (group.reason in OF_CLOUDAPI) == (reason in OF_CLOUDAPI) or reason is None else 0
 
 
-def failures_in_a_row(group: Work, plan: Plan, outcome: Outcome) -> int:
+def failures_in_a_row(group: DueGroup, plan: Plan, outcome: Outcome) -> int:
     """How often it went wrong in a row. Errors beside successes are CloudAPI's bad minute and count as one."""
     before = failures_before(group, outcome.reason)
     if plan.census.never_ran and not plan.census.came_up:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tsg_workers.plan.census import Sight
+from shared.plan.census import Sight
 
 #: The smaller, the sooner the machine goes.
 Key = Callable[[Sight], Any]

@@ -3,24 +3,24 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from shared.plan.census import Census
+from shared.plan.pacing import Pacing
+from shared.plan.steps import Delete, Hold, Launch, Limit, Why
+from shared.plan.victims import victims
 from shared.reasons import Reason
-from shared.state.group_state import Work
-from tsg_workers.plan.census import Census
-from tsg_workers.plan.pacing import Pacing
-from tsg_workers.plan.steps import Delete, Hold, Launch, Limit, Why
-from tsg_workers.plan.victims import victims
+from shared.state.group_state import DueGroup
 
 #: Launches that one pass begins for one group: more than its time and the budget allow. A row may have any number in it.
 LAUNCHES_A_PASS = 1000
 
 
-def shrink(census: Census, group: Work) -> Iterator[Delete]:
+def shrink(census: Census, group: DueGroup) -> Iterator[Delete]:
     """Delete what is too many. A launch without an answer may come to nothing: no machine goes for it."""
     why = Why.DELETED_GROUP if group.archived else Why.SURPLUS
     yield from (Delete(sight.instance, why) for sight in victims(census.known, len(census.known) - group.desired))
 
 
-def grow(census: Census, group: Work, pacing: Pacing, now: datetime, *, waiting: int) -> Iterator[Launch | Hold]:
+def grow(census: Census, group: DueGroup, pacing: Pacing, now: datetime, *, waiting: int) -> Iterator[Launch | Hold]:
     """Launch what is missing, as fast as the group's launches are allowed to go.
 
     The `waiting` machines are unhealthy and will be replaced later: nothing is launched in their place yet.
@@ -36,6 +36,6 @@ def grow(census: Census, group: Work, pacing: Pacing, now: datetime, *, waiting:
         yield Hold(missing - allowed, Why.MISSING, Limit.BACKOFF)
 
 
-def _cloudapi_fails(group: Work) -> bool:
+def _cloudapi_fails(group: DueGroup) -> bool:
     """Has CloudAPI itself failed at looks in a row, and nothing come of them? Errors beside successes count as one failure."""
     return group.reason == Reason.CLOUDAPI_UNAVAILABLE and group.failures > 1

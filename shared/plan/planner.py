@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from shared.state.group_state import Work
-from tsg_workers.plan.capacity import grow, shrink
-from tsg_workers.plan.census import Census, Sight, take_census
-from tsg_workers.plan.disruption import disruption_of
-from tsg_workers.plan.limits import Limits
-from tsg_workers.plan.pacing import Pacing, pacing_of
-from tsg_workers.plan.repair import repair
-from tsg_workers.plan.steps import Hold, Plan
+from shared.plan.capacity import grow, shrink
+from shared.plan.census import Census, Sight, take_census
+from shared.plan.disruption import disruption_of
+from shared.plan.limits import Limits
+from shared.plan.pacing import Pacing, pacing_of
+from shared.plan.repair import repair
+from shared.plan.steps import Hold, Plan
+from shared.state.group_state import DueGroup
 
 
-def make_plan(group: Work, sights: Sequence[Sight], now: datetime, limits: Limits) -> Plan:
+def make_plan(group: DueGroup, sights: Sequence[Sight], now: datetime, limits: Limits) -> Plan:
     """Count what is there and what is coming, and close the difference.
 
     Counted as capacity: machines that run or are on their way there. Not counted: failed, stopped, or on the way for longer than
@@ -28,7 +28,7 @@ def make_plan(group: Work, sights: Sequence[Sight], now: datetime, limits: Limit
     return Plan(census, (*repairs, *shrink(census, group), *launches), replacing=disruption.under_way)
 
 
-def _pacing(group: Work, census: Census, now: datetime, limits: Limits) -> Pacing:
+def _pacing(group: DueGroup, census: Census, now: datetime, limits: Limits) -> Pacing:
     """Where the group's launches stand after what was just seen of them."""
     pacing = pacing_of(group).after(succeeded=census.came_up, failed=0, now=now, breaker=limits.breaker)
     if census.never_ran or census.failed_launches:

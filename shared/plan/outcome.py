@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from shared.plan.steps import Delete, Launch, Limit, Plan, Why
 from shared.reasons import Reason
-from shared.state.group_state import Work
-from tsg_workers.plan.steps import Delete, Launch, Limit, Plan, Why
+from shared.state.group_state import DueGroup
 
 #: An answer that takes longer is said to be slow.
 SLOW_SECONDS = 5.0
@@ -76,7 +76,7 @@ class Outcome:
     #: Seconds that CloudAPI's slowest answer took.
     slowest: float = 0.0
 
-    def error_after(self, plan: Plan, group: Work) -> str | None:
+    def error_after(self, plan: Plan, group: DueGroup) -> str | None:
         """What went wrong, in words, for as long as it keeps the group back."""
         if self.errors:
             return self.errors[-1]
@@ -85,7 +85,7 @@ class Outcome:
             return f"Instance {instance.machine_id} never came to run: it was {instance.state}, and is replaced."
         return group.last_error if plan.held_by(Limit.BACKOFF) and not self.launched else None
 
-    def reason_after(self, plan: Plan, group: Work, *, is_open: bool) -> Reason:
+    def reason_after(self, plan: Plan, group: DueGroup, *, is_open: bool) -> Reason:
         """What the group waits for now."""
         held = plan.held_by(Limit.BACKOFF)
         if is_open and (held or self.failed_launches):
@@ -99,7 +99,7 @@ class Outcome:
             return Reason(group.reason) if group.reason and group.last_error and not self.launched else Reason.BACKOFF
         return self._under_way(plan, group)
 
-    def _under_way(self, plan: Plan, group: Work) -> Reason:
+    def _under_way(self, plan: Plan, group: DueGroup) -> Reason:
         """What the group waits for while all goes well."""
         if plan.settled and not self.unfinished and not group.archived:
             return Reason.SETTLED

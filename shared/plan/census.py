@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from shared.plan.limits import Limits
 from shared.state.instances import DELETING, DOUBTED, GONE, LAUNCHING, ON_THE_WAY, RUNNING, Instance
-from tsg_workers.plan.limits import Limits
 
 #: Seconds for which CloudAPI's list may lack a machine that it has made.
 LISTED_AFTER = 5.0

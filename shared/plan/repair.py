@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from shared.state.group_state import Work
-from tsg_workers.plan.census import Census
-from tsg_workers.plan.disruption import Disruption
-from tsg_workers.plan.steps import Delete, Hold, Limit, Why
+from shared.plan.census import Census
+from shared.plan.disruption import Disruption
+from shared.plan.steps import Delete, Hold, Limit, Why
+from shared.state.group_state import DueGroup
 
 #: CloudAPI gives a deletion up after 180 s, and says nothing.
 DELETE_AGAIN = timedelta(seconds=200)
 
 
-def repair(census: Census, group: Work, disruption: Disruption, now: datetime) -> Iterator[Delete | Hold]:
+def repair(census: Census, group: DueGroup, disruption: Disruption, now: datetime) -> Iterator[Delete | Hold]:
     """Delete what never ran, a share of what ran and does not any more, and again what was not deleted in time.
 
     Unhealthy machines that are too many anyway go first and cost no disruption: nothing replaces them.

@@ -10,8 +10,8 @@ import random
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from shared.state.group_state import Work
-from tsg_workers.backoff import backoff
+from shared.backoff import backoff
+from shared.state.group_state import DueGroup
 
 #: Seconds: once the breaker is open, one launch in so much time, or less often.
 PROBE_EVERY = 60.0
@@ -54,6 +54,6 @@ class Pacing(NamedTuple):
         return self
 
 
-def pacing_of(group: Work) -> Pacing:
+def pacing_of(group: DueGroup) -> Pacing:
     """Where the group stands with its launches, as its row has it."""
     return Pacing(group.launch_failures, group.launch_window, group.launch_at)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shared.plan.census import Census
 from shared.state.instances import Instance
-from tsg_workers.plan.census import Census
 
 
 class Why(StrEnum):

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from shared.state.group_state import Work
-from tsg_workers.plan.census import Census
-from tsg_workers.plan.limits import Limits
+from shared.plan.census import Census
+from shared.plan.limits import Limits
+from shared.state.group_state import DueGroup
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Disruption:
         return taken
 
 
-def disruption_of(group: Work, census: Census, limits: Limits) -> Disruption:
+def disruption_of(group: DueGroup, census: Census, limits: Limits) -> Disruption:
     """What is left of the group's budget: its row has the replacements of the last look, and those that run by now are over."""
     under_way = min(group.replacing, max(0, group.desired - census.running - len(census.unhealthy)))
     return Disruption(under_way, most=max(1, group.desired * limits.replace_percent // 100))
