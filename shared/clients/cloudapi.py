@@ -24,13 +24,13 @@ from typing import Any, Literal, NamedTuple, NoReturn
 from urllib.parse import quote, urlencode
 
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
 
 from shared import log, metrics
 from shared.clients import https
 from shared.clients.access import PUBLIC, Timeouts, Trust
 from shared.clients.budget import Budget
+from shared.clients.https import Answer
 from shared.clients.signature import Signer
 from shared.rules import is_uuid
 
@@ -55,12 +55,10 @@ FAILED_PAUSE = 0.1
 REPLACED_KEYS = 4
 #: Codes of a 409 that says nothing against the request: there is no room now.
 NO_CAPACITY = ("NoAllocatableServers", "VolumeServerNoResources")
-#: Seconds in which all of an answer comes. It may begin as late as the read timeout has it, and must not trickle in for ever.
+#: Seconds in which all of an answer comes: it must not trickle in for ever.
 ANSWER_SECONDS = 60.0
 #: Bytes of the largest answer. A page of a thousand machines, each as large as CloudAPI lets it be, is smaller.
 MAX_ANSWER_BYTES = 128 << 20
-#: Bytes of it that are read at once.
-PIECE_BYTES = 1 << 16
 #: Connections kept open to CloudAPI by one process.
 CONNECTIONS = 64
 
@@ -169,21 +167,6 @@ def no_newer(_refused: str) -> None:
     """For those who have one key and no other."""
 
 
-class Answer(NamedTuple):
-    """What CloudAPI answered."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytearray
-
-    def json(self) -> Any:
-        """`ValueError` when the body is no JSON, or nested too deeply to be any of CloudAPI's."""
-        try:
-            return json.loads(self.body)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-
-
 class CloudAPI:
     """The connections of one process to one CloudAPI. Thread-safe."""
 
@@ -224,7 +207,8 @@ class CloudAPI:
         started = time.monotonic()
         endpoint, status = endpoint_of(method, path), metrics.NO_ANSWER
         try:
-            answer = _read(self._session.send(request, timeout=self._timeouts, allow_redirects=False, stream=True))
+            response = self._session.send(request, timeout=self._timeouts, allow_redirects=False, stream=True)
+            answer = https.read(response, MAX_ANSWER_BYTES, seconds=ANSWER_SECONDS)
             status = str(answer.status)
         except requests.ConnectTimeout as error:
             raise Unavailable(f"CloudAPI can't be reached: {https.describe(error)}") from error
@@ -244,22 +228,6 @@ class CloudAPI:
         if not 200 <= answer.status < 300:
             _fail(answer, makes=makes, took=took)
         return answer
-
-
-def _read(response: requests.Response) -> Answer:
-    """All of an answer, or a `RequestException`. requests itself would wait for it, and keep it, without any bound."""
-    until, body = time.monotonic() + ANSWER_SECONDS, bytearray()
-    with response:
-        try:
-            while piece := response.raw.read1(PIECE_BYTES, decode_content=True):
-                body += piece
-                if len(body) > MAX_ANSWER_BYTES:
-                    raise requests.exceptions.ContentDecodingError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-                if time.monotonic() > until:
-                    raise requests.ReadTimeout(f"an answer that is not complete after {ANSWER_SECONDS:g} s")
-        except urllib3.exceptions.HTTPError as error:
-            raise requests.exceptions.ChunkedEncodingError(error) from error
-    return Answer(response.status_code, response.headers, body)
 
 
 _NOUNS = {"machines": "Machine", "keys": "Key", "packages": "Package", "images": "Image", "networks": "Network", "volumes": "Volume"}

@@ -1,8 +1,12 @@
-"""How this service speaks HTTP to CloudAPI and Nomad: whose certificates it takes, and through which proxy."""
+"""How this service speaks HTTP to other services: whose certificates it takes, through which proxy, and how large an answer may be."""
 
+import json
 import ssl
+import time
+from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import ip_address
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
@@ -13,6 +17,23 @@ from shared.clients.access import PUBLIC, Trust
 
 #: What TLS says to a server that does not speak it, and to one without a version or cipher in common.
 _NO_HANDSHAKE = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "SSLV3_ALERT_HANDSHAKE_FAILURE"}
+#: Bytes of an answer that are read at once.
+PIECE_BYTES = 1 << 16
+
+
+class Answer(NamedTuple):
+    """What a server answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytearray
+
+    def json(self) -> Any:
+        """`ValueError` when the body is no JSON, or nested too deeply."""
+        try:
+            return json.loads(self.body)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def open_session(url: str, trust: Trust = PUBLIC) -> requests.Session:
@@ -28,6 +49,26 @@ def open_session(url: str, trust: Trust = PUBLIC) -> requests.Session:
         # Said once, when the program starts, and not with every request.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return session
+
+
+def read(response: requests.Response, most_bytes: int, *, seconds: float) -> Answer:
+    """All of an answer that was asked for with `stream=True`, or a `RequestException`.
+
+    requests itself would wait for it, and keep it, without any bound. `seconds` run from the answer's beginning, which may come as late as
+    the read timeout has it.
+    """
+    until, body = time.monotonic() + seconds, bytearray()
+    with response:
+        try:
+            while piece := response.raw.read1(PIECE_BYTES, decode_content=True):
+                body += piece
+                if len(body) > most_bytes:
+                    raise requests.exceptions.ContentDecodingError(f"an answer of more than {most_bytes} bytes")
+                if time.monotonic() > until:
+                    raise requests.ReadTimeout(f"an answer that is not complete after {seconds:g} s")
+        except urllib3.exceptions.HTTPError as error:
+            raise requests.exceptions.ChunkedEncodingError(error) from error
+    return Answer(response.status_code, response.headers, body)
 
 
 def distrust(error: BaseException) -> str | None:

@@ -11,14 +11,16 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-import requests
-
 from shared import metrics
 from shared.clients import https
 from shared.clients.access import NomadAccess, Trust
+from shared.clients.https import Answer
 
-#: Seconds to wait for a connection and for an answer: together less than `jobs.CLAIM_SECONDS`.
+#: Seconds to wait for a connection, for an answer, and for all of it.
 TIMEOUTS = (3.05, 6.0)
+ANSWER_SECONDS = 10.0
+#: Bytes of the largest answer: the runs of a job, and what became of each.
+MAX_ANSWER_BYTES = 16 << 20
 #: Characters of one of Nomad's plain-text errors that are passed on.
 TOLD = 2000
 
@@ -95,7 +97,7 @@ class Nomad:
         """The address of the leader; `Unavailable` when there is none."""
         return str(_json(self._call("GET", "/v1/status/leader")))
 
-    def _call(self, method: str, path: str, body: Any = None, *, query: Mapping[str, str] | None = None) -> requests.Response:
+    def _call(self, method: str, path: str, body: Any = None, *, query: Mapping[str, str] | None = None) -> Answer:
         endpoint, told, started = endpoint_of(method, path), metrics.NO_ANSWER, time.monotonic()
         try:
             response = self._session.request(
@@ -105,8 +107,10 @@ class Nomad:
                 params={**self._query, **(query or {})},
                 timeout=TIMEOUTS,
                 allow_redirects=False,
+                stream=True,
             )
-            told = str(response.status_code)
+            answer = https.read(response, MAX_ANSWER_BYTES, seconds=ANSWER_SECONDS)
+            told = str(answer.status)
         except OSError as error:  # of requests, or of a file of certificates that has gone since the start
             if why := https.distrust(error):
                 raise Unavailable(f"Nomad's certificate is not trusted ({why}): see NOMAD_CACERT.") from error
@@ -114,15 +118,14 @@ class Nomad:
         finally:
             metrics.nomad_requests.labels(endpoint, told).inc()
             metrics.nomad_seconds.labels(endpoint).observe(time.monotonic() - started)
-        status = response.status_code
-        if 200 <= status < 300:
-            return response
-        raise _error(status, response.text[:TOLD].strip())
+        if 200 <= answer.status < 300:
+            return answer
+        raise _error(answer.status, answer.body[: 4 * TOLD].decode(errors="replace")[:TOLD].strip())
 
 
-def _json(response: requests.Response) -> Any:
+def _json(answer: Answer) -> Any:
     try:
-        return response.json()
+        return answer.json()
     except ValueError as error:
         raise Unavailable("Nomad answered something that is not JSON: is this its address?") from error
 

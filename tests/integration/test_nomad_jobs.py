@@ -14,6 +14,7 @@ import requests
 
 from dev.processes import free_port, wait_for
 from dev.sim.nomad.simulator import Simulator as NomadSimulator
+from shared.clients import nomad as nomad_client
 from shared.clients.access import NomadAccess
 from shared.clients.nomad import Denied, Nomad, Rejected, Unavailable
 from shared.state import jobs, leases, overview, status
@@ -440,6 +441,27 @@ def test_something_else_at_nomads_address_is_told_and_waited_for(world: World, n
     assert elsewhere.row(group).failures == 1
     Submitting(world, nomad.url).runner.run(group.id)
     assert elsewhere.row(group).job_generation == 1
+
+
+class Flood(http.server.BaseHTTPRequestHandler):
+    """Answers with more than is asked for."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'"' + b" " * 1_000_000)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+def test_an_answer_of_nomad_is_kept_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nomad_client, "MAX_ANSWER_BYTES", 100_000)
+    with http.server.HTTPServer(("127.0.0.1", 0), Flood) as server, ThreadPoolExecutor(1) as pool:
+        server.timeout = 20
+        pool.submit(server.handle_request)
+        with pytest.raises(Unavailable, match="more than 100000 bytes"):
+            Nomad(NomadAccess(f"http://127.0.0.1:{server.server_port}")).leader()
 
 
 def test_unknown_jobs_are_refused_where_they_must_be_and_gone_where_they_may(nomad: NomadSimulator) -> None:
