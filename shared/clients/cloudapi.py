@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, NoReturn
 from urllib.parse import quote, urlencode
 
@@ -59,6 +60,10 @@ NO_CAPACITY = ("NoAllocatableServers", "VolumeServerNoResources")
 ANSWER_SECONDS = 60.0
 #: Bytes of the largest answer. A page of a thousand machines, each as large as CloudAPI lets it be, is smaller.
 MAX_ANSWER_BYTES = 128 << 20
+#: Names that no tag or metadata key may have in a request that changes them: two replace the path's own, CloudAPI drops the others.
+UNUSABLE_NAMES = frozenset({"account", "machine", "uuid", "owner_uuid", "context", "image"})
+#: The metadata key that takes an instance out of DNS: CNS serves its services' names while it is absent or `up`.
+CNS_STATUS = "triton.cns.status"
 #: Connections kept open to CloudAPI by one process.
 CONNECTIONS = 64
 
@@ -130,6 +135,16 @@ class Machine(NamedTuple):
     protected: bool
     tags: Mapping[str, Any]
     body: Mapping[str, Any]
+    name: str = ""
+    #: The UUID of its server; empty where CloudAPI does not say.
+    compute_node: str = ""
+    #: Empty until the machine has a network interface.
+    primary_ip: str = ""
+    #: Its address on each of its networks, by the network's UUID. Where it has several on one, the first.
+    addresses: Mapping[str, str] = MappingProxyType({})
+    firewall_enabled: bool = False
+    #: Its metadata `triton.cns.status`; None where nobody has set it.
+    cns_status: str | None = None
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
@@ -203,9 +218,9 @@ class CloudAPI:
         request.headers.update(sign(method, request.path_url))
         if method != "GET" and not guard():
             raise Withheld("the request was not sent: the account's lease is not held any more")
-        makes = method == "POST"
-        started = time.monotonic()
         endpoint, status = endpoint_of(method, path), metrics.NO_ANSWER
+        makes = endpoint.startswith("Create")
+        started = time.monotonic()
         try:
             response = self._session.send(request, timeout=self._timeouts, allow_redirects=False, stream=True)
             answer = https.read(response, MAX_ANSWER_BYTES, seconds=ANSWER_SECONDS)
@@ -234,7 +249,10 @@ _NOUNS = {"machines": "Machine", "keys": "Key", "packages": "Package", "images":
 
 
 def endpoint_of(method: str, path: str) -> str:
-    """What CloudAPI's documents call an endpoint that `Client` asks: ListMachines, GetMachine, CreateKey, ..."""
+    """What CloudAPI's documents call an endpoint that `Client` asks: ListMachines, GetMachine, AddMachineTags, ...
+
+    The actions on a machine are one, UpdateMachine.
+    """
     parts = path.partition("?")[0].strip("/").split("/")[1:]
     owner = ""
     if parts[:1] == ["users"]:
@@ -242,10 +260,20 @@ def endpoint_of(method: str, path: str) -> str:
     if not parts:
         return "GetAccount"
     noun = _NOUNS.get(parts[0], "Other")
+    if noun == "Machine" and len(parts) > 2:
+        return _endpoint_below_machine(method, parts[2:])
+    if noun == "Machine" and method == "POST" and len(parts) == 2:
+        return "UpdateMachine"
     if method == "GET" and len(parts) == 1:
         return f"List{owner}{noun}s"
     verb = {"GET": "Get", "POST": "Create", "DELETE": "Delete"}.get(method, "Other")
     return f"{verb}{owner}{noun}"
+
+
+def _endpoint_below_machine(method: str, parts: list[str]) -> str:
+    noun = {"tags": "Tag", "metadata": "Metadata"}.get(parts[0], "Other")
+    verb = {"GET": "Get", "POST": "Add", "DELETE": "Delete"}.get(method, "Other")
+    return f"{verb}Machine{noun}{'s' if noun == 'Tag' and len(parts) == 1 else ''}"
 
 
 class _PassedOn:
@@ -429,6 +457,42 @@ class Client:
             if error.status != 410:
                 raise
 
+    # Changes of a machine. CloudAPI makes them later, in a job: until then it shows what was. Call `turn` first. `NotFound` when the
+    # machine is gone. A change may be asked for twice.
+
+    def add_metadata(self, machine_id: str, values: Mapping[str, str]) -> None:
+        """Set keys of a machine's metadata, and leave its others."""
+        self._change(machine_id, "POST", "/metadata", _usable(values))
+
+    def delete_metadata(self, machine_id: str, key: str) -> None:
+        """Remove a key of a machine's metadata. One that is gone already is as good, and so is a machine."""
+        with suppress(NotFound):
+            self._change(machine_id, "DELETE", f"/metadata/{_segment(key)}")
+
+    def add_tags(self, machine_id: str, tags: Mapping[str, Any]) -> None:
+        """Set tags of a machine, and leave its others."""
+        self._change(machine_id, "POST", "/tags", _usable(tags))
+
+    def delete_tag(self, machine_id: str, tag: str) -> None:
+        """Remove a tag of a machine. One that is gone already is as good, and so is a machine."""
+        with suppress(NotFound):
+            self._change(machine_id, "DELETE", f"/tags/{_segment(tag)}")
+
+    def set_firewall(self, machine_id: str, *, enabled: bool) -> None:
+        """Switch a machine's firewall. `Rejected` (`UnallocatedVM`) while the machine is provisioned.
+
+        Only for a machine that was just seen: an action on a deleted one kills a process of the real CloudAPI.
+        """
+        self._change(machine_id, "POST", f"?action={'enable' if enabled else 'disable'}_firewall")
+
+    def _change(self, machine_id: str, method: str, below: str, body: Mapping[str, Any] | None = None) -> None:
+        try:
+            self._call(method, f"{self._base}/machines/{_segment(machine_id)}{below}", body, paid=True)
+        except Rejected as error:
+            if error.status != 410:
+                raise
+            raise NotFound("the machine is gone", status=410, request_id=error.request_id) from error
+
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, paid: bool = False) -> Answer:
         for attempt in range(1, REPLACED_KEYS + 1):
             signer = self._signer
@@ -471,6 +535,11 @@ def _segment(name: str) -> str:
     if name in {".", ".."}:
         raise NotFound(f"nothing is called {name}", status=404)
     return quote(name, safe="")
+
+
+def _usable(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those whose names CloudAPI takes: `account` and `machine` would have another machine changed."""
+    return {name: value for name, value in values.items() if name not in UNUSABLE_NAMES}
 
 
 def _fail(response: Answer, *, makes: bool, took: float) -> NoReturn:
@@ -541,12 +610,35 @@ def _text(body: Mapping[str, Any], key: str) -> str:
 def _machine(body: Any) -> Machine:
     if not isinstance(body, dict):
         raise Unavailable("CloudAPI answered a machine that is no object")
-    tags = body.get("tags")
+    cns_status = _part(body, "metadata").get(CNS_STATUS)
     return Machine(
         id=_text(body, "id"),
         state=_text(body, "state"),
         created=str(body.get("created") or ""),
         protected=body.get("deletion_protection") is True,
-        tags=tags if isinstance(tags, dict) else {},
+        tags=_part(body, "tags"),
         body=body,
+        name=_said(body, "name"),
+        compute_node=_said(body, "compute_node"),
+        primary_ip=_said(body, "primaryIp"),
+        addresses=_addresses(body),
+        firewall_enabled=body.get("firewall_enabled") is True,
+        cns_status=None if cns_status is None else _storable(str(cns_status)),
     )
+
+
+def _part(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = body.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _said(body: Mapping[str, Any], key: str) -> str:
+    """A text that may be missing."""
+    value = body.get(key)
+    return _storable(value) if isinstance(value, str) else ""
+
+
+def _addresses(body: Mapping[str, Any]) -> Mapping[str, str]:
+    nics = body.get("nics")
+    named = [(_said(nic, "network"), _said(nic, "ip")) for nic in nics if isinstance(nic, dict)] if isinstance(nics, list) else []
+    return {network: ip for network, ip in reversed(named) if network and ip}

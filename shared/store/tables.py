@@ -230,6 +230,8 @@ instances = Table(
     Column("name", Text),
     _reference("compute_node", nullable=True),
     Column("primary_ip", Text),
+    # Its address on each of its networks: a JSON object, by the network's UUID.
+    Column("addresses", Text),
     # Its owner's protection against scale-in and rollouts.
     Column("protected", Boolean, nullable=False, server_default=false()),
     _time("protected_until", nullable=True),

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from dev.processes import free_port
-from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE, PRIVATE_NETWORK
 from dev.sim.cloudapi.order import Order
 from dev.sim.cloudapi.simulator import Simulator
 from shared.clients import cloudapi, keys
@@ -21,6 +21,7 @@ from shared.clients.access import Timeouts
 from shared.clients.budget import Budget
 from shared.clients.cloudapi import (
     BODIES_A_PAGE,
+    CNS_STATUS,
     PAGE,
     THROTTLED_TRIES,
     AnswerLost,
@@ -47,6 +48,8 @@ from tests.integration.conftest import DELETE_SECONDS, PROVISION_SECONDS
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 TIMEOUTS = Timeouts(connect=5, read=30)
+#: Of the simulator's job that changes tags and metadata.
+JOB_SECONDS = 0.5
 
 
 @pytest.fixture
@@ -156,6 +159,74 @@ def test_the_machine_of_a_launch_is_had_whatever_became_of_it(demo: Client, sim:
     assert demo.machines() == []
     found = [demo.find_machine(TAG_LAUNCH, launch_id) for launch_id in ("one", "two", "three")]
     assert [machine and (machine.id, machine.state) for machine in found] == [(failed.id, "failed"), (gone.id, "deleted"), None]
+
+
+def test_a_machine_is_described_with_its_server_and_its_addresses(demo: Client, sim: Simulator) -> None:
+    networks = [{"ipv4_uuid": PRIVATE_NETWORK}, {"ipv4_uuid": DEFAULT_NETWORK}]
+    made = demo.create_machine(order("web", {}, networks=networks, firewall_enabled=True))
+    assert (made.name, made.primary_ip, dict(made.addresses), made.cns_status) == ("web", "", {}, None)
+    sim.cloud.advance(PROVISION_SECONDS)
+    (found,) = demo.machines()
+    (machine,) = sim.cloud.all_machines()
+    assert (found.compute_node, found.firewall_enabled) == (machine.compute_node, True)
+    assert found.addresses == {nic.network: nic.ip for nic in machine.nics}
+    assert found.primary_ip == found.addresses[DEFAULT_NETWORK], "the public one"
+
+
+def test_a_machine_leaves_dns_and_comes_back(demo: Client, sim: Simulator) -> None:
+    made = demo.create_machine(order("web", {}, **{"metadata.role": "web"}))
+    for value in ("down", "up"):
+        demo.add_metadata(made.id, {CNS_STATUS: value})
+        sim.cloud.advance(JOB_SECONDS)
+        found = demo.machine(made.id)
+        assert found is not None
+        assert (found.cns_status, found.body["metadata"]["role"]) == (value, "web")
+    for _ in range(2):
+        demo.delete_metadata(made.id, CNS_STATUS)
+        sim.cloud.advance(JOB_SECONDS)
+    assert answers(sim, "DeleteMachineMetadata") == {"204": 1, "404": 1}
+    assert [machine.cns_status for machine in demo.machines()] == [None]
+
+
+def test_tags_are_set_and_taken_off_one_by_one(demo: Client, sim: Simulator) -> None:
+    made = create(demo, mine="1", **{"tsg.group": "g1"})
+    other = create(demo)
+    demo.add_tags(made.id, {"count": 3, "machine": other.id})
+    for _ in range(2):
+        demo.delete_tag(made.id, "tsg.group")
+        sim.cloud.advance(JOB_SECONDS)
+    assert {machine.id: machine.tags for machine in demo.machines()} == {made.id: {"mine": "1", "count": 3}, other.id: {}}
+    error = refusal(lambda: demo.add_tags(made.id, {"triton.nonsense": "x"}))
+    assert (type(error), error.code) == (Rejected, "ValidationFailed")
+
+
+def test_a_firewall_is_switched_once_the_machine_has_its_server(demo: Client, sim: Simulator) -> None:
+    made = create(demo)
+    error = refusal(lambda: demo.set_firewall(made.id, enabled=True))
+    assert (type(error), error.code) == (Rejected, "UnallocatedVM")
+    sim.cloud.advance(PROVISION_SECONDS)
+    for enabled in (True, False):
+        demo.set_firewall(made.id, enabled=enabled)
+        sim.cloud.advance(JOB_SECONDS)
+        assert [machine.firewall_enabled for machine in demo.machines()] == [enabled]
+
+
+def test_a_change_of_a_machine_that_is_gone_finds_none(demo: Client, sim: Simulator) -> None:
+    made = create(demo)
+    demo.delete_machine(made.id)
+    sim.cloud.advance(DELETE_SECONDS)
+    for machine_id, status in ((made.id, 410), (NOBODY, 404)):
+        for change in (lambda: demo.add_metadata(machine_id, {CNS_STATUS: "down"}), lambda: demo.add_tags(machine_id, {"a": "b"})):  # noqa: B023
+            error = refusal(change)
+            assert (type(error), error.status) == (NotFound, status)
+        demo.delete_tag(machine_id, "a")
+        demo.delete_metadata(machine_id, CNS_STATUS)
+
+
+def test_a_change_of_a_machine_leaves_no_doubt_since_it_may_be_asked_for_again(demo: Client, sim: Simulator) -> None:
+    made = create(demo)
+    sim.knobs.turn({"error_share": 1})
+    assert type(refusal(lambda: demo.add_metadata(made.id, {CNS_STATUS: "down"}))) is Unavailable
 
 
 def test_a_list_of_more_machines_than_fit_on_two_pages_is_whole(demo: Client, sim: Simulator) -> None:

@@ -13,6 +13,7 @@ _INSTANCES = {
     "name": "TEXT",
     "compute_node": "UUID",
     "primary_ip": "TEXT",
+    "addresses": "TEXT",
     "running_since": "TIMESTAMPTZ",
     "protected": "BOOL NOT NULL DEFAULT false",
     "protected_until": "TIMESTAMPTZ",
