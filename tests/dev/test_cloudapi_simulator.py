@@ -957,6 +957,47 @@ def test_metadata_that_cloudapi_drops_or_overwrites_is_lost_without_a_word(demo)
     assert refusal(demo.create(**{"metadata.x": ["a"]})) == "Invalid VM parameters: Invalid customer_metadata"
 
 
+def test_machines_get_the_addresses_of_their_networks(sim, demo, clock):
+    assert requests.post(f"{sim.url}/--sim/networks", json={"id": NOBODY, "subnet": "127.0.0.0/33"}, timeout=5).status_code == 400
+    first, second = offered(sim, "networks", subnet="127.7.0.0/16"), offered(sim, "networks", subnet="127.8.0.0/16", public=True)
+    machine = demo.created(networks=[first, second])
+    clock.goes_on(5)
+    shown = demo.get(f"/my/machines/{machine}").json()
+    assert (shown["ips"], shown["networks"], shown["primaryIp"]) == (["127.7.0.10", "127.8.0.10"], [first, second], "127.8.0.10")
+
+
+def test_dns_has_the_running_machines_of_a_service_that_are_not_down(sim, demo, clock):
+    def ids(name):
+        return [machine for ip in dns().get(f"{name}.svc.{zone}", ()) for machine in machines if ips[machine] == ip]
+
+    def dns():
+        return requests.get(f"{sim.url}/--sim/dns", timeout=5).json()
+
+    zone = f"{sim.cloud.accounts['demo'].id}.us-east-1.cns.example.com"
+    services = {"tag.triton.cns.services": "web:80:priority=1, db"}
+    first, second, hidden, other = machines = [
+        demo.created(**services),
+        demo.created(**services),
+        demo.created(**services, **{"tag.triton.cns.disable": True}),
+        demo.created(),
+    ]
+    assert dns() == {}, "the account has no CNS"
+    sim.cloud.accounts["demo"].cns = True
+    assert ids("web") == []
+    clock.goes_on(5)
+    ips = {machine: demo.get(f"/my/machines/{machine}").json()["primaryIp"] for machine in machines}
+    assert ids("web") == ids("db") == [first, second]
+    for status, left in (("down", [second]), ("DOWN", [second]), ("up", [first, second])):
+        assert demo.post(f"/my/machines/{first}/metadata", {"triton.cns.status": status}).status_code == 200
+        clock.goes_on(0.5)
+        assert ids("web") == left, status
+    demo.post(f"/my/machines/{second}?action=stop", {})
+    clock.goes_on(0.5)
+    assert ids("web") == [first]
+    assert {name for name in dns() if ".inst." in name} == {f"{machine}.inst.{zone}" for machine in machines if machine != hidden}
+    assert ips[other] in dns()[f"{other}.inst.{zone}"]
+
+
 def test_nested_tags_and_metadata_are_ignored_as_are_passwords_and_a_uuid(demo):
     nested = {"tags": {"a": "b"}, "metadata": {"a": "b"}, "metadata.root_pw": "x", "uuid": NOBODY, "deletion_protection": "true"}
     machine = demo.create(**nested).json()
@@ -1580,6 +1621,15 @@ def test_creates_can_be_made_to_fail_to_stick_and_to_be_refused(sim, demo, clock
     good = demo.created()
     clock.goes_on(3600)
     assert [demo.state(machine) for machine in (failing, sticking, good)] == ["failed", "provisioning", "running"]
+
+
+def test_an_image_may_boot_late_or_never(sim, demo, clock):
+    sim.knobs.turn({"failing_images": [LX_IMAGE], "stuck_images": [OLD_IMAGE], "provision_seconds_by_image": {DEFAULT_IMAGE: 60}})
+    failing, sticking, slow = (demo.created(image=image) for image in (LX_IMAGE, OLD_IMAGE, DEFAULT_IMAGE))
+    clock.goes_on(59)
+    assert [demo.state(machine) for machine in (failing, sticking, slow)] == ["failed", "provisioning", "provisioning"]
+    clock.goes_on(1)
+    assert [demo.state(machine) for machine in (failing, sticking, slow)] == ["failed", "provisioning", "running"]
 
 
 def test_errors_come_in_their_share_and_do_nothing(sim, demo):

@@ -10,11 +10,12 @@ cloud.py       the cloud itself: machines and time. No web framework
 accounts.py    accounts, their users and keys
 machine.py     one machine and its JSON object
 order.py       reading a request for a new machine
-options.py    what it may ask for beside name, image, package, networks, tags and metadata
+options.py     what it may ask for beside name, image, package, networks, tags and metadata
 disks.py      the disks of a virtual machine
 placement.py  affinity: which servers a machine may stand on
 listing.py     reading a machine list query
 tags.py        tag rules
+dns.py         the names of DNS that CNS makes of tags and metadata
 catalog.py     packages, images, networks, volumes and their fixed ids
 knobs.py       everything that can be turned
 signature.py   HTTP signatures, the server's side

@@ -7,6 +7,7 @@ and the message names the field.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from typing import Any, ClassVar
 
 import falcon
@@ -22,9 +23,17 @@ from dev.sim.common.wanted import ANY_TEXT, COUNT, FLAG, OBJECT, SECONDS, TEXT, 
 Req = falcon.Request
 Resp = falcon.Response
 
+def _is_subnet(value: object) -> bool:
+    try:
+        return isinstance(value, str) and ipaddress.IPv4Network(value).num_addresses >= 16
+    except ValueError:
+        return False
+
+
 KEYS = TEXT.in_array("an array of OpenSSH public key lines")
 USERS = KEYS.in_object("an object of user login to an array of OpenSSH public key lines")
 UUIDS = UUID.in_array("an array of lower-case UUIDs")
+SUBNET = Wanted("an IPv4 network like 10.0.0.0/8, of at least 16 addresses", _is_subnet)
 BROKEN_STATE = Wanted("one of " + ", ".join(BREAKABLE), lambda state: state in BREAKABLE)
 
 
@@ -210,7 +219,10 @@ class Images(Admin):
 
 
 class Networks(Admin):
-    """`owners` are the account UUIDs that may use it; without it everyone may."""
+    """`owners` are the account UUIDs that may use it; without it everyone may.
+
+    Machines get addresses of `subnet`: on one of 127.0.0.0/8, a server on this machine may play them.
+    """
 
     FIELDS: ClassVar[dict[str, Wanted]] = {
         "id": UUID,
@@ -218,6 +230,7 @@ class Networks(Admin):
         "public": FLAG,
         "description": ANY_TEXT,
         "fabric": FLAG,
+        "subnet": SUBNET,
         "owners": UUIDS,
     }
 
@@ -266,6 +279,13 @@ class Machines(Admin):
             for machine in self.cloud.all_machines()
             if not live or machine.state != "deleted"
         ]
+
+
+class Dns(Admin):
+    """GET: what DNS would answer, name by name: {"web.svc.ACCOUNT.us-east-1.cns.example.com": ["198.18.0.10"], ...}."""
+
+    def on_get(self, _req: Req, resp: Resp) -> None:
+        resp.media = self.cloud.dns()
 
 
 class MachineDeed(Admin):

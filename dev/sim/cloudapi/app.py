@@ -56,6 +56,7 @@ ADMIN = {
     "images": admin.Images,
     "networks": admin.Networks,
     "volumes": admin.Volumes,
+    "dns": admin.Dns,
     "machines": admin.Machines,
     "machines/kill": admin.KillMachines,
     "machines/{machine}/{deed}": admin.MachineDeed,

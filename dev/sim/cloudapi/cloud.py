@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from dev.sim.cloudapi import catalog
+from dev.sim.cloudapi import catalog, dns
 from dev.sim.cloudapi.accounts import Account, User
 from dev.sim.cloudapi.catalog import Image, Network, Package, Volume
 from dev.sim.cloudapi.counters import Counters
@@ -259,6 +259,11 @@ class Cloud:
         with self._caught_up():
             return dict(machine.metadata) | ({"credentials": machine.credentials} if credentials else {})
 
+    def dns(self) -> dict[str, list[str]]:
+        """What DNS would answer: the addresses of each name, of all accounts."""
+        with self._caught_up():
+            return {name: ips for account in self.accounts.values() for name, ips in dns.records(account, self.datacenter).items()}
+
     def jobs_of(self, machine: Machine) -> list[dict[str, Any]]:
         with self._caught_up():
             return [job.to_json() for job in reversed(machine.jobs)]
@@ -367,9 +372,10 @@ class Cloud:
         return [server for server in servers if sum(account.machines_on[server] for account in accounts) < knobs.server_room]
 
     def _plan_provisioning(self, account: Account, machine: Machine, now: float, caller: Caller) -> None:
-        if self.use_up("stick_next_creates"):
+        knobs, image = self.knobs, machine.image.id
+        if image in knobs.stuck_images or self.use_up("stick_next_creates"):
             return
-        spoilt = self.use_up("fail_next_creates") or self.chance(self.knobs.fail_share)
+        spoilt = image in knobs.failing_images or self.use_up("fail_next_creates") or self.chance(knobs.fail_share)
 
         def finish(moment: float) -> None:
             ready = {volume.name for volume in self.volumes_of(account).values() if volume.state == "ready"}
@@ -379,7 +385,7 @@ class Cloud:
             machine.jobs.append(Job("provision", not failing, moment, dict(caller)))
             self._become(account, machine, "failed" if failing else "running", moment)
 
-        seconds = self.knobs.provision_seconds + self._random.random() * self.knobs.provision_jitter
+        seconds = knobs.provision_seconds_by_image.get(image, knobs.provision_seconds) + self._random.random() * knobs.provision_jitter
         self._later_state(machine, now + seconds, finish)
 
     def delete_machine(self, account: Account, machine: Machine, caller: Caller = OPERATOR) -> None:

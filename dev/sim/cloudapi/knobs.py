@@ -7,7 +7,7 @@ from typing import Annotated
 
 from dev.sim.common import knobs as simulation
 from dev.sim.common.knobs import Count, Flag, Seconds, Share, Status, Text
-from dev.sim.common.wanted import COUNT, ERROR_STATUS, POSITIVE_COUNT, RATE, SECONDS, TEXT, Wanted
+from dev.sim.common.wanted import COUNT, ERROR_STATUS, POSITIVE_COUNT, RATE, SECONDS, TEXT, UUID, Wanted, is_uuid
 
 #: The endpoints by their CloudAPI names: what `latency_by_endpoint`, `error_endpoints` and the counters speak of.
 ENDPOINTS = frozenset(
@@ -31,8 +31,13 @@ _SECONDS_BY_ENDPOINT = Wanted(
     "an object of endpoint name to a number of seconds, 0 or more",
     lambda value: isinstance(value, dict) and all(map(_ENDPOINT.accepts, value)) and all(map(SECONDS.accepts, value.values())),
 )
+_SECONDS_BY_IMAGE = Wanted(
+    "an object of image UUID to a number of seconds, 0 or more",
+    lambda value: isinstance(value, dict) and all(map(is_uuid, value)) and all(map(SECONDS.accepts, value.values())),
+)
 
 Limit = Annotated[int | None, COUNT.or_null()]
+Images = Annotated[list[str], UUID.in_array("an array of image UUIDs")]
 Endpoints = Annotated[list[str], _ENDPOINT.in_array("an array of endpoint names like ListMachines; [] means all")]
 
 
@@ -40,6 +45,7 @@ Endpoints = Annotated[list[str], _ENDPOINT.in_array("an array of endpoint names 
 class Knobs(simulation.Knobs):
     # How long things take.
     provision_seconds: Seconds = 5.0
+    provision_seconds_by_image: Annotated[dict[str, float], _SECONDS_BY_IMAGE] = field(default_factory=dict)  #: instead, for some
     provision_jitter: Seconds = 0.0  #: each machine takes up to this much longer, at random
     delete_seconds: Seconds = 0.5  #: `stopping` for so long, then deleted
     delete_flip_seconds: Seconds = 0.0  #: the job is done, the state not yet: a second DELETE is a 410 with the id
@@ -67,6 +73,8 @@ class Knobs(simulation.Knobs):
     fail_next_creates: Count = 0  #: accepted, then `failed` instead of running
     fail_share: Share = 0.0
     stick_next_creates: Count = 0  #: accepted, then `provisioning` for ever
+    failing_images: Images = field(default_factory=list)  #: every machine of them becomes `failed`
+    stuck_images: Images = field(default_factory=list)  #: every machine of them stays `provisioning`
     delegate_datasets: Flag = True  #: the operator allows them
     mount_volumes: Flag = True  #: the operator allows it
     fabric_packages: Annotated[list[str], TEXT.in_array("an array of beginnings of package names; [] means all")] = field(

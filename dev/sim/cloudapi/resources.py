@@ -13,6 +13,7 @@ import falcon
 from dev.sim.cloudapi import versions
 from dev.sim.cloudapi.accounts import User
 from dev.sim.cloudapi.catalog import Image
+from dev.sim.cloudapi.dns import instance_name
 from dev.sim.cloudapi.errors import ApiError, invalid_argument, missing_parameter, not_found, validation_failed
 from dev.sim.cloudapi.listing import read_listing
 from dev.sim.cloudapi.machine import Machine
@@ -181,7 +182,7 @@ class MachineResource(AboutMachine, GET="GetMachine", POST="UpdateMachine", DELE
         call, machine = _call(req), _machine(req)
         extra: dict[str, Any] = {}
         if call.account.cns:
-            extra["dns_names"] = [f"{machine.id}.inst.{call.account.id}.{self.cloud.datacenter}.cns.example.com"]
+            extra["dns_names"] = [instance_name(call.account, machine, self.cloud.datacenter)]
         if call.params.get("credentials") == "true":
             extra["metadata"] = self.cloud.metadata_of(machine, credentials=True)
         resp.data = self.cloud.show_machine(machine, **extra)
