@@ -23,6 +23,7 @@ from dev.sim.common.wanted import ANY_TEXT, COUNT, FLAG, OBJECT, SECONDS, TEXT, 
 Req = falcon.Request
 Resp = falcon.Response
 
+
 def _is_subnet(value: object) -> bool:
     try:
         return isinstance(value, str) and ipaddress.IPv4Network(value).num_addresses >= 16
