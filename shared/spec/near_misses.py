@@ -1,5 +1,6 @@
 """Names that are no field of a template, and that somebody writes who means one, or something that CloudAPI has and a template has not."""
 
+import json
 import re
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -77,6 +78,9 @@ _INSTEAD = {
 def problem(name: str, fields: Collection[str]) -> str | None:
     """What to say of a name that is none of the fields; None when it is to be ignored, as in 2018."""
     bare = _bare(name)
+    kind, dot, key = name.partition(".")
+    if dot and (pairs := {"tag": "tags", "metadata": "metadata"}.get(kind.casefold())):
+        return f"a template has no {name}: write {pairs}, an object with {json.dumps(key, ensure_ascii=False)} in it"
     instead = _INSTEAD.get(bare) or _INSTEAD.get(bare.removesuffix("s"))
     if instead is None:
         known = {_bare(field): field for field in fields}
@@ -91,5 +95,4 @@ def problem(name: str, fields: Collection[str]) -> str | None:
 
 
 def _bare(name: str) -> str:
-    # From CloudAPI's own names too: tag.role, metadata.role.
-    return re.sub(r"[^a-z0-9]", "", name.partition(".")[0].casefold())
+    return re.sub(r"[^a-z0-9]", "", name.casefold())

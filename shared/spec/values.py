@@ -49,7 +49,7 @@ _Schema = dict[str, Any]
 
 def _package(value: str) -> str:
     if not _PACKAGE.match(value) or len(value) > MAX_PACKAGE:
-        raise refuse("package must be a valid UUID or the name of a package")
+        raise refuse("package must be a valid UUID or the name of a package: letters, digits, '_', '.', '+' and '-', 255 at most")
     return value
 
 
@@ -282,7 +282,7 @@ def script(called: str) -> Any:
 
 def _service(value: str) -> str:
     if "," in value or value != value.strip() or not tags.is_services(value):
-        raise refuse("each of the cns_services must be NAME[:PORT][:priority=N][:weight=N]")
+        raise refuse("each of the cns_services must be NAME[:PORT][:priority=N][:weight=N], with letters, digits and '-' in NAME")
     return value
 
 

@@ -52,7 +52,7 @@ def _problems(client: Client, account: Account, spec: Spec) -> Iterator[tuple[st
         yield "package", f"the package {value['package']} is not active any more"
     image = client.find("images", value["image_id"])
     if image is None:
-        yield "image_id", f"the account has no image {value['image_id']}: it was deleted, or is not shared with the account any more"
+        yield "image_id", f"the account has no image {value['image_id']}: it does not exist, or is not shared with the account"
     else:
         yield from _of_image(image, account, value)
         if package is not None:

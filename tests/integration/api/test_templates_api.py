@@ -127,7 +127,8 @@ def test_an_image_is_a_uuid_in_its_plain_form(tsg: Caller, value: str) -> None:
 @pytest.mark.parametrize("value", [*NOT_NAMES, "-g4", "g4 highcpu", "g4/highcpu", "gr\u00f6\u00dfe", "x" * 256])
 def test_a_package_is_a_uuid_or_a_name(tsg: Caller, value: str) -> None:
     told = field_errors(tsg("POST", "/templates", template_body(package=value)))
-    assert told == {"package": "package must be a valid UUID or the name of a package"}
+    assert set(told) == {"package"}
+    assert told["package"].startswith("package must be a valid UUID or the name of a package")
 
 
 @pytest.mark.parametrize("value", NOT_UUIDS)
@@ -151,7 +152,7 @@ def test_all_that_is_wrong_is_told_at_once(tsg: Caller) -> None:
         *("template_name", "package", "image_id", "firewall_enabled"),
         *("networks.0", "networks.1", "tags.a", "userdata"),
     }
-    assert told["package"] == "package must be a valid UUID or the name of a package"
+    assert told["package"].startswith("package must be a valid UUID or the name of a package")
     assert told["image_id"] == "imageID must be a valid UUID"
 
 
