@@ -1,13 +1,16 @@
 """How far a group is on its way to what it should be, and what it waits for. Session first, never commits, no network."""
 
+from collections.abc import Collection
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Float, case, cast, extract, func, select, true
+from sqlalchemy import ColumnElement, Connection, Float, Row, Select, case, cast, extract, func, select, true
 
 from shared.errors import NotFound
 from shared.reasons import MEANING, NEEDS_A_CHANGE, Reason
+from shared.state import groups as stored
 from shared.state.instances import DELETING, ON_THE_WAY, RUNNING
+from shared.store.paging import Entry
 from shared.store.tables import accounts, group_state, groups, instances
 
 _SHOWN = (
@@ -69,7 +72,30 @@ def find(connection: Connection, group_id: str, *, account_id: str | None = None
 
     A group of another account takes the same statement and the same time as one that is not there: nothing is counted for either.
     """
+    statement = _select().where(groups.c.id == group_id)
+    if account_id is not None:
+        statement = statement.where(groups.c.account_id == account_id)
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else _of_row(row)
 
+
+def get_by_ids(connection: Connection, group_ids: Collection[str]) -> dict[str, Status]:
+    """How far these groups are, by their ids."""
+    rows = connection.execute(_select().where(groups.c.id.in_(group_ids)))
+    return {row.id: _of_row(row) for row in rows}
+
+
+def list_entries(connection: Connection, account_id: str, *, limit: int, marker: str | None = None) -> list[Entry]:
+    """The account's live groups, as `groups.list_entries` has them."""
+    return stored.list_entries(connection, account_id, limit=limit, marker=marker)
+
+
+def count(connection: Connection, account_id: str) -> int:
+    """How many live groups the account has."""
+    return stored.count(connection, account_id)
+
+
+def _select() -> Select[Any]:
     def count(*states: str) -> ColumnElement[int]:
         return func.count(case((instances.c.state.in_(states), 1)))
 
@@ -83,18 +109,15 @@ def find(connection: Connection, group_id: str, *, account_id: str | None = None
         .where(instances.c.group_id == groups.c.id, instances.c.gone_at.is_(None))
         .lateral()
     )
-    statement = (
+    return (
         select(*_SHOWN, accounts.c.account_name, group_state.c.job_error, counted, _seconds_until())
         .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
         .outerjoin(group_state, group_state.c.group_id == groups.c.id)
         .join(counted, true())
-        .where(groups.c.id == group_id)
     )
-    if account_id is not None:
-        statement = statement.where(groups.c.account_id == account_id)
-    row = connection.execute(statement).one_or_none()
-    if row is None:
-        return None
+
+
+def _of_row(row: Row[Any]) -> Status:
     reason, since, problem = Reason(row.reason or Reason.PROVISIONING), row.reason_since or row.updated_at, row.last_error
     desired = 0 if row.archived else row.capacity
     message = MEANING[reason]

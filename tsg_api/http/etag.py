@@ -1,5 +1,6 @@
 """`ETag`, `If-Match` and `If-None-Match` (RFC 9110, section 13): a change of what the caller has seen, and of nothing newer."""
 
+import hashlib
 import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -10,7 +11,7 @@ from shared.errors import FieldError, Invalid
 from shared.state.groups import Group
 from shared.state.templates import Template
 from tsg_api.http.errors import PreconditionFailed
-from tsg_api.schema import render
+from tsg_api.schema import render, responses
 
 _TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 #: One way only to read each character: a header may be 16 kB long, and must not take for ever.
@@ -48,13 +49,14 @@ def asked(req: falcon.Request) -> Preconditions | None:
 def answer(req: falcon.Request, resp: falcon.Response, found: T, etag: str, show: Callable[[T], object]) -> None:
     """Answer a GET of one object: 304 where the caller has it already. `PreconditionFailed` when it asks for another."""
     resp.set_header("ETag", etag)
-    if _is_fresh(req, etag):
+    if is_fresh(req, etag):
         resp.status = falcon.HTTP_304
     else:
         render.answer(resp, show(found))
 
 
-def _is_fresh(req: falcon.Request, etag: str) -> bool:
+def is_fresh(req: falcon.Request, etag: str) -> bool:
+    """Does the caller of a GET have this already? `PreconditionFailed` when it asks for another."""
     given = asked(req)
     if given is None:
         return False
@@ -70,6 +72,12 @@ def of_group(group: Group) -> str:
 def of_template(template: Template) -> str:
     """The entity tag of a template, which never changes."""
     return f'"{template.id}"'
+
+
+def of_status(status: responses.Status) -> str:
+    """The entity tag of a group's status: weak, since the times of the last check and the next one don't count."""
+    text = status.model_dump_json(exclude={"checked_at", "next_attempt_at"})
+    return f'W/"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
 def _tags(header: str) -> set[str] | None:

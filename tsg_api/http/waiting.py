@@ -1,4 +1,4 @@
-"""Requests that wait for a group to settle: one thread looks for all of them, and none of them keeps a thread.
+"""Requests that wait for a group to settle or to change: one thread looks for all of them, and none of them keeps a thread.
 
 A resource raises `Parked`. The server (`tsg_api.server.channel`) then leaves the connection as it is and its thread to others, and runs
 the request again once `resume` was called: with the same environment, in which `WAITED` holds the first run's context.
@@ -6,8 +6,8 @@ the request again once `resume` was called: with the same environment, in which 
 
 import threading
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Hashable
+from typing import Generic, NamedTuple, TypeVar
 
 from shared import log
 
@@ -20,6 +20,8 @@ WAITED = "tsg.waited"
 SOONEST, LATEST = 0.1, 1.0
 #: Seconds between two looks for each group that is watched, so that many are looked at less often.
 LOOK_SECONDS = 0.005
+
+K = TypeVar("K", bound=Hashable)
 
 Resume = Callable[[], None]
 IsGone = Callable[[], bool]
@@ -43,7 +45,7 @@ class _Waiter(NamedTuple):
 
 
 class _Watch:
-    """The requests that wait for one group, and when to look at it again."""
+    """The requests that wait for one thing, and when to look at it again."""
 
     def __init__(self) -> None:
         self.waiters: list[_Waiter] = []
@@ -66,32 +68,32 @@ class _Watch:
         return taken
 
 
-class Watcher:
+class Watcher(Generic[K]):
     """Looks at groups for all requests that wait for them, in a thread that lives as long as there are any. Thread-safe.
 
-    `is_over` tells of a group's id whether there is nothing to wait for any more. Once `stopping` is set nobody waits.
+    `is_over` says of what a request waits for whether there is nothing to wait for any more. Once `stopping` is set nobody waits.
     """
 
-    def __init__(self, is_over: Callable[[str], bool], stopping: threading.Event) -> None:
+    def __init__(self, is_over: Callable[[K], bool], stopping: threading.Event) -> None:
         self._is_over = is_over
         self._stopping = stopping
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[K, _Watch] = {}
         self._is_running = False
         self._lock = threading.Lock()
 
-    def add(self, group_id: str, seconds: float, resume: Resume, is_gone: IsGone) -> None:
-        """Call `resume` when the group has settled, the seconds are over, or the caller has hung up. Called once, whatever fails."""
+    def add(self, awaited: K, seconds: float, resume: Resume, is_gone: IsGone) -> None:
+        """Call `resume` when `awaited` is over, the seconds are over, or the caller has hung up. Called once, whatever fails."""
         now = time.monotonic()
         with self._lock:
-            self._watches.setdefault(group_id, _Watch()).add(_Waiter(now + seconds, resume, is_gone), now)
+            self._watches.setdefault(awaited, _Watch()).add(_Waiter(now + seconds, resume, is_gone), now)
             was_running, self._is_running = self._is_running, True
         if not was_running:
             threading.Thread(target=self._watch, name="watcher", daemon=True).start()
 
-    def wait(self, group_id: str, seconds: float) -> None:
+    def wait(self, awaited: K, seconds: float) -> None:
         """The same, in the thread that calls it."""
         over = threading.Event()
-        self.add(group_id, seconds, over.set, lambda: False)
+        self.add(awaited, seconds, over.set, lambda: False)
         over.wait()
 
     def _watch(self) -> None:
@@ -99,24 +101,24 @@ class Watcher:
             self._stopping.wait(SOONEST)
             now = time.monotonic()
             with self._lock:
-                due = [group_id for group_id, watch in self._watches.items() if watch.due <= now or self._stopping.is_set()]
-            for group_id in due:
-                self._look(group_id)
+                due = [awaited for awaited, watch in self._watches.items() if watch.due <= now or self._stopping.is_set()]
+            for awaited in due:
+                self._look(awaited)
             with self._lock:
                 if not self._watches:
                     self._is_running = False
                     return
 
-    def _look(self, group_id: str) -> None:
+    def _look(self, awaited: K) -> None:
         try:
-            over = self._stopping.is_set() or self._is_over(group_id)
+            over = self._stopping.is_set() or self._is_over(awaited)
         except Exception as error:  # noqa: BLE001 - the request itself runs into it, and is answered accordingly
-            _log.debug("watch_failed", group=group_id, error=str(error))
+            _log.debug("watch_failed", awaited=awaited, error=str(error))
             over = True
         with self._lock:
-            watch = self._watches[group_id]
+            watch = self._watches[awaited]
             taken = watch.take(time.monotonic(), over=over, slowest=max(LATEST, LOOK_SECONDS * len(self._watches)))
             if not watch.waiters:
-                del self._watches[group_id]
+                del self._watches[awaited]
         for waiter in taken:
             waiter.resume()

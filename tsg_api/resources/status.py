@@ -1,18 +1,28 @@
 """Why a group is, or is not, what it should be: its status, and its activities. Deleted groups have both too."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import falcon
 
 from shared.state import activities, status
-from tsg_api.http import paging
+from tsg_api.http import etag, paging
 from tsg_api.http.service import Service, found_id
 from tsg_api.http.waiting import WAITED, IsGone, Parked, Resume, Watcher
-from tsg_api.schema import parse, render, responses
+from tsg_api.schema import parse, responses
 from tsg_api.schema.parse import ActivitiesQuery, StatusQuery
 
+BASE = "/v1/tsg/status"
 #: Activities in an answer whose request does not say.
 PAGE = 100
+
+
+class _Awaited(NamedTuple):
+    """What a request waits for."""
+
+    group_id: str
+    #: The entity tag of the status that its caller has seen, and waits to change; None for the group to settle.
+    seen: str | None
 
 
 class Status:
@@ -25,25 +35,27 @@ class Status:
     def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         account, wanted = req.context.account.id, found_id("group", group_id)
         found, seconds = self._look(account, wanted), parse.query(StatusQuery, req.params).wait
-        if seconds and not _is_over(found) and WAITED not in req.env:
+        awaited = _awaited(req, found)
+        if seconds and awaited and WAITED not in req.env:
             if self._service.slots.settling.acquire(account):
-                found = self._awaited(req, account, wanted, seconds)
+                found = self._wait(req, account, awaited, seconds)
             else:
                 # This answer comes before its time.
                 resp.set_header("Retry-After", "1")
-        render.answer(resp, responses.Status.model_validate(found))
+        shown = responses.Status.model_validate(found)
+        etag.answer(req, resp, shown, etag.of_status(shown), lambda shown: shown)
 
     def _look(self, account: str, group_id: str) -> status.Status:
         with self._service.db.read() as connection:
             return status.get(connection, account, group_id)
 
-    def _has_ended(self, group_id: str) -> bool:
+    def _has_ended(self, awaited: _Awaited) -> bool:
         with self._service.db.read() as connection:
-            found = status.find(connection, group_id)
-        return found is None or _is_over(found)
+            found = status.find(connection, awaited.group_id)
+        return found is None or (_is_over(found) if awaited.seen is None else _tag(found) != awaited.seen)
 
-    def _awaited(self, req: falcon.Request, account: str, group_id: str, seconds: float) -> status.Status:
-        """How the group is when it has settled, or the seconds are over. Where the server can park the request, it is run again then."""
+    def _wait(self, req: falcon.Request, account: str, awaited: _Awaited, seconds: float) -> status.Status:
+        """How the group is when the wait or the seconds are over. Where the server can park the request, it is run again then."""
         if self._service.parks:
             req.env[WAITED] = req.context
 
@@ -52,14 +64,26 @@ class Status:
                     self._service.slots.settling.release(account)
                     resume()
 
-                self._watcher.add(group_id, seconds, end, is_gone)
+                self._watcher.add(awaited, seconds, end, is_gone)
 
             raise Parked(begin)
         try:
-            self._watcher.wait(group_id, seconds)
+            self._watcher.wait(awaited, seconds)
         finally:
             self._service.slots.settling.release(account)
-        return self._look(account, group_id)
+        return self._look(account, awaited.group_id)
+
+
+class Statuses:
+    """`/v1/tsg/status`"""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        page = paging.asked(req)
+        listing = paging.stored(status, self._service.db, req.context.account.id, page, responses.Status.model_validate)
+        paging.answer(req, resp, page, listing, self._service.slots.lists)
 
 
 class Activities:
@@ -89,3 +113,15 @@ class Activities:
 def _is_over(found: status.Status) -> bool:
     """There is nothing to wait for: it is settled, or will not be without a change."""
     return found.settled or found.stuck
+
+
+def _awaited(req: falcon.Request, found: status.Status) -> _Awaited | None:
+    """What a request may wait for: a change of the status that its caller has (`If-None-Match`), or else the end. None when it is there."""
+    if req.get_header("If-None-Match") is not None:
+        tag = _tag(found)
+        return _Awaited(found.group_id, tag) if etag.is_fresh(req, tag) else None
+    return None if _is_over(found) else _Awaited(found.group_id, None)
+
+
+def _tag(found: status.Status) -> str:
+    return etag.of_status(responses.Status.model_validate(found))

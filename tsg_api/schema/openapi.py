@@ -8,7 +8,7 @@ from shared.spec import fields
 from shared.state.idempotency import Answer
 from tsg_api.http.write import HEADER as KEY
 from tsg_api.http.write import REPLAYED
-from tsg_api.resources import docs, groups, templates
+from tsg_api.resources import docs, groups, status, templates
 from tsg_api.schema import parse, render, responses
 
 BASE = "/v1/tsg"
@@ -70,7 +70,7 @@ _PARAMETERS: dict[str, tuple[str, str, Json]] = {
     ),
     "wait": (
         "query",
-        "Seconds to wait for the group to settle, or to need a change. When too many wait already: none, and Retry-After",
+        "Seconds to wait until the group settles or needs a change, or with If-None-Match until its status changes; none if too many wait",
         parse.query_schema(parse.StatusQuery)["wait"],
     ),
 }
@@ -120,7 +120,7 @@ def _read(path: str, name: str, summary: str, shown: str, *, tagged: bool = True
     answers: Answers = {200: (_ref("schemas", shown), ["ETag"] if tagged else [])}
     if not tagged:
         return Operation("GET", path, name, summary, answers, (404, 422), parameters=parameters)
-    return Operation("GET", path, name, summary, answers | {304: (None, ["ETag"])}, (404, 412, 422), parameters=_SEEN)
+    return Operation("GET", path, name, summary, answers | {304: (None, ["ETag"])}, (404, 412, 422), parameters=(*_SEEN, *parameters))
 
 
 def _list(path: str, name: str, summary: str, item: Json, *, parameters: tuple[str, ...] = ("limit", "marker")) -> Operation:
@@ -164,6 +164,7 @@ OPERATIONS = (
     _read(_TEMPLATE, "getTemplate", "One template", "Template"),
     _read(f"{_TEMPLATE}/verification", "verifyTemplate", "Could CloudAPI make an instance from it now?", "Verification", tagged=False),
     _change("DELETE", _TEMPLATE, "deleteTemplate", "Delete a template that no group uses", 204, 409),
+    _list(status.BASE, "listStatuses", "How far each of the account's groups is, the oldest first", _ref("schemas", "Status")),
     _list(_GROUPS, "listGroups", "The account's groups, the oldest first", _ref("schemas", "Group")),
     _create(_GROUPS, "createGroup", "Make a group", "Group", "NewGroup"),
     _change("PUT", _GROUPS, "updateGroupByName", "Change the group of this name", 200, 400, "NewGroup"),
@@ -175,7 +176,6 @@ OPERATIONS = (
     _list(f"{_GROUP}/instances", "listInstances", "The group's machines; in pages, by their ids", _MACHINE),
     _read(
         *(f"{_GROUP}/status", "getStatus", f"How far the group is, and what it waits for{_OF_DELETED}", "Status"),
-        tagged=False,
         parameters=("wait",),
     ),
     _list(

@@ -258,3 +258,26 @@ def test_a_job_that_nomad_did_not_take_is_told_in_nomads_words(api: Api, tsg: Ca
 def test_a_wait_is_0_to_60_seconds(tsg: Caller, wait: str) -> None:
     answer = tsg("GET", f"/groups/{tsg.make_group(1)['id']}/status?wait={wait}")
     assert field_errors(answer) == {"wait": "wait must be 0 to 60 seconds"}
+
+
+# All statuses
+
+
+def test_the_status_of_each_group_can_be_listed(api: Api, tsg: Caller, stranger: Caller) -> None:
+    groups = [tsg.make_group(capacity) for capacity in (3, 1, 0)]
+    stranger.make_group(1)
+    tsg.ok("DELETE", f"/groups/{groups.pop()['id']}")
+    looked_at(api, groups[0], Reason.SETTLED)
+    instances(api, groups[0], "running", "running", "running")
+    listed = tsg("GET", "/status")
+    assert listed.headers["X-Resource-Count"] == "2"
+    assert listed.json() == [status(tsg, group) for group in groups]
+
+
+def test_statuses_are_listed_in_pages(tsg: Caller) -> None:
+    groups = [tsg.make_group(1)["id"] for _ in range(3)]
+    first = tsg("GET", "/status?limit=2")
+    assert first.headers["Link"] == f'</v1/tsg/status?limit=2&marker={groups[1]}>; rel="next"'
+    rest = tsg.ok("GET", f"/status?limit=2&marker={groups[1]}")
+    assert [one["group_id"] for one in first.json() + rest] == groups
+    assert set(field_errors(tsg("GET", "/status?limit=0"))) == {"limit"}

@@ -16,7 +16,7 @@ from dev.processes import wait_for
 from shared import metrics
 from shared.reasons import Reason
 from tests.integration.api.service import Api, Caller
-from tests.integration.api.test_explain import Group, looked_at, status
+from tests.integration.api.test_explain import Group, instances, looked_at, status
 
 #: Threads of the server that the tests' API runs on.
 THREADS = 8
@@ -39,6 +39,31 @@ def test_who_waits_in_vain_is_told_how_it_stands(tsg: Caller) -> None:
     began = time.monotonic()
     assert status(tsg, group, "?wait=0.3")["settled"] is False
     assert time.monotonic() - began >= 0.3
+
+
+def test_who_has_seen_a_status_is_answered_when_it_changes(api: Api, tsg: Caller) -> None:
+    group = tsg.make_group(2)
+    looked_at(api, group, Reason.PROVISIONING)
+    path = f"/groups/{group['id']}/status"
+    seen = tsg("GET", path).headers["ETag"]
+    assert tsg("GET", path, headers={"If-None-Match": seen}).status_code == 304
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(tsg, "GET", f"{path}?wait=60", headers={"If-None-Match": seen})
+        instances(api, group, "provisioning")
+        answer = waiting.result(timeout=20)
+    assert (answer.status_code, answer.json()["provisioning"], answer.json()["settled"]) == (200, 1, False)
+    assert answer.headers["ETag"] != seen
+
+
+def test_a_settled_group_is_waited_for_too_by_who_has_seen_it(api: Api, tsg: Caller) -> None:
+    group = tsg.make_group(0)
+    looked_at(api, group, Reason.SETTLED)
+    path = f"/groups/{group['id']}/status"
+    seen = tsg("GET", path).headers["ETag"]
+    api.sql("UPDATE tsg_group_state SET checked_at = now(), check_at = now() + interval '9 seconds' WHERE group_id = :id", id=group["id"])
+    answer = tsg("GET", f"{path}?wait=0.3", headers={"If-None-Match": seen})
+    assert (answer.status_code, answer.headers["ETag"]) == (304, seen), "another look that found the same is no change"
+    assert tsg("GET", f"{path}?wait=60", headers={"If-None-Match": '"another"'}).json()["settled"], "it is answered at once"
 
 
 def held(api: Api) -> int:
