@@ -30,12 +30,22 @@ def group_reconciler(chosen: Settings, database: db.Database, audit: Audit = no_
             rate=chosen.cloudapi_rate,
             burst=chosen.cloudapi_burst,
             lease_seconds=chosen.lease_seconds,
-            limits=Limits(chosen.provision_timeout, chosen.launch_grace, chosen.replace_percent, chosen.breaker_failures),
-            # Nomad's cron decides when, where Nomad runs the scaling: an early check would only be late.
-            spread=0.0 if chosen.scaler == "nomad" else 0.1,
+            limits=limits(chosen),
         ),
         owner=name(),
         audit=audit,
+    )
+
+
+def limits(chosen: Settings) -> Limits:
+    """What the settings allow a plan."""
+    return Limits(
+        provision_timeout=chosen.provision_timeout,
+        launch_grace=chosen.launch_grace,
+        replace_percent=chosen.replace_percent,
+        breaker=chosen.breaker_failures,
+        # Nomad's cron decides when, where Nomad runs the scaling: an early check would only be late.
+        spread=0.0 if chosen.scaler == "nomad" else 0.1,
     )
 
 

@@ -1,4 +1,4 @@
-"""How many machines that ran may be under replacement at the same time: one budget, whoever replaces something. Pure."""
+"""How many machines that ran may be under replacement at the same time: one budget for everything that replaces machines. Pure."""
 
 from dataclasses import dataclass
 

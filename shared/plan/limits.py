@@ -13,3 +13,5 @@ class Limits(NamedTuple):
     replace_percent: int = 20
     #: Failed attempts to launch in a row after which the circuit opens: launches are tried one at a time.
     breaker: int = 5
+    #: By this share of its interval a group may be checked early, so that groups made together are not checked together for ever.
+    spread: float = 0.1

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from shared.backoff import backoff
 from shared.state.group_state import DueGroup
 
-#: Seconds: once the breaker is open, one launch in so much time, or less often.
+#: Seconds between launches, at least, once the breaker is open.
 PROBE_EVERY = 60.0
 
 
@@ -28,11 +28,11 @@ class Pacing(NamedTuple):
     resume_at: datetime | None = None
 
     def is_open(self, breaker: int) -> bool:
-        """Have so many attempts failed in a row that launches are only tried one at a time?"""
+        """Have enough attempts failed in a row that launches are tried one at a time?"""
         return self.failures >= breaker
 
     def allowed(self, missing: int, under_way: int, now: datetime) -> int:
-        """How many of the missing may be launched, while so many that never ran are under way."""
+        """How many of the missing may be launched, while `under_way` launches have not run yet."""
         if self.resume_at is not None and now < self.resume_at:
             return 0
         return missing if self.window is None else max(0, min(missing, self.window - under_way))

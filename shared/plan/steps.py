@@ -1,4 +1,4 @@
-"""What a plan consists of: steps, each with its reason. Whoever counts, logs or explains a step reads `step.why`. Pure."""
+"""What a plan consists of: steps, each with its reason. Counts, log lines and explanations read `step.why`. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,11 +1,11 @@
-"""Looks at groups, by whoever brings them to their capacity: which are due, what came of the last one, and when to look again.
+"""Checks of groups: which are due, what came of the last one, and when the next is.
 
 Session first, never commits, no network.
 """
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
@@ -29,6 +29,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.types import TypeEngine
 
 from shared.reasons import Reason
 from shared.state import work
@@ -50,7 +51,7 @@ class DueGroup(NamedTuple):
     archived: bool
     generation: int
     failures: int
-    #: Seconds between looks at a group with which all is well.
+    #: Seconds between the checks of a settled group.
     interval: int
     #: Made by the 2018 service: machines with its name and no group's id are its own.
     by_name: bool
@@ -61,20 +62,25 @@ class DueGroup(NamedTuple):
     launch_failures: int = 0
     launch_window: int | None = None
     launch_at: datetime | None = None
-    #: Machines that ran, whose replacement did not run yet at the last look.
+    #: Machines that ran, and whose replacement did not run yet at the last check.
     replacing: int = 0
     #: Seconds since a deleted group was found empty.
     emptied_for: float | None = None
-    #: The generation that was looked at last.
+    #: The generation that a worker handled last.
     observed_generation: int = 0
     #: The last change of what should be, in words.
     cause: str | None = None
     #: Its check is due; False for a group that is checked early, since another one of its account is due.
     is_due: bool = True
 
+    @property
+    def paced(self) -> "Paced":
+        """How its launches and replacements go on."""
+        return Paced(self.launch_failures, self.launch_window, self.launch_at, self.replacing)
+
 
 class Owner(NamedTuple):
-    """A group that machines may belong to, as far as whoever finds one needs to know it."""
+    """A group that machines may belong to."""
 
     id: str
     name: str
@@ -82,6 +88,15 @@ class Owner(NamedTuple):
     archived: bool
     #: Deleted, and nothing of it was left.
     is_emptied: bool
+
+
+class Paced(NamedTuple):
+    """How a group's launches and replacements go on: the fields of `DueGroup` of these names."""
+
+    launch_failures: int
+    launch_window: int | None
+    launch_at: datetime | None
+    replacing: int
 
 
 class Check(NamedTuple):
@@ -93,6 +108,8 @@ class Check(NamedTuple):
     error: str | None
     #: What the group waits for.
     reason: Reason
+    #: None: as before.
+    paced: Paced | None = None
 
 
 class Backlog(NamedTuple):
@@ -101,13 +118,13 @@ class Backlog(NamedTuple):
     due: int
     #: Due for longer than was asked about.
     late: int
-    #: Seconds since the oldest change that no worker has looked at; 0 when there is none.
+    #: Seconds since the oldest change that no worker has seen; 0 when there is none.
     oldest_change: float
 
 
-#: Whoever wrote a smaller number into the row would have the group looked at all the time, and with a larger one no time can be told.
+#: A row may hold any number: a smaller one would have the group checked all the time, and for a larger one there is no time.
 INTERVAL = func.least(func.greatest(func.coalesce(groups.c.health_check_interval, 300), 10), 86_400)
-#: Seconds before their time at which settled groups are looked at, when another of their account is.
+#: Seconds before their time at which settled groups are checked, when another of their account is.
 AHEAD = 60.0
 
 _IS_DUE = group_state.c.check_at <= func.now()
@@ -136,10 +153,10 @@ _DUE = (
 
 
 def list_due(connection: Connection, account_id: str, *, limit: int) -> list[DueGroup]:
-    """The account's groups whose time to be looked at has come, the longest due first.
+    """The account's due groups, the longest due first.
 
-    With them come those with which all is well and whose time comes in `AHEAD` seconds or a fifth of their interval: they are in the same
-    list of machines. So the looks at an account come together, and its list is fetched once for all of them.
+    With them come settled groups that will be due in `AHEAD` seconds or a fifth of their interval: they are in the same list of machines.
+    So the checks of an account come together, and its list is fetched once for all of them.
     """
     adopt_of_account(connection, account_id)
     found = all_of(DueGroup, connection.execute(_DUE, {"account_id": account_id, "most": limit}))
@@ -147,69 +164,57 @@ def list_due(connection: Connection, account_id: str, *, limit: int) -> list[Due
 
 
 def mark_due(connection: Connection, group_id: str) -> None:
-    """Have the group looked at now, whenever it was to be."""
+    """Make the group due now, whenever it was to be."""
     statement = update(group_state).where(group_state.c.group_id == group_id, group_state.c.check_at > func.now())
     connection.execute(statement.values(check_at=func.now()))
 
 
 def mark_all_due(connection: Connection, account_id: str) -> None:
-    """Have all groups of an account looked at now that are looked at ever."""
+    """Make all groups of an account due now that are ever due."""
     statement = update(group_state).where(group_state.c.account_id == account_id, group_state.c.check_at > func.now())
     connection.execute(statement.values(check_at=func.now()))
 
 
 def mark_checked(connection: Connection, lease: Lease, checks: Sequence[Check]) -> bool:
-    """Note checks of groups, in one statement however many there are: a group that was changed meanwhile is looked at again at once.
+    """Note checks of groups, in one statement for all. A group that was changed meanwhile is due at once, and its launches do not wait.
 
-    `reason_since` stays while the reason is the same.
-
-    False, and nothing noted, when the lease is not held any more: whoever holds it now knows better.
+    `reason_since` stays while the reason is the same. False, and nothing noted, when the lease is not held any more.
     """
     if not checks:
         return True
-    arrays = {
+    paced = [check.paced or check.group.paced for check in checks]
+    arrays: dict[str, tuple[list[Any], TypeEngine[Any]]] = {
         "id": ([check.group.id for check in checks], groups.c.id.type),
         "generation": ([check.group.generation for check in checks], BigInteger()),
         "after": ([check.after for check in checks], Float()),
         "failures": ([check.failures for check in checks], Integer()),
         "error": ([check.error for check in checks], Text()),
         "reason": ([str(check.reason) for check in checks], Text()),
+        **{name: ([getattr(one, name) for one in paced], group_state.c[name].type) for name in Paced._fields},
     }
     unnested = func.unnest(*(literal(values, ARRAY(kind)) for values, kind in arrays.values()))
     seen = unnested.table_valued(*(column(name, kind) for name, (_, kind) in arrays.items()), name="seen").render_derived()
+    # By the row's own generation: a change that commits meanwhile is seen in the row that is written.
+    unchanged = group_state.c.generation == seen.c.generation
     statement = (
         update(group_state)
         .where(group_state.c.group_id == seen.c.id, is_held(lease))
         .values(
-            # By the row's own generation: a change that commits meanwhile is seen in the row that is written.
-            check_at=case(
-                (group_state.c.generation == seen.c.generation, func.now() + seen.c.after * literal(timedelta(seconds=1), Interval())),
-                else_=func.now(),
-            ),
+            check_at=case((unchanged, func.now() + seen.c.after * literal(timedelta(seconds=1), Interval())), else_=func.now()),
             observed_generation=seen.c.generation,
             failures=seen.c.failures,
             last_error=seen.c.error,
             reason=seen.c.reason,
             reason_since=case((group_state.c.reason == seen.c.reason, group_state.c.reason_since), else_=func.now()),
             checked_at=func.now(),
+            launch_failures=seen.c.launch_failures,
+            launch_window=seen.c.launch_window,
+            launch_at=case((unchanged, seen.c.launch_at), else_=None),
+            replacing=seen.c.replacing,
         )
         .returning(group_state.c.group_id)
     )
     return len(connection.execute(statement).all()) == len(checks)
-
-
-def mark_paced(connection: Connection, lease: Lease, group: DueGroup) -> None:
-    """Note where the group stands with its launches, as `group` has it. One that was changed meanwhile waits for none."""
-    statement = update(group_state).where(group_state.c.group_id == group.id, is_held(lease))
-    launch_at = cast(group.launch_at, group_state.c.launch_at.type)
-    connection.execute(
-        statement.values(
-            launch_failures=group.launch_failures,
-            launch_window=group.launch_window,
-            launch_at=case((group_state.c.generation == group.generation, launch_at), else_=None),
-            replacing=group.replacing,
-        )
-    )
 
 
 def list_owners(connection: Connection, account_id: str, *, ids: Collection[str], names: Collection[str]) -> list[Owner]:
@@ -230,7 +235,7 @@ def mark_reopened(connection: Connection, lease: Lease, group_ids: Collection[st
 
 
 def mark_emptied(connection: Connection, lease: Lease, group: DueGroup, *, after: float | None) -> bool:
-    """A deleted group has no instance left: it is looked at once more `after` seconds, for what may turn up late, or never again.
+    """A deleted group has no instance left: it is checked once more `after` seconds, for what may turn up late, or never again.
 
     False, and nothing noted, when the lease is not held any more.
     """
@@ -257,7 +262,7 @@ def mark_emptied(connection: Connection, lease: Lease, group: DueGroup, *, after
 
 
 def get_backlog(connection: Connection, *, late: float) -> Backlog:
-    """What waits to be looked at, and since when. Reads no more than what waits."""
+    """How many checks are due, and since when. Reads no more than what is due."""
     check_at = group_state.c.check_at
     due = select(func.count(), func.count().filter(check_at <= ago(late))).where(check_at <= func.now())
     unseen = select(cast(extract("epoch", func.now() - func.min(group_state.c.changed_at)), Float)).where(

@@ -21,7 +21,7 @@ from shared.store.moments import ago
 from shared.store.rows import all_of, columns
 from shared.store.tables import groups, instances
 
-#: States of ours, beside those of CloudAPI (provisioning, ready, running, stopping, stopped, offline, failed, unknown).
+#: This service's own states, beside those of CloudAPI (provisioning, ready, running, stopping, stopped, offline, failed, unknown).
 LAUNCHING = "launching"  # CloudAPI was asked, or is about to be; no answer is known
 DOUBTED = "doubted"  # CloudAPI was asked, and failed: it may have been made before that
 DELETING = "deleting"  # CloudAPI has taken its deletion on
@@ -32,9 +32,9 @@ FAILED = "failed"
 PROVISIONING = "provisioning"
 RUNNING = "running"
 
-#: A machine that CloudAPI still lists so many seconds after it was seen to be gone is taken for living again.
+#: Seconds after which a machine that was gone and is listed again is taken for living again.
 FORGET_AFTER = 600.0
-#: Rows of what is gone are kept for so many seconds for whoever reads the database.
+#: Seconds for which rows of gone machines are kept, for people who read the database.
 KEEP_GONE = 86_400.0
 
 #: A machine in such a state is not what it was asked to be yet, or may come back by itself.
@@ -77,7 +77,7 @@ def insert_launch(connection: Connection, lease: Lease, group: DueGroup) -> str 
 
 
 def mark_launched(connection: Connection, launch_id: str, machine_id: str, state: str) -> None:
-    """CloudAPI has made the machine. No lease is asked for here: this is what happened, whoever holds the account now."""
+    """CloudAPI has made the machine. Without a lease: it has happened."""
     statement = (
         update(instances)
         .where(instances.c.id == launch_id, instances.c.machine_id.is_(None))
@@ -128,7 +128,7 @@ def may_delete(connection: Connection, lease: Lease, group: DueGroup) -> bool:
 
 
 def mark_deleting(connection: Connection, instance_id: str) -> None:
-    """CloudAPI has taken the machine's deletion on. No lease is asked for here: this is what happened, whoever holds the account now.
+    """CloudAPI has taken the machine's deletion on. Without a lease: it has happened.
 
     Not written down before: a deletion may be asked for twice, and one that a killed worker had only written down would be waited for.
     """

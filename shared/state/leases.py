@@ -54,6 +54,19 @@ _TAKE = text(
 )
 
 
+#: What was made due under the lease stays due: the account's row has no time of its own.
+_RELEASE = text(
+    """
+    WITH released AS (
+        UPDATE tsg_work SET until = NULL, owner = NULL, failures = 0, last_error = NULL
+        WHERE kind = :kind AND subject = :account_id AND token = :token AND until > now() RETURNING subject
+    )
+    UPDATE tsg_accounts SET budget_left = :budget_left, budget_at = now(), lease_owner = NULL, lease_until = NULL
+    FROM released WHERE id = released.subject
+    """
+)
+
+
 def claim(connection: Connection, account_id: str, owner: str, *, seconds: int) -> Lease | None:
     """Take the account's lease for so long, or get None while another holds it."""
     longest = timedelta(seconds=work.LONGEST_CLAIM)
@@ -70,10 +83,9 @@ def renew(connection: Connection, lease: Lease, *, seconds: int) -> bool:
 
 
 def release(connection: Connection, lease: Lease, *, budget_left: float) -> None:
-    """Give the lease back, with what is left of the budget for the next holder."""
-    if work.mark_done(connection, _claim(lease), after=None):
-        values = {"budget_left": budget_left, "budget_at": func.now(), "lease_owner": None, "lease_until": None}
-        connection.execute(update(accounts).where(accounts.c.id == lease.account_id).values(values))
+    """Give the lease back, with what is left of the budget for the next holder. One statement."""
+    parameters = {"kind": ACCOUNT, "account_id": lease.account_id, "token": lease.token, "budget_left": budget_left}
+    connection.execute(_RELEASE, parameters)
 
 
 def is_held(lease: Lease) -> ColumnElement[bool]:

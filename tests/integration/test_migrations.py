@@ -451,7 +451,6 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(idempotency.delete_old, limit=10) == 0
     assert use(groups.get_locked, account_id, group.id).generation == 4
     assert use(group_state.mark_checked, lease, [group_state.Check(group_work, after=1, failures=0, error=None, reason=Reason.SETTLED)])
-    use(group_state.mark_paced, lease, group_work)
     assert [owner.id for owner in use(group_state.list_owners, account_id, ids={group.id}, names={"web"})] == [group.id]
     use(group_state.mark_due, group.id)
     use(group_state.mark_all_due, account_id)

@@ -64,7 +64,7 @@ class Hands:
         return done
 
     def _step(self, assignment: Assignment, step: Launch | Delete) -> Done:
-        """One step, and the record of it. A fault of ours costs its own group alone."""
+        """One step, and the record of it. A fault of this service costs its own group alone."""
         group = assignment.group
         with bound_contextvars(group_id=group.id, request_id=group.request_id):
             try:
@@ -94,10 +94,8 @@ class Hands:
             machine = self._client.create_machine(body)
         except CloudAPIError as error:
             assignment.refused |= isinstance(error, cloudapi.Rejected)
-            told = explained(error, template.spec)
-            return self._failed(assignment, step, told, began, Reason.TEMPLATE_REJECTED)._replace(
-                launch_id=launch_id, doubted=isinstance(error, cloudapi.Broken)
-            )
+            failed = self._failed(assignment, step, explained(error, template.spec), began, Reason.TEMPLATE_REJECTED)
+            return failed._replace(launch_id=launch_id, doubted=isinstance(error, cloudapi.Broken))
         return Done(step, Result.DONE, time.monotonic() - began, launch_id=launch_id, machine_id=machine.id, state=machine.state)
 
     def _delete(self, assignment: Assignment, step: Delete) -> Done:

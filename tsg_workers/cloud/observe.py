@@ -1,9 +1,8 @@
 """What is there: CloudAPI's list of an account's machines, beside the rows. list, doubt, ask, match, store.
 
-A list is not believed when it lacks machines: it is asked for a second time, and whatever both lack is asked for one by one, so many in a
-pass. A machine is gone when CloudAPI says so of that machine; until then it is what it was. A launch without an answer is asked for by its
-tag among all machines that ever were, since lists leave the failed ones out; while they lack what CloudAPI turns out to have, they say
-nothing of launches.
+A list that lacks machines is fetched again, and machines that both lack are asked for one by one, up to a limit per pass. A machine is gone
+when CloudAPI says so of that machine; until then it is what it was. A launch without an answer is asked for by its tag among all machines
+that ever were, since lists leave the failed ones out. A list that lacks machines which CloudAPI has says nothing of launches.
 """
 
 import time
@@ -27,10 +26,11 @@ from tsg_workers.cloud.allowance import Allowance
 from tsg_workers.cloud.ask import Answer, ask_for_launches, ask_for_machines
 from tsg_workers.cloud.doubt import is_doubtful, unlisted_launches, unlisted_machines
 from tsg_workers.cloud.list import list_machines
-from tsg_workers.cloud.match import match
+from tsg_workers.cloud.match import Match, match
 from tsg_workers.cloud.membership import find_orphans, groups_by_name, owners_of
 from tsg_workers.cloud.problem import trouble_of
 from tsg_workers.cloud.record import Recorder
+from tsg_workers.cloud.store import store
 
 _log = log.get(__name__)
 
@@ -82,18 +82,28 @@ def observe(
         now=now,
     )
 
-    def store(connection: Connection) -> dict[str, list[Sight]]:
-        sights = recorder.observed(connection, due, matches)
-        # A worker that slept since then has seen what is no more.
-        leases.require_held(connection, lease)
-        return sights
-
-    sights = database.transact(store)
+    sights = _stored(database, recorder, due, matches)
     emptied = {group.id for group in due if group.emptied_for is not None}
     with database.read() as connection:
         orphans = find_orphans(connection, lease, [one for one in machines.values() if owners.get(one.id) in {None, *emptied}])
     slowest = max([listing, *(answer.took for answer in (*launches, *answers))])
     return Observed(now, sights, _troubles(ids, [*launches, *answers], left if lies else ()), slowest, orphans)
+
+
+def _stored(database: Database, recorder: Recorder, due: Sequence[DueGroup], matches: Sequence[Match]) -> dict[str, list[Sight]]:
+    """Write down what is new; the sights of each group."""
+
+    def work(connection: Connection) -> list[Sight]:
+        stored = store(connection, recorder, due, matches)
+        # A worker that was frozen since the list has seen what is no more.
+        leases.require_held(connection, recorder.lease)
+        return stored
+
+    is_news = any(one.change for one in matches)
+    sights: dict[str, list[Sight]] = {group.id: [] for group in due}
+    for sight in database.transact(work) if is_news else [one.sight for one in matches]:
+        sights[sight.instance.group_id].append(sight)
+    return sights
 
 
 def _troubles(group_ids: Collection[str], answers: Sequence[Answer], misled: Collection[str]) -> dict[str, list[Trouble]]:

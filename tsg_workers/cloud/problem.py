@@ -33,10 +33,10 @@ def trouble_of(error: CloudAPIError) -> Trouble:
 
 def explained(error: CloudAPIError, spec: Spec) -> CloudAPIError:
     """The error of a launch, with what the template has to do with it and what to change, before CloudAPI's own words."""
-    told = _explanation(error, spec)
-    if told is None:
+    explanation = _explanation(error, spec)
+    if explanation is None:
         return error
-    return type(error)(f"{told} CloudAPI: {error}", status=error.status, code=error.code, request_id=error.request_id)
+    return type(error)(f"{explanation} CloudAPI: {error}", status=error.status, code=error.code, request_id=error.request_id)
 
 
 def _explanation(error: CloudAPIError, spec: Spec) -> str | None:

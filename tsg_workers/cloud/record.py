@@ -1,7 +1,4 @@
-"""The one place where what a pass found and did becomes rows, activities, metrics and log lines.
-
-Activities have only what is new, however often a look finds the same.
-"""
+"""The one place where what a pass did becomes rows, activities, metrics and log lines."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,17 +8,14 @@ from sqlalchemy import Connection
 
 from shared import log, metrics
 from shared.clients.cloudapi import CloudAPIError
-from shared.plan.census import Sight
-from shared.plan.outcome import Done, Result
-from shared.plan.steps import IN_WORDS, Delete, Plan
+from shared.plan.outcome import Done, Outcome, Result
+from shared.plan.steps import IN_WORDS, Delete, Limit, Plan
 from shared.reasons import MEANING, Reason
 from shared.state import activities, group_state, instances
 from shared.state.activities import DONE, FAILED, REASONS
 from shared.state.group_state import Check, DueGroup
-from shared.state.instances import DELETING, GONE, LAUNCHING, ON_THE_WAY, RUNNING
 from shared.state.leases import Lease
 from shared.store.db import Database
-from tsg_workers.cloud.match import Change, Match
 
 _log = log.get(__name__)
 
@@ -37,53 +31,31 @@ def no_audit(*_event: str) -> None:
 
 
 class Recorder:
-    """For one pass over one account. Thread-safe, as far as one group's error may be recorded twice when it comes twice at once."""
+    """For one pass over one account. Thread-safe, except that two errors of a group at the same time may both be recorded."""
 
     def __init__(self, database: Database, lease: Lease, account_name: str, actor: str, audit: Audit) -> None:
+        self.lease = lease
         self._db = database
-        self._lease = lease
         self._account_name = account_name
         self._actor = actor
         self._audit = audit
         self._causes: dict[str, str] = {}
         self._noted: set[tuple[str, ...]] = set()
 
-    # What was found
-
-    def observed(self, connection: Connection, due: Sequence[DueGroup], matches: Sequence[Match]) -> dict[str, list[Sight]]:
-        """Write down what is new, in the transaction that `connection` is in; the instances of each group."""
-        groups = {group.id: group for group in due}
-        sights: dict[str, list[Sight]] = {group_id: [] for group_id in groups}
-        for match in matches:
-            group_id = match.sight.instance.group_id
-            sights[group_id].append(self._observed(connection, groups[group_id], match))
-        return sights
-
-    def _observed(self, connection: Connection, group: DueGroup, match: Match) -> Sight:
-        instance, was = match.sight.instance, match.was
-        machine_id, state = instance.machine_id or "", instance.state
-        if match.change == Change.FOUND:
-            instance = instances.insert_found(connection, self._lease, group.id, machine_id, state)
-            self._write(connection, group, activities.FOUND, DONE, f"found {machine_id}, {state}", machine_id=machine_id)
-            _log.info("instance_found", group_id=group.id, machine_id=machine_id, state=state)
-        elif match.change == Change.ADOPTED:
-            instances.mark_launched(connection, instance.id, machine_id, state)
-            what = "was not answered" if was == LAUNCHING else "failed"
-            description = f"found {machine_id}, {state}, of a launch that {what}"
-            self._write(connection, group, activities.FOUND, DONE, description, machine_id=machine_id)
-        elif match.change == Change.MOVED:
-            instances.mark_state(connection, self._lease, instance.id, state)
-            if was != DELETING and state != RUNNING and state not in ON_THE_WAY:
-                kind = activities.LOST if state == GONE else activities.UNHEALTHY
-                self._write(connection, group, kind, FAILED, f"{machine_id} is {state}; it was {was}", machine_id=machine_id)
-            _log.info("instance_seen", group_id=group.id, machine_id=machine_id, state=state, was=was)
-        elif match.change == Change.LAUNCH_LOST:
-            instances.delete_launch(connection, instance.id)
-            if was == LAUNCHING:
-                description = f"launch {instance.id} came to nothing: its answer was lost, and CloudAPI has no machine of it"
-                self._write(connection, group, activities.LAUNCH_LOST, FAILED, description)
-                _log.warning("launch_lost", group_id=group.id, launch_id=instance.id)
-        return match.sight._replace(instance=instance)
+    def write(self, connection: Connection, group: DueGroup, kind: str, status: str, description: str, **more: Any) -> None:
+        """An activity of the group."""
+        activities.insert_activity(
+            connection,
+            account_id=self.lease.account_id,
+            group_id=group.id,
+            kind=kind,
+            status=status,
+            description=description,
+            cause=self._causes.get(group.id, group.cause),
+            request_id=group.request_id,
+            actor=self._actor,
+            **more,
+        )
 
     def planned(self, group: DueGroup, plan: Plan) -> None:
         """What was found, and what is done about it: the next links of the chain of causes."""
@@ -153,59 +125,72 @@ class Recorder:
             if isinstance(error, CloudAPIError):
                 more |= {"error_code": error.code or str(error.status or ""), "cloudapi_request_id": error.request_id}
             with self._db.read() as connection:
-                self._write(connection, group, kind, status, text, **more)
+                self.write(connection, group, kind, status, text, **more)
 
     # What follows
 
-    def checked(self, done: Sequence[Check]) -> bool:
-        """Note looks at groups (`group_state.mark_checked`), and what each waits for if that is new."""
-        news = [look for look in done if look.reason in REASONS and (look.reason != look.group.reason or not _is_observed(look.group))]
+    def concluded(self, check: Check, plan: Plan, outcome: Outcome, *, breaker: int) -> None:
+        """What a check did, and whether the breaker of the group's launches opened or closed."""
+        group = check.group
+        if outcome.launched or outcome.deleted or outcome.errors:
+            _log.info(
+                "group_checked",
+                group_id=group.id,
+                request_id=group.request_id,
+                desired=group.desired,
+                launched=outcome.launched,
+                deleted=outcome.deleted,
+                errors=len(outcome.errors),
+                held=plan.held_by(Limit.BACKOFF),
+                waiting=plan.held_by(Limit.DISRUPTION),
+                next_look=round(check.after, 1),
+            )
+        failures = check.paced.launch_failures if check.paced else group.launch_failures
+        if group.launch_failures < breaker <= failures:
+            _log.warning("circuit_opened", group_id=group.id, failures=failures)
+        elif failures < breaker <= group.launch_failures:
+            _log.info("circuit_closed", group_id=group.id)
+
+    def checked(self, checks: Sequence[Check]) -> bool:
+        """Note checks of groups (`group_state.mark_checked`), and what each waits for if that is new."""
+        news = [
+            check for check in checks if check.reason in REASONS and (check.reason != check.group.reason or not _is_observed(check.group))
+        ]
 
         def work(connection: Connection) -> bool:
-            held = group_state.mark_checked(connection, self._lease, done)
-            for look in news if held else ():
-                text = f"{MEANING[look.reason]} {look.error}" if look.error else MEANING[look.reason]
-                self._write(connection, look.group, REASONS[look.reason], DONE if look.reason in _GOOD else FAILED, text)
+            held = group_state.mark_checked(connection, self.lease, checks)
+            for check in news if held else ():
+                text = f"{MEANING[check.reason]} {check.error}" if check.error else MEANING[check.reason]
+                self.write(connection, check.group, REASONS[check.reason], DONE if check.reason in _GOOD else FAILED, text)
             return held
 
-        if news:
-            return self._db.transact(work)
-        with self._db.read() as connection:
-            return work(connection)
+        for check in checks:
+            metrics.checks.labels(check.reason).inc()
+        return self._db.transact(work, alone=not news)
 
     def emptied(self, group: DueGroup, *, after: float | None) -> bool:
         """Note that nothing is left of a deleted group (`group_state.mark_emptied`), with an activity the first time."""
 
         def work(connection: Connection) -> bool:
-            held = group_state.mark_emptied(connection, self._lease, group, after=after)
+            held = group_state.mark_emptied(connection, self.lease, group, after=after)
             if held and group.emptied_for is None:
-                self._write(connection, group, REASONS[Reason.DELETED], DONE, MEANING[Reason.DELETED])
+                self.write(connection, group, REASONS[Reason.DELETED], DONE, MEANING[Reason.DELETED])
             return held
 
-        return self._db.transact(work)
+        held = self._db.transact(work)
+        if held and group.emptied_for is None:
+            metrics.checks.labels(Reason.DELETED).inc()
+            _log.info("group_emptied", group_id=group.id, request_id=group.request_id)
+        return held
 
     def _is_news(self, group: DueGroup, *error: str) -> bool:
-        """Was the error not noted in this pass, and is it not what kept the group back at the last look already?"""
+        """Was the error neither noted in this pass, nor what kept the group back at its last check?"""
         if _is_observed(group) and group.last_error == error[-1]:
             return False
         if (group.id, *error) in self._noted:
             return False
         self._noted.add((group.id, *error))
         return True
-
-    def _write(self, connection: Connection, group: DueGroup, kind: str, status: str, description: str, **more: Any) -> None:
-        activities.insert_activity(
-            connection,
-            account_id=self._lease.account_id,
-            group_id=group.id,
-            kind=kind,
-            status=status,
-            description=description,
-            cause=self._causes.get(group.id, group.cause),
-            request_id=group.request_id,
-            actor=self._actor,
-            **more,
-        )
 
 
 def _is_observed(group: DueGroup) -> bool:

@@ -1,7 +1,7 @@
-"""Bring an account's groups to their desired capacity: observe once, plan each due group, act in parallel, say when to look again.
+"""Bring an account's groups to their desired capacity: observe once, plan each due group, act in parallel, note when to check again.
 
-Level, not edge: nothing here asks what happened. It may be run at any time, by several at once (the lease lets one in), and be killed
-anywhere: what it was about is in the rows, and the next one goes on.
+Level-triggered: it compares what is with what should be, and does not ask what happened. It may run at any time, several at once (one gets
+the lease), and be killed anywhere: what it was doing is in the rows, and the next run goes on.
 """
 
 import time
@@ -20,12 +20,12 @@ from shared.clients.cloudapi import Client, CloudAPI, CloudAPIError
 from shared.clients.keys import Sealer
 from shared.clients.queue import CONVERGE
 from shared.management.access import NoManagementKey, client_for, forget_registration
+from shared.plan.conclusion import conclude, put_off
 from shared.plan.limits import Limits
-from shared.plan.outcome import Outcome, Trouble, crash, outcome_of
-from shared.plan.pacing import Pacing, pacing_of
+from shared.plan.outcome import Done, Trouble, crash, outcome_of
 from shared.plan.planner import make_plan
-from shared.plan.schedule import failures_before, failures_in_a_row, late_look, next_look, pause_after
-from shared.plan.steps import Limit, Plan
+from shared.plan.schedule import late_look
+from shared.plan.steps import Plan
 from shared.reasons import Reason
 from shared.state import accounts, group_state, leases, templates
 from shared.state.group_state import Check, DueGroup
@@ -47,7 +47,7 @@ KEY_REFUSED = (
     "CloudAPI does not accept this service's key of the account: somebody removed it there, most likely. Send the service one request of "
     "the account's owner that signs the Date header alone; the service puts its key back and goes on. CloudAPI: {error}"
 )
-#: Groups that one pass takes up; the rest are due still, and come next.
+#: Groups of one pass. The rest stay due, and come next.
 GROUPS_A_PASS = 1000
 #: Seconds for which one call of `reconcile` goes on making passes before it lets other accounts have the thread.
 TURN_SECONDS = 20.0
@@ -61,8 +61,6 @@ class Pace:
     burst: int
     lease_seconds: int
     limits: Limits
-    #: By this share of its interval a group may be looked at early, so that groups made together are not checked together for ever.
-    spread: float = 0.1
     #: Each part of a pass (to ask, to act) begins nothing new after so long.
     part_seconds: float = 10.0
 
@@ -149,7 +147,7 @@ class GroupReconciler(Reconciler[Claimed]):
     def _put_off(self, recorder: Recorder, keeper: Keeper, due: Sequence[DueGroup], trouble: Trouble) -> None:
         """Nothing can be done for any of these groups now."""
         _log.warning("groups_put_off", groups=len(due), error=trouble.problem, reason=trouble.reason)
-        if not recorder.checked([_put_off(group, trouble) for group in due]):
+        if not recorder.checked([put_off(group, trouble) for group in due]):
             keeper.lost()
 
     def _report(self, account_id: str, orphans: Collection[str]) -> None:
@@ -161,7 +159,7 @@ class GroupReconciler(Reconciler[Claimed]):
 
 
 class _Pass:
-    """One look at an account's machines, and what follows from it for its due groups."""
+    """One look at an account's machines, and what is done for its due groups."""
 
     def __init__(self, database: Database, client: Client, lease: Lease, keeper: Keeper, pace: Pace, recorder: Recorder) -> None:
         self._db = database
@@ -169,12 +167,11 @@ class _Pass:
         self._lease = lease
         self._keeper = keeper
         self._limits = pace.limits
-        self._spread = pace.spread
         self._part_seconds = pace.part_seconds
         self._recorder = recorder
 
     def run(self, due: Sequence[DueGroup]) -> Collection[str]:
-        """Do it; the account's orphans."""
+        """Observe, plan, act, conclude. The account's orphans."""
         began = time.monotonic()
         allowance = Allowance(self._client, self._keeper, seconds=self._part_seconds)
         observed = observe(self._db, self._client, self._lease, allowance, self._recorder, self._limits, due)
@@ -183,11 +180,8 @@ class _Pass:
         done = hands.carry_out(self._assignments(due, plans, observed.troubles))
         # The database's time, whatever this machine's clock says.
         now = observed.now + timedelta(seconds=time.monotonic() - began)
-        looked = []
-        for group in due:
-            outcome = outcome_of(observed.troubles[group.id], done.get(group.id, []), slowest=observed.slowest)
-            looked.append(self._concluded(group, plans.get(group.id), observed.troubles[group.id], outcome, now))
-        if not self._recorder.checked([look for look in looked if look is not None]):
+        checks = [self._conclude(group, plans.get(group.id), observed, done.get(group.id, []), now) for group in due]
+        if not self._recorder.checked([check for check in checks if check is not None]):
             self._keeper.lost()
         return observed.orphans
 
@@ -202,7 +196,7 @@ class _Pass:
         return plans
 
     def _assignments(self, due: Sequence[DueGroup], plans: Mapping[str, Plan], troubles: Mapping[str, list[Trouble]]) -> list[Assignment]:
-        """What is to be done for each group that has a plan. No launches where there is nothing to make them from."""
+        """The steps of each group that has a plan. No launches without a template to launch from."""
         with self._db.read() as connection:
             launching = {group.template_id for group in due if group.id in plans and plans[group.id].launches}
             made_from = templates.get_by_ids(connection, launching)
@@ -218,66 +212,25 @@ class _Pass:
             assignments.append(Assignment(group, [*plan.deletions, *launches], template, stopped=put_off))
         return assignments
 
-    # When to look again
-
-    def _concluded(self, group: DueGroup, plan: Plan | None, troubles: list[Trouble], outcome: Outcome, now: datetime) -> Check | None:
-        """When to look at the group again, and why; None when it is over. A group without a plan is put off."""
+    def _conclude(self, group: DueGroup, plan: Plan | None, observed: Observed, done: Sequence[Done], now: datetime) -> Check | None:
+        """What the pass means for the group; None when the group is over. A group without a plan is put off."""
+        troubles = observed.troubles[group.id]
         if plan is not None:
             with _sparing_others(group, troubles):
-                if not (group.archived and plan.empty):
-                    return self._conclude(group, plan, outcome, now)
-                self._emptied(group)
-                return None
-        return _put_off(group, troubles[-1])
-
-    def _emptied(self, group: DueGroup) -> None:
-        if not self._recorder.emptied(group, after=late_look(group.emptied_for)):
-            self._keeper.lost()
-        elif group.emptied_for is None:
-            metrics.checks.labels(Reason.DELETED).inc()
-            _log.info("group_emptied", group_id=group.id, request_id=group.request_id)
-
-    def _conclude(self, group: DueGroup, plan: Plan, outcome: Outcome, now: datetime) -> Check:
-        pacing = self._paced(group, plan, outcome, now)
-        failures = failures_in_a_row(group, plan, outcome)
-        after = next_look(plan, outcome, failures, group.interval, now, spread=self._spread, resume_at=pacing.resume_at)
-        error = outcome.error_after(plan, group)
-        reason = outcome.reason_after(plan, group, is_open=pacing.is_open(self._limits.breaker))
-        metrics.checks.labels(reason).inc()
-        if outcome.launched or outcome.deleted or outcome.errors:
-            _log.info(
-                "group_checked",
-                group_id=group.id,
-                request_id=group.request_id,
-                desired=group.desired,
-                launched=outcome.launched,
-                deleted=outcome.deleted,
-                errors=len(outcome.errors),
-                held=plan.held_by(Limit.BACKOFF),
-                waiting=plan.held_by(Limit.DISRUPTION),
-                next_look=round(after, 1),
-            )
-        return Check(group, after=after, failures=failures, error=error, reason=reason)
-
-    def _paced(self, group: DueGroup, plan: Plan, outcome: Outcome, now: datetime) -> Pacing:
-        """Note how the group's launches went."""
-        before, breaker = pacing_of(group), self._limits.breaker
-        came_up, failed = plan.census.came_up, outcome.failed_launches
-        after = Pacing() if plan.settled else before.after(succeeded=came_up, failed=failed, now=now, breaker=breaker)
-        if (before, group.replacing) != (after, plan.replacing):
-            stands = group._replace(launch_failures=after.failures, launch_window=after.window, launch_at=after.resume_at)
-            with self._db.read() as connection:
-                group_state.mark_paced(connection, self._lease, stands._replace(replacing=plan.replacing))
-        if after.is_open(breaker) and not before.is_open(breaker):
-            _log.warning("circuit_opened", group_id=group.id, failures=after.failures)
-        elif before.is_open(breaker) and not after.is_open(breaker):
-            _log.info("circuit_closed", group_id=group.id)
-        return after
+                if group.archived and plan.empty:
+                    if not self._recorder.emptied(group, after=late_look(group.emptied_for)):
+                        self._keeper.lost()
+                    return None
+                outcome = outcome_of(troubles, done, slowest=observed.slowest)
+                check = conclude(group, plan, outcome, now, self._limits)
+                self._recorder.concluded(check, plan, outcome, breaker=self._limits.breaker)
+                return check
+        return put_off(group, troubles[-1])
 
 
 @contextmanager
 def _sparing_others(group: DueGroup, troubles: list[Trouble]) -> Iterator[None]:
-    """A fault of ours with one group costs the others nothing."""
+    """A fault of this service over one group costs the others nothing."""
     try:
         yield
     except Exception as error:
@@ -296,7 +249,7 @@ def _unusable(group: DueGroup, template: Template | None) -> Trouble | None:
 
 
 def _account_trouble(error: Exception) -> Trouble:
-    """What keeps a whole account back. A fault of ours too must not be tried again all the time."""
+    """What keeps a whole account back. A fault of this service is not tried again all the time either."""
     if isinstance(error, NoManagementKey):
         return Trouble(str(error), Reason.ACCOUNT_REJECTED)
     if isinstance(error, cloudapi.Unauthorized):
@@ -305,10 +258,3 @@ def _account_trouble(error: Exception) -> Trouble:
         return Trouble(str(error), reason_of(error))
     _log.error("pass_failed", exc_info=error)
     return crash(error, "account")
-
-
-def _put_off(group: DueGroup, trouble: Trouble) -> Check:
-    """Nothing can be done for the group now."""
-    metrics.checks.labels(trouble.reason).inc()
-    failures = failures_before(group, trouble.reason) + 1
-    return Check(group, after=pause_after(failures, trouble.reason), failures=failures, error=trouble.problem, reason=trouble.reason)
