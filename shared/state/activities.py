@@ -28,6 +28,9 @@ GROUP_CREATED = "TSG_GROUP_CREATE"
 GROUP_UPDATED = "TSG_GROUP_UPDATE"
 CAPACITY_CHANGED = "TSG_CAPACITY_CHANGE"
 GROUP_DELETED = "TSG_GROUP_DELETE"
+ROLLOUT_STARTED = "TSG_ROLLOUT_START"
+#: By what was asked of it.
+ROLLOUT_ASKED = {what: f"TSG_ROLLOUT_{what.upper()}" for what in ("pause", "resume", "cancel", "rollback")}
 #: What a worker saw: a machine that nobody here knew, one that failed or stopped, one that is gone, an answer that never came.
 FOUND = "TSG_INSTANCE_FOUND"
 UNHEALTHY = "TSG_INSTANCE_UNHEALTHY"
@@ -48,6 +51,7 @@ REASONS: dict[Reason, str] = {
 
 KINDS = (
     *(GROUP_CREATED, GROUP_UPDATED, CAPACITY_CHANGED, GROUP_DELETED),
+    *(ROLLOUT_STARTED, *ROLLOUT_ASKED.values()),
     *(LAUNCH, LAUNCH_ERROR, LAUNCH_LOST, TERMINATE, TERMINATE_ERROR, FOUND, UNHEALTHY, LOST),
     *(JOB_SUBMITTED, JOB_ERROR, JOB_RUN_ERROR, JOB_REMOVED, JOB_REMOVE_ERROR),
     *REASONS.values(),
@@ -68,6 +72,7 @@ class Activity(NamedTuple):
     #: What led to it, the first cause first, joined by semicolons.
     cause: str | None
     machine_id: str | None
+    rollout_id: str | None
     error_code: str | None
     cloudapi_request_id: str | None
     request_id: str | None
@@ -93,7 +98,7 @@ def insert_activity(
 ) -> None:
     """Write down what was done just now and `took` so many seconds.
 
-    `more` are columns of it: cause, machine_id, error_code, cloudapi_request_id, request_id, actor.
+    `more` are columns of it: cause, machine_id, rollout_id, error_code, cloudapi_request_id, request_id, actor.
     """
     values = {"account_id": account_id, "group_id": group_id, "kind": kind, "status": status, "description": description[:2000], **more}
     connection.execute(_RECORD, {**values, "took": timedelta(seconds=took)})

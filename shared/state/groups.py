@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Executable, bindparam, select, text
 
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
-from shared.state import activities, templates, work
+from shared.state import activities, changes, rollouts, templates, work
+from shared.state.changes import Change
 from shared.store import paging
 from shared.store.prepared import Prepared
 from shared.store.rows import all_of, columns, one_of
@@ -39,14 +40,6 @@ _BY_IDS = select(*_GROUP).where(groups.c.id.in_(bindparam("ids", expanding=True)
 _GET = Prepared(Group, select(*_GROUP).where(*_MINE))
 _LOCK = select(*_GROUP).where(*_MINE).with_for_update()
 _NAMED = select(*_GROUP).where(groups.c.account_id == bindparam("owner"), groups.c.name == bindparam("its_name"), ~groups.c.archived)
-# A change and the activity that tells of it are one statement, and so one round trip. As text: SQLAlchemy compiles an INSERT with ON
-# CONFLICT anew each time, and is slower with statements in one another.
-_TOLD = (
-    "INSERT INTO tsg_activities (account_id, group_id, kind, status, description, cause, request_id, actor, started_at)"
-    " SELECT CAST(:owner AS uuid), id, CAST(:kind AS text), 'success', CAST(:description AS text), CAST(:cause AS text),"
-    " CAST(:request_id AS text),"
-    " (SELECT account_name FROM tsg_accounts WHERE id = :owner), now() FROM"
-)
 #: The template goes on being there until the transaction ends: whoever deletes it locks it first (`templates.archive`).
 _CREATE = Prepared(
     Group,
@@ -60,22 +53,12 @@ _CREATE = Prepared(
         " state AS (INSERT INTO tsg_group_state (group_id, account_id) SELECT id, CAST(:owner AS uuid) FROM made),"
         f" job AS (INSERT INTO tsg_work (kind, subject, due_at) SELECT '{work.NOMAD_JOB}', id, now() FROM made"
         " WHERE CAST(:has_job AS boolean)),"
-        f" told AS ({_TOLD} made)"
+        f" told AS ({changes.TOLD} made)"
         f" SELECT {_FIELDS} FROM made"
     ),
 )
-#: Launches that failed before may go better now: there is no waiting for the next. Without a cause nothing is told.
-_CHANGE = text(
-    "WITH changed AS (UPDATE tsg_groups SET template_id = :template_id, capacity = :capacity,"  # noqa: S608
-    " health_check_interval = COALESCE(CAST(:interval AS bigint), health_check_interval), archived = :archived,"
-    " cause = COALESCE(:cause, cause), request_id = :request_id, generation = generation + 1, updated_at = now()"
-    f" WHERE id = :its_id AND account_id = :owner AND NOT archived RETURNING {_FIELDS}),"
-    " state AS (UPDATE tsg_group_state SET generation = changed.generation, changed_at = now(), check_at = now(), launch_at = NULL"
-    " FROM changed WHERE group_id = changed.id),"
-    f" job AS (UPDATE tsg_work SET due_at = now() FROM changed WHERE kind = '{work.NOMAD_JOB}' AND subject = changed.id),"
-    f" told AS ({_TOLD} changed WHERE CAST(:cause AS text) IS NOT NULL)"
-    f" SELECT {_FIELDS} FROM changed"
-).columns(*_GROUP)
+# As text: SQLAlchemy compiles an INSERT with ON CONFLICT anew each time, and is slower with statements in one another.
+_CHANGE = text(changes.statement(_FIELDS)).columns(*_GROUP)
 
 
 def insert_group(
@@ -105,6 +88,8 @@ def insert_group(
         "description": f"group {name} was {cause}",
         "cause": cause,
         "has_job": has_job,
+        "machine_id": None,
+        "rollout_id": None,
     }
     group = _CREATE.one(connection, values)
     if group is None:
@@ -180,7 +165,8 @@ def update_group(
         changes.append(f"health_check_interval {before} -> {interval}")
     cause = _cause(", ".join(changes), "PUT", request_id) if changes else None
     kind = activities.CAPACITY_CHANGED if template_id == current.template_id else activities.GROUP_UPDATED
-    return _changed(connection, account_id, wanted, kind, cause, request_id, interval=interval)
+    change = Change(account_id, group_id, kind, cause, request_id)
+    return _changed(connection, change._replace(template_id=template_id, capacity=wanted.capacity, interval=interval))
 
 
 def increment(connection: Connection, account_id: str, group_id: str, *, by: int, maximum: int, request_id: str | None) -> Group:
@@ -204,13 +190,14 @@ def delete_group(connection: Connection, account_id: str, group_id: str, *, requ
     current = get_locked(connection, account_id, group_id)
     cause = _cause("deleted", "DELETE", request_id)
     told = f"group {current.name} of capacity {current.capacity} was {cause}"
-    return _changed(connection, account_id, current, activities.GROUP_DELETED, cause, request_id, description=told, archived=True)
+    rollouts.cancel_of_deleted(connection, group_id)
+    return _changed(connection, Change(account_id, group_id, activities.GROUP_DELETED, cause, request_id, told, archived=True))
 
 
 def _step(connection: Connection, account_id: str, current: Group, capacity: int, how: str, request_id: str | None) -> Group:
     changes = _differences(current, current.template_id, capacity)
     cause = _cause(", ".join(changes), how, request_id) if changes else None
-    return _changed(connection, account_id, current._replace(capacity=capacity), activities.CAPACITY_CHANGED, cause, request_id)
+    return _changed(connection, Change(account_id, current.id, activities.CAPACITY_CHANGED, cause, request_id, capacity=capacity))
 
 
 def _interval(connection: Connection, group_id: str) -> int | None:
@@ -228,32 +215,9 @@ def _cause(what: str, how: str, request_id: str | None) -> str:
     return f"{what} by {how}" + (f", request {request_id}" if request_id else "")
 
 
-def _changed(
-    connection: Connection,
-    account_id: str,
-    wanted: Group,
-    kind: str,
-    cause: str | None,
-    request_id: str | None,
-    *,
-    description: str | None = None,
-    interval: int | None = None,
-    archived: bool = False,
-) -> Group:
+def _changed(connection: Connection, change: Change) -> Group:
     """Write down what should be from now on, and the activity. Without a cause, the group is looked at again and is what it was."""
-    values = {
-        "its_id": wanted.id,
-        "owner": account_id,
-        "template_id": wanted.template_id,
-        "capacity": wanted.capacity,
-        "interval": interval,
-        "archived": archived,
-        "request_id": request_id,
-        "kind": kind,
-        "description": description or cause,
-        "cause": cause,
-    }
-    return _one(connection, _CHANGE, wanted.id, values)
+    return _one(connection, _CHANGE, change.group_id, changes.parameters(change))
 
 
 def _require_template(connection: Connection, account_id: str, template_id: str) -> None:

@@ -11,7 +11,7 @@ from shared.errors import Conflict, NotFound
 from shared.spec import fields
 from shared.spec.spec import Spec, from_document, to_columns, to_document
 from shared.store import paging
-from shared.store.tables import groups, templates
+from shared.store.tables import groups, rollouts, templates
 
 
 class Template(NamedTuple):
@@ -95,7 +95,9 @@ def archive(connection: Connection, account_id: str, template_id: str) -> None:
     if connection.execute(locked, {"its_id": template_id, "owner": account_id}).one_or_none() is None:
         raise NotFound(f"There is no template {template_id}.")
     used = select(groups.c.id).where(groups.c.template_id == template_id, ~groups.c.archived).limit(1)
-    if connection.execute(used).one_or_none() is not None:
+    # The newest rollout that has not ended may go back to it.
+    needed = select(rollouts.c.id).where(rollouts.c.previous_template_id == template_id, rollouts.c.ended_at.is_(None)).limit(1)
+    if any(connection.execute(statement).one_or_none() is not None for statement in (used, needed)):
         raise Conflict(f'Cannot delete template "{template_id}" while in use, must be removed from all groups first.')
     connection.execute(update(templates).where(templates.c.id == template_id).values(archived=True))
 

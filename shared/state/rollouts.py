@@ -1,0 +1,275 @@
+"""Rollouts: one template in the place of another, member by member. One at a time for a group.
+
+Requests write what is asked for: `insert_rollout` and `ask`. Each raises the group's generation and makes it due, so that a worker that
+writes only while the generation is the one it saw never overwrites what a request has written. Workers write how far it is.
+
+Session first, never commits, no network.
+"""
+
+import json
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Result, Row, func, insert, literal, select, text, tuple_, update
+
+from shared.errors import Conflict, FieldError, Invalid, NotFound
+from shared.spec import rollout_settings
+from shared.spec.rollout_settings import OnFailure, RolloutSettings
+from shared.state import activities, changes, templates
+from shared.state.changes import Change
+from shared.store.tables import rollouts
+
+
+class State(StrEnum):
+    """How far a rollout is."""
+
+    PENDING = "Pending"
+    IN_PROGRESS = "InProgress"
+    #: A pause was asked for, and members that were launched are not up yet.
+    PAUSING = "Pausing"
+    PAUSED = "Paused"
+    BAKING = "Baking"
+    SUCCESSFUL = "Successful"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
+    ROLLBACK_FAILED = "RollbackFailed"
+
+
+class Ask(StrEnum):
+    """What may be asked of a rollout."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+    ROLLBACK = "rollback"
+
+
+#: It is over.
+ENDED = frozenset({State.SUCCESSFUL, State.FAILED, State.CANCELLED, State.ROLLED_BACK, State.ROLLBACK_FAILED})
+_MOVING = frozenset({State.PENDING, State.IN_PROGRESS, State.BAKING})
+_PAUSED = frozenset({State.PAUSING, State.PAUSED})
+
+#: In which states what may be asked, and the state that comes of it at once.
+ASKS: dict[Ask, tuple[frozenset[State], State]] = {
+    Ask.PAUSE: (_MOVING, State.PAUSING),
+    Ask.RESUME: (_PAUSED, State.IN_PROGRESS),
+    Ask.CANCEL: (_MOVING | _PAUSED | {State.ROLLING_BACK}, State.CANCELLED),
+    # One that has ended, as long as it is the newest.
+    Ask.ROLLBACK: (_MOVING | _PAUSED | ENDED - {State.ROLLED_BACK}, State.ROLLING_BACK),
+}
+
+
+class Counts(NamedTuple):
+    """The group's members at the last look, as the rollout sees them."""
+
+    wanted: int = 0
+    #: Made from the template, or equal to it; and those of them that are available.
+    new: int = 0
+    new_available: int = 0
+    outdated: int = 0
+    draining: int = 0
+    #: Launches and new members that failed.
+    failed: int = 0
+
+
+class Rollout(NamedTuple):
+    """One rollout."""
+
+    id: str
+    account_id: str
+    group_id: str
+    #: While it rolls back its members become those of `previous_template_id` again. The two are one in a reload.
+    template_id: str
+    previous_template_id: str
+    settings: RolloutSettings
+    state: State
+    #: What a request asked for that no worker has taken into account yet; `state` says it already.
+    asked: str | None
+    reason: str | None
+    message: str | None
+    #: The index of the step that it is at.
+    step: int
+    failures: int
+    counts: Counts
+    #: When it last got on, and when it goes on by itself.
+    progress_at: datetime | None
+    next_at: datetime | None
+    request_id: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def is_reload(self) -> bool:
+        """Do its members stay with their template, and are made anew?"""
+        return self.template_id == self.previous_template_id
+
+    @property
+    def target_id(self) -> str:
+        """The template that its members should be made from now."""
+        return self.previous_template_id if self.state == State.ROLLING_BACK else self.template_id
+
+    @property
+    def percent_complete(self) -> int:
+        """New available members, of those that are wanted."""
+        return min(100, 100 * self.counts.new_available // self.counts.wanted) if self.counts.wanted else 100 * (self.state in ENDED)
+
+
+_COLUMNS = tuple(rollouts.c[name] for name in Rollout._fields)
+_PLACE = (rollouts.c.created_at, rollouts.c.id)
+#: A group of the account, which nobody else changes until the transaction ends.
+_GROUP = text(
+    "SELECT template_id, previous_template_id, capacity FROM tsg_groups"
+    " WHERE id = :group_id AND account_id = :account_id AND NOT archived FOR UPDATE"
+)
+_CHANGE = text(changes.statement("id, generation"))
+
+
+def insert_rollout(
+    connection: Connection,
+    account_id: str,
+    group_id: str,
+    *,
+    template_id: str | None,
+    settings: RolloutSettings,
+    request_id: str | None,
+) -> Rollout:
+    """Begin a rollout of a template, of the group's own without one: the group's template is this from now on.
+
+    `NotFound` for a group that the account does not have, `Invalid` for such a template, `Conflict` while another rollout is under way.
+    """
+    group = _locked(connection, account_id, group_id)
+    wanted = template_id or group.template_id
+    if settings.on_failure == OnFailure.ROLLBACK and wanted == group.template_id:
+        message = "on_failure cannot be rollback where the group keeps its template: there is no other one to go back to"
+        raise Invalid([FieldError("on_failure", message)])
+    if not templates.is_live(connection, account_id, wanted):
+        raise Invalid([FieldError("template_id", f"there is no template {wanted}")])
+    if under_way := find_under_way(connection, group_id):
+        raise Conflict(f"The rollout {under_way.id} of the group is under way ({under_way.state}): cancel it first, or wait for its end.")
+    statement = insert(rollouts).values(
+        account_id=account_id,
+        group_id=group_id,
+        template_id=wanted,
+        previous_template_id=group.template_id,
+        settings=rollout_settings.to_document(settings),
+        state=State.PENDING,
+        counts=json.dumps(Counts(wanted=group.capacity)._asdict()),
+        progress_at=func.now(),
+        request_id=request_id,
+    )
+    (made,) = _rollouts(connection.execute(statement.returning(*_COLUMNS)))
+    what = f"reload of template {wanted}" if made.is_reload else f"template {group.template_id} -> {wanted}"
+    _turn(connection, made, wanted, activities.ROLLOUT_STARTED, f"rollout {made.id} ({what}) was started")
+    return made
+
+
+def ask(connection: Connection, account_id: str, group_id: str, rollout_id: str, what: Ask, *, request_id: str | None) -> Rollout:
+    """Pause, resume, cancel or roll back: the row says so at once, and a worker acts on it.
+
+    `NotFound`; `Conflict` in a state that does not allow it, and with a rollback whose template is deleted, or of which nothing is known.
+    """
+    group = _locked(connection, account_id, group_id)
+    found = get(connection, group_id, rollout_id)
+    allowed, state = ASKS[what]
+    if found.state not in allowed:
+        raise Conflict(f"The rollout {found.id} is {found.state}: {what} is for one that is {', '.join(sorted(allowed))}.")
+    if what == Ask.ROLLBACK:
+        _require_way_back(connection, account_id, found)
+    is_over = state in ENDED
+    values: dict[str, Any] = {"state": state, "asked": what, "reason": None, "message": f"{what} was asked for", "next_at": None}
+    values |= {"progress_at": func.now(), "ended_at": func.now() if is_over else None, "request_id": request_id}
+    statement = update(rollouts).where(rollouts.c.id == found.id).values(values).returning(*_COLUMNS)
+    (asked,) = _rollouts(connection.execute(statement))
+    template_id = found.previous_template_id if what == Ask.ROLLBACK else group.template_id
+    _turn(connection, asked, template_id, activities.ROLLOUT_ASKED[what], f"{what} of rollout {asked.id} was asked for")
+    return asked
+
+
+def get(connection: Connection, group_id: str, rollout_id: str) -> Rollout:
+    """The group's rollout of this id, or `NotFound`."""
+    found = _rollouts(connection.execute(select(*_COLUMNS).where(rollouts.c.id == rollout_id, rollouts.c.group_id == group_id)))
+    if not found:
+        raise NotFound(f"There is no rollout {rollout_id} of this group.")
+    return found[0]
+
+
+def find_under_way(connection: Connection, group_id: str) -> Rollout | None:
+    """The group's rollout that has not ended, if there is one."""
+    return list_under_way(connection, [group_id]).get(group_id)
+
+
+def list_under_way(connection: Connection, group_ids: list[str]) -> dict[str, Rollout]:
+    """Of these groups the rollouts that have not ended, by the group's id."""
+    if not group_ids:
+        return {}
+    rows = connection.execute(select(*_COLUMNS).where(rollouts.c.group_id.in_(group_ids), rollouts.c.ended_at.is_(None)))
+    return {one.group_id: one for one in _rollouts(rows)}
+
+
+def find_newest(connection: Connection, group_id: str) -> Rollout | None:
+    """The group's newest rollout, if it ever had one."""
+    return next(iter(list_of_group(connection, group_id, limit=1)), None)
+
+
+def list_of_group(connection: Connection, group_id: str, *, limit: int, marker: str | None = None) -> list[Rollout]:
+    """A group's rollouts, the newest first; those behind the one with the id `marker`. `Invalid` when the group has none such."""
+    statement = select(*_COLUMNS).where(rollouts.c.group_id == group_id)
+    if marker is not None:
+        place = connection.execute(select(*_PLACE).where(rollouts.c.id == marker, rollouts.c.group_id == group_id)).one_or_none()
+        if place is None:
+            raise Invalid([FieldError("marker", f"marker: there is nothing with the id {marker} in this list")])
+        before = tuple_(*(literal(value, column.type) for value, column in zip(place, _PLACE, strict=True)))
+        statement = statement.where(tuple_(*_PLACE) < before)
+    return _rollouts(connection.execute(statement.order_by(*(column.desc() for column in _PLACE)).limit(limit)))
+
+
+def count(connection: Connection, group_id: str) -> int:
+    """How many rollouts the group has had."""
+    return int(connection.execute(select(func.count()).where(rollouts.c.group_id == group_id)).scalar_one())
+
+
+def cancel_of_deleted(connection: Connection, group_id: str) -> None:
+    """The group is deleted: so its rollout ends."""
+    statement = update(rollouts).where(rollouts.c.group_id == group_id, rollouts.c.ended_at.is_(None))
+    connection.execute(statement.values(state=State.CANCELLED, asked=None, message="The group was deleted.", ended_at=func.now()))
+
+
+def _locked(connection: Connection, account_id: str, group_id: str) -> Row[Any]:
+    row = connection.execute(_GROUP, {"group_id": group_id, "account_id": account_id}).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no group {group_id}.")
+    return row
+
+
+def _require_way_back(connection: Connection, account_id: str, found: Rollout) -> None:
+    if found.is_reload:
+        raise Conflict(f"The rollout {found.id} is a reload, which has no template to go back to: cancel it, or start another one.")
+    if (newest := find_newest(connection, found.group_id)) and newest.id != found.id:
+        raise Conflict(f"The rollout {found.id} is not the group's newest, which is {newest.id}: start one of the template that you want.")
+    if not templates.is_live(connection, account_id, found.previous_template_id):
+        raise Conflict(f"The template {found.previous_template_id} that the rollout would go back to is deleted.")
+
+
+def _turn(connection: Connection, rollout: Rollout, template_id: str, kind: str, what: str) -> None:
+    """Give the group this template, and tell why."""
+    cause = what + (f", request {rollout.request_id}" if rollout.request_id else "")
+    change = Change(rollout.account_id, rollout.group_id, kind, cause, rollout.request_id, what, template_id, rollout_id=rollout.id)
+    connection.execute(_CHANGE, changes.parameters(change))
+
+
+def _rollouts(result: Result[Any]) -> list[Rollout]:
+    return [
+        Rollout(
+            **{
+                **row,
+                "settings": rollout_settings.from_document(row["settings"]),
+                "state": State(row["state"]),
+                "counts": Counts(**json.loads(row["counts"] or "{}")),
+            }
+        )
+        for row in result.mappings()
+    ]
