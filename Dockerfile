@@ -16,6 +16,7 @@ RUN python -m pip download --quiet --require-hashes --dest /wheels --requirement
 COPY pyproject.toml README.md LICENSE ./
 COPY shared ./shared
 COPY tsg_api ./tsg_api
+COPY tsg_client ./tsg_client
 COPY tsg_workers ./tsg_workers
 RUN python -m pip wheel --quiet --no-deps --wheel-dir /wheels . \
     && python -m venv /opt/tsg \

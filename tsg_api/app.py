@@ -13,7 +13,7 @@ from tsg_api.http.limits import Buckets, LimitAccounts, LimitAddresses
 from tsg_api.http.request_log import Observe
 from tsg_api.http.service import Service
 from tsg_api.http.write import Once
-from tsg_api.resources import groups, health, status, templates, verification
+from tsg_api.resources import console, groups, health, status, templates, verification
 from tsg_api.schema import openapi
 
 
@@ -53,7 +53,10 @@ def create_app(service: Service, authenticator: Authenticator, healthy: Health) 
     app.add_route(groups.BASE + "/{group_id}/instances", groups.Instances(service))
     app.add_route(groups.BASE + "/{group_id}/status", status.Status(service))
     app.add_route(groups.BASE + "/{group_id}/activities", status.Activities(service))
-    described = openapi.document(max_capacity=service.max_capacity, signed=not isinstance(authenticator, DevelopmentMode))
+    in_development = isinstance(authenticator, DevelopmentMode)
+    if in_development:
+        console.install(app)
+    described = openapi.document(max_capacity=service.max_capacity, signed=not in_development)
     app.add_route(openapi.BASE + "/openapi.json", openapi.Description(described))
     app.add_route(openapi.BASE + "/docs", openapi.Page(described))
     return app
