@@ -313,6 +313,29 @@ class MachineDeed(Admin):
             raise not_found(f"{deed} is not something to do to a machine: kill, stop, fail, break")
 
 
+class Changefeed(Admin):
+    """GET: its connections, by account, and how many messages it has sent."""
+
+    def on_get(self, _req: Req, resp: Resp) -> None:
+        resp.media = self.cloud.changefeed.shown()
+
+
+class RestartChangefeed(Admin):
+    """POST {"seconds"?: 5}: CLOSE to all, as when VMAPI is restarted; what happens within so many seconds is told to nobody."""
+
+    def on_post(self, req: Req, resp: Resp) -> None:
+        self.cloud.changefeed.restart(read(req, {"seconds": SECONDS}).get("seconds", 0.0))
+        resp.media = self.cloud.changefeed.shown()
+
+
+class CutChangefeed(Admin):
+    """POST: all its connections end without a CLOSE, as when CloudAPI is killed."""
+
+    def on_post(self, _req: Req, resp: Resp) -> None:
+        self.cloud.changefeed.cut()
+        resp.media = self.cloud.changefeed.shown()
+
+
 class KillMachines(Admin):
     """POST {"count"?, "tag"?: {"tsg.group": "..."}, "account"?}: the oldest live machines first; without count all of them."""
 

@@ -43,6 +43,7 @@ ENDPOINTS = {
     "/{account}/datacenters": resources.Datacenters,
     "/{account}/datacenters/{datacenter}": resources.Datacenter,
     "/{account}/services": resources.Services,
+    "/{account}/changefeed": resources.Changefeed,
 }
 
 ADMIN = {
@@ -60,6 +61,9 @@ ADMIN = {
     "machines": admin.Machines,
     "machines/kill": admin.KillMachines,
     "machines/{machine}/{deed}": admin.MachineDeed,
+    "changefeed": admin.Changefeed,
+    "changefeed/restart": admin.RestartChangefeed,
+    "changefeed/cut": admin.CutChangefeed,
 }
 
 

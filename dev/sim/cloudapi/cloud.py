@@ -22,11 +22,12 @@ from typing import Any
 from dev.sim.cloudapi import catalog, dns
 from dev.sim.cloudapi.accounts import Account, User
 from dev.sim.cloudapi.catalog import Image, Network, Package, Volume
+from dev.sim.cloudapi.changefeed import Changefeed
 from dev.sim.cloudapi.counters import Counters
 from dev.sim.cloudapi.errors import ApiError, GoneError, invalid_argument, not_authorized, not_found, validation_failed
 from dev.sim.cloudapi.knobs import Knobs
 from dev.sim.cloudapi.listing import Listing
-from dev.sim.cloudapi.machine import GONE, Job, Machine, Nic
+from dev.sim.cloudapi.machine import GONE, Change, Job, Machine, Nic
 from dev.sim.cloudapi.order import Order, bad_name, final_name
 from dev.sim.cloudapi.placement import Hints, NoServerError, hints_of_rules, narrow, read_rules
 from dev.sim.common.wanted import is_uuid
@@ -40,6 +41,20 @@ _ACCOUNTS = uuid.UUID("5b0c8f0e-6c5b-4d0a-9f3f-2f6f6a1f7a10")
 
 #: States that `/--sim/machines/ID/break` can put a machine in.
 BREAKABLE = ("unknown", "offline", "failed", "stopped", "stopping", "provisioning", "ready", "running")
+
+#: What has changed, as VMAPI names it: of a new machine everything; of one in another state; by the last word of a job.
+NEW = (
+    *("alias", "billing_id", "brand", "create_timestamp", "customer_metadata", "firewall_enabled", "image_uuid", "internal_metadata"),
+    *("nics", "owner_uuid", "ram", "server_uuid", "state", "tags", "zone_state"),
+)
+STATE = ("state", "zone_state", "pid", "boot_timestamp", "exit_status")
+BY_ACTION = {
+    "tags": "tags",
+    "metadata": "customer_metadata",
+    "rename": "alias",
+    "resize": "billing_id",
+    "protection": "indestructible_zoneroot",
+}
 
 Caller = Mapping[str, Any]
 OPERATOR: Caller = {"type": "operator"}
@@ -73,6 +88,9 @@ class Cloud:
         self._sequence = itertools.count()
         self._leases = {network_id: itertools.count() for network_id in self.networks}
         self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
+        self._changes: list[Change] = []
+        self.is_watched = False  #: somebody has asked for the changefeed, so that changes are kept for it
+        self.changefeed = Changefeed(self)
 
     # Time
 
@@ -312,6 +330,7 @@ class Cloud:
             )
             machine.lived(now, machine.state)
             account.add(machine)
+            self._changed(machine, now, NEW)
             self._plan_provisioning(account, machine, now, caller)
             self.counters.count("creates_accepted")
             return machine.id, _dump(machine.to_json() | {"package": ""})
@@ -382,6 +401,7 @@ class Cloud:
             failing = spoilt or not ready.issuperset(machine.mounts)
             if not failing:
                 machine.nics = self._nics(machine)
+                self._changed(machine, moment, ("nics", "server_uuid"))
             machine.jobs.append(Job("provision", not failing, moment, dict(caller)))
             self._become(account, machine, "failed" if failing else "running", moment)
 
@@ -436,6 +456,8 @@ class Cloud:
 
             def finish(moment: float) -> None:
                 machine.jobs.append(Job(action, possible, moment, dict(caller)))
+                if possible and action == "reboot":
+                    self._changed(machine, moment, STATE, "ready")
                 if possible:
                     self._become(account, machine, then, moment)
 
@@ -518,7 +540,8 @@ class Cloud:
                 account.add(machine)
             if state == "running" and not machine.nics:
                 machine.nics = self._nics(machine)
-            self._become(account, machine, state, now)
+            # VMAPI: of a server that does not answer, no machine is written.
+            self._become(account, machine, state, now, told=state not in {"unknown", "offline"})
 
     # Staying
 
@@ -571,12 +594,24 @@ class Cloud:
 
     # Inside
 
-    def _become(self, account: Account, machine: Machine, state: str, now: float) -> None:
+    def _become(self, account: Account, machine: Machine, state: str, now: float, *, told: bool = True) -> None:
         machine.state = state
         machine.lived(now, state)
         machine.touch(now)
+        if told:
+            self._changed(machine, now, (*STATE, "destroyed") if state == "deleted" else STATE)
         if state in GONE:
             account.bury(machine)
+
+    def _changed(self, machine: Machine, moment: float, keys: tuple[str, ...], state: str = "") -> None:
+        if self.is_watched:
+            self._changes.append(machine.change(moment, keys, state))
+
+    def take_changes(self) -> list[Change]:
+        """What has changed since they were taken last: nobody is told of it again."""
+        with self._caught_up():
+            taken, self._changes = self._changes, []
+            return taken
 
     def _later_state(self, machine: Machine, moment: float, change: Callable[[float], None]) -> None:
         """A state change that a later command overtakes: a machine deleted while it boots never runs."""
@@ -590,6 +625,7 @@ class Cloud:
             change()
             machine.jobs.append(Job(action, True, moment, dict(caller)))
             machine.touch(moment)
+            self._changed(machine, moment, (BY_ACTION.get(action.rsplit("_", maxsplit=1)[-1], "firewall_enabled"),))
 
         self._at(self.now() + self.knobs.job_seconds, finish)
 

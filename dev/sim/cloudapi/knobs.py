@@ -23,6 +23,7 @@ ENDPOINTS = frozenset(
         *("ListPackages", "GetPackage", "ListImages", "GetImage", "ListNetworks", "GetNetwork"),
         *("ListVolumes", "GetVolume"),
         *("ListDatacenters", "GetDatacenter", "ListServices"),
+        "Changefeed",
     ]
 )
 
@@ -100,3 +101,16 @@ class Knobs(simulation.Knobs):
     empty_lists_next: Count = 0
     truncate_lists: Count = 0  #: so many machines are missing at the end of every page
     stale_list_seconds: Seconds = 0.0  #: a new machine is listed only after so long
+
+    # The changefeed. 403, 429 and other refusals of it: `error_endpoints`.
+    feed_offered: Flag = True  #: before 9.14 CloudAPI has none: 404
+    feed_poll_seconds: Seconds = 2.0  #: VMAPI takes changes up so often, and tells of them then
+    feed_late_seconds: Seconds = 0.0  #: and so much later
+    feed_mute: Flag = False  #: connections are accepted, and told nothing
+    feed_lie: Flag = False  #: all runs, and has no tags
+    feed_shuffle: Flag = False
+    feed_double: Flag = False
+    feed_lose_next: Count = 0
+    feed_lose_share: Share = 0.0
+    feed_lose_same_moment: Flag = False  #: of two changes of a machine at one time, the second
+    feed_idle_seconds: Seconds = 55.0  #: a connection ends after so long without a byte from its client; 0: never

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from dev.sim.cloudapi.catalog import Image, Network, Package
 
@@ -17,6 +17,22 @@ GONE = frozenset(["failed", "deleted"])
 def iso(moment: float) -> str:
     """ISO 8601 with milliseconds, in UTC."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+#: CloudAPI's state of a machine in VMAPI's words, where they differ.
+_RAW = {"deleted": "destroyed", "stopping": "shutting_down", "offline": "down"}
+
+
+class Change(NamedTuple):
+    """What the changefeed tells of: which properties changed, by VMAPI's names, and the machine as it was after it."""
+
+    machine_id: str
+    owner: str
+    keys: tuple[str, ...]
+    moment: float
+    shown: dict[str, Any]
+    #: VMAPI's own.
+    state: str
 
 
 @dataclass
@@ -88,6 +104,10 @@ class Machine:
     def mounts(self) -> list[str]:
         """Names of volumes."""
         return [volume["name"] for volume in self.hidden_options.get("volumes", ())]
+
+    def change(self, moment: float, keys: tuple[str, ...], state: str = "") -> Change:
+        """That these of its properties have just changed."""
+        return Change(self.id, self.owner, (*keys, "last_modified"), moment, self.to_json(), state or _RAW.get(self.state, self.state))
 
     def lived(self, moment: float, event: str) -> None:
         self.life.append((round(moment, 3), event))

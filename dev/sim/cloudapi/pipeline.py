@@ -60,6 +60,7 @@ class Call:
     machine: Machine | None = None
     image: Image | None = None
     package: Package | None = None
+    outcome: str = ""  #: what the counters call the answer, where it isn't a status of ours
 
     @property
     def version(self) -> versions.Version:
@@ -137,7 +138,7 @@ class Pipeline:
             self._spoil_answer(call, resp)
         if call.identified:
             _add_headers(req, resp, started)
-        self.cloud.counters.ended(call.endpoint, "cut" if resp.stream else str(resp.status_code))
+        self.cloud.counters.ended(call.endpoint, call.outcome or ("cut" if resp.stream else str(resp.status_code)))
 
     # Steps 6 to 11
 

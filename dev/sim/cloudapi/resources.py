@@ -21,6 +21,7 @@ from dev.sim.cloudapi.options import Asked
 from dev.sim.cloudapi.order import read_order
 from dev.sim.cloudapi.pipeline import Call, Endpoint
 from dev.sim.cloudapi.tags import UNUSABLE, check_tags
+from dev.sim.common.server import cut_connection, take_socket
 from dev.sim.common.wanted import is_uuid
 
 #: CloudAPI: metadata keys with a life of their own.
@@ -423,3 +424,20 @@ class Datacenter(Endpoint, group="datacenters", GET="GetDatacenter"):
 class Services(Endpoint, group="services", GET="ListServices"):
     def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         send(resp, {"cloudapi": req.prefix})
+
+
+class Changefeed(Endpoint, group="changefeed", GET="Changefeed"):
+    """CloudAPI: older ones have no such route. What is wrong with an upgrade throws where nobody catches."""
+
+    def on_get(self, req: Req, resp: Resp, **_: str) -> None:
+        call = _call(req)
+        if not self.cloud.knobs.feed_offered:
+            raise ApiError(404, "ResourceNotFound", f"{req.path} does not exist")
+        if "upgrade" not in (req.get_header("Connection") or "").lower() or (req.get_header("Upgrade") or "").lower() != "websocket":
+            raise ApiError(500, "InternalError", "Connection Must Upgrade For WebSockets")
+        # Falcon looks at no body of a 101. This status is never sent.
+        resp.status, resp.stream = 200, cut_connection()
+        key = req.get_header("Sec-WebSocket-Key")
+        if key and req.get_header("Sec-WebSocket-Version") in {None, "13"} and not req.get_header("Sec-WebSocket-Protocol"):
+            call.outcome = "101"
+            self.cloud.changefeed.adopt(take_socket(req.env), call.account.id, key)

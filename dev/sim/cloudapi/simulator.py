@@ -38,3 +38,4 @@ class Simulator(Server):
         """Wake the handlers that wait, let them finish, then close every socket. Twice is once."""
         self.cloud.closing.set()
         super().close()
+        self.cloud.changefeed.close()
