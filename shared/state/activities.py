@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Interval, bindparam, delete, func, insert, li
 from shared.errors import FieldError, Invalid
 from shared.reasons import Reason
 from shared.store.moments import ago
-from shared.store.paging import Entry
+from shared.store.paging import Entry, array, by_ids
 from shared.store.rows import all_of, columns
 from shared.store.tables import activities
 
@@ -89,7 +89,7 @@ class Activity(NamedTuple):
 
 _ACTIVITY = columns(Activity, activities)
 _RECORD = insert(activities).values(started_at=func.now() - bindparam("took", type_=Interval())).inline()
-_BY_IDS = select(*_ACTIVITY).where(activities.c.id.in_(bindparam("ids", expanding=True)))
+_BY_IDS = by_ids(Activity, activities, _ACTIVITY)
 _PLACE = (activities.c.at, activities.c.id)
 
 
@@ -115,8 +115,7 @@ def list_of_group(
 
 def get_by_ids(connection: Connection, activity_ids: Collection[str]) -> dict[str, Activity]:
     """Activities by id."""
-    found = all_of(Activity, connection.execute(_BY_IDS, {"ids": list(activity_ids)}))
-    return {activity.id: activity for activity in found}
+    return {activity.id: activity for activity in _BY_IDS.all(connection, array(activity_ids))}
 
 
 def list_entries(

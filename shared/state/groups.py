@@ -7,14 +7,14 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Executable, bindparam, select, text
+from sqlalchemy import Connection, bindparam, select, text
 
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
 from shared.state import activities, changes, rollouts, templates, work
 from shared.state.changes import Change
 from shared.store import paging
 from shared.store.prepared import Prepared
-from shared.store.rows import all_of, columns, one_of
+from shared.store.rows import columns
 from shared.store.tables import groups
 
 
@@ -36,10 +36,12 @@ _FIELDS = ", ".join(Group._fields)
 
 # Statements of the requests, built once: to build one takes longer than to have it answered.
 _MINE = (groups.c.id == bindparam("its_id"), groups.c.account_id == bindparam("owner"), ~groups.c.archived)
-_BY_IDS = select(*_GROUP).where(groups.c.id.in_(bindparam("ids", expanding=True)))
+_BY_IDS = paging.by_ids(Group, groups, _GROUP)
 _GET = Prepared(Group, select(*_GROUP).where(*_MINE))
-_LOCK = select(*_GROUP).where(*_MINE).with_for_update()
-_NAMED = select(*_GROUP).where(groups.c.account_id == bindparam("owner"), groups.c.name == bindparam("its_name"), ~groups.c.archived)
+_LOCK = Prepared(Group, select(*_GROUP).where(*_MINE).with_for_update())
+_NAMED = Prepared(
+    Group, select(*_GROUP).where(groups.c.account_id == bindparam("owner"), groups.c.name == bindparam("its_name"), ~groups.c.archived)
+)
 #: The template goes on being there until the transaction ends: whoever deletes it locks it first (`templates.archive`).
 _CREATE = Prepared(
     Group,
@@ -58,7 +60,7 @@ _CREATE = Prepared(
     ),
 )
 # As text: SQLAlchemy compiles an INSERT with ON CONFLICT anew each time, and is slower with statements in one another.
-_CHANGE = text(changes.statement(_FIELDS)).columns(*_GROUP)
+_CHANGE = Prepared(Group, text(changes.statement(_FIELDS)))
 
 
 def insert_group(
@@ -100,10 +102,7 @@ def insert_group(
 
 def get(connection: Connection, account_id: str, group_id: str) -> Group:
     """The account's live group of this id, or `NotFound`."""
-    group = _GET.one(connection, {"owner": account_id, "its_id": group_id})
-    if group is None:
-        raise _not_found(group_id)
-    return group
+    return _one(connection, _GET, group_id, {"owner": account_id, "its_id": group_id})
 
 
 def get_locked(connection: Connection, account_id: str, group_id: str) -> Group:
@@ -123,7 +122,7 @@ def list_entries(connection: Connection, account_id: str, *, limit: int, marker:
 
 def get_by_ids(connection: Connection, group_ids: Collection[str]) -> dict[str, Group]:
     """Groups by id, the deleted ones too."""
-    return {group.id: group for group in all_of(Group, connection.execute(_BY_IDS, {"ids": list(group_ids)}))}
+    return {group.id: group for group in _BY_IDS.all(connection, paging.array(group_ids))}
 
 
 def count(connection: Connection, account_id: str) -> int:
@@ -225,8 +224,8 @@ def _require_template(connection: Connection, account_id: str, template_id: str)
         raise Invalid([FieldError("template_id", f"there is no template {template_id}")])
 
 
-def _one(connection: Connection, statement: Executable, what: str, parameters: Mapping[str, Any]) -> Group:
-    group = one_of(Group, connection.execute(statement, parameters))
+def _one(connection: Connection, statement: Prepared[Group], what: str, parameters: Mapping[str, Any]) -> Group:
+    group = statement.one(connection, parameters)
     if group is None:
         raise _not_found(what)
     return group

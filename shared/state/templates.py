@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -11,6 +11,8 @@ from shared.errors import Conflict, NotFound
 from shared.spec import fields
 from shared.spec.spec import Spec, from_document, to_columns, to_document
 from shared.store import paging
+from shared.store.prepared import Prepared
+from shared.store.rows import columns
 from shared.store.tables import groups, rollouts, templates
 
 
@@ -24,25 +26,31 @@ class Template(NamedTuple):
     unreadable: tuple[str, ...] = ()
 
 
-#: The columns of 2018 that hold fields.
-_FIELDS = tuple(field for field in fields.FIELDS if field.column)
-#: The document of what these can't say.
-MORE = "more"
+class _Row(NamedTuple):
+    """A template in the columns of 2018, and the document of what these can't say."""
 
-_COLUMNS = (
-    templates.c.id,
-    templates.c.created_at,
-    templates.c.template_name,
-    *(templates.c[field.name] for field in _FIELDS),
-    templates.c[MORE],
-)
+    id: str
+    created_at: datetime
+    template_name: str
+    package: str
+    image_id: str
+    firewall_enabled: bool | None
+    networks: str | None
+    userdata: str | None
+    metadata: str | None
+    tags: str | None
+    more: str | None
+
+
+_COLUMNS = columns(_Row, templates)
+_READS = [(field.name, field.column.read, field.is_required) for field in fields.FIELDS if field.column]
 #: Columns of any size.
-_LONG = (*(templates.c[field.name] for field in _FIELDS if field.column and field.column.is_long), templates.c[MORE])
+_LONG = (*(templates.c[field.name] for field in fields.FIELDS if field.column and field.column.is_long), templates.c.more)
 
 # Built once: to build a statement takes longer than to have it answered.
 _MINE = (templates.c.id == bindparam("its_id"), templates.c.account_id == bindparam("owner"), ~templates.c.archived)
-_GET = select(*_COLUMNS).where(*_MINE)
-_BY_IDS = select(*_COLUMNS).where(templates.c.id.in_(bindparam("ids", expanding=True)))
+_GET = Prepared(_Row, select(*_COLUMNS).where(*_MINE))
+_BY_IDS = paging.by_ids(_Row, templates, _COLUMNS)
 _SHARE = select(templates.c.id).where(*_MINE).with_for_update(read=True)
 
 
@@ -69,7 +77,7 @@ def create(connection: Connection, account_id: str, spec: Spec) -> Template:
 
 def get(connection: Connection, account_id: str, template_id: str) -> Template:
     """The account's live template of this id, or `NotFound`."""
-    row = connection.execute(_GET, {"its_id": template_id, "owner": account_id}).one_or_none()
+    row = _GET.one(connection, {"its_id": template_id, "owner": account_id})
     if row is None:
         raise NotFound(f"There is no template {template_id}.")
     return _template(row)
@@ -109,24 +117,24 @@ def is_live(connection: Connection, account_id: str, template_id: str) -> bool:
 
 def get_by_ids(connection: Connection, template_ids: Collection[str]) -> dict[str, Template]:
     """Templates by id, the archived ones too."""
-    if not template_ids:
-        return {}
-    rows = connection.execute(_BY_IDS, {"ids": list(template_ids)})
-    return {row.id: _template(row) for row in rows}
+    return {row.id: _template(row) for row in _BY_IDS.all(connection, paging.array(template_ids))} if template_ids else {}
 
 
-def _template(row: Row[tuple[object, ...]]) -> Template:
-    values, unreadable = {}, []
-    for field in _FIELDS:
+def _template(row: _Row | Row[Any]) -> Template:
+    values: dict[str, Any] = {}
+    unreadable = []
+    for name, read, is_required in _READS:
+        value = None
         try:
-            values[field.name] = field.column.read(getattr(row, field.name)) if field.column else None
+            value = read(getattr(row, name))
         except ValueError:
-            unreadable.append(field.name)
-        if field.is_required and values.get(field.name) is None:
-            unreadable.append(field.name)
+            unreadable.append(name)
+        if value is not None:
+            values[name] = value
+        elif is_required:
+            unreadable.append(name)
     try:
-        values |= from_document(getattr(row, MORE))
+        values |= from_document(row.more)
     except ValueError:
-        unreadable.append(MORE)
-    given = {name: value for name, value in values.items() if value is not None}
-    return Template(row.id, row.created_at, Spec(row.template_name, given), tuple(unreadable))
+        unreadable.append("more")
+    return Template(row.id, row.created_at, Spec(row.template_name, values), tuple(unreadable))

@@ -1,13 +1,14 @@
 """Lists that are read in pages: an account's live objects, the oldest first, from behind one of them on."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, Table, bindparam, func, literal, select, tuple_
+from sqlalchemy import ARRAY, ColumnElement, Connection, Integer, Table, any_, bindparam, cast, func, literal_column, select, tuple_
 
 from shared.errors import FieldError, Invalid
-from shared.store.rows import all_of, columns
+from shared.store.prepared import Prepared
+from shared.store.rows import T, columns
 
 
 class Entry(NamedTuple):
@@ -26,25 +27,34 @@ def list_entries(
 
     `Invalid` when the account never had an object of that id.
     """
-    place = (table.c.created_at, table.c.id)
-    statement = _first(table, tuple(long))
     parameters = {"owner": account_id, "most": limit}
     if marker is not None:
-        at = connection.execute(select(*place).where(table.c.id == marker, table.c.account_id == account_id)).one_or_none()
-        if at is None:
+        found = select(table.c.created_at).where(table.c.id == marker, table.c.account_id == account_id)
+        parameters |= {"marker": marker, "marked_at": connection.execute(found).scalar_one_or_none()}
+        if parameters["marked_at"] is None:
             raise Invalid([FieldError("marker", f"marker: there is nothing with the id {marker} in this list")])
-        statement = statement.where(
-            tuple_(*place) > tuple_(*(literal(value, column.type) for value, column in zip(at, place, strict=True)))
-        )
-    return all_of(Entry, connection.execute(statement, parameters))
+    return _page(table, tuple(long), is_first=marker is None).all(connection, parameters)
 
 
 @cache
-def _first(table: Table, long: tuple[Any, ...]) -> Select[Any]:
-    """Built once: to build a statement takes longer than to have it answered."""
-    sizes: list[ColumnElement[int]] = [func.coalesce(func.octet_length(column), 0) for column in long]
-    mine = select(*columns(Entry, table, size=sum(sizes, literal(0)))).where(table.c.account_id == bindparam("owner"), ~table.c.archived)
-    return mine.order_by(table.c.created_at, table.c.id).limit(bindparam("most", type_=Integer))
+def _page(table: Table, long: tuple[Any, ...], *, is_first: bool) -> Prepared[Entry]:
+    nothing: ColumnElement[int] = literal_column("0", Integer)
+    sizes = [func.coalesce(func.octet_length(column), nothing) for column in long]
+    mine = select(*columns(Entry, table, size=sum(sizes, nothing))).where(table.c.account_id == bindparam("owner"), ~table.c.archived)
+    if not is_first:
+        marker = (bindparam("marked_at", type_=table.c.created_at.type), bindparam("marker", type_=table.c.id.type))
+        mine = mine.where(tuple_(table.c.created_at, table.c.id) > tuple_(*marker))
+    return Prepared(Entry, mine.order_by(table.c.created_at, table.c.id).limit(bindparam("most", type_=Integer)))
+
+
+def by_ids(kind: type[T], table: Table, columns: Sequence[ColumnElement[Any]]) -> Prepared[T]:
+    """Reads the rows of `array(ids)`, in any order."""
+    return Prepared(kind, select(*columns).where(table.c.id == any_(cast(bindparam("ids"), ARRAY(table.c.id.type)))))
+
+
+def array(ids: Collection[str]) -> dict[str, str]:
+    """UUIDs as the parameter of a statement that was made by `by_ids`."""
+    return {"ids": f"{{{','.join(ids)}}}"}
 
 
 def count(connection: Connection, table: Table, account_id: str) -> int:

@@ -1,5 +1,6 @@
 """The tables: what the migrations make is what the models say, from nothing and from the tables of 2018."""
 
+import gc
 import inspect
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,7 @@ from shared.spec.spec import Spec
 from shared.state import accounts, activities, adoption, group_state, groups, idempotency, instances, jobs, leases, status, templates, work
 from shared.store import db, schema, tables
 from shared.store.db import Database
+from shared.store.prepared import Prepared
 
 #: As the 2018 service made them in CockroachDB, with PostgreSQL's names of its types.
 TABLES_OF_2018 = """
@@ -344,7 +346,7 @@ def test_the_tables_can_be_written_for_cockroachdb() -> None:
 
 
 def test_every_statement_of_the_state_modules_can_be_written_for_cockroachdb(database: Database) -> None:
-    """Whatever the functions of the state modules execute, gathered as it goes by and compiled again."""
+    """All that the functions of the state modules have SQLAlchemy execute, compiled again; and all that is prepared."""
     dialect = CockroachDBDialect_psycopg2()
     compiled: list[str] = []
 
@@ -353,9 +355,10 @@ def test_every_statement_of_the_state_modules_can_be_written_for_cockroachdb(dat
         compiled.append(str(statement.compile(dialect=dialect)))
 
     used = database.transact(use_everything)
+    compiled += [statement._write(dialect).prepare for statement in gc.get_objects() if isinstance(statement, Prepared)]
     assert used == set(functions()), "use_everything leaves one out, or has one that is not there any more"
     assert len(set(compiled)) >= len(used)
-    assert all(statement.split()[0] in {"SELECT", "INSERT", "UPDATE", "DELETE", "WITH"} for statement in compiled)
+    assert all(statement.split()[0] in {"SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "PREPARE"} for statement in compiled)
 
 
 def functions() -> Iterator[Any]:

@@ -181,13 +181,13 @@ class Body(BaseModel):
         """The fields under the model's own names. Go's decoder, and so the 2018 service, takes `Capacity` for `capacity`."""
         if not isinstance(data, dict):
             return data
-        spelled: dict[str, list[str]] = {}
+        known, spelled = cls.model_fields, dict[str, list[str]]()
         for name in data:
-            spelled.setdefault(name if name in cls.model_fields else name.casefold(), []).append(name)
+            spelled.setdefault(name if name in known else name.casefold(), []).append(name)
         context = info.context or {}
-        context["spelled"] = {field: names for field, names in spelled.items() if field in cls.model_fields}
+        context["spelled"] = {field: names for field, names in spelled.items() if field in known}
         context["given"] = {field for field in context["spelled"] if data[spelled[field][0]] is not None}
-        others = (name for name, value in data.items() if value is not None and name.casefold() not in cls.model_fields)
+        others = (name for name, value in data.items() if value is not None and name.casefold() not in known)
         context["refused"] = [refusal for name in others if (refusal := cls.refusal(name)) is not None]
         # Go clients send null for an empty array.
         return {field: data[names[0]] for field, names in spelled.items() if data[names[0]] is not None}

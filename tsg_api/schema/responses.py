@@ -39,9 +39,9 @@ Count = Annotated[int, Field(json_schema_extra={"minimum": 0})]
 
 def template(stored: Template) -> dict[str, Any]:
     """A template as clients know it: the fields of 2018, and of the others those that were given."""
-    told = {field.name: stored.spec.get(field) for field in fields.FIELDS}
-    shown = {field.name: told[field.name] for field in fields.FIELDS if field.column}
-    more = {name: value for name, value in told.items() if name not in shown and value is not None}
+    values = stored.spec.values
+    shown = {field.name: stored.spec.get(field) for field in fields.FIELDS if field.column}
+    more = {field.name: values[field.name] for field in fields.FIELDS if field.name in values and not field.column}
     return {"id": stored.id, "template_name": stored.spec.name, **shown, "created_at": _utc(stored.created_at), **more}
 
 

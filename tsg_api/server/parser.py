@@ -93,7 +93,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             name, colon, value = line.partition(b":")
             bare = value.strip(b" \t")
             plain.append(name + colon + bare)
-            framing.get(name.lower(), []).append(bare.lower())
+            if name.lower() in framing:
+                framing[name.lower()].append(bare.lower())
         _check_framing(framing[b"transfer-encoding"], framing[b"content-length"], is_old=start["minor"] == b"0")
         super().parse_header(b"\r\n".join(plain))
         if self.body_rcv is None:

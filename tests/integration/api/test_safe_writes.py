@@ -240,10 +240,8 @@ def test_without_a_key_not_a_statement_more_is_sent(make_api: Callable[..., Api]
     for engine in (api.db.engine, api.db._reader):
         event.listen(engine, "before_cursor_execute", gather)
     assert tsg("PUT", f"/groups/{group['id']}/increment", STEP).status_code == 202
-    assert [statement.split()[0] for statement in sent] == ["SELECT", "WITH"]
-    sent.clear()
     assert tsg("POST", "/groups", {"group_name": "another", "template_id": group["template_id"], "capacity": 1}).status_code == 201
-    assert not sent, "the one statement of it is prepared, and run by the driver"
+    assert not sent, "their own statements are run by the driver"
 
 
 # ETag and If-Match
