@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, ValidationInfo, model_serializer, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, ValidationInfo, WithJsonSchema, model_serializer, model_validator
 
 from shared.rules import UuidForm, documented, refuse, uuid
 from shared.spec.rollout_settings import RolloutSettings
@@ -111,7 +111,11 @@ class HealthCheck(Settings):
         Field(ge=0, le=86_400, description="Seconds after its start in which failures do not count; they end at the first success"),
     ] = 300
     expect: Annotated[
-        tuple[int, int], FromJson, AfterValidator(_expect), Field(description="Of http: the lowest and the highest status of a success")
+        tuple[int, int],
+        FromJson,
+        AfterValidator(_expect),
+        WithJsonSchema({"type": "array", "items": {"type": "integer", "minimum": 100, "maximum": 599}, "minItems": 2, "maxItems": 2}),
+        Field(description="Of http: the lowest and the highest status of a success"),
     ] = (200, 399)
     network: Annotated[
         Annotated[str, uuid("the network of a health_check"), UuidForm] | None,
@@ -192,12 +196,6 @@ class GroupSettings(Settings):
         Field(description="Why, for those who see it"),
     ] = None
     suspended_until: Annotated[Moment | None, Field(description="When it ends by itself; null: not before it is taken back")] = None
-
-    @model_validator(mode="after")
-    def _in_order(self) -> "GroupSettings":
-        if self.max_capacity is not None and self.min_capacity > self.max_capacity:
-            raise refuse(f"min_capacity {self.min_capacity} is more than max_capacity {self.max_capacity}")
-        return self
 
     def is_suspended(self, what: Suspension, now: datetime) -> bool:
         """Is the service not to do this now?"""

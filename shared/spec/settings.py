@@ -5,15 +5,17 @@ A class says what is accepted and refused, how it is described, and what is stor
 
 import json
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Strict, model_validator
 
 from shared.rules import refuse
 
 #: What a name in a message may hold.
 _SHOWN = re.compile(r"[^ -~]")
+#: RFC 3339: a date, a time, and the zone.
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)\Z", re.ASCII)
 
 
 class Settings(BaseModel):
@@ -47,16 +49,19 @@ class Settings(BaseModel):
         return cls.model_validate_json(json.dumps(document.get("fields")))
 
 
-def _text_alone(value: object) -> object:
-    if not isinstance(value, str | datetime):
-        raise refuse("cannot be anything but a moment as RFC 3339 has it, such as 2026-11-27T09:30:00Z")
-    return value
+def _moment(value: object) -> datetime:
+    if isinstance(value, str) and _MOMENT.match(value):
+        try:
+            return datetime.fromisoformat(value).astimezone(UTC)
+        except ValueError:  # the 31st of February
+            pass
+    raise refuse("must be a moment as RFC 3339 has it, such as 2026-11-27T09:30:00Z")
 
 
 #: A tuple from an array of JSON, or a word of an enumeration from a string.
 FromJson = Strict(False)
 #: A moment with its zone, from a text of RFC 3339.
-Moment = Annotated[AwareDatetime, Strict(False), BeforeValidator(_text_alone)]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
 def _once_each(value: tuple[str, ...]) -> tuple[str, ...]:

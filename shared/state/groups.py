@@ -3,19 +3,26 @@
 Session first, never commits, no network.
 """
 
+import json
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, text
 
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
+from shared.spec import group_settings
+from shared.spec.group_settings import DEFAULT, GroupSettings, Strategy
 from shared.state import activities, changes, rollouts, templates, work
 from shared.state.changes import Change
 from shared.store import paging
 from shared.store.prepared import Prepared
 from shared.store.rows import columns
 from shared.store.tables import groups
+
+#: Characters of a setting's change in an activity.
+MAX_TOLD = 200
 
 
 class Group(NamedTuple):
@@ -29,6 +36,26 @@ class Group(NamedTuple):
     updated_at: datetime
     #: One more with every change that was asked for.
     generation: int
+    health_check_interval: int | None
+    #: The document of its settings.
+    more: str | None = None
+
+    @property
+    def settings(self) -> GroupSettings:
+        """What its owner asks for beyond the columns of 2018. `ValueError` where another release wrote it."""
+        return group_settings.from_document(self.more)
+
+
+class Wish(NamedTuple):
+    """What a PUT asks of a group. None: nothing was said."""
+
+    name: str
+    template_id: str
+    #: Without one it is 0, as in 2018.
+    capacity: int | None
+    interval: int | None = None
+    #: Settings by name; None for the default.
+    settings: Mapping[str, Any] = MappingProxyType({})
 
 
 _GROUP = columns(Group, groups)
@@ -47,10 +74,10 @@ _CREATE = Prepared(
     Group,
     text(
         "WITH template AS (SELECT id FROM tsg_templates WHERE id = :template_id AND account_id = :owner AND NOT archived FOR SHARE),"  # noqa: S608 - of constants alone
-        " made AS (INSERT INTO tsg_groups (name, template_id, account_id, capacity, health_check_interval, request_id, cause,"
+        " made AS (INSERT INTO tsg_groups (name, template_id, account_id, capacity, health_check_interval, request_id, cause, more,"
         " created_at, updated_at, archived, check_at, by_name)"
         " SELECT CAST(:its_name AS text), id, CAST(:owner AS uuid), CAST(:capacity AS bigint), CAST(:interval AS bigint),"
-        " CAST(:request_id AS text), CAST(:cause AS text), now(), now(), false, NULL, false FROM template"
+        " CAST(:request_id AS text), CAST(:cause AS text), CAST(:more AS text), now(), now(), false, NULL, false FROM template"
         f" ON CONFLICT (account_id, name) WHERE NOT archived DO NOTHING RETURNING {_FIELDS}),"
         " state AS (INSERT INTO tsg_group_state (group_id, account_id) SELECT id, CAST(:owner AS uuid) FROM made),"
         f" job AS (INSERT INTO tsg_work (kind, subject, due_at) SELECT '{work.NOMAD_JOB}', id, now() FROM made"
@@ -64,30 +91,25 @@ _CHANGE = Prepared(Group, text(changes.statement(_FIELDS)))
 
 
 def insert_group(
-    connection: Connection,
-    account_id: str,
-    *,
-    name: str,
-    template_id: str,
-    capacity: int,
-    interval: int,
-    request_id: str | None,
-    has_job: bool = False,
+    connection: Connection, account_id: str, wish: Wish, *, interval: int, request_id: str | None, has_job: bool = False
 ) -> Group:
-    """Store a group, due at once: one statement. With `has_job` its Nomad job is due too.
+    """Store a group, due at once: one statement. `interval` is for one that has none. With `has_job` its Nomad job is due too.
 
-    `Invalid` for a template that the account does not have, `Conflict` for a taken name.
+    `Invalid` for a template that the account does not have, or a capacity outside the bounds; `Conflict` for a taken name.
     """
-    cause = _cause(f"created with capacity {capacity}", "POST", request_id)
+    settings = DEFAULT.model_copy(update=_given(wish))
+    capacity, why = _bounded(None, wish.capacity, DEFAULT, settings)
+    cause = _cause(f"created with capacity {capacity}{why}", "POST", request_id)
     values = {
-        "its_name": name,
-        "template_id": template_id,
+        "its_name": wish.name,
+        "template_id": wish.template_id,
         "owner": account_id,
         "capacity": capacity,
-        "interval": interval,
+        "interval": wish.interval or interval,
+        "more": group_settings.to_document(settings),
         "request_id": request_id,
         "kind": activities.GROUP_CREATED,
-        "description": f"group {name} was {cause}",
+        "description": f"group {wish.name} was {cause}",
         "cause": cause,
         "has_job": has_job,
         "machine_id": None,
@@ -95,8 +117,8 @@ def insert_group(
     }
     group = _CREATE.one(connection, values)
     if group is None:
-        _require_template(connection, account_id, template_id)
-        raise Conflict(f'Cannot create group "{name}", group name conflicts with existing group.')
+        _require_template(connection, account_id, wish.template_id)
+        raise Conflict(f'Cannot create group "{wish.name}", group name conflicts with existing group.')
     return group
 
 
@@ -135,37 +157,40 @@ def is_by_name(connection: Connection, group_id: str) -> bool:
     return bool(connection.execute(select(groups.c.by_name).where(groups.c.id == group_id)).scalar_one_or_none())
 
 
-def update_group(
-    connection: Connection,
-    account_id: str,
-    group_id: str,
-    *,
-    name: str,
-    template_id: str,
-    capacity: int | None,
-    interval: int | None = None,
-    request_id: str | None,
-) -> Group:
-    """Give a group another template, capacity or interval; without an interval it keeps the one it has.
+def update_group(connection: Connection, account_id: str, group_id: str, wish: Wish, *, request_id: str | None) -> Group:
+    """Give a group another template, capacity, interval or settings. What the wish says nothing of stays, but for the capacity.
 
-    A capacity of None is 0, as in 2018, and the activity says that none was given.
-    `Refused` when `name` is not the group's: a name can't be changed.
+    Another template begins a rollout where the group's update is so set: `Conflict` while another one is under way.
+    `Refused` when the name is not the group's: a name can't be changed.
     """
     current = get_locked(connection, account_id, group_id)
-    if current.name != name:
-        raise Refused(f'The group name "{name}" does not match the name on the record.')
-    if current.template_id != template_id:
-        _require_template(connection, account_id, template_id)
-    wanted = current._replace(template_id=template_id, capacity=capacity or 0)
-    changes = _differences(current, template_id, wanted.capacity)
-    if capacity is None and current.capacity:
-        changes[0] += " (the request had no capacity, which means 0)"
-    if interval is not None and interval != (before := _interval(connection, group_id)):
-        changes.append(f"health_check_interval {before} -> {interval}")
-    cause = _cause(", ".join(changes), "PUT", request_id) if changes else None
-    kind = activities.CAPACITY_CHANGED if template_id == current.template_id else activities.GROUP_UPDATED
-    change = Change(account_id, group_id, kind, cause, request_id)
-    return _changed(connection, change._replace(template_id=template_id, capacity=wanted.capacity, interval=interval))
+    if current.name != wish.name:
+        raise Refused(f'The group name "{wish.name}" does not match the name on the record.')
+    settings = current.settings.model_copy(update=_given(wish))
+    capacity, why = _bounded(current.capacity, wish.capacity, current.settings, settings)
+    has_template, rolls = current.template_id != wish.template_id, settings.update.strategy == Strategy.ROLLING
+    if has_template:
+        _require_template(connection, account_id, wish.template_id)
+        rollouts.require_none(connection, group_id)
+    differing = _settings_changed(current.settings, settings)
+    changed = [
+        *_differences(("capacity", current.capacity, capacity), why=why),
+        *_differences(("template", current.template_id, wish.template_id if not rolls else current.template_id)),
+        *_differences(("health_check_interval", current.health_check_interval, wish.interval or current.health_check_interval)),
+        *differing,
+    ]
+    kind = activities.GROUP_UPDATED if has_template or differing else activities.CAPACITY_CHANGED
+    change = Change(account_id, group_id, kind, _cause(", ".join(changed), "PUT", request_id) if changed else None, request_id)
+    if differing:
+        change = change._replace(more=group_settings.to_document(settings), has_more=True)
+    if not (has_template and rolls):
+        return _changed(connection, change._replace(template_id=wish.template_id, capacity=capacity, interval=wish.interval))
+    if changed:
+        _changed(connection, change._replace(capacity=capacity, interval=wish.interval))
+    rollouts.insert_rollout(
+        connection, account_id, group_id, template_id=wish.template_id, settings=settings.update.rollout, request_id=request_id
+    )
+    return get(connection, account_id, group_id)
 
 
 def increment(connection: Connection, account_id: str, group_id: str, *, by: int, maximum: int, request_id: str | None) -> Group:
@@ -194,19 +219,56 @@ def delete_group(connection: Connection, account_id: str, group_id: str, *, requ
 
 
 def _step(connection: Connection, account_id: str, current: Group, capacity: int, how: str, request_id: str | None) -> Group:
-    changes = _differences(current, current.template_id, capacity)
-    cause = _cause(", ".join(changes), how, request_id) if changes else None
+    require_within(current.settings, capacity)
+    changed = _differences(("capacity", current.capacity, capacity))
+    cause = _cause(", ".join(changed), how, request_id) if changed else None
     return _changed(connection, Change(account_id, current.id, activities.CAPACITY_CHANGED, cause, request_id, capacity=capacity))
 
 
-def _interval(connection: Connection, group_id: str) -> int | None:
-    statement = select(groups.c.health_check_interval).where(groups.c.id == group_id)
-    return connection.execute(statement).scalar_one_or_none()
+def require_within(settings: GroupSettings, capacity: int) -> None:
+    """`Invalid`, naming the bound, for a capacity that the group may not have."""
+    if capacity < settings.min_capacity:
+        message = f"group capacity cannot be {capacity}: it is less than the group's min_capacity of {settings.min_capacity}"
+        raise Invalid([FieldError("capacity", message)])
+    if settings.max_capacity is not None and capacity > settings.max_capacity:
+        message = f"group capacity cannot be {capacity}: it is more than the group's max_capacity of {settings.max_capacity}"
+        raise Invalid([FieldError("capacity", message)])
 
 
-def _differences(current: Group, template_id: str, capacity: int) -> list[str]:
-    pairs = (("capacity", current.capacity, capacity), ("template", current.template_id, template_id))
-    return [f"{name} {before} -> {after}" for name, before, after in pairs if before != after]
+def _bounded(before: int | None, asked: int | None, old: GroupSettings, new: GroupSettings) -> tuple[int, str]:
+    """The capacity that a request comes to, and the reason where it is not the one asked for.
+
+    A bound that this request moves past the capacity takes it along, where the request says no other capacity. Otherwise `Invalid`.
+    """
+    if new.max_capacity is not None and new.min_capacity > new.max_capacity:
+        message = f"min_capacity cannot be {new.min_capacity}: it is more than the group's max_capacity of {new.max_capacity}"
+        raise Invalid([FieldError("min_capacity", message)])
+    capacity, says_nothing_new = asked or 0, asked is None or asked == before
+    if says_nothing_new and capacity < new.min_capacity != old.min_capacity:
+        return new.min_capacity, f" (min_capacity is {new.min_capacity} now)"
+    if says_nothing_new and new.max_capacity is not None and capacity > new.max_capacity != old.max_capacity:
+        return new.max_capacity, f" (max_capacity is {new.max_capacity} now)"
+    require_within(new, capacity)
+    return capacity, " (the request had no capacity, which means 0)" if asked is None and before else ""
+
+
+def _given(wish: Wish) -> dict[str, Any]:
+    return {name: getattr(DEFAULT, name) if value is None else value for name, value in wish.settings.items()}
+
+
+def _settings_changed(old: GroupSettings, new: GroupSettings) -> list[str]:
+    """Each in words: whole objects may be too long."""
+    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+    told = []
+    for name in (name for name in after if before[name] != after[name]):
+        text = f"{name} {json.dumps(before[name])} -> {json.dumps(after[name])}"
+        told.append(text if len(text) <= MAX_TOLD else f"{name} was changed")
+    return told
+
+
+def _differences(pair: tuple[str, object, object], *, why: str = "") -> list[str]:
+    name, before, after = pair
+    return [f"{name} {before} -> {after}{why}"] if before != after else []
 
 
 def _cause(what: str, how: str, request_id: str | None) -> str:

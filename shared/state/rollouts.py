@@ -148,8 +148,7 @@ def insert_rollout(
         raise Invalid([FieldError("on_failure", message)])
     if not templates.is_live(connection, account_id, wanted):
         raise Invalid([FieldError("template_id", f"there is no template {wanted}")])
-    if under_way := find_under_way(connection, group_id):
-        raise Conflict(f"The rollout {under_way.id} of the group is under way ({under_way.state}): cancel it first, or wait for its end.")
+    require_none(connection, group_id)
     statement = insert(rollouts).values(
         account_id=account_id,
         group_id=group_id,
@@ -200,6 +199,12 @@ def get(connection: Connection, group_id: str, rollout_id: str) -> Rollout:
 def find_under_way(connection: Connection, group_id: str) -> Rollout | None:
     """The group's rollout that has not ended, if there is one."""
     return list_under_way(connection, [group_id]).get(group_id)
+
+
+def require_none(connection: Connection, group_id: str) -> None:
+    """`Conflict` while a rollout of the group is under way."""
+    if found := find_under_way(connection, group_id):
+        raise Conflict(f"The rollout {found.id} of the group is under way ({found.state}): cancel it first, or wait for its end.")
 
 
 def list_under_way(connection: Connection, group_ids: list[str]) -> dict[str, Rollout]:

@@ -1,6 +1,7 @@
 """An account with its groups in a real database, and its machines in a simulated cloud whose time the test owns."""
 
 import itertools
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,11 +20,12 @@ from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
 from shared.plan.limits import Limits
 from shared.reasons import Reason
+from shared.spec.group_settings import GroupSettings
 from shared.spec.spec import Spec
 from shared.state import activities, groups, instances, templates
 from shared.state.accounts import Account
 from shared.state.activities import Activity
-from shared.state.groups import Group
+from shared.state.groups import Group, Wish
 from shared.state.instances import Instance
 from shared.state.templates import Template
 from shared.store.db import Database
@@ -82,20 +84,22 @@ class World:
         return self.db.transact(lambda connection: templates.create(connection, self.account.id, spec))
 
     def make_group(
-        self, capacity: int, *, name: str | None = None, template: Template | None = None, interval: int = 300, by_name: bool = False
+        self,
+        capacity: int,
+        *,
+        name: str | None = None,
+        template: Template | None = None,
+        interval: int = 300,
+        by_name: bool = False,
+        **settings: Any,
     ) -> Group:
+        """`settings` as in JSON."""
         chosen = template or self.make_template()
+        told = GroupSettings.model_validate_json(json.dumps(settings))
 
         def create(connection: Connection) -> Group:
-            return groups.insert_group(
-                connection,
-                self.account.id,
-                name=name or f"group-{next(_numbers)}",
-                template_id=chosen.id,
-                capacity=capacity,
-                interval=interval,
-                request_id=None,
-            )
+            wish = Wish(name or f"group-{next(_numbers)}", chosen.id, capacity, settings=dict(told))
+            return groups.insert_group(connection, self.account.id, wish, interval=interval, request_id=None)
 
         group = self.db.transact(create)
         if by_name:
@@ -106,7 +110,7 @@ class World:
         template_id = template.id if template else group.template_id
         self.db.transact(
             lambda connection: groups.update_group(
-                connection, self.account.id, group.id, name=group.name, template_id=template_id, capacity=capacity, request_id=None
+                connection, self.account.id, group.id, Wish(group.name, template_id, capacity), request_id=None
             )
         )
 

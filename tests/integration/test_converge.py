@@ -22,7 +22,7 @@ from shared.plan.census import LISTED_AFTER
 from shared.plan.schedule import CLOUDAPI_AGAIN
 from shared.reasons import Reason
 from shared.state import activities, group_state, groups, instances, leases
-from shared.state.groups import Group
+from shared.state.groups import Group, Wish
 from shared.store.db import Database
 from tests.conftest import order
 from tests.integration.conftest import DELETE_SECONDS, LIMITS, PROVISION_SECONDS, World
@@ -722,9 +722,7 @@ def test_a_group_of_2018_does_not_take_a_machine_that_says_whose_it_is(world: Wo
 def test_a_group_changed_during_a_pass_gets_what_it_wants_now(world: World) -> None:
     group = world.make_group(9)
     with caught_in_a_pass(world) as connection:
-        groups.update_group(
-            connection, world.account.id, group.id, name=group.name, template_id=group.template_id, capacity=2, request_id=None
-        )
+        groups.update_group(connection, world.account.id, group.id, Wish(group.name, group.template_id, 2), request_id=None)
     assert world.creates == 2
 
 
@@ -732,9 +730,7 @@ def test_a_group_that_was_settled_and_is_changed_during_a_pass_is_not_left_until
     group = world.make_group(1)
     world.settle()
     with caught_in_a_pass(world) as connection:
-        groups.update_group(
-            connection, world.account.id, group.id, name=group.name, template_id=group.template_id, capacity=3, request_id=None
-        )
+        groups.update_group(connection, world.account.id, group.id, Wish(group.name, group.template_id, 3), request_id=None)
     assert world.creates == 3
 
 
@@ -743,9 +739,7 @@ def test_a_group_that_grows_back_during_a_pass_loses_nothing(world: World) -> No
     world.settle()
     world.resize(group, 0)
     with caught_in_a_pass(world) as connection:
-        groups.update_group(
-            connection, world.account.id, group.id, name=group.name, template_id=group.template_id, capacity=4, request_id=None
-        )
+        groups.update_group(connection, world.account.id, group.id, Wish(group.name, group.template_id, 4), request_id=None)
     assert world.deletes == 0
     assert settled(world, group, 4)
 

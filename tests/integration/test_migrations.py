@@ -19,8 +19,23 @@ from sqlalchemy_cockroachdb.psycopg2 import CockroachDBDialect_psycopg2
 from dev.services import Postgres
 from shared.cli import seed
 from shared.reasons import Reason
+from shared.spec.rollout_settings import RolloutSettings
 from shared.spec.spec import Spec
-from shared.state import accounts, activities, adoption, group_state, groups, idempotency, instances, jobs, leases, status, templates, work
+from shared.state import (
+    accounts,
+    activities,
+    adoption,
+    group_state,
+    groups,
+    idempotency,
+    instances,
+    jobs,
+    leases,
+    rollouts,
+    status,
+    templates,
+    work,
+)
 from shared.store import db, schema, tables
 from shared.store.db import Database
 from shared.store.prepared import Prepared
@@ -65,7 +80,21 @@ ROWS_OF_2018 = f"""
         ('{BARE_GROUP}', 'bare', '{TEMPLATE}', '{ACCOUNT}', 0, NULL, '{MADE}', '{MADE}', false);
 """
 
-STATE_MODULES = [accounts, activities, adoption, groups, idempotency, instances, jobs, leases, group_state, status, templates, work]
+STATE_MODULES = [
+    accounts,
+    activities,
+    adoption,
+    groups,
+    idempotency,
+    instances,
+    jobs,
+    leases,
+    group_state,
+    rollouts,
+    status,
+    templates,
+    work,
+]
 
 
 @pytest.fixture
@@ -320,7 +349,7 @@ def test_a_name_that_was_archived_is_free(of_2018: Engine) -> None:
     database.transact(lambda connection: groups.delete_group(connection, ACCOUNT, GROUP, request_id=None))
 
     def create(connection: Connection) -> groups.Group:
-        return groups.insert_group(connection, ACCOUNT, name="web", template_id=TEMPLATE, capacity=1, interval=300, request_id=None)
+        return groups.insert_group(connection, ACCOUNT, groups.Wish("web", TEMPLATE, 1), interval=300, request_id=None)
 
     assert database.transact(create).id not in {GROUP, ARCHIVED_GROUP}
     database.close()
@@ -403,9 +432,8 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(templates.get_by_ids, {template.id, spare.id}).keys() == {template.id, spare.id}
     assert use(templates.is_live, account_id, template.id)
 
-    group = use(groups.insert_group, account_id, name="web", template_id=template.id, capacity=1, interval=300, request_id="r")
-    change = {"name": "web", "template_id": template.id, "capacity": 3, "request_id": "r"}
-    assert use(groups.update_group, account_id, group.id, **change).capacity == 3
+    group = use(groups.insert_group, account_id, groups.Wish("web", template.id, 1), interval=300, request_id="r")
+    assert use(groups.update_group, account_id, group.id, groups.Wish("web", template.id, 3), request_id="r").capacity == 3
     assert use(groups.increment, account_id, group.id, by=2, maximum=10, request_id="r").capacity == 5
     assert use(groups.decrement, account_id, group.id, by=1, minimum=0, request_id="r").capacity == 4
     assert use(groups.get, account_id, group.id) == use(groups.get_by_name, account_id, "web")
@@ -448,16 +476,19 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
 
     use_jobs(use, group.id)
     use_work(use, group.id)
+    use_rollouts(use, account_id, group.id)
     assert use(idempotency.claim, account_id, "key", "request")
     use(idempotency.mark_answered, account_id, "key", idempotency.Answer(202))
     assert use(idempotency.find, account_id, "key") == ("request", (202, None, None, None))
     assert use(idempotency.delete_old, limit=10) == 0
-    assert use(groups.get_locked, account_id, group.id).generation == 4
+    assert use(groups.get_locked, account_id, group.id).generation == 6
     assert use(group_state.mark_checked, lease, [group_state.Check(group_work, after=1, failures=0, error=None, reason=Reason.SETTLED)])
     assert [owner.id for owner in use(group_state.list_owners, account_id, ids={group.id}, names={"web"})] == [group.id]
     use(group_state.mark_due, group.id)
     use(group_state.mark_all_due, account_id)
-    assert use(status.find, group.id) == use(status.get, account_id, group.id)
+    assert use(status.find, group.id) == use(status.get, account_id, group.id) == use(status.get_by_ids, [group.id])[group.id]
+    assert use(status.list_entries, account_id, limit=10) == [(group.id, 0)]
+    assert use(status.count, account_id) == 1
     use(groups.delete_group, account_id, group.id, request_id="r")
     assert use(group_state.mark_emptied, lease, group_work, after=300)
     use(group_state.mark_reopened, lease, [group.id])
@@ -487,6 +518,18 @@ def use_work(use: Callable[..., Any], subject: str) -> None:
         assert use(give_back, claimed, after=1)
     assert use(work.mark_failed, use(work.claim, "kind", subject, owner="test", seconds=5), after=1, error="no")
     use(work.delete_work, use(work.claim, "kind", subject, owner="test", seconds=5))
+
+
+def use_rollouts(use: Callable[..., Any], account_id: str, group_id: str) -> None:
+    made = use(rollouts.insert_rollout, account_id, group_id, template_id=None, settings=RolloutSettings(), request_id="r")
+    assert use(rollouts.get, group_id, made.id) == use(rollouts.find_under_way, group_id) == use(rollouts.find_newest, group_id)
+    assert use(rollouts.list_under_way, [group_id]).keys() == {group_id}
+    assert use(rollouts.list_of_group, group_id, limit=10, marker=made.id) == []
+    assert use(rollouts.count, group_id) == 1
+    asked = use(rollouts.ask, account_id, group_id, made.id, rollouts.Ask.PAUSE, request_id="r")
+    assert asked.state == rollouts.State.PAUSING
+    use(rollouts.cancel_of_deleted, group_id)
+    use(rollouts.require_none, group_id)
 
 
 def use_jobs(use: Callable[..., Any], group_id: str) -> None:

@@ -92,7 +92,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         "Input should be a valid boolean",
         "cannot have oldest more than once",
         "Input should be 'launch', 'terminate', 'replace' or 'policies'",
-        "cannot be anything but a moment as RFC 3339 has it, such as 2026-11-27T09:30:00Z",
+        "must be a moment as RFC 3339 has it, such as 2026-11-27T09:30:00Z",
     ]
 
 

@@ -47,6 +47,12 @@ class _Resource:
             self._existing(req, wanted)
             raise
 
+    def _show(self, group: StoredGroup) -> dict[str, Any]:
+        return responses.group(group, max_capacity=self._service.max_capacity)
+
+    def _shown(self, group: StoredGroup, status: int) -> Answer:
+        return Answer(status, render.to_json(self._show(group)), etag=etag.of_group(group))
+
     def _make(
         self,
         req: falcon.Request,
@@ -83,22 +89,13 @@ class _Putting(_Resource):
     def on_replay(self, req: falcon.Request, resp: falcon.Response) -> None:
         """The answer is given again, under its Idempotency-Key."""
         if req.method == "PUT":
-            _warn(resp, read_body(req, parse.GroupBody, self._service))
+            _warn(resp, read_body(req, parse.group_body(), self._service))
 
     def _put(self, req: falcon.Request, resp: falcon.Response, group_id: str, body: parse.GroupBody) -> None:
         def work(connection: Connection) -> StoredGroup:
-            return groups.update_group(
-                connection,
-                req.context.account.id,
-                group_id,
-                name=body.group_name,
-                template_id=body.template_id.lower(),
-                capacity=None if "capacity" in body.left_out else body.capacity,
-                interval=body.health_check_interval,
-                request_id=req.context.request_id,
-            )
+            return groups.update_group(connection, req.context.account.id, group_id, body.wish(), request_id=req.context.request_id)
 
-        self._change(req, resp, group_id, work, lambda made: _shown(made, 200))
+        self._change(req, resp, group_id, work, lambda made: self._shown(made, 200))
         _warn(resp, body)
 
 
@@ -107,29 +104,27 @@ class Groups(_Putting):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         page = paging.asked(req)
-        listing = paging.stored(groups, self._service.db, req.context.account.id, page, responses.Group.model_validate)
+        listing = paging.stored(groups, self._service.db, req.context.account.id, page, self._show)
         paging.answer(req, resp, page, listing, self._service.slots.lists)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        body = read_body(req, parse.GroupBody, self._service)
+        body = read_body(req, parse.group_body(), self._service)
 
         def work(connection: Connection) -> StoredGroup:
             return groups.insert_group(
                 connection,
                 req.context.account.id,
-                name=body.group_name,
-                template_id=body.template_id.lower(),
-                capacity=body.capacity,
-                interval=body.health_check_interval or self._service.interval,
+                body.wish(),
+                interval=self._service.interval,
                 request_id=req.context.request_id,
                 has_job=self._service.has_jobs,
             )
 
-        self._make(req, resp, work, lambda made: _shown(made, 201)._replace(location=f"{BASE}/{made.id}"), alone=True)
+        self._make(req, resp, work, lambda made: self._shown(made, 201)._replace(location=f"{BASE}/{made.id}"), alone=True)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         """An update without an id, as the released Terraform provider sends it: the name says which group."""
-        body = read_body(req, parse.GroupBody, self._service)
+        body = read_body(req, parse.group_body(), self._service)
         with self._service.db.read() as connection:
             found = groups.get_by_name(connection, req.context.account.id, body.group_name)
         self._put(req, resp, found.id, body)
@@ -140,11 +135,11 @@ class Group(_Putting):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         found = self._existing(req, group_id)
-        etag.answer(req, resp, found, etag.of_group(found), responses.Group.model_validate)
+        etag.answer(req, resp, found, etag.of_group(found), self._show)
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         with self._if_it_exists(req, group_id) as wanted:
-            self._put(req, resp, wanted, read_body(req, parse.GroupBody, self._service))
+            self._put(req, resp, wanted, read_body(req, parse.group_body(), self._service))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         wanted, account = found_id("group", group_id), req.context.account.id
@@ -218,7 +213,3 @@ class Instances(_Resource):
 def _warn(resp: falcon.Response, body: parse.GroupBody) -> None:
     if "capacity" in body.left_out:
         resp.set_header("Warning", NO_CAPACITY)
-
-
-def _shown(group: StoredGroup, status: int) -> Answer:
-    return Answer(status, render.to_json(responses.Group.model_validate(group)), etag=etag.of_group(group))

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import falcon
 
 from shared.spec import fields
+from shared.spec.group_settings import GroupSettings
 from shared.state.idempotency import Answer
 from tsg_api.http.write import HEADER as KEY
 from tsg_api.http.write import REPLAYED
@@ -29,7 +30,7 @@ _SHOWN = (
 _MACHINE: Json = {"type": "object", "description": "A machine, as CloudAPI shows it."}
 
 _BODIES: dict[str, type[parse.Body]] = {
-    "NewGroup": parse.GroupBody,
+    "NewGroup": parse.group_body(),
     "Increment": parse.IncrementBody,
     "Decrement": parse.DecrementBody,
 }
@@ -196,6 +197,7 @@ def document(*, max_capacity: int, signed: bool) -> Json:
     schemas = {"Template": _template(new_template)} | {model.__name__: parse.shown_schema(model) for model in _SHOWN}
     schemas |= {"NewTemplate": new_template}
     schemas |= {name: parse.schema(model, max_capacity=max_capacity) for name, model in _BODIES.items()}
+    _add_settings(schemas["Group"], schemas["NewGroup"])
     paths: dict[str, Json] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, _path(operation.path))[operation.method.lower()] = _operation(operation)
@@ -251,6 +253,16 @@ def _template(new: Json) -> Json:
         "required": list(always),
         "properties": {**always, **more},
     }
+
+
+def _add_settings(shown: Json, new: Json) -> None:
+    """A group has its settings always; null is only what is the default of one."""
+    for name, setting in GroupSettings.model_fields.items():
+        told = {key: part for key, part in new["properties"][name].items() if key != "default"}
+        if setting.default is not None or name == "max_capacity":
+            _not_null(told)
+        shown["properties"][name] = told
+        shown["required"].append(name)
 
 
 def _not_null(field: Json) -> None:

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +17,7 @@ from pydantic import (
     create_model,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from shared.clients.cloudapi import MAX_BODY_BYTES, encode
@@ -25,16 +26,16 @@ from shared.rules import COMPLETE, documented, is_uuid, refuse, uuid
 from shared.rules import UuidForm as Uuid
 from shared.spec import fields, near_misses
 from shared.spec.fields import Field as SpecField
+from shared.spec.group_settings import MAX_CAPACITY, GroupSettings
 from shared.spec.machines import Instance
 from shared.spec.spec import Spec, conflicts, request
 from shared.state.activities import KINDS, STATUSES
+from shared.state.groups import Wish
 from tsg_api.schema.responses import Shown
 
 #: Characters. CloudAPI and Nomad name things after a group; 182 leaves room for their suffixes.
 MAX_GROUP_NAME = 182
 MAX_TEMPLATE_NAME = 255
-#: Stands for the bound of a capacity, which is a setting.
-MAX_CAPACITY = "TSG_MAX_CAPACITY"
 #: Objects that may be asked for by `limit`.
 MAX_PAGE = 1000
 #: Seconds that `wait` may ask for.
@@ -59,7 +60,7 @@ _TYPES = {
     "int_type": "must be an integer",
     "int_from_float": "must be an integer",
     "int_parsing_size": "is too large",
-    "list_type": "must be an array",
+    **dict.fromkeys(("list_type", "tuple_type"), "must be an array"),
     "dict_type": "must be an object",
     "missing": "is required",
 }
@@ -175,6 +176,9 @@ class Body(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore", validate_default=True)
 
+    #: Fields in which null is not the same as nothing.
+    resettable: ClassVar[frozenset[str]] = frozenset()
+
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, data: Any, info: ValidationInfo) -> Any:
@@ -190,7 +194,8 @@ class Body(BaseModel):
         others = (name for name, value in data.items() if value is not None and name.casefold() not in known)
         context["refused"] = [refusal for name in others if (refusal := cls.refusal(name)) is not None]
         # Go clients send null for an empty array.
-        return {field: data[names[0]] for field, names in spelled.items() if data[names[0]] is not None}
+        found = {field: data[names[0]] for field, names in spelled.items()}
+        return {field: value for field, value in found.items() if value is not None or field in cls.resettable}
 
     @classmethod
     def refusal(cls, _name: str) -> FieldError | None:
@@ -265,7 +270,9 @@ def _instance_bytes(spec: Spec) -> int:
 
 
 class GroupBody(Body):
-    """So many instances of one template. The Go SDK leaves out a capacity of 0, and no client of 2018 knows of an interval."""
+    """So many instances of one template. The Go SDK leaves out a capacity of 0, and no client of 2018 knows of the fields behind it."""
+
+    resettable: ClassVar[frozenset[str]] = frozenset(GroupSettings.model_fields)
 
     group_name: Annotated[
         str, AfterValidator(_group_name), documented(_GROUP_NAME.pattern, minLength=1, maxLength=MAX_GROUP_NAME, examples=["web"])
@@ -275,6 +282,25 @@ class GroupBody(Body):
     health_check_interval: Annotated[
         int | None, AfterValidator(_interval), documented(minimum=SHORTEST_INTERVAL, maximum=LONGEST_INTERVAL)
     ] = None
+
+    def wish(self) -> Wish:
+        """What is asked for: settings that were not given stay as they are, those given as null are default."""
+        capacity = None if "capacity" in self.left_out else self.capacity
+        given = {name: getattr(self, name) for name in self.resettable if name in self.model_fields_set}
+        return Wish(self.group_name, self.template_id.lower(), capacity, self.health_check_interval, given)
+
+
+@cache
+def group_body() -> type[GroupBody]:
+    """The body of a group, with its settings: each may be null, or left out."""
+    declared: dict[str, Any] = {name: (_setting(field), None) for name, field in GroupSettings.model_fields.items()}
+    return create_model("GroupBody", __base__=GroupBody, __doc__=GroupBody.__doc__, **declared)
+
+
+def _setting(field: FieldInfo) -> Any:
+    extra = Field(json_schema_extra=field.json_schema_extra)
+    rules = Annotated.__class_getitem__((field.annotation, *field.metadata, extra))  # type: ignore[attr-defined]
+    return Annotated[rules | None, Field(description=field.description)]
 
 
 class IncrementBody(Body):
@@ -453,6 +479,12 @@ def _field_error(kind: str, location: tuple[int | str, ...], message: str, given
     name = ".".join(str(part) for part in location if part != "[key]")
     code = MISSING if kind == "missing" or location[0] not in given else INVALID
     if kind == COMPLETE:
-        needs_name = message.startswith("cannot ")
+        needs_name = message.startswith(("cannot ", "must "))
         return FieldError(name, f"{name} {message}" if needs_name else message, code)
-    return FieldError(name, f"{name} {_TYPES.get(kind, message)}", code)
+    return FieldError(name, f"{name} {_TYPES.get(kind) or _words(message)}", code)
+
+
+def _words(message: str) -> str:
+    """A message of pydantic behind the name of its field."""
+    told = message.replace("Input should", "must")
+    return told[:1].lower() + told[1:]

@@ -9,6 +9,7 @@ from shared.errors import INVALID, MISSING
 from shared.reasons import Reason
 from shared.spec import fields
 from shared.state.activities import KINDS, STATUSES
+from shared.state.groups import Group as StoredGroup
 from shared.state.templates import Template
 
 
@@ -46,7 +47,7 @@ def template(stored: Template) -> dict[str, Any]:
 
 
 class Group(Shown):
-    """A group as clients know it."""
+    """A group as clients know it. Behind these fields come its settings."""
 
     id: Id
     group_name: Annotated[str, Field(validation_alias="name")]
@@ -54,6 +55,14 @@ class Group(Shown):
     capacity: Count
     created_at: Moment
     updated_at: Moment
+    health_check_interval: int | None
+
+
+def group(stored: StoredGroup, *, max_capacity: int) -> dict[str, Any]:
+    """A group with its settings. Without a max_capacity of its own it has the operator's."""
+    settings = stored.settings
+    told = settings.model_dump() | {"max_capacity": max_capacity if settings.max_capacity is None else settings.max_capacity}
+    return Group.model_validate(stored).model_dump() | told
 
 
 class Status(Shown):

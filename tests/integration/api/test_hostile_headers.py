@@ -327,7 +327,14 @@ ROUTES = [
     ("GET", "/templates/{template}/verification", None),
     ("DELETE", "/templates/{template}", None),
 ]
-COLLECTIONS = [("GET", "/groups"), ("POST", "/groups"), ("PUT", "/groups"), ("GET", "/templates"), ("POST", "/templates")]
+COLLECTIONS = [
+    ("GET", "/status"),
+    ("GET", "/groups"),
+    ("POST", "/groups"),
+    ("PUT", "/groups"),
+    ("GET", "/templates"),
+    ("POST", "/templates"),
+]
 
 
 def filled(value: Any, ids: dict[str, str]) -> Any:
