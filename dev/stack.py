@@ -132,6 +132,8 @@ class Stack:
             "TSG_SECRET_KEYS": self._secret_key(),
             # Short, so that one can watch a lost machine being replaced.
             "TSG_HEALTH_CHECK_INTERVAL": "10",
+            # A server on this machine may play an instance.
+            "TSG_PROBE_NETWORKS": "127.0.0.0/8",
             **(self._nomad_settings() if self._scaler == "nomad" else {}),
             **self._settings,
         }

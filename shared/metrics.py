@@ -41,6 +41,13 @@ launches = Counter("tsg_launches", "Launches, by result.", ["result"], registry=
 deletions = Counter("tsg_deletions", "Deletions, by result.", ["result"], registry=REGISTRY)
 budget_seconds = Histogram("tsg_budget_wait_seconds", "Seconds waited for a turn at CloudAPI.", buckets=SECONDS, registry=REGISTRY)
 
+# Health probes
+
+probes = Counter("tsg_probes", "Health probes, by type and result.", ["type", "result"], registry=REGISTRY)
+probe_lag = Histogram("tsg_probe_lag_seconds", "Seconds by which a health probe began late.", buckets=SECONDS, registry=REGISTRY)
+probe_targets = Gauge("tsg_probe_targets", "Instances that this process probes.", registry=REGISTRY)
+probe_changes = Counter("tsg_probe_changes", "Instances whose health changed, by what it is now.", ["to"], registry=REGISTRY)
+
 # Other services
 
 cloudapi_requests = Counter("tsg_cloudapi_requests", "Requests to CloudAPI.", ["endpoint", "status"], registry=REGISTRY)

@@ -1,4 +1,4 @@
-"""tsg-worker: reconciles groups at each wake-up, in threads. More workers are more of these processes."""
+"""tsg-worker: reconciles groups at each wake-up, in threads, and probes instances, in one. More workers are more of these processes."""
 
 import argparse
 import os
@@ -59,10 +59,13 @@ def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> boo
     broker.emit_after("process_boot")
     worker = Worker(broker, worker_threads=chosen.worker_threads, worker_timeout=IDLE_MS)
     worker.start()
+    prober = wiring.prober(chosen, database)
+    prober.start()
     doors = diagnostics.start(chosen, "tsg-worker")
     _log.info("working", threads=chosen.worker_threads)
     wait(stop)
     _log.info("stopping")
+    prober.stop()
     worker.stop(timeout=round(chosen.stop_seconds * 1000))
     cut_off = _hand_back(runners)
     doors.stop()

@@ -14,6 +14,7 @@ from shared.plan.limits import Limits
 from shared.runtime.settings import Settings
 from shared.store import db
 from tsg_workers.cloud.record import Audit, no_audit
+from tsg_workers.probes.prober import Prober
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 from tsg_workers.reconcilers.jobspec import Shape
 from tsg_workers.reconcilers.nomad_jobs import NomadJobReconciler
@@ -74,6 +75,11 @@ def shape(chosen: Settings) -> Shape:
 def name() -> str:
     """This process, as leases and activities name it."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def prober(chosen: Settings, database: db.Database) -> Prober:
+    """The prober of instances with a health check."""
+    return Prober(database, chosen.probe_networks, owner=name())
 
 
 class Kind(NamedTuple):

@@ -8,6 +8,7 @@ import argparse
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from shared.runtime.values import (
     HTTP_URL,
     LEVEL,
     NAME,
+    NETWORKS,
     PORT,
     PORT_OR_FREE,
     PROXY,
@@ -271,6 +273,12 @@ class Settings:
         whole(3, 300), 10, "Seconds after its holder was last heard of at which an account's lease ends.", file="workers.lease-seconds"
     )
     worker_threads: int = _setting(whole(1, 64), 8, "Accounts that one tsg-worker works on at once.", file="workers.threads")
+    probe_networks: tuple[IPv4Network | IPv6Network, ...] = _setting(
+        NETWORKS,
+        "",
+        "Networks whose addresses health checks may probe, beside public addresses: those on which workers reach the instances themselves.",
+        file="workers.probe-networks",
+    )
 
     metrics_enable: bool = _setting(
         YES_NO,

@@ -5,7 +5,7 @@ import binascii
 import re
 import ssl
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -197,6 +197,13 @@ def _secret_keys(text: str) -> tuple[bytes, ...]:
     return tuple(keys)
 
 
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(part) for part in (part.strip() for part in text.split(",")) if part)
+    except ValueError as error:
+        raise ValidationError(f"must be networks such as 10.0.0.0/8, with commas between: {error}") from None
+
+
 TEXT = Form("str", "text", str)
 NAME = Form("str", "text", Length(min=1))
 YES_NO = Form("bool", "true or false", bool)
@@ -211,4 +218,5 @@ HTTP_URL = Form("str", "http(s) URL", _http_url)
 HOST_OR_HTTP_URL = Form("str", "host or http(s) URL", _host_or_http_url)
 REDIS_URL = Form("str", "URL", _redis_url)
 DATABASE_URL = Form("str", "URL", _database_url)
+NETWORKS = Form("str", "networks such as 10.0.0.0/8, ...", _networks)
 SECRET_KEYS = Form("str", "base64 of 32 bytes, ...", _secret_keys)

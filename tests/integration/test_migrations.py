@@ -31,6 +31,7 @@ from shared.state import (
     instances,
     jobs,
     leases,
+    probes,
     rollouts,
     status,
     templates,
@@ -90,6 +91,7 @@ STATE_MODULES = [
     jobs,
     leases,
     group_state,
+    probes,
     rollouts,
     status,
     templates,
@@ -475,6 +477,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(activities.delete_old, days=1, limit=10) == 0
 
     use_jobs(use, group.id)
+    use_probes(use, group.id)
     use_work(use, group.id)
     use_rollouts(use, account_id, group.id)
     assert use(idempotency.claim, account_id, "key", "request")
@@ -530,6 +533,27 @@ def use_rollouts(use: Callable[..., Any], account_id: str, group_id: str) -> Non
     assert asked.state == rollouts.State.PAUSING
     use(rollouts.cancel_of_deleted, group_id)
     use(rollouts.require_none, group_id)
+
+
+def use_probes(use: Callable[..., Any], group_id: str) -> None:
+    assert not use(probes.are_wanted)
+    assert use(probes.count_probers) == 0
+    assert use(probes.list_free_ranges) == list(probes.RANGES)
+    now, targets = use(probes.list_targets, probes.RANGES)
+    assert targets == []
+    claimed = use(work.claim, probes.PROBES, probes.RANGES[0], owner="test", seconds=10)
+    columns = {
+        "more": "",
+        "primary_ip": None,
+        "addresses": None,
+        "running_since": now,
+        "probe": None,
+        "probe_since": None,
+        "probe_error": None,
+    }
+    target = probes.Target(id=USER, account_id=USER, group_id=group_id, machine_id=USER, **columns)
+    use(probes.mark_found, claimed, [probes.Finding(target, probes.UNHEALTHY, "HTTP 500")], actor="test")
+    use(probes.forget, group_id)
 
 
 def use_jobs(use: Callable[..., Any], group_id: str) -> None:

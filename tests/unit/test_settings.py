@@ -3,6 +3,7 @@
 import argparse
 import base64
 import json
+from ipaddress import ip_network
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "TSG_BREAKER_FAILURES": ("3", "breaker_failures", 3),
     "TSG_LEASE_SECONDS": ("20", "lease_seconds", 20),
     "TSG_WORKER_THREADS": ("4", "worker_threads", 4),
+    "TSG_PROBE_NETWORKS": ("10.0.0.0/8, fd00::/8", "probe_networks", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
     "TSG_METRICS_ENABLE": ("false", "metrics_enable", False),
     "TSG_METRICS_BIND": ("0.0.0.0", "metrics_bind", "0.0.0.0"),
     "TSG_METRICS_PORT": ("9100", "metrics_port", 9100),
@@ -128,6 +130,7 @@ WRONG = {
     "TSG_HTTP_PIN": "hard",
     "TSG_HTTP_THREADS": "0",
     "TSG_HTTP_MAX_BODY": "999",
+    "TSG_PROBE_NETWORKS": "10.0.0.1/8",
     "TSG_HTTP_TRUSTED_PROXY": "edge",
     "TSG_TRITON_DC": "us east",
     "TSG_TRITON_URL": f"https://me:{PASSWORD}@cloud.example.com",
