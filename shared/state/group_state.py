@@ -33,7 +33,6 @@ from sqlalchemy.types import TypeEngine
 
 from shared.reasons import Reason
 from shared.state import work
-from shared.state.adoption import adopt_of_account
 from shared.state.leases import Lease, is_held
 from shared.store.moments import ago, ahead
 from shared.store.rows import all_of, columns
@@ -158,7 +157,6 @@ def list_due(connection: Connection, account_id: str, *, limit: int) -> list[Due
     With them come settled groups that will be due in `AHEAD` seconds or a fifth of their interval: they are in the same list of machines.
     So the checks of an account come together, and its list is fetched once for all of them.
     """
-    adopt_of_account(connection, account_id)
     found = all_of(DueGroup, connection.execute(_DUE, {"account_id": account_id, "most": limit}))
     return found if found and found[0].is_due else []
 

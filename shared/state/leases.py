@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, text,
 from sqlalchemy.dialects.postgresql import insert
 
 from shared.state import work
-from shared.state.adoption import adopt
+from shared.state.adoption import OF_ACCOUNT, adopt
 from shared.state.work import ACCOUNT, Claim
 from shared.state.work import ClaimLost as LeaseLost
 from shared.store.moments import ago, ahead
@@ -36,8 +36,9 @@ class Lease(NamedTuple):
 
 
 _TAKE = text(
+    f"WITH {OF_ACCOUNT},"  # noqa: S608 - of constants alone
     """
-    WITH free AS (
+    free AS (
         UPDATE tsg_accounts SET lease_owner = :owner, lease_token = lease_token + 1, lease_until = now() + :term
         WHERE id = :account_id AND (lease_until IS NULL OR lease_until < now() OR lease_until > now() + :longest)
         RETURNING id, budget_left, CAST(extract(epoch FROM now() - budget_at) AS float) AS budget_age
@@ -68,7 +69,7 @@ _RELEASE = text(
 
 
 def claim(connection: Connection, account_id: str, owner: str, *, seconds: int) -> Lease | None:
-    """Take the account's lease for so long, or get None while another holds it."""
+    """Take the account's lease for so long, or get None while another holds it. What the previous release wrote is due then."""
     longest = timedelta(seconds=work.LONGEST_CLAIM)
     parameters = {"kind": ACCOUNT, "account_id": account_id, "owner": owner, "term": timedelta(seconds=seconds), "longest": longest}
     return one_of(Lease, connection.execute(_TAKE, parameters), account_id=account_id)

@@ -443,7 +443,6 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(groups.get_by_ids, [group.id])[group.id].capacity == 4
     assert not use(groups.is_by_name, group.id)
     use(adoption.adopt, limit=10)
-    use(adoption.adopt_of_account, account_id)
     (group_work,) = use(group_state.list_due, account_id, limit=10)
 
     assert use(leases.claim_due, limit=10) == [account_id]
