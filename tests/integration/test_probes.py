@@ -354,6 +354,15 @@ def test_what_was_found_before_an_instance_was_started_says_nothing(place: Place
         assert wait_for(lambda: place.health(group)[0][0] is None, seconds=PATIENCE)
 
 
+def test_a_group_whose_settings_are_unreadable_keeps_no_other_from_being_probed(place: Place, serve: Callable[..., Machine]) -> None:
+    machine = serve()
+    unreadable, fine = (place.group(check(port=machine.port), machine) for _ in range(2))
+    place.world.sql("""UPDATE tsg_groups SET more = '{"health_check": {' WHERE id = :id""", id=unreadable.id)
+    with probing(place):
+        assert place.turns(fine, (HEALTHY, None))
+    assert place.health(unreadable) == [(None, None)]
+
+
 def test_a_row_that_somebody_else_wrote_is_put_right(place: Place, serve: Callable[..., Machine]) -> None:
     machine = serve()
     group = place.group(check(port=machine.port), machine)

@@ -42,6 +42,8 @@ RENEW_EVERY = 5.0
 READ_EVERY = 2.0
 READ_SHARE = 0.05
 WRITE_EVERY = 0.25
+#: Seconds to wait for the thread to end.
+STOP_SECONDS = 5.0
 #: First probes a second: thousands of instances that are taken over at once are not probed at once.
 FIRST_PROBES_A_SECOND = 500
 #: Why an instance is not probed whose address is not known.
@@ -92,9 +94,9 @@ class Prober:
         self._thread.start()
 
     def stop(self) -> None:
-        """End, within a moment."""
+        """End, within a moment; without a database that answers, after `STOP_SECONDS`: its claims end by themselves then."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(timeout=STOP_SECONDS)
 
     def _run(self) -> None:
         try:
@@ -107,7 +109,10 @@ class Prober:
         duties = (_Duty(self._claim, RENEW_EVERY), _Duty(self._read, READ_EVERY), _Duty(self._write, WRITE_EVERY))
         while not self._stop.is_set():
             for duty in duties:
-                await duty.run_if_due()
+                try:
+                    await duty.run_if_due()
+                except Exception as error:  # noqa: BLE001 - a fault of ours in one duty must not end the probing
+                    _log.error("probes_failed", exc_info=error)
             await asyncio.sleep(WRITE_EVERY)
 
     async def _in_thread(self, deed: Callable[[], T]) -> T | None:
@@ -179,7 +184,12 @@ class Prober:
         return now, [(target, wanted) for target in targets if (wanted := self._wanted(target)) is not None]
 
     def _wanted(self, target: Target) -> Wanted | None:
-        check = group_settings.from_document(target.more).health_check
+        """None for an instance that is not to be probed."""
+        try:
+            check = group_settings.from_document(target.more).health_check
+        except ValueError as error:
+            _log.warning("group_settings_unreadable", group_id=target.group_id, error=str(error))
+            return None
         if check is None:
             return None
         address = address_of(target.primary_ip, target.addresses, check.network)
