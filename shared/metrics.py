@@ -48,6 +48,18 @@ probe_lag = Histogram("tsg_probe_lag_seconds", "Seconds by which a health probe 
 probe_targets = Gauge("tsg_probe_targets", "Instances that this process probes.", registry=REGISTRY)
 probe_changes = Counter("tsg_probe_changes", "Instances whose health changed, by what it is now.", ["to"], registry=REGISTRY)
 
+# The changefeed
+
+feeds = Gauge("tsg_feed_accounts", "Accounts that this tsg-feed watches, by how their changefeed is doing.", ["state"], registry=REGISTRY)
+feed_messages = Counter("tsg_feed_messages", "Messages of changefeeds.", registry=REGISTRY)
+feed_rings = Counter("tsg_feed_wake_ups", "Wake-ups sent because of the changefeed.", registry=REGISTRY)
+feed_failures = Counter("tsg_feed_failures", "Connections of the changefeed that ended or were refused.", ["state"], registry=REGISTRY)
+feed_untold = Counter("tsg_feed_untold", "Findings that the changefeed did not tell what it should have told.", registry=REGISTRY)
+feed_lag = Histogram(
+    "tsg_feed_lag_seconds", "Seconds from a change's coming to the changefeed to its message.", buckets=SECONDS, registry=REGISTRY
+)
+feed_heard_at = Gauge("tsg_feed_message_timestamp_seconds", "When the last message of a changefeed came.", registry=REGISTRY)
+
 # Other services
 
 cloudapi_requests = Counter("tsg_cloudapi_requests", "Requests to CloudAPI.", ["endpoint", "status"], registry=REGISTRY)

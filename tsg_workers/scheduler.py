@@ -26,7 +26,7 @@ from shared.state import jobs
 from shared.store import db
 from tsg_workers import wiring
 from tsg_workers.nomad_watch import NomadWatch
-from tsg_workers.reconcilers import clock_mending, retention, statistics
+from tsg_workers.reconcilers import clock_mending, retention, statistics, watching
 from tsg_workers.wiring import Kind
 
 _log = log.get(__name__)
@@ -133,6 +133,7 @@ def _duties(chosen: Settings, database: db.Database, broker: RedisBroker, watch:
         duties.append(Duty("enrol_nomad_jobs", enrol, every=statistics.EVERY))
     return [
         *duties,
+        Duty("watching", partial(watching.mend, database), every=watching.EVERY),
         Duty("clock_mending", partial(clock_mending.ClockWatch().mend, database)),
         Duty("statistics", partial(statistics.count, database, broker), every=statistics.EVERY),
         Duty("retention", partial(retention.prune, database, activity_days=chosen.activity_days), every=retention.EVERY),

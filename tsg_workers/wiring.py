@@ -47,6 +47,7 @@ def limits(chosen: Settings) -> Limits:
         breaker=chosen.breaker_failures,
         # Nomad's cron decides when, where Nomad runs the scaling: an early check would only be late.
         spread=0.0 if chosen.scaler == "nomad" else 0.1,
+        watched_factor=1.0 if chosen.scaler == "nomad" or chosen.feed == "off" else chosen.feed_interval,
     )
 
 

@@ -9,9 +9,10 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import certifi
 import requests
 import urllib3
-from requests.utils import get_environ_proxies
+from requests.utils import get_environ_proxies, select_proxy
 
 from shared.clients.access import PUBLIC, Trust
 
@@ -49,6 +50,24 @@ def open_session(url: str, trust: Trust = PUBLIC) -> requests.Session:
         # Said once, when the program starts, and not with every request.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return session
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy for the server at `url`, or None."""
+    return select_proxy(url, _proxies(url))
+
+
+def tls_context(trust: Trust) -> ssl.SSLContext:
+    """What `open_session` takes of certificates, for libraries that want it as a context of TLS. `OSError` when there is no such file."""
+    if trust.authorities is None:
+        context = ssl.create_default_context(cafile=certifi.where())
+    elif trust.authorities.is_dir():
+        context = ssl.create_default_context(capath=str(trust.authorities))
+    else:
+        context = ssl.create_default_context(cafile=str(trust.authorities))
+    if trust.skip_verify:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def read(response: requests.Response, most_bytes: int, *, seconds: float) -> Answer:

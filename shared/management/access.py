@@ -44,12 +44,15 @@ def client_for(
             return None
         return found if found.fingerprint != refused else None
 
-    key = key_of(database, account)
+    return clouds.as_account(account.in_triton, signer_for(database, sealer, account), budget, guard, newer)
+
+
+def signer_for(database: Database, sealer: Sealer, account: Account) -> Signer:
+    """Signs as the account, with the management key that it has now. `NoManagementKey` when it has none that opens."""
     try:
-        signer = _signer(database, sealer, account, key)
+        return _signer(database, sealer, account, key_of(database, account))
     except SealError as error:
         raise NoManagementKey(f"The management key of account {account.name} can't be used: {error}.") from None
-    return clouds.as_account(account.in_triton, signer, budget, guard, newer)
 
 
 def key_of(database: Database, account: Account) -> ManagementKey:

@@ -5,7 +5,7 @@ from datetime import datetime
 from shared.plan.limits import Limits
 from shared.plan.outcome import Outcome, Trouble
 from shared.plan.pacing import Pacing, pacing_of
-from shared.plan.schedule import failures_before, failures_in_a_row, next_look, pause_after
+from shared.plan.schedule import failures_before, failures_in_a_row, interval_of, next_look, pause_after
 from shared.plan.steps import Plan
 from shared.state.group_state import Check, DueGroup, Paced
 
@@ -16,7 +16,7 @@ def conclude(group: DueGroup, plan: Plan, outcome: Outcome, now: datetime, limit
     failures = failures_in_a_row(group, plan, outcome)
     return Check(
         group,
-        after=next_look(plan, outcome, failures, group.interval, now, spread=limits.spread, resume_at=pacing.resume_at),
+        after=next_look(plan, outcome, failures, interval_of(group, plan, limits), now, spread=limits.spread, resume_at=pacing.resume_at),
         failures=failures,
         error=outcome.error_after(plan, group),
         reason=outcome.reason_after(plan, group, is_open=pacing.is_open(limits.breaker)),

@@ -4,6 +4,7 @@ import random
 from datetime import datetime
 
 from shared.backoff import backoff
+from shared.plan.limits import Limits
 from shared.plan.outcome import Outcome
 from shared.plan.steps import Limit, Plan
 from shared.reasons import Reason
@@ -13,6 +14,8 @@ from shared.state.group_state import DueGroup
 SOONEST, LATEST = 1.0, 15.0
 #: Seconds: the longest pause after CloudAPI's own failures. One that works again is noticed within it.
 CLOUDAPI_AGAIN = 15.0
+#: Seconds between checks, at most, of a settled group whose account's changefeed is trusted.
+LONGEST_WATCHED = 3600.0
 #: Reasons that say nothing against the group, its template or its account.
 OF_CLOUDAPI = frozenset({Reason.CLOUDAPI_UNAVAILABLE, Reason.THROTTLED})
 #: A deleted group that is empty is looked at this many seconds later, then after four times as long, until it has been empty for that long.
@@ -40,7 +43,7 @@ def failures_in_a_row(group: DueGroup, plan: Plan, outcome: Outcome) -> int:
 
 
 def next_look(
-    plan: Plan, outcome: Outcome, failures: int, interval: int, now: datetime, *, spread: float, resume_at: datetime | None
+    plan: Plan, outcome: Outcome, failures: int, interval: float, now: datetime, *, spread: float, resume_at: datetime | None
 ) -> float:
     """Seconds until the group is to be looked at again: never more than its interval."""
     usual = interval * random.uniform(1.0 - spread, 1.0)
@@ -60,6 +63,13 @@ def next_look(
     if plan.held_by(Limit.BACKOFF) and resume_at is not None and (resume_at > now or not plan.moving):
         looks.append(max(0.0, (resume_at - now).total_seconds()))
     return min(looks)
+
+
+def interval_of(group: DueGroup, plan: Plan, limits: Limits) -> float:
+    """Seconds between the checks of a group: more than its owner chose while nothing can happen to it unseen."""
+    if not (group.is_watched and plan.settled):
+        return group.interval
+    return max(group.interval, min(group.interval * limits.watched_factor, LONGEST_WATCHED))
 
 
 def late_look(emptied_for: float | None) -> float | None:

@@ -1,6 +1,6 @@
 """The checks of a process: each asks one service that the process needs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import redis
 from sqlalchemy.engine import URL
@@ -33,9 +33,10 @@ from shared.store import db, schema
 _log = log.get(__name__)
 
 
-def health_of(chosen: Settings, database_url: URL, *, needed: Iterable[str]) -> Health:
-    """The health of a process with these settings. The checks use connections of their own: a busy pool does not mean that the database
-    is unavailable.
+def health_of(chosen: Settings, database_url: URL, *, needed: Iterable[str], more: Mapping[str, Check] | None = None) -> Health:
+    """The health of a process with these settings, and `more` checks of its own.
+
+    Those here use connections of their own: a busy pool does not mean that the database is unavailable.
     """
     database = db.connect(database_url, pool_size=1)
     broker = queue.make_broker(chosen.redis_url, patience=PATIENCE)
@@ -72,6 +73,7 @@ def health_of(chosen: Settings, database_url: URL, *, needed: Iterable[str]) -> 
     if chosen.scaler == "nomad":
         nomad = Nomad(chosen.nomad)
         checks[NOMAD] = lambda: OK if nomad.leader() else UNAVAILABLE
+    checks |= more or {}
     return Health({name: _with_distrust(check) for name, check in checks.items()}, needed=needed)
 
 

@@ -29,6 +29,7 @@ PATIENCE = 2.0
 DATABASE, MIGRATIONS, QUEUE, NOMAD = "database", "migrations", "queue", "nomad"
 #: The second one is where callers are authenticated, if that is another.
 CLOUDAPI, CLOUDAPI_AUTH = "cloudapi", "cloudapi_auth"
+CHANGEFEED = "changefeed"
 
 #: Asks one other service; its state in a word or two. Whatever it raises means `UNAVAILABLE`.
 Check = Callable[[], str]

@@ -208,6 +208,22 @@ class Settings:
     cloudapi_connect_timeout: float = _setting(number(0.1, 60), 3.05, "Seconds to wait for a connection to CloudAPI.")
     cloudapi_read_timeout: float = _setting(number(0.1, 300), 30.0, "Seconds to wait for CloudAPI to go on with an answer.")
 
+    feed: str = _setting(
+        choice("auto", "on", "off"),
+        "off",
+        "Whether tsg-feed watches the accounts' machines by CloudAPI's changefeed. auto: where CloudAPI has one. on: one that has none is "
+        "a fault, which /readyz and the log report.",
+        heading="The changefeed",
+        file="triton.feed",
+    )
+    feed_interval: float = _setting(
+        number(1, 100),
+        4.0,
+        "Settled groups are checked this many times less often, at most once an hour, while the changefeed proves to tell of changes; "
+        "1: as often as without. Nomad's jobs run as often as ever.",
+        file="triton.feed-interval",
+    )
+
     scaler: str = _setting(
         choice("worker", "nomad"),
         "worker",

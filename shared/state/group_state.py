@@ -33,6 +33,7 @@ from sqlalchemy.types import TypeEngine
 
 from shared.reasons import Reason
 from shared.state import work
+from shared.state.feeds import FeedState, is_in
 from shared.state.leases import Lease, is_held
 from shared.store.moments import ago, ahead
 from shared.store.rows import all_of, columns
@@ -71,6 +72,10 @@ class DueGroup(NamedTuple):
     cause: str | None = None
     #: Its check is due; False for a group that is checked early, since another one of its account is due.
     is_due: bool = True
+    #: When it was to be checked. It is made due again meanwhile if this has changed by the end of the check.
+    check_at: datetime | None = None
+    #: The account's changefeed tells what happens to its machines.
+    is_watched: bool = False
 
     @property
     def paced(self) -> "Paced":
@@ -142,6 +147,8 @@ _DUE = (
             interval=INTERVAL,
             emptied_for=cast(extract("epoch", func.now() - group_state.c.emptied_at), Float),
             is_due=_IS_DUE,
+            check_at=group_state.c.check_at,
+            is_watched=is_in(bindparam("account_id"), [FeedState.TRUSTED]),
         )
     )
     .join_from(groups, group_state, group_state.c.group_id == groups.c.id)
@@ -176,6 +183,8 @@ def mark_all_due(connection: Connection, account_id: str) -> None:
 def mark_checked(connection: Connection, lease: Lease, checks: Sequence[Check]) -> bool:
     """Note checks of groups, in one statement for all. A group that was changed meanwhile is due at once, and its launches do not wait.
 
+    One that was made due again meanwhile is due at once, too.
+
     `reason_since` stays while the reason is the same. False, and nothing noted, when the lease is not held any more.
     """
     if not checks:
@@ -184,6 +193,7 @@ def mark_checked(connection: Connection, lease: Lease, checks: Sequence[Check]) 
     arrays: dict[str, tuple[list[Any], TypeEngine[Any]]] = {
         "id": ([check.group.id for check in checks], groups.c.id.type),
         "generation": ([check.group.generation for check in checks], BigInteger()),
+        "check_at": ([check.group.check_at for check in checks], group_state.c.check_at.type),
         "after": ([check.after for check in checks], Float()),
         "failures": ([check.failures for check in checks], Integer()),
         "error": ([check.error for check in checks], Text()),
@@ -194,11 +204,13 @@ def mark_checked(connection: Connection, lease: Lease, checks: Sequence[Check]) 
     seen = unnested.table_valued(*(column(name, kind) for name, (_, kind) in arrays.items()), name="seen").render_derived()
     # By the row's own generation: a change that commits meanwhile is seen in the row that is written.
     unchanged = group_state.c.generation == seen.c.generation
+    # Only what `list_due` has read has a time.
+    not_due_again = and_(unchanged, func.coalesce(group_state.c.check_at == seen.c.check_at, True))
     statement = (
         update(group_state)
         .where(group_state.c.group_id == seen.c.id, is_held(lease))
         .values(
-            check_at=case((unchanged, func.now() + seen.c.after * literal(timedelta(seconds=1), Interval())), else_=func.now()),
+            check_at=case((not_due_again, func.now() + seen.c.after * literal(timedelta(seconds=1), Interval())), else_=func.now()),
             observed_generation=seen.c.generation,
             failures=seen.c.failures,
             last_error=seen.c.error,

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Float, Row, Select, case, cast
 from shared.errors import NotFound
 from shared.reasons import MEANING, NEEDS_A_CHANGE, Reason
 from shared.state import groups as stored
+from shared.state.feeds import WATCHING, is_in
 from shared.state.instances import DELETING, ON_THE_WAY, RUNNING
 from shared.store.paging import Entry
 from shared.store.tables import accounts, group_state, groups, instances
@@ -55,6 +56,8 @@ class Status(NamedTuple):
     next_attempt_at: datetime | None
     #: Seconds until then.
     next_look: float
+    #: CloudAPI's changefeed tells when something happens to its machines.
+    watched: bool
 
     @property
     def settled(self) -> bool:
@@ -110,7 +113,7 @@ def _select() -> Select[Any]:
         .lateral()
     )
     return (
-        select(*_SHOWN, accounts.c.account_name, group_state.c.job_error, counted, _seconds_until())
+        select(*_SHOWN, accounts.c.account_name, group_state.c.job_error, counted, _seconds_until(), _is_watched())
         .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
         .outerjoin(group_state, group_state.c.group_id == groups.c.id)
         .join(counted, true())
@@ -151,6 +154,7 @@ def _of_row(row: Row[Any]) -> Status:
         # A group that pauses after launches that failed is looked at meanwhile, and nothing is launched.
         next_attempt_at=None if row.emptied_at else max(filter(None, (row.check_at, row.launch_at)), default=None),
         next_look=row.next_look,
+        watched=row.watched,
     )
 
 
@@ -160,6 +164,10 @@ def get(connection: Connection, account_id: str, group_id: str) -> Status:
     if found is None:
         raise NotFound(f"There is no group {group_id}.")
     return found
+
+
+def _is_watched() -> ColumnElement[bool]:
+    return is_in(groups.c.account_id, WATCHING).label("watched")
 
 
 def _seconds_until() -> ColumnElement[float]:

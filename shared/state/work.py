@@ -17,9 +17,10 @@ from shared.store.moments import ago, ahead
 from shared.store.rows import one_of
 from shared.store.tables import work
 
-#: Kinds: whose subject is an account, and whose is a group.
+#: Kinds: whose subject is an account, whose is a group, and whose is a process that watches changefeeds.
 ACCOUNT = "account"
 NOMAD_JOB = "nomad_job"
+FEED = "feed"
 
 #: Seconds after which the scheduler sends another wake-up for what nobody has claimed.
 WAKE_AGAIN = 5

@@ -283,6 +283,18 @@ rollouts = Table(
     Index("tsg_rollouts_listed", "group_id", "created_at", "id"),
 )
 
+#: The changefeed of each account that has groups, as its watcher last noted it (see `shared.state.feeds`).
+feeds = Table(
+    "tsg_feeds",
+    metadata,
+    Column("account_id", Uuid(as_uuid=False), primary_key=True),
+    # The `tsg-feed` whose it is: the subject of its row of work, whose claim says whether it is alive.
+    _reference("watcher"),
+    Column("state", Text, nullable=False),
+    Column("problem", Text),
+    _time("since", now=True),
+)
+
 activities = Table(
     "tsg_activities",
     metadata,

@@ -25,6 +25,7 @@ from shared.state import (
     accounts,
     activities,
     adoption,
+    feeds,
     group_state,
     groups,
     idempotency,
@@ -35,6 +36,7 @@ from shared.state import (
     rollouts,
     status,
     templates,
+    told,
     work,
 )
 from shared.store import db, schema, tables
@@ -90,11 +92,13 @@ STATE_MODULES = [
     instances,
     jobs,
     leases,
+    feeds,
     group_state,
     probes,
     rollouts,
     status,
     templates,
+    told,
     work,
 ]
 
@@ -478,6 +482,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     use_jobs(use, group.id)
     use_probes(use, group.id)
     use_work(use, group.id)
+    use_feeds(use, account_id, group.id)
     use_rollouts(use, account_id, group.id)
     assert use(idempotency.claim, account_id, "key", "request")
     use(idempotency.mark_answered, account_id, "key", idempotency.Answer(202))
@@ -553,6 +558,21 @@ def use_probes(use: Callable[..., Any], group_id: str) -> None:
     target = probes.Target(id=USER, account_id=USER, group_id=group_id, machine_id=USER, **columns)
     use(probes.mark_found, claimed, [probes.Finding(target, probes.UNHEALTHY, "HTTP 500")], actor="test")
     use(probes.forget, group_id)
+
+
+def use_feeds(use: Callable[..., Any], account_id: str, group_id: str) -> None:
+    seat = use(work.claim, work.FEED, USER, owner="test", seconds=10)
+    assert use(feeds.list_watchers) == [USER]
+    assert use(feeds.list_accounts) == [account_id]
+    use(feeds.mark_feeds, USER, [feeds.Feed(account_id, feeds.FeedState.TRUSTED)])
+    assert use(feeds.mark_unwatched) == 0
+    assert use(told.bring_back) == 0
+    use(told.mark_told, [told.Told(account_id, KEY, group_id), told.Told(account_id, USER, None, "web")])
+    use(told.mark_accounts_due, [account_id])
+    use(told.list_deeds, after=0, until=60)
+    use(work.delete_work, seat)
+    use(feeds.delete_old_seats)
+    use(feeds.delete_feeds, USER, [account_id])
 
 
 def use_jobs(use: Callable[..., Any], group_id: str) -> None:

@@ -88,12 +88,12 @@ def test_no_file_holds_a_secret(name: str) -> None:
 
 def test_every_variable_of_a_service_is_a_setting(services: dict[str, dict[str, Any]]) -> None:
     known = set(settings.variables())
-    for name in ("tsg-api", "tsg-worker", "tsg-clock", "nomad", "migrate", "tsg-admin"):
+    for name in ("tsg-api", "tsg-worker", "tsg-clock", "tsg-feed", "nomad", "migrate", "tsg-admin"):
         assert set(services[name]["environment"]) <= known, name
 
 
 def test_the_settings_of_a_service_are_right_as_they_stand(services: dict[str, dict[str, Any]]) -> None:
-    for name in ("tsg-api", "tsg-worker", "tsg-clock"):
+    for name in ("tsg-api", "tsg-worker", "tsg-clock", "tsg-feed"):
         said = {key: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value)) for key, value in services[name]["environment"].items()}
         chosen = settings.load(said, needs_keys=False)
         assert chosen.scaler == "nomad"
@@ -107,10 +107,11 @@ def test_the_settings_of_a_service_are_right_as_they_stand(services: dict[str, d
 
 def test_two_clocks_run_and_only_what_opens_private_keys_has_the_secret_keys(services: dict[str, dict[str, Any]]) -> None:
     assert services["tsg-clock"]["scale"] == "${TSG_CLOCKS:-2}"
+    assert services["tsg-feed"]["scale"] == "${TSG_FEEDS:-2}"
     with_keys = {
         name for name, service in services.items() if any(volume.startswith("settings:/etc") for volume in service.get("volumes", []))
     }
-    assert with_keys == {"nomad", "tsg-admin", "tsg-api", "tsg-worker"}
+    assert with_keys == {"nomad", "tsg-admin", "tsg-api", "tsg-feed", "tsg-worker"}
 
 
 def test_what_the_example_offers_is_what_the_stack_reads() -> None:

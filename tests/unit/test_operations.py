@@ -16,6 +16,7 @@ from shared.runtime import settings
 from shared.store import db
 from tsg_workers import foreground
 from tsg_workers import main as worker
+from tsg_workers.feed import main as feed
 
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs/operations.md").read_text()
@@ -85,6 +86,7 @@ def test_the_alert_of_stuck_groups_has_every_reason_that_time_does_not_mend() ->
     [
         ("tsg-api", [settings.load({}, needs_keys=False).http_threads]),
         ("tsg-worker", [worker.POOL]),
+        ("tsg-feed", [feed.POOL]),
         ("tsg-scale", [foreground.POOL]),
     ],
 )

@@ -85,6 +85,7 @@ class Status(Shown):
     next_attempt_at: Moment | None
     generation: Count
     observed_generation: Count
+    watched: bool
 
 
 class Activity(Shown):

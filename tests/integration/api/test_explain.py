@@ -201,6 +201,7 @@ def test_a_status_has_these_fields(tsg: Caller) -> None:
         "checked_at": None,
         "generation": 1,
         "observed_generation": 0,
+        "watched": False,
     }
 
 

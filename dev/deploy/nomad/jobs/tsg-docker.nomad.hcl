@@ -119,4 +119,30 @@ job "triton-sg" {
       }
     }
   }
+
+  # They share the accounts: when one dies, the other has all.
+  group "feed" {
+    count = 2
+
+    constraint {
+      operator = "distinct_hosts"
+      value    = "true"
+    }
+
+    task "tsg-feed" {
+      driver = "docker"
+
+      config {
+        image   = var.image
+        command = "tsg-feed"
+        args    = ["--config", "/etc/tsg/tsg.toml"]
+        volumes = ["/etc/tsg:/etc/tsg:ro"]
+      }
+
+      resources {
+        cpu    = 100
+        memory = 384
+      }
+    }
+  }
 }

@@ -111,4 +111,28 @@ job "triton-sg" {
       }
     }
   }
+
+  # They share the accounts: when one dies, the other has all.
+  group "feed" {
+    count = 2
+
+    constraint {
+      operator = "distinct_hosts"
+      value    = "true"
+    }
+
+    task "tsg-feed" {
+      driver = "exec"
+
+      config {
+        command = "${var.bin}/tsg-feed"
+        args    = ["--config", "/etc/tsg/tsg.toml"]
+      }
+
+      resources {
+        cpu    = 100
+        memory = 384
+      }
+    }
+  }
 }

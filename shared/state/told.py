@@ -1,0 +1,99 @@
+"""What the messages of a changefeed mean for groups: which become due, and what should have been told.
+
+A message makes groups due, and says nothing else: the next check finds out what is so. Session first, never commits, no network.
+"""
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Float, Interval, cast, exists, extract, func, literal, or_, select, tuple_, union, update
+
+from shared.reasons import Reason
+from shared.state.activities import LAUNCH, LOST, TERMINATE, UNHEALTHY
+from shared.state.feeds import FeedState, is_in
+from shared.state.group_state import INTERVAL
+from shared.state.work import ACCOUNT, is_free
+from shared.store.moments import ago
+from shared.store.rows import all_of, columns
+from shared.store.tables import activities, feeds, group_state, groups, instances, work
+
+#: What this service does to machines, and what a check finds of them.
+OWN, FOUND = (LAUNCH, TERMINATE), (LOST, UNHEALTHY)
+#: Seconds for which settled groups of an account that is not trusted any more are brought back to their interval. Longer than any pass:
+#: a worker that read that the feed was trusted may write the time of a group's next check so much later.
+BROUGHT_BACK = 310
+
+
+class Told(NamedTuple):
+    """A message about a machine."""
+
+    account_id: str
+    machine_id: str
+    #: Of its tags. The name counts for machines of the 2018 service, which tagged nothing else.
+    group_id: str | None = None
+    group_name: str | None = None
+
+
+class Deed(NamedTuple):
+    """A launch or deletion of this service's, or a machine that a check found lost or unhealthy: a feed should have told it."""
+
+    account_id: str
+    machine_id: str
+    #: Of the activity.
+    kind: str
+    #: Seconds since then.
+    age: float
+
+
+def mark_told(connection: Connection, messages: Collection[Told]) -> set[str]:
+    """Make the groups due that messages are about; the accounts of those that were not.
+
+    A group whose check is under way is due again after it: the check may have seen the machine before it changed.
+    """
+    named = [(told.account_id, told.group_id) for told in messages if told.group_id]
+    of_2018 = [(told.account_id, told.group_name) for told in messages if told.group_name and not told.group_id]
+    known = [(told.account_id, told.machine_id) for told in messages]
+    about = union(
+        select(groups.c.id).where(tuple_(groups.c.account_id, groups.c.id).in_(named)),
+        select(groups.c.id).where(tuple_(groups.c.account_id, groups.c.name).in_(of_2018), groups.c.by_name, ~groups.c.archived),
+        select(instances.c.group_id).where(tuple_(instances.c.account_id, instances.c.machine_id).in_(known)),
+    )
+    under_way = exists(select(work.c.subject).where(work.c.kind == ACCOUNT, work.c.subject == group_state.c.account_id, ~is_free()))
+    statement = update(group_state).where(
+        group_state.c.group_id.in_(about), group_state.c.check_at.is_not(None), or_(group_state.c.check_at > func.now(), under_way)
+    )
+    return set(connection.execute(statement.values(check_at=func.now()).returning(group_state.c.account_id)).scalars())
+
+
+def mark_accounts_due(connection: Connection, account_ids: Collection[str]) -> set[str]:
+    """Make all groups of these accounts due; the accounts that have any."""
+    theirs = select(groups.c.id).where(groups.c.account_id.in_(account_ids), ~groups.c.archived)
+    statement = update(group_state).where(group_state.c.group_id.in_(theirs), group_state.c.check_at > func.now())
+    return set(connection.execute(statement.values(check_at=func.now()).returning(group_state.c.account_id)).scalars())
+
+
+def list_deeds(connection: Connection, *, after: float, until: float) -> list[Deed]:
+    """Deeds of all accounts that are at least `after` and at most `until` seconds old."""
+    age = cast(extract("epoch", func.now() - activities.c.at), Float)
+    statement = select(*columns(Deed, activities, age=age)).where(
+        activities.c.at <= ago(after),
+        activities.c.at > ago(until),
+        activities.c.kind.in_((*OWN, *FOUND)),
+        activities.c.machine_id.is_not(None),
+    )
+    return all_of(Deed, connection.execute(statement))
+
+
+def bring_back(connection: Connection) -> int:
+    """Have settled groups checked within their interval whose account's feed is not trusted any more; how many."""
+    lately = select(feeds.c.account_id).where(feeds.c.since > ago(BROUGHT_BACK))
+    usual = group_state.c.checked_at + INTERVAL * literal(timedelta(seconds=1), Interval())
+    statement = update(group_state).where(
+        group_state.c.group_id == groups.c.id,
+        group_state.c.account_id.in_(lately),
+        ~is_in(group_state.c.account_id, [FeedState.TRUSTED]),
+        group_state.c.reason == Reason.SETTLED,
+        group_state.c.check_at > func.greatest(func.now(), usual),
+    )
+    return len(connection.execute(statement.values(check_at=func.greatest(func.now(), usual)).returning(group_state.c.group_id)).all())
