@@ -13,7 +13,7 @@ from tsg_api.http.limits import Buckets, LimitAccounts, LimitAddresses
 from tsg_api.http.request_log import Observe
 from tsg_api.http.service import Service
 from tsg_api.http.write import Once
-from tsg_api.resources import console, groups, health, status, templates, verification
+from tsg_api.resources import console, groups, health, members, status, templates, verification
 from tsg_api.schema import openapi
 
 
@@ -51,6 +51,12 @@ def create_app(service: Service, authenticator: Authenticator, healthy: Health) 
     app.add_route(groups.BASE + "/{group_id}/increment", groups.Increment(service))
     app.add_route(groups.BASE + "/{group_id}/decrement", groups.Decrement(service))
     app.add_route(groups.BASE + "/{group_id}/instances", groups.Instances(service))
+    member = groups.BASE + "/{group_id}/members/{machine_id}"
+    app.add_route(groups.BASE + "/{group_id}/members", members.Members(service))
+    app.add_route(member, members.Removal(service))
+    app.add_route(member + "/protection", members.Protection(service))
+    app.add_route(member + "/health", members.Health(service))
+    app.add_route(member + "/detach", members.Detachment(service))
     app.add_route(groups.BASE + "/{group_id}/status", status.Status(service))
     app.add_route(groups.BASE + "/{group_id}/activities", status.Activities(service))
     in_development = isinstance(authenticator, DevelopmentMode)

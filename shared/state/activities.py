@@ -31,6 +31,9 @@ GROUP_DELETED = "TSG_GROUP_DELETE"
 ROLLOUT_STARTED = "TSG_ROLLOUT_START"
 #: By what was asked of it.
 ROLLOUT_ASKED = {what: f"TSG_ROLLOUT_{what.upper()}" for what in ("pause", "resume", "cancel", "rollback")}
+#: What a request said of a member: that it is protected, how it is, that it goes, that it came, that it is one no more.
+PROTECTED, VOTED, REMOVED = "TSG_INSTANCE_PROTECT", "TSG_INSTANCE_VOTE", "TSG_INSTANCE_REMOVE"
+ADOPTED, DETACHED = "TSG_INSTANCE_ADOPT", "TSG_INSTANCE_DETACH"
 #: What a worker saw: a machine that nobody here knew, one that failed or stopped, one that is gone, an answer that never came.
 FOUND = "TSG_INSTANCE_FOUND"
 UNHEALTHY = "TSG_INSTANCE_UNHEALTHY"
@@ -52,6 +55,7 @@ REASONS: dict[Reason, str] = {
 KINDS = (
     *(GROUP_CREATED, GROUP_UPDATED, CAPACITY_CHANGED, GROUP_DELETED),
     *(ROLLOUT_STARTED, *ROLLOUT_ASKED.values()),
+    *(PROTECTED, VOTED, REMOVED, ADOPTED, DETACHED),
     *(LAUNCH, LAUNCH_ERROR, LAUNCH_LOST, TERMINATE, TERMINATE_ERROR, FOUND, UNHEALTHY, LOST),
     *(JOB_SUBMITTED, JOB_ERROR, JOB_RUN_ERROR, JOB_REMOVED, JOB_REMOVE_ERROR),
     *REASONS.values(),

@@ -23,6 +23,8 @@ from shared.store.tables import groups
 
 #: Characters of a setting's change in an activity.
 MAX_TOLD = 200
+#: Characters of a cause.
+MAX_CAUSE = 2000
 
 
 class Group(NamedTuple):
@@ -180,13 +182,13 @@ def update_group(connection: Connection, account_id: str, group_id: str, wish: W
         *differing,
     ]
     kind = activities.GROUP_UPDATED if has_template or differing else activities.CAPACITY_CHANGED
-    change = Change(account_id, group_id, kind, _cause(", ".join(changed), "PUT", request_id) if changed else None, request_id)
+    wanted = Change(account_id, group_id, kind, _cause(", ".join(changed), "PUT", request_id) if changed else None, request_id)
     if differing:
-        change = change._replace(more=group_settings.to_document(settings), has_more=True)
+        wanted = wanted._replace(more=group_settings.to_document(settings), has_more=True)
     if not (has_template and rolls):
-        return _changed(connection, change._replace(template_id=wish.template_id, capacity=capacity, interval=wish.interval))
+        return change(connection, wanted._replace(template_id=wish.template_id, capacity=capacity, interval=wish.interval))
     if changed:
-        _changed(connection, change._replace(capacity=capacity, interval=wish.interval))
+        change(connection, wanted._replace(capacity=capacity, interval=wish.interval))
     rollouts.insert_rollout(
         connection, account_id, group_id, template_id=wish.template_id, settings=settings.update.rollout, request_id=request_id
     )
@@ -215,14 +217,19 @@ def delete_group(connection: Connection, account_id: str, group_id: str, *, requ
     cause = _cause("deleted", "DELETE", request_id)
     told = f"group {current.name} of capacity {current.capacity} was {cause}"
     rollouts.cancel_of_deleted(connection, group_id)
-    return _changed(connection, Change(account_id, group_id, activities.GROUP_DELETED, cause, request_id, told, archived=True))
+    return change(connection, Change(account_id, group_id, activities.GROUP_DELETED, cause, request_id, told, archived=True))
 
 
 def _step(connection: Connection, account_id: str, current: Group, capacity: int, how: str, request_id: str | None) -> Group:
     require_within(current.settings, capacity)
     changed = _differences(("capacity", current.capacity, capacity))
     cause = _cause(", ".join(changed), how, request_id) if changed else None
-    return _changed(connection, Change(account_id, current.id, activities.CAPACITY_CHANGED, cause, request_id, capacity=capacity))
+    return change(connection, Change(account_id, current.id, activities.CAPACITY_CHANGED, cause, request_id, capacity=capacity))
+
+
+def change(connection: Connection, wanted: Change) -> Group:
+    """Write down what should be of a group from now on, and the activity. Without a cause it is looked at again, and is what it was."""
+    return _one(connection, _CHANGE, wanted.group_id, changes.parameters(wanted))
 
 
 def require_within(settings: GroupSettings, capacity: int) -> None:
@@ -274,11 +281,6 @@ def _differences(pair: tuple[str, object, object], *, why: str = "") -> list[str
 def _cause(what: str, how: str, request_id: str | None) -> str:
     """The first link of the chain that everything done on account of this change is told with."""
     return f"{what} by {how}" + (f", request {request_id}" if request_id else "")
-
-
-def _changed(connection: Connection, change: Change) -> Group:
-    """Write down what should be from now on, and the activity. Without a cause, the group is looked at again and is what it was."""
-    return _one(connection, _CHANGE, change.group_id, changes.parameters(change))
 
 
 def _require_template(connection: Connection, account_id: str, template_id: str) -> None:

@@ -114,11 +114,11 @@ def insert_found(connection: Connection, lease: Lease, group_id: str, machine_id
 
 
 def mark_state(connection: Connection, lease: Lease, instance_id: str, state: str) -> None:
-    """Write down the state a machine was seen in. One that is being deleted stays so until it is gone."""
+    """Write down the state a machine was seen in. One that is being deleted stays so until it is gone, and what is gone stays gone."""
     gone_at = func.now() if state == GONE else None
     statement = update(instances).where(instances.c.id == instance_id, instances.c.state != state, is_held(lease))
     if state != GONE:
-        statement = statement.where(instances.c.state != DELETING)
+        statement = statement.where(instances.c.state.not_in((DELETING, GONE)))
     connection.execute(statement.values(state=state, state_since=func.now(), gone_at=gone_at, ran_at=_ran_at(state)))
 
 

@@ -32,6 +32,7 @@ from shared.state import (
     instances,
     jobs,
     leases,
+    members,
     probes,
     rollouts,
     status,
@@ -39,6 +40,7 @@ from shared.state import (
     told,
     work,
 )
+from shared.state.changes import Change
 from shared.store import db, schema, tables
 from shared.store.db import Database
 from shared.store.prepared import Prepared
@@ -94,6 +96,7 @@ STATE_MODULES = [
     leases,
     feeds,
     group_state,
+    members,
     probes,
     rollouts,
     status,
@@ -442,6 +445,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(groups.update_group, account_id, group.id, groups.Wish("web", template.id, 3), request_id="r").capacity == 3
     assert use(groups.increment, account_id, group.id, by=2, maximum=10, request_id="r").capacity == 5
     assert use(groups.decrement, account_id, group.id, by=1, minimum=0, request_id="r").capacity == 4
+    assert use(groups.change, Change(account_id, group.id, "k", "cause", "r")).generation == 5
     assert use(groups.get, account_id, group.id) == use(groups.get_by_name, account_id, "web")
     assert use(groups.list_entries, account_id, limit=10) == [(group.id, 0)]
     assert use(groups.get_by_ids, [group.id])[group.id].capacity == 4
@@ -483,12 +487,13 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     use_probes(use, group.id)
     use_work(use, group.id)
     use_feeds(use, account_id, group.id)
+    use_members(use, account_id, group.id)
     use_rollouts(use, account_id, group.id)
     assert use(idempotency.claim, account_id, "key", "request")
     use(idempotency.mark_answered, account_id, "key", idempotency.Answer(202))
     assert use(idempotency.find, account_id, "key") == ("request", (202, None, None, None))
     assert use(idempotency.delete_old, limit=10) == 0
-    assert use(groups.get_locked, account_id, group.id).generation == 6
+    assert use(groups.get_locked, account_id, group.id).generation == 17
     assert use(group_state.mark_checked, lease, [group_state.Check(group_work, after=1, failures=0, error=None, reason=Reason.SETTLED)])
     assert [owner.id for owner in use(group_state.list_owners, account_id, ids={group.id}, names={"web"})] == [group.id]
     use(group_state.mark_due, group.id)
@@ -525,6 +530,29 @@ def use_work(use: Callable[..., Any], subject: str) -> None:
         assert use(give_back, claimed, after=1)
     assert use(work.mark_failed, use(work.claim, "kind", subject, owner="test", seconds=5), after=1, error="no")
     use(work.delete_work, use(work.claim, "kind", subject, owner="test", seconds=5))
+
+
+def use_members(use: Callable[..., Any], account_id: str, group_id: str) -> None:
+    asker, (one, other) = members.Asker(account_id, group_id, "r"), (str(uuid.UUID(int=number)) for number in (101, 102))
+    for machine_id in (one, other):
+        group, member = use(members.adopt, asker, members.Adoptee(machine_id, "name", "running", None, None), most=100)
+        assert (group.id, member) == (group_id, use(members.get, group_id, machine_id))
+    listed = [entry.id for entry in use(members.list_entries, group_id, limit=10)]
+    assert use(members.get_by_machine_ids, group_id, listed).keys() == set(listed)
+    assert use(members.list_entries, group_id, limit=10, marker=listed[-1]) == []
+    assert use(members.count, group_id) == len(listed)
+    assert use(members.protect, asker, one, until=None, note=None)[1].is_protected
+    assert not use(members.unprotect, asker, one, note=None)[1].is_protected
+    assert use(members.vote, asker, one, status="unhealthy", note="n")[1].vote == "unhealthy"
+    assert use(members.hold, asker, one, lowers=False)[1].is_protected
+    use(members.detach, asker, one, lowers=True)
+    use(members.decrement, account_id, group_id, by=1, minimum=0, machine_ids=[other], request_id="r")
+    use(
+        members.remove,
+        asker,
+        use(members.adopt, asker, members.Adoptee(one, "", "running", None, None), most=100)[1].machine_id,
+        lowers=True,
+    )
 
 
 def use_rollouts(use: Callable[..., Any], account_id: str, group_id: str) -> None:

@@ -6,7 +6,7 @@ nothing, and may be sent again under its key.
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 import falcon
@@ -44,7 +44,7 @@ class Once:
         self._db = db
         self._max_body = max_body
 
-    def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: object, _params: object) -> None:
+    def process_resource(self, req: falcon.Request, resp: falcon.Response, resource: object, params: Mapping[str, str]) -> None:
         if req.method not in _METHODS or not hasattr(resource, f"on_{req.method.lower()}"):
             return
         account, key = req.context.get("account"), req.get_header(HEADER)
@@ -60,7 +60,7 @@ class Once:
         else:
             _again(resp, keyed, kept)
             if hasattr(resource, "on_replay"):
-                resource.on_replay(req, resp)
+                resource.on_replay(req, resp, **params)
             resp.complete = True
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import falcon
 from sqlalchemy import Connection
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from shared.clients.cloudapi import Client, Machine
 from shared.errors import Invalid
 from shared.spec.machines import TAG_NAME, find_owner
-from shared.state import groups, instances
+from shared.state import groups, instances, members
 from shared.state.groups import Group as StoredGroup
 from shared.state.idempotency import Answer
 from shared.state.instances import ON_THE_WAY, RUNNING
@@ -27,8 +27,12 @@ LISTED = {RUNNING, *ON_THE_WAY}
 #: On the answer to a change without a capacity. The Go SDK leaves out a capacity of 0, so that it can't be refused.
 NO_CAPACITY = '299 - "The request had no capacity, which means 0: the group has no instances from now on."'
 
+T = TypeVar("T")
 
-class _Resource:
+
+class GroupResource:
+    """What is below a group."""
+
     def __init__(self, service: Service) -> None:
         self._service = service
 
@@ -47,46 +51,37 @@ class _Resource:
             self._existing(req, wanted)
             raise
 
+    def _change(
+        self, req: falcon.Request, resp: falcon.Response, group_id: str, work: Callable[[Connection], T], answer: Callable[[T], Answer]
+    ) -> None:
+        """Change a group that is there, if it is the one that the request means."""
+        expected = etag.asked(req)
+
+        def checked(connection: Connection) -> T:
+            if expected:
+                expected.check(etag.of_group(groups.get_locked(connection, req.context.account.id, group_id)))
+            return work(connection)
+
+        self._settle(req, resp, group_id, checked, answer)
+
+    def _settle(
+        self, req: falcon.Request, resp: falcon.Response, group_id: str, work: Callable[[Connection], T], answer: Callable[[T], Answer]
+    ) -> None:
+        """Change a group, and wake a worker for it."""
+        if write.change(self._service.db, req, resp, work, answer) is not None:
+            self._service.wake(req.context.account.id, group_id)
+
+
+class _Shown(GroupResource):
     def _show(self, group: StoredGroup) -> dict[str, Any]:
         return responses.group(group, max_capacity=self._service.max_capacity)
 
     def _shown(self, group: StoredGroup, status: int) -> Answer:
         return Answer(status, render.to_json(self._show(group)), etag=etag.of_group(group))
 
-    def _make(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        work: Callable[[Connection], StoredGroup],
-        answer: Callable[[StoredGroup], Answer],
-        *,
-        alone: bool = False,
-    ) -> None:
-        made = write.change(self._service.db, req, resp, work, answer, alone=alone)
-        if made:
-            self._service.wake(req.context.account.id, made.id)
 
-    def _change(
-        self,
-        req: falcon.Request,
-        resp: falcon.Response,
-        group_id: str,
-        work: Callable[[Connection], StoredGroup],
-        answer: Callable[[StoredGroup], Answer],
-    ) -> None:
-        """Change a group that is there, if it is the one that the request means."""
-        expected = etag.asked(req)
-
-        def checked(connection: Connection) -> StoredGroup:
-            if expected:
-                expected.check(etag.of_group(groups.get_locked(connection, req.context.account.id, group_id)))
-            return work(connection)
-
-        self._make(req, resp, checked, answer)
-
-
-class _Putting(_Resource):
-    def on_replay(self, req: falcon.Request, resp: falcon.Response) -> None:
+class _Putting(_Shown):
+    def on_replay(self, req: falcon.Request, resp: falcon.Response, **_params: str) -> None:
         """The answer is given again, under its Idempotency-Key."""
         if req.method == "PUT":
             _warn(resp, read_body(req, parse.group_body(), self._service))
@@ -120,7 +115,12 @@ class Groups(_Putting):
                 has_job=self._service.has_jobs,
             )
 
-        self._make(req, resp, work, lambda made: self._shown(made, 201)._replace(location=f"{BASE}/{made.id}"), alone=True)
+        made = write.change(self._service.db, req, resp, work, self._created, alone=True)
+        if made:
+            self._service.wake(req.context.account.id, made.id)
+
+    def _created(self, made: StoredGroup) -> Answer:
+        return self._shown(made, 201)._replace(location=f"{BASE}/{made.id}")
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         """An update without an id, as the released Terraform provider sends it: the name says which group."""
@@ -150,7 +150,7 @@ class Group(_Putting):
         self._change(req, resp, wanted, work, lambda _made: Answer(204))
 
 
-class _Step(_Resource):
+class _Step(GroupResource):
     model: type[parse.IncrementBody | parse.DecrementBody]
     step: Callable[..., StoredGroup]
 
@@ -173,10 +173,10 @@ class Increment(_Step):
 class Decrement(_Step):
     """`/v1/tsg/groups/<id>/decrement`"""
 
-    model, step = parse.DecrementBody, staticmethod(groups.decrement)
+    model, step = parse.DecrementBody, staticmethod(members.decrement)
 
 
-class Instances(_Resource):
+class Instances(GroupResource):
     """`/v1/tsg/groups/<id>/instances`"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:

@@ -1,5 +1,6 @@
 """The API's description of itself: OpenAPI 3.1, with the bodies and limits of `tsg_api.schema.parse`, and a page that shows it."""
 
+import re
 from typing import Any, NamedTuple
 
 import falcon
@@ -22,6 +23,8 @@ _WORDS: Json = {"type": "string"}
 _SHOWN = (
     responses.Verification,
     responses.Group,
+    responses.Health,
+    responses.Member,
     responses.Status,
     responses.Activity,
     responses.Problem,
@@ -33,6 +36,10 @@ _BODIES: dict[str, type[parse.Body]] = {
     "NewGroup": parse.group_body(),
     "Increment": parse.IncrementBody,
     "Decrement": parse.DecrementBody,
+    "NewProtection": parse.ProtectionBody,
+    "NewHealth": parse.HealthBody,
+    "Adoption": parse.AdoptionBody,
+    "Detachment": parse.DetachmentBody,
 }
 
 _HEADERS: dict[str, tuple[str, Json]] = {
@@ -67,6 +74,11 @@ _PARAMETERS: dict[str, tuple[str, str, Json]] = {
     "verify": (
         "query",
         "true: ask CloudAPI first whether it could make an instance from the template; 422 with each field that is in the way",
+        {"type": "boolean"},
+    ),
+    "decrement": (
+        "query",
+        "true: the capacity falls by one, and nothing replaces the member",
         {"type": "boolean"},
     ),
     "wait": (
@@ -136,11 +148,16 @@ def _create(path: str, name: str, summary: str, shown: str, body: str, *, parame
     return Operation("POST", path, name, summary, answers, (409, 413, 415, 422), body, (*parameters, KEY))
 
 
-def _change(method: str, path: str, name: str, summary: str, status: int, refusal: int | None, body: str | None = None) -> Operation:
-    """A PUT or DELETE of what is there. `refusal` is the status of its own by which it may be refused."""
-    answers: Answers = {status: (_ref("schemas", "Group"), ["ETag", REPLAYED, "Warning"]) if status == 200 else (None, [REPLAYED])}
+def _change(
+    method: str, path: str, name: str, summary: str, status: int, refusal: int | None, body: str | None = None, **more: Any
+) -> Operation:
+    """A PUT, POST or DELETE of what is there. `refusal` is the status of its own by which it may be refused; `more` has the answer's
+    schema (`shown`, a group's), and parameters."""
+    headers = ["ETag", REPLAYED, *more.get("headers", [])]
+    shown = more.get("shown")
+    answers: Answers = {status: (_ref("schemas", shown), headers) if shown else (None, [REPLAYED])}
     errors = (404, 412, 413, *([415] if body else []), 422, *([refusal] if refusal else []))
-    return Operation(method, path, name, summary, answers, errors, body, (*_SEEN, KEY))
+    return Operation(method, path, name, summary, answers, errors, body, (*more.get("parameters", ()), *_SEEN, KEY))
 
 
 def _open(path: str, name: str, summary: str, *answers: int, shown: Json | str) -> Operation:
@@ -157,6 +174,9 @@ _READY: Json = {
 _SEEN = ("If-Match", "If-None-Match")
 _TEMPLATES, _GROUPS = templates.BASE, groups.BASE
 _TEMPLATE, _GROUP = f"{_TEMPLATES}/{{template_id}}", f"{_GROUPS}/{{group_id}}"
+_MEMBER = f"{_GROUP}/members/{{machine_id}}"
+_SHOWS_GROUP: Json = {"shown": "Group", "headers": ["Warning"]}
+_SHOWS_MEMBER: Json = {"shown": "Member"}
 _OF_DELETED = "; of a deleted group too"
 
 OPERATIONS = (
@@ -168,12 +188,41 @@ OPERATIONS = (
     _list(status.BASE, "listStatuses", "How far each of the account's groups is, the oldest first", _ref("schemas", "Status")),
     _list(_GROUPS, "listGroups", "The account's groups, the oldest first", _ref("schemas", "Group")),
     _create(_GROUPS, "createGroup", "Make a group", "Group", "NewGroup"),
-    _change("PUT", _GROUPS, "updateGroupByName", "Change the group of this name", 200, 400, "NewGroup"),
+    _change("PUT", _GROUPS, "updateGroupByName", "Change the group of this name", 200, 400, "NewGroup", **_SHOWS_GROUP),
     _read(_GROUP, "getGroup", "One group", "Group"),
-    _change("PUT", _GROUP, "updateGroup", "Change a group's template or capacity; its name stays", 200, 400, "NewGroup"),
+    _change(
+        "PUT",
+        _GROUP,
+        "updateGroup",
+        "Change a group's template or capacity; its name stays",
+        200,
+        400,
+        "NewGroup",
+        shown="Group",
+        headers=["Warning"],
+    ),
     _change("DELETE", _GROUP, "deleteGroup", "Delete a group, and in the background its instances", 204, None),
     _change("PUT", f"{_GROUP}/increment", "incrementGroup", "Raise the capacity, at most to max_instance", 202, 400, "Increment"),
     _change("PUT", f"{_GROUP}/decrement", "decrementGroup", "Lower the capacity, at most to min_instance", 202, 400, "Decrement"),
+    _list(
+        f"{_GROUP}/members", "listMembers", "The group's machines as the service knows them, the oldest first", _ref("schemas", "Member")
+    ),
+    _change(
+        "POST", f"{_GROUP}/members", "adoptMachine", "Make a running machine of the account a member", 201, None, "Adoption", shown="Member"
+    ),
+    _change("DELETE", _MEMBER, "removeMember", "Have a member go", 202, 400, parameters=("decrement",)),
+    _change(
+        "PUT",
+        f"{_MEMBER}/protection",
+        "protectMember",
+        "Have scale-in and rollouts spare a member",
+        200,
+        None,
+        "NewProtection",
+        shown="Member",
+    ),
+    _change("PUT", f"{_MEMBER}/health", "voteOnMember", "Say that a member is healthy or not", 200, None, "NewHealth", **_SHOWS_MEMBER),
+    _change("POST", f"{_MEMBER}/detach", "detachMember", "Forget a member; its machine stays", 204, 400, "Detachment"),
     _list(f"{_GROUP}/instances", "listInstances", "The group's machines; in pages, by their ids", _MACHINE),
     _read(
         *(f"{_GROUP}/status", "getStatus", f"How far the group is, and what it waits for{_OF_DELETED}", "Status"),
@@ -273,8 +322,8 @@ def _not_null(field: Json) -> None:
 
 
 def _path(path: str) -> Json:
-    name = path.partition("{")[2].partition("}")[0]
-    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": _UUID}]} if name else {}
+    names = re.findall(r"{(\w+)}", path)
+    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": _UUID} for name in names]} if names else {}
 
 
 def _operation(operation: Operation) -> Json:

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
+from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -28,6 +29,7 @@ from shared.spec import fields, near_misses
 from shared.spec.fields import Field as SpecField
 from shared.spec.group_settings import MAX_CAPACITY, GroupSettings
 from shared.spec.machines import Instance
+from shared.spec.settings import FromJson, Moment
 from shared.spec.spec import Spec, conflicts, request
 from shared.state.activities import KINDS, STATUSES
 from shared.state.groups import Wish
@@ -38,6 +40,8 @@ MAX_GROUP_NAME = 182
 MAX_TEMPLATE_NAME = 255
 #: Objects that may be asked for by `limit`.
 MAX_PAGE = 1000
+#: Machines that one request may name, and characters of a note.
+MAX_NAMED, MAX_NOTE = 1000, 255
 #: Seconds that `wait` may ask for.
 MAX_WAIT = 60
 
@@ -169,6 +173,28 @@ def _wait(value: object) -> object:
     if not isinstance(value, str) or not _SECONDS.match(value) or float(value) > MAX_WAIT:
         raise refuse(f"wait must be 0 to {MAX_WAIT} seconds")
     return float(value)
+
+
+def _distinct(value: list[str]) -> list[str]:
+    lowered = [one.lower() for one in value]
+    for one in lowered:
+        if lowered.count(one) > 1:
+            raise refuse(f"cannot have {one} more than once")
+    return value
+
+
+class Vote(StrEnum):
+    """How an application says that a member is."""
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+_Named = Annotated[
+    list[Annotated[str, uuid("each of the instances"), Uuid]], Field(min_length=1, max_length=MAX_NAMED), AfterValidator(_distinct)
+]
+#: A line for people.
+Note = Annotated[str, Field(max_length=MAX_NOTE, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
 class Body(BaseModel):
@@ -314,13 +340,59 @@ class IncrementBody(Body):
 
 
 class DecrementBody(Body):
-    """So many instances fewer, down to a minimum."""
+    """So many instances fewer, down to a minimum. With `instances` those go, and the other fields may be left out."""
 
     instance_count: Count = None
     min_instance: Count = None
+    instances: Annotated[_Named | None, Field(description="The ids of the machines that go, and no others")] = None
 
-    def step(self) -> dict[str, int]:
-        return {"by": self.instance_count or 0, "minimum": self.min_instance or 0}
+    @model_validator(mode="before")
+    @classmethod
+    def _counted(cls, data: Any) -> Any:
+        """What may be left out where machines are named. Runs before fields are put under their own names."""
+        named = next((value for name, value in data.items() if name.casefold() == "instances"), None) if isinstance(data, dict) else None
+        if not isinstance(named, list):
+            return data
+        given = {name.casefold() for name, value in data.items() if value is not None}
+        left_out = {"instance_count": len(named), "min_instance": 0}
+        return {**data, **{name: value for name, value in left_out.items() if name not in given}}
+
+    def problems(self) -> list[FieldError]:
+        """Machines are named once each, and counted rightly."""
+        if self.instances is not None and self.instance_count != len(self.instances):
+            return [FieldError("instance_count", f"instance_count is {self.instance_count}, and instances are {len(self.instances)}")]
+        return []
+
+    def step(self) -> dict[str, Any]:
+        machine_ids = [one.lower() for one in self.instances or ()]
+        return {"by": self.instance_count or 0, "minimum": self.min_instance or 0, "machine_ids": machine_ids}
+
+
+class ProtectionBody(Body):
+    """Whether scale-in and rollouts leave a member alone."""
+
+    protected: bool
+    until: Annotated[Moment | None, Field(description="When the protection ends by itself; null: not before it is taken back")] = None
+    note: Annotated[Note | None, Field(description="Why, for the activities")] = None
+
+
+class HealthBody(Body):
+    """The application's own vote on the health of a member."""
+
+    status: Annotated[Vote, FromJson]
+    note: Annotated[Note | None, Field(description="Why, for the activities")] = None
+
+
+class AdoptionBody(Body):
+    """A machine of the account that becomes a member."""
+
+    machine_id: Annotated[str, uuid("machine_id"), Uuid]
+
+
+class DetachmentBody(Body):
+    """How a member is detached."""
+
+    decrement: Annotated[bool, Field(description="Whether the capacity falls by one; otherwise another instance is launched")] = False
 
 
 class Page(BaseModel):
@@ -343,6 +415,12 @@ class TemplateQuery(BaseModel):
     """Whether CloudAPI is asked about a template before it is made."""
 
     verify: Annotated[bool, BeforeValidator(_yes_or_no("verify")), documented()] = False
+
+
+class RemovalQuery(BaseModel):
+    """What becomes of the capacity when a member goes."""
+
+    decrement: Annotated[bool, BeforeValidator(_yes_or_no("decrement")), documented()] = False
 
 
 class StatusQuery(BaseModel):

@@ -10,6 +10,8 @@ from shared.reasons import Reason
 from shared.spec import fields
 from shared.state.activities import KINDS, STATUSES
 from shared.state.groups import Group as StoredGroup
+from shared.state.members import HEALTHY, UNHEALTHY, UNKNOWN
+from shared.state.members import Member as StoredMember
 from shared.state.templates import Template
 
 
@@ -63,6 +65,43 @@ def group(stored: StoredGroup, *, max_capacity: int) -> dict[str, Any]:
     settings = stored.settings
     told = settings.model_dump() | {"max_capacity": max_capacity if settings.max_capacity is None else settings.max_capacity}
     return Group.model_validate(stored).model_dump() | told
+
+
+class Health(Shown):
+    """How a member is, by the application's vote or by probes."""
+
+    status: Annotated[str, _enum(HEALTHY, UNHEALTHY, UNKNOWN)]
+    since: Moment | None
+    last_error: str | None
+
+
+class Member(Shown):
+    """A machine of a group, as far as the service knows it."""
+
+    machine_id: Id
+    name: str | None
+    state: str
+    template_id: Id | None
+    outdated: bool
+    launched_at: Moment
+    running_since: Moment | None
+    available: bool
+    health: Health
+    protected: Annotated[bool, Field(validation_alias="is_protected")]
+    protected_until: Moment | None
+    draining_since: Moment | None
+    compute_node: Id | None
+    primary_ip: str | None
+
+
+def member(group: StoredGroup, stored: StoredMember) -> Member:
+    """A member of this group."""
+    known = {
+        "outdated": stored.is_outdated(group),
+        "available": stored.is_available(group.settings),
+        "health": stored.health(group.settings),
+    }
+    return Member.model_validate(stored._asdict() | known)
 
 
 class Status(Shown):

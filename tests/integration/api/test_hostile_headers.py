@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,21 @@ from dev.services import Postgres, Valkey
 from dev.sim.cloudapi.simulator import Simulator
 from shared.clients import keys
 from tests.conftest import new_database
-from tests.integration.api.service import NOBODY, PAIR, WHITELIST, Api, Caller, error, legacy, modern, now, sign, template_body, together
+from tests.integration.api.service import (
+    NOBODY,
+    PAIR,
+    WHITELIST,
+    Api,
+    Caller,
+    error,
+    legacy,
+    make_member,
+    modern,
+    now,
+    sign,
+    template_body,
+    together,
+)
 
 FUZZED = int(os.environ.get("TSG_TEST_HEADERS", "5000"))
 PATH = "/v1/tsg/groups"
@@ -320,6 +335,12 @@ ROUTES = [
     ("PUT", "/groups/{group}/increment", {"instance_count": 1, "max_instance": 9}),
     ("PUT", "/groups/{group}/decrement", {"instance_count": 1, "min_instance": 0}),
     ("GET", "/groups/{group}/instances", None),
+    ("GET", "/groups/{group}/members", None),
+    ("POST", "/groups/{group}/members", {"machine_id": "{machine}"}),
+    ("DELETE", "/groups/{group}/members/{machine}", None),
+    ("PUT", "/groups/{group}/members/{machine}/protection", {"protected": True}),
+    ("PUT", "/groups/{group}/members/{machine}/health", {"status": "unhealthy"}),
+    ("POST", "/groups/{group}/members/{machine}/detach", {}),
     ("GET", "/groups/{group}/status", None),
     ("GET", "/groups/{group}/activities", None),
     ("DELETE", "/groups/{group}", None),
@@ -345,7 +366,10 @@ def filled(value: Any, ids: dict[str, str]) -> Any:
 
 def test_the_routes_are_all_there_are(api: Api) -> None:
     """A route that comes later must be put to the test here."""
-    known = {(method, path.replace("{group}", "{group_id}").replace("{template}", "{template_id}")) for method, path, _body in ROUTES}
+    known = {
+        (method, path.replace("{group}", "{group_id}").replace("{template}", "{template_id}").replace("{machine}", "{machine_id}"))
+        for method, path, _body in ROUTES
+    }
     known |= {*COLLECTIONS, ("GET", "/openapi.json"), ("GET", "/docs")}  # the last two are for everybody
     found = set()
     for node in walk(api.app._router._roots):
@@ -357,7 +381,7 @@ def test_the_routes_are_all_there_are(api: Api) -> None:
 
 def test_every_route_wants_a_signature(api: Api) -> None:
     for method, path in (*((method, path) for method, path, _body in ROUTES), *COLLECTIONS):
-        answer = api.request(method, f"/v1/tsg{path.format(group=NOBODY, template=NOBODY)}")
+        answer = api.request(method, f"/v1/tsg{path.format(group=NOBODY, template=NOBODY, machine=NOBODY)}")
         error(answer, 401, "InvalidCredentials")
         assert answer.headers["WWW-Authenticate"] == "Signature"
 
@@ -372,14 +396,14 @@ def walk(nodes: list[Any]) -> Iterator[Any]:
 def test_an_object_of_another_account_is_answered_as_one_that_is_not_there(tsg: Caller, stranger: Caller, route: Any) -> None:
     method, path, body = route
     group = tsg.make_group(3)
-    there = {"group": group["id"], "template": group["template_id"]}
-    nowhere = {"group": NOBODY, "template": NOBODY}
+    there = {"group": group["id"], "template": group["template_id"], "machine": make_member(tsg, group)}
+    nowhere = {"group": NOBODY, "template": NOBODY, "machine": NOBODY}
     own = {"group": stranger.make_group(1)["id"], "template": stranger.make_template()}
     strangers_body = filled(body, {**there, "template": own["template"]})
     before = snapshot(tsg)
     answers = [stranger(method, path.format(**ids), strangers_body) for ids in (there, nowhere)]
     told = [error(answer, 404, "ResourceNotFound")["message"] for answer in answers]
-    assert told[0].replace(there["group"], "X").replace(there["template"], "X") == told[1].replace(NOBODY, "X")
+    assert re.sub("|".join(there.values()), "X", told[0]) == told[1].replace(NOBODY, "X")
     assert headers_told(answers[0]) == headers_told(answers[1])
     assert snapshot(tsg) == before
 
@@ -391,6 +415,7 @@ def headers_told(answer: Any) -> dict[str, str]:
 
 def snapshot(tsg: Caller) -> Any:
     rows = tsg.api.sql("SELECT * FROM tsg_groups WHERE account_id = :id ORDER BY id", id=tsg.id)
+    rows += tsg.api.sql("SELECT * FROM tsg_instances WHERE account_id = :id ORDER BY id", id=tsg.id)
     return tsg.ok("GET", "/groups"), tsg.ok("GET", "/templates"), [row._mapping for row in rows]
 
 
