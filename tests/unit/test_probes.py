@@ -67,7 +67,7 @@ def test_an_address_that_may_be_another_machine_for_us_is_not_probed(address: st
 def test_public_addresses_are_probed_and_those_of_named_networks() -> None:
     assert refusal("72.2.113.5", ()) is None
     assert refusal("2600:1f18::1", ()) is None
-    allowed = [ip_network("10.64.0.0/10"), ip_network("fd00::/8")]
+    allowed = (ip_network("10.64.0.0/10"), ip_network("fd00::/8"))
     assert [bool(refusal(one, allowed)) for one in ("10.64.0.9", "fd00::9", "::ffff:10.64.0.9", "10.0.0.9")] == [False, False, False, True]
     assert "TSG_PROBE_NETWORKS" in (refusal("10.0.0.9", allowed) or "")
 

@@ -6,7 +6,7 @@ networks that the operator names (`TSG_PROBE_NETWORKS`).
 """
 
 import json
-from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Network = IPv4Network | IPv6Network
@@ -20,7 +20,8 @@ def address_of(primary_ip: str | None, addresses: str | None, network: str | Non
     return found.get(network) or None
 
 
-def refusal(address: str, allowed: Sequence[Network]) -> str | None:
+@lru_cache(maxsize=1 << 16)
+def refusal(address: str, allowed: tuple[Network, ...]) -> str | None:
     """Why the address is not probed; None when it is. No name is an address: DNS is never asked."""
     try:
         parsed = ip_address(address)

@@ -78,7 +78,7 @@ class Prober:
     def __init__(self, database: Database, allowed: Sequence[Network], *, owner: str) -> None:
         """`allowed`: networks whose addresses are probed, beside the public ones. `owner`: this process, as claims name it."""
         self._db = database
-        self._allowed = allowed
+        self._allowed = tuple(allowed)
         self._owner = owner
         self._id = str(uuid.uuid4())
         self._stop = threading.Event()
