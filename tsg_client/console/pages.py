@@ -6,7 +6,12 @@ from typing import NamedTuple
 #: Where the pages are, on every server of them.
 BASE = "/console"
 
-_TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 _INDEX = "index.html"
 _STATIC = files(__package__).joinpath("static")
 _NAMES = frozenset(file.name for file in _STATIC.iterdir())

@@ -49,8 +49,8 @@ class DateSigner:
 @contextmanager
 def serving(upstream: Upstream, *, port: int = 0) -> Iterator[str]:
     """Serve the console in a thread; the address with the token, to be opened in a browser. OSError when the port is taken."""
-    # A full queue is no news: pages that wait hold a thread each.
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    # Neither a full queue nor a page that still waits at the end is news.
+    logging.getLogger("waitress").setLevel(logging.ERROR)
     listener = socket.create_server((HOST, port))
     guard = Guard.of_port(listener.getsockname()[1])
     proxy = Proxy(upstream, guard)
