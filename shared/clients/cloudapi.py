@@ -385,8 +385,8 @@ class Client:
 
         CloudAPI leaves out the failed and the destroyed. A filter's value may hold `*`.
         """
-        pages = self._pages(filters, PAGE)
-        return list({machine.id: machine._replace(body={}) for page in pages for machine in page}.values())
+        pages = self._pages(filters, PAGE, with_bodies=False)
+        return list({machine.id: machine for page in pages for machine in page}.values())
 
     def machine_bodies(self, **filters: str) -> Iterator[Machine]:
         """The same, one after the other, with their bodies. They may hold 100 kB of metadata each, so that pages are small.
@@ -394,17 +394,17 @@ class Client:
         Machines of one template have the same long texts: each text is kept once, however many bodies hold it.
         """
         texts: dict[str, str] = {}
-        for page in self._pages(filters, BODIES_A_PAGE):
+        for page in self._pages(filters, BODIES_A_PAGE, with_bodies=True):
             for machine in page:
                 metadata = machine.body.get("metadata")
                 if isinstance(metadata, dict):
                     metadata.update({key: texts.setdefault(text, text) for key, text in metadata.items() if isinstance(text, str)})
                 yield machine
 
-    def _pages(self, filters: Mapping[str, str], size: int) -> Iterator[list[Machine]]:
+    def _pages(self, filters: Mapping[str, str], size: int, *, with_bodies: bool) -> Iterator[list[Machine]]:
         offset = 0
         while True:
-            page = self._page({**filters, "limit": str(size), "offset": str(offset)})
+            page = self._page({**filters, "limit": str(size), "offset": str(offset)}, with_bodies=with_bodies)
             yield page
             if len(page) < size:
                 return
@@ -415,7 +415,7 @@ class Client:
         page = self._page({f"tag.{tag}": value, "tombstone": "true"}, paid=True)
         return next((machine for machine in page if machine.tags.get(tag) == value), None)
 
-    def _page(self, query: Mapping[str, str], *, paid: bool = False) -> list[Machine]:
+    def _page(self, query: Mapping[str, str], *, paid: bool = False, with_bodies: bool = True) -> list[Machine]:
         response = self._call("GET", f"{self._base}/machines?{urlencode(query)}", paid=paid)
         rows = _json(response)
         if not isinstance(rows, list):
@@ -423,7 +423,7 @@ class Client:
         told = response.headers.get("x-resource-count", "")
         if told.isdigit() and int(told) != len(rows):
             raise Unavailable(f"CloudAPI announced {told} machines and sent {len(rows)}")
-        return [_machine(row) for row in rows]
+        return [_machine(row, with_body=with_bodies) for row in rows]
 
     def machine(self, machine_id: str) -> Machine | None:
         """One machine in any state but destroyed; None when it is. `NotFound` when CloudAPI does not know it. Call `turn` first."""
@@ -579,6 +579,8 @@ def _error_body(response: Answer) -> tuple[str, str]:
 
 def _storable(text: str) -> str:
     """Without what JSON can say and no column of text takes: zero bytes, and halves of characters."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "").encode(errors="replace").decode()
 
 
@@ -607,7 +609,7 @@ def _text(body: Mapping[str, Any], key: str) -> str:
     return value
 
 
-def _machine(body: Any) -> Machine:
+def _machine(body: Any, *, with_body: bool = True) -> Machine:
     if not isinstance(body, dict):
         raise Unavailable("CloudAPI answered a machine that is no object")
     cns_status = _part(body, "metadata").get(CNS_STATUS)
@@ -617,7 +619,7 @@ def _machine(body: Any) -> Machine:
         created=str(body.get("created") or ""),
         protected=body.get("deletion_protection") is True,
         tags=_part(body, "tags"),
-        body=body,
+        body=body if with_body else {},
         name=_said(body, "name"),
         compute_node=_said(body, "compute_node"),
         primary_ip=_said(body, "primaryIp"),
@@ -640,5 +642,8 @@ def _said(body: Mapping[str, Any], key: str) -> str:
 
 def _addresses(body: Mapping[str, Any]) -> Mapping[str, str]:
     nics = body.get("nics")
-    named = [(_said(nic, "network"), _said(nic, "ip")) for nic in nics if isinstance(nic, dict)] if isinstance(nics, list) else []
-    return {network: ip for network, ip in reversed(named) if network and ip}
+    found: dict[str, str] = {}
+    for nic in nics if isinstance(nics, list) else ():
+        if isinstance(nic, dict) and (network := _said(nic, "network")) and (ip := _said(nic, "ip")):
+            found.setdefault(network, ip)
+    return found
