@@ -39,6 +39,8 @@ lease_waits = Counter("tsg_lease_waits", "Wake-ups handled while another worker 
 checks = Counter("tsg_group_checks", "Looks at groups, by what a group waits for after it.", ["reason"], registry=REGISTRY)
 launches = Counter("tsg_launches", "Launches, by result.", ["result"], registry=REGISTRY)
 deletions = Counter("tsg_deletions", "Deletions, by result.", ["result"], registry=REGISTRY)
+changes = Counter("tsg_instance_changes", "Drains, their ends and updates of instances.", ["change", "result"], registry=REGISTRY)
+rollouts = Counter("tsg_rollouts", "Rollouts that ended or paused, by state.", ["state"], registry=REGISTRY)
 budget_seconds = Histogram("tsg_budget_wait_seconds", "Seconds waited for a turn at CloudAPI.", buckets=SECONDS, registry=REGISTRY)
 
 # Health probes

@@ -1,12 +1,12 @@
 """The rules that bring a group to its desired number of instances: shrink and grow. Pure."""
 
 from collections.abc import Iterator
-from datetime import datetime
 
-from shared.plan.census import Census
+from shared.plan.census import Sight
 from shared.plan.pacing import Pacing
-from shared.plan.steps import Delete, Hold, Launch, Limit, Why
+from shared.plan.steps import Delete, Drain, Hold, Launch, Limit, Undrain, Why
 from shared.plan.victims import victims
+from shared.plan.view import View
 from shared.reasons import Reason
 from shared.state.group_state import DueGroup
 
@@ -14,28 +14,61 @@ from shared.state.group_state import DueGroup
 LAUNCHES_A_PASS = 1000
 
 
-def shrink(census: Census, group: DueGroup) -> Iterator[Delete]:
-    """Delete what is too many. A launch without an answer may come to nothing: no machine goes for it."""
-    why = Why.DELETED_GROUP if group.archived else Why.SURPLUS
-    yield from (Delete(sight.instance, why) for sight in victims(census.known, len(census.known) - group.desired))
+def let_go(view: View, sight: Sight, why: Why) -> Delete | Drain:
+    """Delete an instance, or begin its drain."""
+    drain = view.drain_of(sight)
+    return (
+        Delete(sight.instance, why) if drain is None else Drain(sight.instance, why, drain.seconds, leaves_dns=drain.cns and sight.has_dns)
+    )
 
 
-def grow(census: Census, group: DueGroup, pacing: Pacing, now: datetime, *, waiting: int) -> Iterator[Launch | Hold]:
-    """Launch what is missing, as fast as the group's launches are allowed to go.
+def shrink(view: View, candidates: list[Sight], surplus: int) -> Iterator[Delete | Drain | Hold]:
+    """Delete `surplus` of the candidates. Protected ones stay, unless the group is deleted."""
+    if surplus <= 0:
+        return
+    why = Why.DELETED_GROUP if view.group.archived else Why.SURPLUS
+    if not view.may_terminate:
+        yield Hold(surplus, why, Limit.SUSPENDED)
+        return
+    free = [sight for sight in candidates if view.group.archived or not sight.instance.is_protected]
+    yield from (let_go(view, sight, why) for sight in victims(view, free, surplus))
+    if surplus > len(free) and len(candidates) > len(free):
+        yield Hold(min(surplus, len(candidates)) - len(free), why, Limit.PROTECTED)
 
-    The `waiting` machines are unhealthy and will be replaced later: nothing is launched in their place yet.
-    """
-    missing = max(0, group.desired - len(census.counted) - waiting)
-    allowed = pacing.allowed(missing, sum(sight.instance.ran_at is None for sight in census.on_the_way), now)
-    most, limit = (1, Limit.CLOUDAPI) if _cloudapi_fails(group) else (LAUNCHES_A_PASS, Limit.BATCH)
+
+def take_back(view: View, missing: int) -> Iterator[Undrain]:
+    """Take draining instances back rather than launch others: those whose drain would be over last."""
+    back = [
+        sight
+        for sight in view.census.leaving
+        if view.works(sight) and not sight.instance.is_unwanted and (view.rolling is None or view.is_new(sight))
+    ]
+    back.sort(key=lambda sight: (sight.instance.drained_at or view.now, sight.instance.id), reverse=True)
+    dns = view.settings.drain is None or view.settings.drain.cns
+    for sight in back[: max(0, missing)]:
+        yield Undrain(sight.instance, Why.MISSING, joins_dns=dns and sight.has_dns)
+
+
+def grow(view: View, pacing: Pacing, missing: int, surge: int) -> Iterator[Launch | Hold]:
+    """Launch what is missing, and `surge` for a rollout, as fast as the group's launches are allowed to go."""
+    wanted = [Launch(Why.MISSING)] * max(0, missing) + [Launch(Why.OUTDATED)] * max(0, surge)
+    if not wanted:
+        return
+    why = wanted[0].why
+    if not view.may_launch:
+        yield Hold(len(wanted), why, Limit.SUSPENDED)
+        return
+    under_way = sum(sight.instance.ran_at is None for sight in view.census.on_the_way)
+    allowed = pacing.allowed(len(wanted), under_way, view.now)
+    most, limit = (1, Limit.CLOUDAPI) if _cloudapi_fails(view.group) else (LAUNCHES_A_PASS, Limit.BATCH)
     launches = min(allowed, most)
-    yield from [Launch(Why.MISSING)] * launches
+    yield from wanted[:launches]
     if allowed > launches:
-        yield Hold(allowed - launches, Why.MISSING, limit)
-    if missing > allowed:
-        yield Hold(missing - allowed, Why.MISSING, Limit.BACKOFF)
+        yield Hold(allowed - launches, why, limit)
+    if len(wanted) > allowed:
+        yield Hold(len(wanted) - allowed, why, Limit.BACKOFF)
 
 
 def _cloudapi_fails(group: DueGroup) -> bool:
-    """Has CloudAPI itself failed at looks in a row, and nothing come of them? Errors beside successes count as one failure."""
+    """Has CloudAPI itself failed at checks in a row, and nothing come of them? Errors beside successes count as one failure."""
     return group.reason == Reason.CLOUDAPI_UNAVAILABLE and group.failures > 1

@@ -6,7 +6,18 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from shared.plan.limits import Limits
-from shared.state.instances import DELETING, DOUBTED, GONE, LAUNCHING, ON_THE_WAY, RUNNING, Instance
+from shared.spec.group_settings import DEFAULT, GroupSettings
+from shared.state.instances import (
+    DELETING,
+    DOUBTED,
+    GONE,
+    HEALTHY,
+    LAUNCHING,
+    ON_THE_WAY,
+    RUNNING,
+    UNHEALTHY,
+    Instance,
+)
 
 #: Seconds for which CloudAPI's list may lack a machine that it has made.
 LISTED_AFTER = 5.0
@@ -18,11 +29,15 @@ class Sight(NamedTuple):
     instance: Instance
     #: CloudAPI's time of creation, for the order of age.
     created: str = ""
+    #: CloudAPI protects it against deletion.
     protected: bool = False
     #: False: CloudAPI's list lacks the machine, and it could not be asked for. Its row is all that is known.
     sure: bool = True
     #: A launch that came to nothing: CloudAPI has no machine of it, after as long as that might have taken.
     lost: bool = False
+    compute_node: str = ""
+    #: It has names of services in DNS, and nobody but this service decides whether they lead to it.
+    has_dns: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,8 +50,10 @@ class Census:
     unsure: tuple[Sight, ...] = ()
     #: Never came to run: they failed, or were on their way for too long.
     never_ran: tuple[Sight, ...] = ()
-    #: Ran, and do not run any more; the longest unhealthy first.
+    #: Ran, and do not run any more, or are unhealthy by vote or by probe; the longest in their state first.
     unhealthy: tuple[Sight, ...] = ()
+    #: Drain, or their owner wants them gone.
+    leaving: tuple[Sight, ...] = ()
     #: CloudAPI has taken their deletion on.
     deleting: tuple[Sight, ...] = ()
     #: Launches that came to nothing.
@@ -48,7 +65,7 @@ class Census:
     @property
     def there(self) -> tuple[Sight, ...]:
         """All that is, or may be, a machine."""
-        return (*self.healthy, *self.unsure, *self.never_ran, *self.unhealthy, *self.deleting)
+        return (*self.healthy, *self.unsure, *self.never_ran, *self.unhealthy, *self.leaving, *self.deleting)
 
     @property
     def counted(self) -> tuple[Sight, ...]:
@@ -79,11 +96,12 @@ class Census:
         return max((sight.instance.state_since for sight in (*self.deleting, *self.on_the_way)), default=None)
 
 
-def take_census(sights: Sequence[Sight], now: datetime, limits: Limits) -> Census:
+def take_census(sights: Sequence[Sight], now: datetime, limits: Limits, settings: GroupSettings = DEFAULT) -> Census:
     """Put each instance into its class."""
     classes: dict[str, list[Sight]] = {}
+    is_probed = settings.health_check is not None
     for sight in sights:
-        classes.setdefault(_class_of(sight, now, limits), []).append(sight)
+        classes.setdefault(_class_of(sight, now, limits, is_probed=is_probed), []).append(sight)
     classes.get("unhealthy", []).sort(key=lambda sight: (sight.instance.state_since, sight.instance.id))
     came_up = sum(sight.instance.ran_at == now for sight in sights if sight.instance.state != GONE and not sight.lost)
     return Census(**{name: tuple(found) for name, found in classes.items()}, came_up=came_up)
@@ -98,7 +116,22 @@ def is_overdue(instance: Instance, now: datetime, limits: Limits) -> bool:
     return waits is not None and (now - instance.state_since).total_seconds() > waits
 
 
-def _class_of(sight: Sight, now: datetime, limits: Limits) -> str:
+def is_available(instance: Instance, settings: GroupSettings, now: datetime) -> bool:
+    """Does it run for `ready_seconds`, pass its health check if there is one, and stay?"""
+    ready_at = available_at(instance, settings)
+    return ready_at is not None and ready_at <= now
+
+
+def available_at(instance: Instance, settings: GroupSettings) -> datetime | None:
+    """When it will have run for `ready_seconds`; None where time alone does not make it available."""
+    if instance.state != RUNNING or instance.vote == UNHEALTHY or instance.draining_since is not None or instance.is_unwanted:
+        return None
+    if settings.health_check is not None and instance.probe != HEALTHY:
+        return None
+    return instance.state_since + timedelta(seconds=settings.ready_seconds)
+
+
+def _class_of(sight: Sight, now: datetime, limits: Limits, *, is_probed: bool) -> str:
     instance = sight.instance
     if instance.state == GONE:
         return "gone"
@@ -106,14 +139,19 @@ def _class_of(sight: Sight, now: datetime, limits: Limits) -> str:
         return "lost"
     if instance.state == DELETING:
         return "deleting"
-    if not sight.sure:
-        return "unsure"
-    if _is_healthy(instance, now, limits):
+    return _class_of_machine(instance, now, limits, is_probed=is_probed) if sight.sure else "unsure"
+
+
+def _class_of_machine(instance: Instance, now: datetime, limits: Limits, *, is_probed: bool) -> str:
+    if instance.is_unwanted or instance.draining_since is not None:
+        return "leaving"
+    if is_healthy(instance, now, limits, is_probed=is_probed):
         return "healthy"
     return "never_ran" if instance.ran_at is None else "unhealthy"
 
 
-def _is_healthy(instance: Instance, now: datetime, limits: Limits) -> bool:
+def is_healthy(instance: Instance, now: datetime, limits: Limits, *, is_probed: bool) -> bool:
+    """Does it run, or come up within its time, and does neither a vote nor a probe say that it is unhealthy?"""
     if instance.state in ON_THE_WAY:
         return instance.machine_id is None or now - instance.state_since <= timedelta(seconds=limits.provision_timeout)
-    return instance.state == RUNNING
+    return instance.state == RUNNING and instance.vote != UNHEALTHY and not (is_probed and instance.probe == UNHEALTHY)

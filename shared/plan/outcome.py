@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from shared.plan.steps import Delete, Launch, Limit, Plan, Why
+from shared.plan.steps import Act, Delete, Drain, Launch, Limit, Plan, Why
 from shared.reasons import Reason
+from shared.spec.rollout import ENDED, State
 from shared.state.group_state import DueGroup
 
 #: An answer that takes longer is said to be slow.
@@ -35,7 +36,7 @@ class Result(StrEnum):
 class Done(NamedTuple):
     """One step of a plan, carried out or not."""
 
-    step: Launch | Delete
+    step: Act
     result: Result
     #: Seconds.
     took: float = 0.0
@@ -66,6 +67,8 @@ class Outcome:
 
     launched: int = 0
     deleted: int = 0
+    #: Drains that were begun or ended, and instances that were updated.
+    changed: int = 0
     #: Launches that CloudAPI refused, and machines that never came to run. What CloudAPI itself failed over says nothing of the template.
     failed_launches: int = 0
     errors: tuple[str, ...] = ()
@@ -83,7 +86,9 @@ class Outcome:
         if plan.census.never_ran:
             instance = plan.census.never_ran[-1].instance
             return f"Instance {instance.machine_id} never came to run: it was {instance.state}, and is replaced."
-        return group.last_error if plan.held_by(Limit.BACKOFF) and not self.launched else None
+        if plan.held_by(Limit.BACKOFF) and not self.launched:
+            return group.last_error
+        return plan.notice
 
     def reason_after(self, plan: Plan, group: DueGroup, *, is_open: bool) -> Reason:
         """What the group waits for now."""
@@ -97,17 +102,26 @@ class Outcome:
         if held or self.failed_launches:
             # The reason of an earlier refusal still stands, until a launch is taken on again.
             return Reason(group.reason) if group.reason and group.last_error and not self.launched else Reason.BACKOFF
+        if plan.held_by(Limit.SUSPENDED):
+            return Reason.SUSPENDED
         return self._under_way(plan, group)
 
     def _under_way(self, plan: Plan, group: DueGroup) -> Reason:
         """What the group waits for while all goes well."""
         if plan.settled and not self.unfinished and not group.archived:
             return Reason.SETTLED
-        if self.slowest > SLOW_SECONDS:
-            return Reason.CLOUDAPI_SLOW
-        if group.archived or (any(plan.deleted_for(Why.SURPLUS)) and not plan.launches):
-            return Reason.DELETING
-        return Reason.REPLACING if plan.held_by(Limit.DISRUPTION) else Reason.PROVISIONING
+        rollout, leaving = plan.rollout, plan.census.leaving or any(isinstance(step, Drain) for step in plan.steps)
+        reasons = (
+            (self.slowest > SLOW_SECONDS, Reason.CLOUDAPI_SLOW),
+            (rollout is not None and rollout.state == State.PAUSED, Reason.ROLLOUT_PAUSED),
+            (rollout is not None and rollout.state not in ENDED, Reason.ROLLING_OUT),
+            (plan.held_by(Limit.PROTECTED) > 0, Reason.PROTECTED),
+            (group.archived, Reason.DELETING),
+            (any(plan.deleted_for(Why.SURPLUS, Why.BY_HAND)) and not plan.launches, Reason.DELETING),
+            (leaving and not plan.launches, Reason.DRAINING),
+            (plan.held_by(Limit.DISRUPTION) > 0, Reason.REPLACING),
+        )
+        return next((reason for holds, reason in reasons if holds), Reason.PROVISIONING)
 
 
 def outcome_of(troubles: Sequence[Trouble], done: Sequence[Done], *, slowest: float = 0.0) -> Outcome:
@@ -120,6 +134,7 @@ def outcome_of(troubles: Sequence[Trouble], done: Sequence[Done], *, slowest: fl
     return Outcome(
         launched=sum(one.result == Result.DONE for one in launches),
         deleted=sum(one.result == Result.DONE for one in deletions),
+        changed=sum(one.result == Result.DONE and not isinstance(one.step, Launch | Delete) for one in done),
         failed_launches=sum(one.result == Result.FAILED and one.reason != Reason.CLOUDAPI_UNAVAILABLE for one in launches)
         + sum(one.result == Result.DONE and one.step.why == Why.NEVER_RAN for one in deletions),
         errors=tuple(one.problem for one in errors),

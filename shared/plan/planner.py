@@ -1,36 +1,79 @@
 """What is there, against what its owner asks for: rows in, steps out. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from shared.plan.capacity import grow, shrink
-from shared.plan.census import Census, Sight, take_census
-from shared.plan.disruption import disruption_of
+from shared.plan.capacity import grow, shrink, take_back
+from shared.plan.census import Sight, take_census
+from shared.plan.disruption import Disruption, disruption_of
 from shared.plan.limits import Limits
+from shared.plan.notice import notice_of, until
 from shared.plan.pacing import Pacing, pacing_of
-from shared.plan.repair import repair
-from shared.plan.steps import Hold, Plan
+from shared.plan.repair import finish, repair
+from shared.plan.rolling import Rolling
+from shared.plan.rollout import Wave, advance, moments, next_wave, to_roll
+from shared.plan.steps import Delete, Hold, Plan, Step
+from shared.plan.view import View
+from shared.spec.rollout import ENDED, State
 from shared.state.group_state import DueGroup
 
 
-def make_plan(group: DueGroup, sights: Sequence[Sight], now: datetime, limits: Limits) -> Plan:
+def make_plan(group: DueGroup, sights: Sequence[Sight], now: datetime, limits: Limits, rolling: Rolling | None = None) -> Plan:
     """Count what is there and what is coming, and close the difference.
 
-    Counted as capacity: machines that run or are on their way there. Not counted: failed, stopped, or on the way for longer than
+    Counted as capacity: machines that run or are on their way there. Not counted: failed, stopped, unhealthy, or on the way for longer than
     `provision_timeout`; those are replaced, of those that ever ran only a share at a time. What nobody is sure of, a launch without an
     answer too, counts as there before anything is launched, and as gone before anything is deleted.
     """
-    census = take_census(sights, now, limits)
+    census = take_census(sights, now, limits, group.settings)
+    view = View(group, census, now, limits, rolling)
+    if rolling is not None:
+        before = rolling.rollout
+        rolling = replace(rolling, rollout=advance(view, rolling))
+        view = replace(view, rolling=rolling)
+        if rolling.rollout.state == State.ROLLING_BACK and before.state != State.ROLLING_BACK:
+            # The group gets its former template first. Then all is looked at anew.
+            return Plan(census, replacing=group.replacing, rolling=rolling, next_at=now)
     disruption = disruption_of(group, census, limits)
-    repairs = list(repair(census, group, disruption, now))
-    waiting = sum(step.count for step in repairs if isinstance(step, Hold))
-    launches = grow(census, group, _pacing(group, census, now, limits), now, waiting=waiting)
-    return Plan(census, (*repairs, *shrink(census, group), *launches), replacing=disruption.under_way)
+    steps = tuple(_steps(view, disruption))
+    return Plan(census, steps, disruption.under_way, rolling, _next_at(view, steps), notice_of(view, steps))
 
 
-def _pacing(group: DueGroup, census: Census, now: datetime, limits: Limits) -> Pacing:
+def _steps(view: View, disruption: Disruption) -> Iterator[Step]:
+    group, census = view.group, view.census
+    repairs = list(repair(view, disruption, to_roll=to_roll(view, view.rolling)))
+    wave = next_wave(view, view.rolling) if view.rolling else Wave()
+    held = sum(step.count for step in repairs if isinstance(step, Hold))
+    missing = group.desired - len(census.counted) + len(wave.removed) - held
+    back = list(take_back(view, missing))
+    rest = [sight for sight in census.known if sight.instance.id not in wave.removed]
+    shrunk = list(shrink(view, rest, len(rest) - group.desired - wave.waiting))
+    finished = list(finish(view, {step.instance.id for step in back}))
+    missing = max(0, missing - len(back))
+    surge = 0
+    if view.rolling is not None:
+        gone = sum(isinstance(step, Delete) for step in (*wave.removals, *shrunk, *finished))
+        room = max(0, group.desired + wave.surge - (len(census.counted) + len(census.leaving) + held - gone))
+        missing = min(missing, room)
+        surge = min(wave.lacking - missing - len(back), room - missing)
+    yield from (*repairs, *finished, *back, *wave.updates, *wave.removals, *shrunk)
+    yield from grow(view, _pacing(view), missing, surge)
+
+
+def _pacing(view: View) -> Pacing:
     """Where the group's launches stand after what was just seen of them."""
-    pacing = pacing_of(group).after(succeeded=census.came_up, failed=0, now=now, breaker=limits.breaker)
+    census, breaker = view.census, view.limits.breaker
+    pacing = pacing_of(view.group).after(succeeded=census.came_up, failed=0, now=view.now, breaker=breaker)
     if census.never_ran or census.failed_launches:
         pacing = pacing._replace(window=max(1, census.came_up))
     return pacing
+
+
+def _next_at(view: View, steps: Sequence[Step]) -> datetime | None:
+    """When time alone changes what is to be done."""
+    if view.rolling is not None and view.rolling.rollout.state in ENDED:
+        return view.now
+    drained = (sight.instance.drained_at for sight in view.census.leaving)
+    rolling = moments(view, view.rolling) if view.rolling is not None else ()
+    return min((moment for moment in (*drained, *rolling, *until(view, steps)) if moment is not None), default=None)

@@ -38,7 +38,7 @@ def failures_in_a_row(group: DueGroup, plan: Plan, outcome: Outcome) -> int:
     if plan.census.never_ran and not plan.census.came_up:
         return before + 1
     if outcome.errors:
-        return 1 if plan.census.came_up or outcome.launched or outcome.deleted else before + 1
+        return 1 if plan.census.came_up or outcome.launched or outcome.deleted or outcome.changed else before + 1
     return 0 if plan.census.came_up or plan.settled else before
 
 
@@ -51,11 +51,13 @@ def next_look(
         return min(usual, pause_after(failures, outcome.reason))
     if outcome.unfinished or plan.census.unsure:
         # CloudAPI says no to more than we count, or nothing could be done: it is given time.
-        got_on = (outcome.launched or outcome.deleted) and outcome.reason != Reason.THROTTLED
+        got_on = (outcome.launched or outcome.deleted or outcome.changed) and outcome.reason != Reason.THROTTLED
         return 0.0 if got_on else SOONEST
-    if outcome.launched or outcome.deleted:
+    if outcome.launched or outcome.deleted or outcome.changed:
         return SOONEST
     looks = [usual]
+    if plan.next_at is not None:
+        looks.append(max(0.0, (plan.next_at - now).total_seconds()))
     moving_since = plan.census.moving_since
     if moving_since is not None:
         looks.append(min(LATEST, max(SOONEST, (now - moving_since).total_seconds() / 4)))

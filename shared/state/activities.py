@@ -29,6 +29,8 @@ GROUP_UPDATED = "TSG_GROUP_UPDATE"
 CAPACITY_CHANGED = "TSG_CAPACITY_CHANGE"
 GROUP_DELETED = "TSG_GROUP_DELETE"
 ROLLOUT_STARTED = "TSG_ROLLOUT_START"
+#: What a worker did about it: another state or step, and members that it replaced.
+ROLLOUT_STATE, ROLLOUT_WAVE = "TSG_ROLLOUT_STATE", "TSG_ROLLOUT_WAVE"
 #: By what was asked of it.
 ROLLOUT_ASKED = {what: f"TSG_ROLLOUT_{what.upper()}" for what in ("pause", "resume", "cancel", "rollback")}
 #: What a request said of a member: that it is protected, how it is, that it goes, that it came, that it is one no more.
@@ -39,23 +41,28 @@ FOUND = "TSG_INSTANCE_FOUND"
 UNHEALTHY = "TSG_INSTANCE_UNHEALTHY"
 LOST = "TSG_INSTANCE_LOST"
 LAUNCH_LOST = "TSG_INSTANCE_LAUNCH_LOST"
+#: What a worker did to an instance beside: it drains, stays after all, was changed to what another template says.
+DRAIN, DRAIN_ERROR = "TSG_INSTANCE_DRAIN", "TSG_INSTANCE_DRAIN_ERROR"
+UNDRAIN, UNDRAIN_ERROR = "TSG_INSTANCE_UNDRAIN", "TSG_INSTANCE_UNDRAIN_ERROR"
+UPDATE, UPDATE_ERROR = "TSG_INSTANCE_UPDATE", "TSG_INSTANCE_UPDATE_ERROR"
 #: The group's job.
 JOB_SUBMITTED = "TSG_JOB_SUBMIT"
 JOB_ERROR = "TSG_JOB_SUBMIT_ERROR"
 JOB_RUN_ERROR = "TSG_JOB_RUN_ERROR"
 JOB_REMOVED = "TSG_JOB_REMOVE"
 JOB_REMOVE_ERROR = "TSG_JOB_REMOVE_ERROR"
-#: What the group waits for from now on: it settled, or it is kept from it. What it waits for while all goes well is no news.
-REASONS: dict[Reason, str] = {
-    reason: f"TSG_GROUP_{reason.name}"
-    for reason in Reason
-    if reason not in {Reason.PROVISIONING, Reason.DELETING, Reason.NOMAD_UNAVAILABLE}
-}
+#: What a group waits for while all goes well; and what is told otherwise.
+_NO_NEWS = frozenset(
+    {*(Reason.PROVISIONING, Reason.DELETING, Reason.DRAINING), *(Reason.ROLLING_OUT, Reason.ROLLOUT_PAUSED), Reason.NOMAD_UNAVAILABLE}
+)
+#: What the group waits for from now on: it settled, or it is kept from it.
+REASONS: dict[Reason, str] = {reason: f"TSG_GROUP_{reason.name}" for reason in Reason if reason not in _NO_NEWS}
 
 KINDS = (
     *(GROUP_CREATED, GROUP_UPDATED, CAPACITY_CHANGED, GROUP_DELETED),
-    *(ROLLOUT_STARTED, *ROLLOUT_ASKED.values()),
     *(PROTECTED, VOTED, REMOVED, ADOPTED, DETACHED),
+    *(ROLLOUT_STARTED, *ROLLOUT_ASKED.values(), ROLLOUT_STATE, ROLLOUT_WAVE),
+    *(DRAIN, DRAIN_ERROR, UNDRAIN, UNDRAIN_ERROR, UPDATE, UPDATE_ERROR),
     *(LAUNCH, LAUNCH_ERROR, LAUNCH_LOST, TERMINATE, TERMINATE_ERROR, FOUND, UNHEALTHY, LOST),
     *(JOB_SUBMITTED, JOB_ERROR, JOB_RUN_ERROR, JOB_REMOVED, JOB_REMOVE_ERROR),
     *REASONS.values(),

@@ -32,12 +32,14 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from shared.reasons import Reason
+from shared.spec.group_settings import GroupSettings, from_document
+from shared.spec.rollout import Rolled
 from shared.state import work
 from shared.state.feeds import FeedState, is_in
 from shared.state.leases import Lease, is_held
 from shared.store.moments import ago, ahead
 from shared.store.rows import all_of, columns
-from shared.store.tables import group_state, groups
+from shared.store.tables import group_state, groups, rollouts
 
 
 class DueGroup(NamedTuple):
@@ -70,6 +72,9 @@ class DueGroup(NamedTuple):
     observed_generation: int = 0
     #: The last change of what should be, in words.
     cause: str | None = None
+    #: The document of what its owner asks for beside (`settings`), and the rollout under way.
+    more: str | None = None
+    rollout_id: str | None = None
     #: Its check is due; False for a group that is checked early, since another one of its account is due.
     is_due: bool = True
     #: When it was to be checked. It is made due again meanwhile if this has changed by the end of the check.
@@ -81,6 +86,11 @@ class DueGroup(NamedTuple):
     def paced(self) -> "Paced":
         """How its launches and replacements go on."""
         return Paced(self.launch_failures, self.launch_window, self.launch_at, self.replacing)
+
+    @property
+    def settings(self) -> GroupSettings:
+        """What its owner asks for beside. `ValueError` for a document of another release."""
+        return from_document(self.more)
 
 
 class Owner(NamedTuple):
@@ -114,6 +124,8 @@ class Check(NamedTuple):
     reason: Reason
     #: None: as before.
     paced: Paced | None = None
+    #: What was done about the rollout under way, where that is new.
+    rolled: Rolled | None = None
 
 
 class Backlog(NamedTuple):
@@ -149,9 +161,11 @@ _DUE = (
             is_due=_IS_DUE,
             check_at=group_state.c.check_at,
             is_watched=is_in(bindparam("account_id"), [FeedState.TRUSTED]),
+            rollout_id=rollouts.c.id,
         )
     )
     .join_from(groups, group_state, group_state.c.group_id == groups.c.id)
+    .outerjoin(rollouts, and_(rollouts.c.group_id == groups.c.id, rollouts.c.ended_at.is_(None)))
     .where(group_state.c.account_id == bindparam("account_id"), or_(_IS_DUE, _IS_DUE_SOON))
     .order_by(group_state.c.check_at, groups.c.id)
     .limit(bindparam("most", type_=Integer))

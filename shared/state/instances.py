@@ -9,15 +9,15 @@ Session first, never commits, no network.
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, func, literal, or_, select, update
+from sqlalchemy import ARRAY, ColumnElement, Connection, Select, and_, column, delete, exists, func, literal, or_, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared.state.group_state import DueGroup
 from shared.state.leases import Lease, is_held
-from shared.store.moments import ago
+from shared.store.moments import ago, ahead
 from shared.store.rows import all_of, columns
 from shared.store.tables import groups, instances
 
@@ -53,9 +53,46 @@ class Instance(NamedTuple):
     gone_at: datetime | None
     #: When it was first seen running.
     ran_at: datetime | None = None
+    #: What it was made from; None where that is not known.
+    template_id: str | None = None
+    #: The rollout that launched it.
+    rollout_id: str | None = None
+    #: Its owner wants it gone.
+    is_unwanted: bool = False
+    #: Its owner protects it now, and until when (None: for good).
+    is_protected: bool = False
+    protected_until: datetime | None = None
+    #: The application's own vote on its health, and what probes found, since when. None: nothing.
+    vote: str | None = None
+    probe: str | None = None
+    probe_since: datetime | None = None
+    #: Its drain: since when, and when it is over. `drained_at` is None until DNS has been changed.
+    draining_since: datetime | None = None
+    drained_at: datetime | None = None
+    primary_ip: str | None = None
 
 
-_INSTANCE = columns(Instance, instances)
+class Described(NamedTuple):
+    """What CloudAPI says of an instance's machine, beside its state."""
+
+    instance_id: str
+    name: str
+    compute_node: str | None
+    primary_ip: str
+    template_id: str | None
+
+
+#: What is asked of an instance (`tsg_instances.desired`): that it runs, or goes.
+RUN, LEAVE = "run", "gone"
+#: Votes and findings of probes.
+HEALTHY, UNHEALTHY = "healthy", "unhealthy"
+
+_INSTANCE = columns(
+    Instance,
+    instances,
+    is_unwanted=instances.c.desired == LEAVE,
+    is_protected=and_(instances.c.protected, func.coalesce(instances.c.protected_until > func.now(), True)),
+)
 
 
 def list_of_groups(connection: Connection, group_ids: Collection[str]) -> tuple[datetime, list[Instance]]:
@@ -71,6 +108,7 @@ def insert_launch(connection: Connection, lease: Lease, group: DueGroup) -> str 
         literal(lease.account_id, instances.c.account_id.type),
         literal(group.id, instances.c.group_id.type),
         literal(group.template_id, instances.c.template_id.type),
+        literal(group.rollout_id, instances.c.rollout_id.type),
         literal(LAUNCHING),
     )
     return _inserted(connection, values.where(is_held(lease), _unchanged(group)))
@@ -81,7 +119,7 @@ def mark_launched(connection: Connection, launch_id: str, machine_id: str, state
     statement = (
         update(instances)
         .where(instances.c.id == launch_id, instances.c.machine_id.is_(None))
-        .values(machine_id=machine_id, state=state, state_since=func.now(), gone_at=None, ran_at=_ran_at(state))
+        .values(machine_id=machine_id, state=state, state_since=func.now(), gone_at=None, **_times(state))
     )
     connection.execute(statement)
 
@@ -97,20 +135,33 @@ def delete_launch(connection: Connection, launch_id: str) -> None:
     connection.execute(delete(instances).where(instances.c.id == launch_id, instances.c.machine_id.is_(None)))
 
 
-def insert_found(connection: Connection, lease: Lease, group_id: str, machine_id: str, state: str) -> Instance:
+def insert_found(
+    connection: Connection, lease: Lease, group_id: str, machine_id: str, state: str, *, template_id: str | None = None
+) -> Instance:
     """Write down a machine of the group that this service did not know, or took for gone. One that is not coming up has run before."""
-    ran_at = None if state == PROVISIONING else func.now()
+    values: dict[str, Any] = {"group_id": group_id, "template_id": template_id, "state": state}
+    values["ran_at"] = None if state == PROVISIONING else func.now()
+    values["running_since"] = func.now() if state == RUNNING else None
+    # Nothing that was asked of it elsewhere, or before it was gone, is asked of it now.
+    anew = {"desired": RUN, "state_since": func.now(), "gone_at": None, "draining_since": None, "drained_at": None, "vote": None}
     statement = (
         upsert(instances)
-        .values(account_id=lease.account_id, group_id=group_id, machine_id=machine_id, state=state, ran_at=ran_at)
-        .on_conflict_do_update(
-            index_elements=["account_id", "machine_id"],
-            set_={"group_id": group_id, "state": state, "state_since": func.now(), "gone_at": None, "ran_at": ran_at},
-        )
+        .values(account_id=lease.account_id, machine_id=machine_id, **values)
+        .on_conflict_do_update(index_elements=["account_id", "machine_id"], set_={**values, **anew})
         .returning(*_INSTANCE)
     )
     (instance,) = all_of(Instance, connection.execute(statement))
     return instance
+
+
+def mark_described(connection: Connection, lease: Lease, described: Collection[Described]) -> None:
+    """Write down what CloudAPI says of machines, in one statement for all."""
+    kinds = {"instance_id": instances.c.id.type, **{name: instances.c[name].type for name in Described._fields[1:]}}
+    arrays = [literal([getattr(one, name) for one in described], ARRAY(kind)) for name, kind in kinds.items()]
+    seen = func.unnest(*arrays).table_valued(*(column(name, kind) for name, kind in kinds.items()), name="seen").render_derived()
+    statement = update(instances).where(instances.c.id == seen.c.instance_id, is_held(lease))
+    values = {name: seen.c[name] for name in ("name", "compute_node", "primary_ip")}
+    connection.execute(statement.values(**values, template_id=func.coalesce(instances.c.template_id, seen.c.template_id)))
 
 
 def mark_state(connection: Connection, lease: Lease, instance_id: str, state: str) -> None:
@@ -119,12 +170,40 @@ def mark_state(connection: Connection, lease: Lease, instance_id: str, state: st
     statement = update(instances).where(instances.c.id == instance_id, instances.c.state != state, is_held(lease))
     if state != GONE:
         statement = statement.where(instances.c.state.not_in((DELETING, GONE)))
-    connection.execute(statement.values(state=state, state_since=func.now(), gone_at=gone_at, ran_at=_ran_at(state)))
+    connection.execute(statement.values(state=state, state_since=func.now(), gone_at=gone_at, **_times(state)))
 
 
 def may_delete(connection: Connection, lease: Lease, group: DueGroup) -> bool:
     """Is a deletion that was planned for this group still right? False when the lease or the group is not what it was."""
     return bool(connection.execute(select(and_(is_held(lease), _unchanged(group)))).scalar_one())
+
+
+def mark_draining(connection: Connection, lease: Lease, group: DueGroup, instance_id: str, *, seconds: float | None) -> bool:
+    """Begin an instance's drain, which is over in so many seconds; None: once DNS has been changed (`mark_drained`).
+
+    False, and nothing noted, when the lease or the group is not what it was.
+    """
+    statement = update(instances).where(instances.c.id == instance_id, is_held(lease), _unchanged(group))
+    drained_at = None if seconds is None else ahead(seconds)
+    values = {"draining_since": func.coalesce(instances.c.draining_since, func.now()), "drained_at": drained_at}
+    return connection.execute(statement.values(values).returning(instances.c.id)).one_or_none() is not None
+
+
+def mark_drained(connection: Connection, instance_id: str, *, seconds: float) -> None:
+    """DNS leads nobody to the instance any more: its drain is over in so many seconds."""
+    statement = update(instances).where(instances.c.id == instance_id, instances.c.draining_since.is_not(None))
+    connection.execute(statement.values(drained_at=ahead(seconds)))
+
+
+def mark_undrained(connection: Connection, lease: Lease, instance_id: str) -> None:
+    """The instance stays."""
+    statement = update(instances).where(instances.c.id == instance_id, is_held(lease))
+    connection.execute(statement.values(draining_since=None, drained_at=None))
+
+
+def mark_updated(connection: Connection, instance_id: str, template_id: str) -> None:
+    """The instance was changed to what another template says."""
+    connection.execute(update(instances).where(instances.c.id == instance_id).values(template_id=template_id))
 
 
 def mark_deleting(connection: Connection, instance_id: str) -> None:
@@ -161,12 +240,16 @@ def count_by_state(connection: Connection) -> dict[str, int]:
     return {str(state): int(count) for state, count in connection.execute(statement)}
 
 
-def _ran_at(state: str) -> ColumnElement[datetime]:
-    return func.coalesce(instances.c.ran_at, func.now()) if state == RUNNING else instances.c.ran_at
+def _times(state: str) -> dict[str, Any]:
+    """When an instance in this state first ran, and since when it runs."""
+    if state != RUNNING:
+        return {"running_since": None}
+    return {"ran_at": func.coalesce(instances.c.ran_at, func.now()), "running_since": func.now()}
 
 
-def _inserted(connection: Connection, values: Select[tuple[str, str, str | None, str]]) -> str | None:
-    statement = plain_insert(instances).from_select(["account_id", "group_id", "template_id", "state"], values).returning(instances.c.id)
+def _inserted(connection: Connection, values: Select[Any]) -> str | None:
+    names = ["account_id", "group_id", "template_id", "rollout_id", "state"]
+    statement = plain_insert(instances).from_select(names, values).returning(instances.c.id)
     return connection.execute(statement).scalar_one_or_none()
 
 

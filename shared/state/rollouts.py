@@ -7,116 +7,17 @@ Session first, never commits, no network.
 """
 
 import json
-from datetime import datetime
-from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Connection, Result, Row, func, insert, literal, select, text, tuple_, update
+from sqlalchemy import Connection, Result, Row, exists, func, insert, literal, select, text, tuple_, update
 
 from shared.errors import Conflict, FieldError, Invalid, NotFound
 from shared.spec import rollout_settings
+from shared.spec.rollout import ASKS, ENDED, Ask, Counts, Rollout, State
 from shared.spec.rollout_settings import OnFailure, RolloutSettings
 from shared.state import activities, changes, templates
 from shared.state.changes import Change
-from shared.store.tables import rollouts
-
-
-class State(StrEnum):
-    """How far a rollout is."""
-
-    PENDING = "Pending"
-    IN_PROGRESS = "InProgress"
-    #: A pause was asked for, and members that were launched are not up yet.
-    PAUSING = "Pausing"
-    PAUSED = "Paused"
-    BAKING = "Baking"
-    SUCCESSFUL = "Successful"
-    FAILED = "Failed"
-    CANCELLED = "Cancelled"
-    ROLLING_BACK = "RollingBack"
-    ROLLED_BACK = "RolledBack"
-    ROLLBACK_FAILED = "RollbackFailed"
-
-
-class Ask(StrEnum):
-    """What may be asked of a rollout."""
-
-    PAUSE = "pause"
-    RESUME = "resume"
-    CANCEL = "cancel"
-    ROLLBACK = "rollback"
-
-
-#: It is over.
-ENDED = frozenset({State.SUCCESSFUL, State.FAILED, State.CANCELLED, State.ROLLED_BACK, State.ROLLBACK_FAILED})
-_MOVING = frozenset({State.PENDING, State.IN_PROGRESS, State.BAKING})
-_PAUSED = frozenset({State.PAUSING, State.PAUSED})
-
-#: In which states what may be asked, and the state that comes of it at once.
-ASKS: dict[Ask, tuple[frozenset[State], State]] = {
-    Ask.PAUSE: (_MOVING, State.PAUSING),
-    Ask.RESUME: (_PAUSED, State.IN_PROGRESS),
-    Ask.CANCEL: (_MOVING | _PAUSED | {State.ROLLING_BACK}, State.CANCELLED),
-    # One that has ended, as long as it is the newest.
-    Ask.ROLLBACK: (_MOVING | _PAUSED | ENDED - {State.ROLLED_BACK}, State.ROLLING_BACK),
-}
-
-
-class Counts(NamedTuple):
-    """The group's members at the last look, as the rollout sees them."""
-
-    wanted: int = 0
-    #: Made from the template, or equal to it; and those of them that are available.
-    new: int = 0
-    new_available: int = 0
-    outdated: int = 0
-    draining: int = 0
-    #: Launches and new members that failed.
-    failed: int = 0
-
-
-class Rollout(NamedTuple):
-    """One rollout."""
-
-    id: str
-    account_id: str
-    group_id: str
-    #: While it rolls back its members become those of `previous_template_id` again. The two are one in a reload.
-    template_id: str
-    previous_template_id: str
-    settings: RolloutSettings
-    state: State
-    #: What a request asked for that no worker has taken into account yet; `state` says it already.
-    asked: str | None
-    reason: str | None
-    message: str | None
-    #: The index of the step that it is at.
-    step: int
-    failures: int
-    counts: Counts
-    #: When it last got on, and when it goes on by itself.
-    progress_at: datetime | None
-    next_at: datetime | None
-    request_id: str | None
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
-
-    @property
-    def is_reload(self) -> bool:
-        """Do its members stay with their template, and are made anew?"""
-        return self.template_id == self.previous_template_id
-
-    @property
-    def target_id(self) -> str:
-        """The template that its members should be made from now."""
-        return self.previous_template_id if self.state == State.ROLLING_BACK else self.template_id
-
-    @property
-    def percent_complete(self) -> int:
-        """New available members, of those that are wanted."""
-        return min(100, 100 * self.counts.new_available // self.counts.wanted) if self.counts.wanted else 100 * (self.state in ENDED)
-
+from shared.store.tables import groups, rollouts
 
 _COLUMNS = tuple(rollouts.c[name] for name in Rollout._fields)
 _PLACE = (rollouts.c.created_at, rollouts.c.id)
@@ -186,6 +87,22 @@ def ask(connection: Connection, account_id: str, group_id: str, rollout_id: str,
     template_id = found.previous_template_id if what == Ask.ROLLBACK else group.template_id
     _turn(connection, asked, template_id, activities.ROLLOUT_ASKED[what], f"{what} of rollout {asked.id} was asked for")
     return asked
+
+
+def mark_progress(connection: Connection, rollout: Rollout, *, generation: int) -> bool:
+    """Note how far a rollout is, under the account's lease. False, and nothing noted, when it has ended or the group was changed."""
+    unchanged = exists(select(groups.c.id).where(groups.c.id == rollout.group_id, groups.c.generation == generation))
+    statement = update(rollouts).where(rollouts.c.id == rollout.id, rollouts.c.ended_at.is_(None), unchanged)
+    names = ("state", "asked", "reason", "message", "step", "failures", "progress_at", "next_at", "started_at", "ended_at")
+    values = {name: getattr(rollout, name) for name in names} | {"counts": json.dumps(rollout.counts._asdict())}
+    return connection.execute(statement.values(values).returning(rollouts.c.id)).one_or_none() is not None
+
+
+def give_back_template(connection: Connection, rollout: Rollout) -> None:
+    """The group gets the template from before the rollout, and is due at once."""
+    kind = activities.ROLLOUT_ASKED[Ask.ROLLBACK]
+    change = Change(rollout.account_id, rollout.group_id, kind, None, rollout.request_id, template_id=rollout.previous_template_id)
+    connection.execute(_CHANGE, changes.parameters(change))
 
 
 def get(connection: Connection, group_id: str, rollout_id: str) -> Rollout:

@@ -39,6 +39,13 @@ PROVISION_SECONDS, DELETE_SECONDS = 20.0, 10.0
 #: Of the simulator, for requests that a test holds up and those that come meanwhile.
 THREADS = 12
 
+#: What time goes by in.
+_MOMENTS = {
+    "tsg_instances": "state_since launched_at ran_at running_since gone_at protected_until probe_since draining_since drained_at",
+    "tsg_group_state": "check_at launch_at emptied_at",
+    "tsg_rollouts": "created_at started_at progress_at next_at",
+}
+
 _numbers = itertools.count(1)
 
 
@@ -114,6 +121,16 @@ class World:
             )
         )
 
+    def set_up(self, group: Group, **settings: Any) -> None:
+        """Its owner asks for other settings."""
+        told = GroupSettings.model_validate(settings)
+        capacity = self.sql("SELECT capacity FROM tsg_groups WHERE id = :id", id=group.id)[0][0]
+        wish = Wish(group.name, self.template_id(group), capacity, settings={name: getattr(told, name) for name in settings})
+        self.db.transact(lambda connection: groups.update_group(connection, self.account.id, group.id, wish, request_id=None))
+
+    def template_id(self, group: Group) -> str:
+        return str(self.sql("SELECT template_id FROM tsg_groups WHERE id = :id", id=group.id)[0][0])
+
     def delete(self, group: Group) -> None:
         self.db.transact(lambda connection: groups.delete_group(connection, self.account.id, group.id, request_id=None))
 
@@ -122,10 +139,9 @@ class World:
     def later(self, seconds: float) -> None:
         """So much time goes by, in the cloud and in the rows."""
         self.sim.cloud.advance(seconds)
-        columns = ", ".join(f"{column} = {column} - interval '{seconds} seconds'" for column in ("state_since", "launched_at", "gone_at"))
-        self.sql(f"UPDATE tsg_instances SET {columns} WHERE account_id = :id", id=self.account.id)
-        columns = ", ".join(f"{column} = {column} - interval '{seconds} seconds'" for column in ("check_at", "launch_at", "emptied_at"))
-        self.sql(f"UPDATE tsg_group_state SET {columns} WHERE account_id = :id", id=self.account.id)
+        for table, columns in _MOMENTS.items():
+            moved = ", ".join(f"{column} = {column} - interval '{seconds} seconds'" for column in columns.split())
+            self.sql(f"UPDATE {table} SET {moved} WHERE account_id = :id", id=self.account.id)
 
     def converge(self, worker: Runner[Any] | None = None) -> bool:
         """One turn of a worker for whatever is not finished, whether its time has come or not."""

@@ -41,6 +41,7 @@ from shared.state import (
     work,
 )
 from shared.state.changes import Change
+from shared.state.instances import Described
 from shared.store import db, schema, tables
 from shared.store.db import Database
 from shared.store.prepared import Prepared
@@ -466,6 +467,11 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(instances.get_owners, account_id, [KEY], group_id=group.id)[KEY] == (group.id, "running")
     use(instances.mark_state, lease, found.id, "stopped")
     assert use(instances.may_delete, lease, group_work)
+    assert use(instances.mark_draining, lease, group_work, found.id, seconds=None)
+    use(instances.mark_drained, found.id, seconds=60)
+    use(instances.mark_undrained, lease, found.id)
+    use(instances.mark_updated, found.id, template.id)
+    use(instances.mark_described, lease, [Described(found.id, "web-1", None, "10.0.0.1", template.id)])
     use(instances.mark_deleting, found.id)
     now, rows = use(instances.list_of_groups, [group.id])
     assert {(row.machine_id, row.state) for row in rows} == {(USER, "provisioning"), (KEY, "deleting")}
@@ -493,7 +499,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     use(idempotency.mark_answered, account_id, "key", idempotency.Answer(202))
     assert use(idempotency.find, account_id, "key") == ("request", (202, None, None, None))
     assert use(idempotency.delete_old, limit=10) == 0
-    assert use(groups.get_locked, account_id, group.id).generation == 17
+    assert use(groups.get_locked, account_id, group.id).generation == 18
     assert use(group_state.mark_checked, lease, [group_state.Check(group_work, after=1, failures=0, error=None, reason=Reason.SETTLED)])
     assert [owner.id for owner in use(group_state.list_owners, account_id, ids={group.id}, names={"web"})] == [group.id]
     use(group_state.mark_due, group.id)
@@ -561,6 +567,10 @@ def use_rollouts(use: Callable[..., Any], account_id: str, group_id: str) -> Non
     assert use(rollouts.list_under_way, [group_id]).keys() == {group_id}
     assert use(rollouts.list_of_group, group_id, limit=10, marker=made.id) == []
     assert use(rollouts.count, group_id) == 1
+    generation = use(groups.get, account_id, group_id).generation
+    assert use(rollouts.mark_progress, made._replace(step=1), generation=generation)
+    assert not use(rollouts.mark_progress, made, generation=generation + 1)
+    use(rollouts.give_back_template, made)
     asked = use(rollouts.ask, account_id, group_id, made.id, rollouts.Ask.PAUSE, request_id="r")
     assert asked.state == rollouts.State.PAUSING
     use(rollouts.cancel_of_deleted, group_id)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from shared.errors import Conflict, Invalid, NotFound
+from shared.spec.rollout import ASKS, ENDED, Ask, Rollout, State
 from shared.spec.rollout_settings import OnFailure, RolloutSettings
 from shared.state import groups, rollouts, templates
 from shared.state.groups import Group
-from shared.state.rollouts import ASKS, ENDED, Ask, Rollout, State
 from tests.integration.api.service import together
 from tests.integration.conftest import World
 

@@ -258,8 +258,12 @@ def test_of_a_group_that_should_be_empty_everything_that_can_be_is_deleted(sight
 @given(WANTED, SIGHTS)
 def test_no_machine_is_kept_that_is_older_than_one_that_goes_as_surplus(wanted: int, sights: list[Sight]) -> None:
     found = made(wanted, *sights)
-    for protected in (False, True):
-        of_kind = [one for one in sights if one.instance.machine_id and counts(one) and one.protected is protected]
+    for protected, running in itertools.product((False, True), (False, True)):
+        of_kind = [
+            one
+            for one in sights
+            if one.instance.machine_id and counts(one) and one.protected is protected and (one.instance.state == "running") is running
+        ]
         going = [one.instance.launched_at for one in of_kind if one.instance in found.surplus]
         staying = [one.instance.launched_at for one in of_kind if one.instance not in found.surplus]
         assert not going or not staying or max(going) <= min(staying)

@@ -1,18 +1,19 @@
-"""Carry steps out: one request to CloudAPI for each, in parallel; one `Done` for each, whatever came of it."""
+"""Carry steps out: the requests to CloudAPI of each, in parallel; one `Done` for each, whatever came of it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
 from structlog.contextvars import bound_contextvars
 
 from shared.clients import cloudapi
-from shared.clients.cloudapi import Client, CloudAPIError
+from shared.clients.cloudapi import CNS_STATUS, Client, CloudAPIError
 from shared.plan.outcome import Done, Result
-from shared.plan.steps import Delete, Launch
+from shared.plan.steps import Act, Delete, Drain, Launch, Undrain, Update
 from shared.reasons import Reason
+from shared.spec.in_place import changes
 from shared.spec.machines import Instance
 from shared.spec.spec import request
 from shared.state import instances
@@ -31,13 +32,18 @@ class Assignment:
     """The steps of one group, and what stops the rest of them."""
 
     group: DueGroup
-    steps: Sequence[Launch | Delete]
-    #: What launches are made from; needed where there are any.
-    template: Template | None = None
+    steps: Sequence[Act]
+    #: By their ids: of the group, and of instances that are updated.
+    templates: Mapping[str, Template] = field(default_factory=dict)
     #: No time or budget is left in this pass, or the group was changed meanwhile.
     stopped: bool = False
     #: CloudAPI refused a launch: it would refuse the next one too.
     refused: bool = False
+
+    @property
+    def template(self) -> Template | None:
+        """What launches are made from."""
+        return self.templates.get(self.group.template_id)
 
 
 class Hands:
@@ -63,12 +69,12 @@ class Hands:
                     done[begun[future]].append(future.result())
         return done
 
-    def _step(self, assignment: Assignment, step: Launch | Delete) -> Done:
+    def _step(self, assignment: Assignment, step: Act) -> Done:
         """One step, and the record of it. A fault of this service costs its own group alone."""
         group = assignment.group
         with bound_contextvars(group_id=group.id, request_id=group.request_id):
             try:
-                done = self._launch(assignment, step) if isinstance(step, Launch) else self._delete(assignment, step)
+                done = self._acted(assignment, step)
                 self._recorder.done(group, done)
             except Exception as error:
                 if is_unavailable(error):
@@ -76,6 +82,21 @@ class Hands:
                 done = Done(step, Result.CRASHED, error=error)
                 self._recorder.done(group, done)
         return done
+
+    def _acted(self, assignment: Assignment, step: Act) -> Done:
+        if isinstance(step, Launch):
+            return self._launch(assignment, step)
+        if not self._may_begin(assignment):
+            return Done(step, Result.LEFT)
+        match step:
+            case Delete():
+                return self._delete(assignment, step)
+            case Drain():
+                return self._drain(assignment, step)
+            case Undrain():
+                return self._undrain(assignment, step)
+            case Update():
+                return self._update(assignment, step)
 
     def _launch(self, assignment: Assignment, step: Launch) -> Done:
         group, template = assignment.group, assignment.template
@@ -86,8 +107,7 @@ class Hands:
         with self._db.read() as connection:
             launch_id = instances.insert_launch(connection, self._lease, group)
         if launch_id is None:
-            assignment.stopped = True
-            return Done(step, Result.LEFT)
+            return _changed_meanwhile(assignment, step)
         body = request(template.spec, Instance(group.id, group.name, template.id, launch_id))
         began = time.monotonic()
         try:
@@ -99,26 +119,82 @@ class Hands:
         return Done(step, Result.DONE, time.monotonic() - began, launch_id=launch_id, machine_id=machine.id, state=machine.state)
 
     def _delete(self, assignment: Assignment, step: Delete) -> Done:
-        if not self._may_begin(assignment):
-            return Done(step, Result.LEFT)
+        if not self._may_change(assignment):
+            return _changed_meanwhile(assignment, step)
+        machine_id = step.instance.machine_id or ""
+        return self._asked(assignment, step, Reason.DELETION_REJECTED, lambda: self._client.delete_machine(machine_id))
+
+    def _drain(self, assignment: Assignment, step: Drain) -> Done:
+        """DNS first: the row says before that the drain was begun, and after it when it is over."""
+        machine_id, instance_id = step.instance.machine_id or "", step.instance.id
         with self._db.read() as connection:
-            if not instances.may_delete(connection, self._lease, assignment.group):
-                assignment.stopped = True
-                return Done(step, Result.LEFT)
-        began = time.monotonic()
-        try:
-            self._client.delete_machine(step.instance.machine_id or "")
-        except CloudAPIError as error:
-            return self._failed(assignment, step, error, began, Reason.DELETION_REJECTED)
-        return Done(step, Result.DONE, time.monotonic() - began)
+            seconds = None if step.leaves_dns else step.seconds
+            if not instances.mark_draining(connection, self._lease, assignment.group, instance_id, seconds=seconds):
+                return _changed_meanwhile(assignment, step)
+        if not step.leaves_dns:
+            return Done(step, Result.DONE)
+        done = self._asked(assignment, step, Reason.DRAIN_REJECTED, lambda: self._client.add_metadata(machine_id, {CNS_STATUS: "down"}))
+        if done.result == Result.DONE:
+            with self._db.read() as connection:
+                instances.mark_drained(connection, instance_id, seconds=step.seconds)
+        return done
+
+    def _undrain(self, assignment: Assignment, step: Undrain) -> Done:
+        if not self._may_change(assignment):
+            return _changed_meanwhile(assignment, step)
+        done = Done(step, Result.DONE)
+        if step.joins_dns:
+            machine_id = step.instance.machine_id or ""
+            done = self._asked(assignment, step, Reason.DRAIN_REJECTED, lambda: self._client.add_metadata(machine_id, {CNS_STATUS: "up"}))
+        if done.result == Result.DONE:
+            with self._db.read() as connection:
+                instances.mark_undrained(connection, self._lease, step.instance.id)
+        return done
+
+    def _update(self, assignment: Assignment, step: Update) -> Done:
+        """One call for each kind of thing that differs; each may be made again."""
+        before, after, group = assignment.templates.get(step.instance.template_id or ""), assignment.template, assignment.group
+        if before is None or after is None or not self._may_change(assignment):
+            return _changed_meanwhile(assignment, step)
+        wanted = changes(before.spec, after.spec, Instance(group.id, group.name, after.id, step.instance.id))
+        client, machine_id = self._client, step.instance.machine_id or ""
+
+        def ask() -> None:
+            if wanted.metadata:
+                client.add_metadata(machine_id, wanted.metadata)
+            for key in wanted.metadata_gone:
+                client.delete_metadata(machine_id, key)
+            if wanted.firewall is not None:
+                client.set_firewall(machine_id, enabled=wanted.firewall)
+            for tag in wanted.tags_gone:
+                client.delete_tag(machine_id, tag)
+            client.add_tags(machine_id, wanted.tags)
+
+        done = self._asked(assignment, step, Reason.TEMPLATE_REJECTED, ask)
+        if done.result == Result.DONE:
+            with self._db.read() as connection:
+                instances.mark_updated(connection, step.instance.id, after.id)
+        return done
 
     def _may_begin(self, assignment: Assignment) -> bool:
         if not assignment.stopped and not self._allowance.take():
             assignment.stopped = True
         return not assignment.stopped
 
-    def _failed(self, assignment: Assignment, step: Launch | Delete, error: CloudAPIError, began: float, refusal: Reason) -> Done:
-        """`refusal` is what it means when CloudAPI refuses this very request."""
+    def _may_change(self, assignment: Assignment) -> bool:
+        with self._db.read() as connection:
+            return instances.may_delete(connection, self._lease, assignment.group)
+
+    def _asked(self, assignment: Assignment, step: Act, refusal: Reason, ask: Callable[[], None]) -> Done:
+        """What came of requests. `refusal` is what it means when CloudAPI refuses one."""
+        began = time.monotonic()
+        try:
+            ask()
+        except CloudAPIError as error:
+            return self._failed(assignment, step, error, began, refusal)
+        return Done(step, Result.DONE, time.monotonic() - began)
+
+    def _failed(self, assignment: Assignment, step: Act, error: CloudAPIError, began: float, refusal: Reason) -> Done:
         result, reason = Result.FAILED, reason_of(error, refusal=refusal)
         if isinstance(error, cloudapi.AnswerLost):
             result = Result.UNANSWERED
@@ -126,3 +202,9 @@ class Hands:
             result = Result.PUT_OFF
             assignment.stopped = True
         return Done(step, result, time.monotonic() - began, error, None if isinstance(error, cloudapi.Withheld) else reason)
+
+
+def _changed_meanwhile(assignment: Assignment, step: Act) -> Done:
+    """The lease or the group is not what it was: nothing more is done for the group."""
+    assignment.stopped = True
+    return Done(step, Result.LEFT)

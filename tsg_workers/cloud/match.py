@@ -7,9 +7,14 @@ from typing import NamedTuple
 
 from shared.clients.cloudapi import Machine
 from shared.plan.census import Sight
-from shared.spec.machines import TAG_LAUNCH
+from shared.rules import is_uuid
+from shared.spec.machines import TAG_LAUNCH, TAG_TEMPLATE
+from shared.spec.tags import SERVICES
 from shared.state.instances import DELETING, DOUBTED, GONE, LAUNCHING, PROVISIONING, RUNNING, Instance
 from tsg_workers.cloud.ask import Answer
+
+#: Values of `triton.cns.status` that drains write. CloudAPI shows a new value late, so an old one says nothing of the newest.
+_OURS = frozenset({None, "up", "down"})
 
 
 class Change(StrEnum):
@@ -23,6 +28,8 @@ class Change(StrEnum):
     MOVED = "moved"
     #: A launch that came to nothing.
     LAUNCH_LOST = "launch_lost"
+    #: A machine of which CloudAPI says more than its row.
+    DESCRIBED = "described"
 
 
 class Match(NamedTuple):
@@ -32,6 +39,7 @@ class Match(NamedTuple):
     change: Change | None = None
     #: The state its row has.
     was: str = ""
+    machine: Machine | None = None
 
 
 def match(
@@ -54,7 +62,7 @@ def match(
     for machine, group_id in owned:
         launch = launches.pop(str(machine.tags.get(TAG_LAUNCH)), None)
         found.append(_of_machine(machine, group_id, by_machine.get(machine.id), launch, now))
-    found += [_moved(_sight(answer.instance, answer.machine), answer.state, now) for answer in answers]
+    found += [_moved(answer.instance, answer.machine, answer.state, now) for answer in answers]
     for machine_id in [*(machine.id for machine, _ in owned), *(answer.instance.machine_id for answer in answers)]:
         by_machine.pop(machine_id, None)
     found += [Match(Sight(row, sure=row.id not in missing)) for row in by_machine.values()]
@@ -65,23 +73,40 @@ def _of_machine(machine: Machine, group_id: str, row: Instance | None, launch: I
     # Somebody gave a machine the tag of another group: that one finds it.
     if row is not None and row.group_id == group_id:
         # CloudAPI may go on listing for a moment what it said was gone.
-        return Match(_sight(row, machine)) if row.state == GONE else _moved(_sight(row, machine), machine.state, now)
+        return Match(_sight(row, machine)) if row.state == GONE else _moved(row, machine, machine.state, now)
     if row is None and launch is not None:
         adopted = _in_state(launch._replace(machine_id=machine.id), machine.state, now)
-        return Match(_sight(adopted, machine), Change.ADOPTED, was=launch.state)
+        return Match(_sight(adopted, machine), Change.ADOPTED, launch.state, machine)
     ran_at = None if machine.state == PROVISIONING else now
-    return Match(_sight(Instance("", group_id, machine.id, machine.state, now, now, None, ran_at), machine), Change.FOUND)
+    found = Instance("", group_id, machine.id, machine.state, now, now, None, ran_at, template_of(machine))
+    return Match(_sight(found, machine), Change.FOUND, machine=machine)
 
 
 def _of_launch(launch: Instance, *, lost: bool) -> Match:
     return Match(Sight(launch, lost=lost), Change.LAUNCH_LOST if lost else None, was=launch.state)
 
 
-def _moved(sight: Sight, state: str, now: datetime) -> Match:
-    was = sight.instance.state
+def _moved(row: Instance, machine: Machine | None, state: str, now: datetime) -> Match:
+    was = row.state
     if was == state or (was == DELETING and state != GONE):
-        return Match(sight)
-    return Match(sight._replace(instance=_in_state(sight.instance, state, now)), Change.MOVED, was=was)
+        if machine is not None and _says_more(machine, row):
+            known = row._replace(primary_ip=machine.primary_ip or None, template_id=row.template_id or template_of(machine))
+            return Match(_sight(known, machine), Change.DESCRIBED, machine=machine)
+        return Match(_sight(row, machine))
+    return Match(_sight(_in_state(row, state, now), machine), Change.MOVED, was, machine)
+
+
+def _says_more(machine: Machine, row: Instance) -> bool:
+    """Of machines that run alone: the others change anyway."""
+    if row.state != RUNNING:
+        return False
+    return machine.primary_ip != (row.primary_ip or "") or (row.template_id is None and template_of(machine) is not None)
+
+
+def template_of(machine: Machine) -> str | None:
+    """The template that the machine's tag names."""
+    tag = machine.tags.get(TAG_TEMPLATE)
+    return tag.lower() if isinstance(tag, str) and is_uuid(tag) else None
 
 
 def _in_state(instance: Instance, state: str, now: datetime) -> Instance:
@@ -90,4 +115,7 @@ def _in_state(instance: Instance, state: str, now: datetime) -> Instance:
 
 
 def _sight(instance: Instance, machine: Machine | None) -> Sight:
-    return Sight(instance, machine.created, machine.protected) if machine else Sight(instance)
+    if machine is None:
+        return Sight(instance)
+    has_dns = SERVICES in machine.tags and machine.cns_status in _OURS
+    return Sight(instance, machine.created, machine.protected, compute_node=machine.compute_node, has_dns=has_dns)

@@ -9,9 +9,11 @@ from sqlalchemy import Connection
 from shared import log, metrics
 from shared.clients.cloudapi import CloudAPIError
 from shared.plan.outcome import Done, Outcome, Result
-from shared.plan.steps import IN_WORDS, Delete, Limit, Plan
+from shared.plan.rollout import TROUBLES
+from shared.plan.steps import IN_WORDS, VERBS, Act, Delete, Drain, Launch, Limit, Plan, Undrain, Update
 from shared.reasons import MEANING, Reason
-from shared.state import activities, group_state, instances
+from shared.spec.rollout import Rolled, State
+from shared.state import activities, group_state, instances, rollouts
 from shared.state.activities import DONE, FAILED, REASONS
 from shared.state.group_state import Check, DueGroup
 from shared.state.leases import Lease
@@ -61,7 +63,8 @@ class Recorder:
         """What was found, and what is done about it: the next links of the chain of causes."""
         states = Counter(sight.instance.state for sight in plan.census.there)
         found = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
-        steps = (("launches", len(plan.launches)), ("deletes", len(plan.deletions)))
+        counts = Counter(VERBS[type(step)] for step in plan.acts)
+        steps = ((verb, counts[verb]) for verb in VERBS.values())
         doing = [f"{verb} {count}" for verb, count in steps if count]
         self._causes[group.id] = "; ".join(filter(None, [group.cause, f"found {found} of {group.desired}", *doing]))
 
@@ -73,10 +76,12 @@ class Recorder:
             return
         if done.result == Result.CRASHED:
             _log.error("group_failed", group_id=group.id, why=done.step.why, exc_info=done.error)
+        elif isinstance(done.step, Launch):
+            self._launched(group, done)
         elif isinstance(done.step, Delete):
             self._deleted(group, done.step, done)
         else:
-            self._launched(group, done)
+            self._changed(group, done.step, done)
 
     def _launched(self, group: DueGroup, done: Done) -> None:
         launch_id, machine_id = done.launch_id or "", done.machine_id or ""
@@ -114,6 +119,20 @@ class Recorder:
             if done.result == Result.FAILED:
                 self._note(group, activities.TERMINATE_ERROR, f"deleting {machine_id} failed", done, machine_id=machine_id)
 
+    def _changed(self, group: DueGroup, step: Drain | Undrain | Update, done: Done) -> None:
+        """A drain, its end, or an update: the row was written beside the requests."""
+        machine_id, verb = step.instance.machine_id or "", VERBS[type(step)]
+        kind, failed, words = _CHANGES[type(step)]
+        metrics.changes.labels(verb, done.result).inc()
+        if done.result == Result.DONE:
+            _log.info("instance_changed", machine_id=machine_id, change=verb, why=step.why)
+            which = f", which {IN_WORDS[step.why]}" if isinstance(step, Drain) else ""
+            self._note(group, kind, f"{words} {machine_id}{which}", done, machine_id=machine_id)
+        else:
+            _log.warning("change_failed", machine_id=machine_id, change=verb, why=step.why, **_of_error(done.error))
+            if done.result in {Result.FAILED, Result.UNANSWERED}:
+                self._note(group, failed, f"{words} {machine_id}: failed", done, machine_id=machine_id)
+
     def _note(self, group: DueGroup, kind: str, description: str, done: Done, *, machine_id: str | None = None) -> None:
         """The activity of a launch or a deletion."""
         error = done.error
@@ -121,7 +140,7 @@ class Recorder:
         text = f"{description}: {error}" if error else description
         self._audit(kind, self._account_name, group.name, status, text)
         if error is None or self._is_news(group, kind, machine_id or "", str(error)):
-            more: dict[str, Any] = {"took": done.took, "machine_id": machine_id}
+            more: dict[str, Any] = {"took": done.took, "machine_id": machine_id, "rollout_id": group.rollout_id}
             if isinstance(error, CloudAPIError):
                 more |= {"error_code": error.code or str(error.status or ""), "cloudapi_request_id": error.request_id}
             with self._db.read() as connection:
@@ -132,7 +151,7 @@ class Recorder:
     def concluded(self, check: Check, plan: Plan, outcome: Outcome, *, breaker: int) -> None:
         """What a check did, and whether the breaker of the group's launches opened or closed."""
         group = check.group
-        if outcome.launched or outcome.deleted or outcome.errors:
+        if outcome.launched or outcome.deleted or outcome.changed or outcome.errors:
             _log.info(
                 "group_checked",
                 group_id=group.id,
@@ -140,6 +159,7 @@ class Recorder:
                 desired=group.desired,
                 launched=outcome.launched,
                 deleted=outcome.deleted,
+                changed=outcome.changed,
                 errors=len(outcome.errors),
                 held=plan.held_by(Limit.BACKOFF),
                 waiting=plan.held_by(Limit.DISRUPTION),
@@ -157,16 +177,38 @@ class Recorder:
             check for check in checks if check.reason in REASONS and (check.reason != check.group.reason or not _is_observed(check.group))
         ]
 
+        rolled = [(check.group, check.rolled) for check in checks if check.rolled is not None]
+
         def work(connection: Connection) -> bool:
             held = group_state.mark_checked(connection, self.lease, checks)
             for check in news if held else ():
                 text = f"{MEANING[check.reason]} {check.error}" if check.error else MEANING[check.reason]
                 self.write(connection, check.group, REASONS[check.reason], DONE if check.reason in _GOOD else FAILED, text)
+            for group, news_of_rollout in rolled if held else ():
+                self._rolled(connection, group, news_of_rollout)
             return held
 
         for check in checks:
             metrics.checks.labels(check.reason).inc()
-        return self._db.transact(work, alone=not news)
+        return self._db.transact(work, alone=not (news or rolled))
+
+    def _rolled(self, connection: Connection, group: DueGroup, rolled: Rolled) -> None:
+        """How far a rollout is. When it begins to roll back, the group gets its former template."""
+        before, now = rolled.before, rolled.now
+        if not rollouts.mark_progress(connection, now, generation=group.generation):
+            return
+        if rolled.wave is not None:
+            text = f"rollout {now.id}: {rolled.wave}"
+            self.write(connection, group, activities.ROLLOUT_WAVE, DONE, text, rollout_id=now.id)
+        if (now.state, now.step) != (before.state, before.step):
+            metrics.rollouts.labels(now.state).inc()
+            counts, status = now.counts, FAILED if now.reason in TROUBLES else DONE
+            text = f"rollout {now.id} is {now.state} at step {now.step + 1} of {len(now.settings.steps)}: {counts.new_available} of"
+            text += f" {counts.wanted} are new and available, {counts.outdated} are outdated. {now.message or ''}"
+            self.write(connection, group, activities.ROLLOUT_STATE, status, text.strip(), rollout_id=now.id)
+            _log.info("rollout_moved", group_id=group.id, rollout_id=now.id, state=now.state, step=now.step, reason=now.reason)
+        if now.state == State.ROLLING_BACK and before.state != State.ROLLING_BACK:
+            rollouts.give_back_template(connection, now)
 
     def emptied(self, group: DueGroup, *, after: float | None) -> bool:
         """Note that nothing is left of a deleted group (`group_state.mark_emptied`), with an activity the first time."""
@@ -191,6 +233,14 @@ class Recorder:
             return False
         self._noted.add((group.id, *error))
         return True
+
+
+#: Of changes: the activity, the activity of an error, and the beginning of a sentence.
+_CHANGES: dict[type[Act], tuple[str, str, str]] = {
+    Drain: (activities.DRAIN, activities.DRAIN_ERROR, "drain"),
+    Undrain: (activities.UNDRAIN, activities.UNDRAIN_ERROR, "take back"),
+    Update: (activities.UPDATE, activities.UPDATE_ERROR, "update"),
+}
 
 
 def _is_observed(group: DueGroup) -> bool:

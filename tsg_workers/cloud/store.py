@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from shared import log
+from shared.clients.cloudapi import Machine
 from shared.plan.census import Sight
+from shared.rules import is_uuid
 from shared.state import activities, instances
 from shared.state.activities import DONE, FAILED
 from shared.state.group_state import DueGroup
-from shared.state.instances import DELETING, GONE, LAUNCHING, ON_THE_WAY, RUNNING, Instance
-from tsg_workers.cloud.match import Change, Match
+from shared.state.instances import DELETING, GONE, LAUNCHING, ON_THE_WAY, RUNNING, Described, Instance
+from tsg_workers.cloud.match import Change, Match, template_of
 from tsg_workers.cloud.record import Recorder
 
 _log = log.get(__name__)
@@ -19,7 +21,7 @@ _log = log.get(__name__)
 def store(connection: Connection, recorder: Recorder, due: Sequence[DueGroup], matches: Sequence[Match]) -> list[Sight]:
     """Write down what is new; all sights, in the order of the matches."""
     groups = {group.id: group for group in due}
-    sights = []
+    sights, described = [], []
     for match in matches:
         sight = match.sight
         if match.change is not None:
@@ -30,15 +32,24 @@ def store(connection: Connection, recorder: Recorder, due: Sequence[DueGroup], m
                 _adopted(connection, recorder, group, match)
             elif match.change == Change.MOVED:
                 _moved(connection, recorder, group, match)
-            else:
+            elif match.change == Change.LAUNCH_LOST:
                 _launch_lost(connection, recorder, group, match)
+            if match.machine is not None:
+                described.append(_description(sight.instance, match.machine))
         sights.append(sight)
+    if described:
+        instances.mark_described(connection, recorder.lease, described)
     return sights
+
+
+def _description(instance: Instance, machine: Machine) -> Described:
+    compute_node = machine.compute_node if is_uuid(machine.compute_node) else None
+    return Described(instance.id, machine.name, compute_node, machine.primary_ip, template_of(machine))
 
 
 def _found(connection: Connection, recorder: Recorder, group: DueGroup, instance: Instance) -> Instance:
     machine_id, state = instance.machine_id or "", instance.state
-    found = instances.insert_found(connection, recorder.lease, group.id, machine_id, state)
+    found = instances.insert_found(connection, recorder.lease, group.id, machine_id, state, template_id=instance.template_id)
     recorder.write(connection, group, activities.FOUND, DONE, f"found {machine_id}, {state}", machine_id=machine_id)
     _log.info("instance_found", group_id=group.id, machine_id=machine_id, state=state)
     return found

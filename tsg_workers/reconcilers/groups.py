@@ -20,14 +20,15 @@ from shared.clients.cloudapi import Client, CloudAPI, CloudAPIError
 from shared.clients.keys import Sealer
 from shared.clients.queue import CONVERGE
 from shared.management.access import NoManagementKey, client_for, forget_registration
-from shared.plan.conclusion import conclude, put_off
+from shared.plan.conclusion import conclude, put_off, rolled
 from shared.plan.limits import Limits
 from shared.plan.outcome import Done, Trouble, crash, outcome_of
 from shared.plan.planner import make_plan
+from shared.plan.rolling import Rolling, rolling_of
 from shared.plan.schedule import late_look
-from shared.plan.steps import Plan
+from shared.plan.steps import Launch, Plan, Update
 from shared.reasons import Reason
-from shared.state import accounts, group_state, leases, templates
+from shared.state import accounts, group_state, leases, rollouts, templates
 from shared.state.group_state import Check, DueGroup
 from shared.state.leases import Lease, LeaseLost
 from shared.state.templates import Template
@@ -168,6 +169,7 @@ class _Pass:
         self._keeper = keeper
         self._limits = pace.limits
         self._part_seconds = pace.part_seconds
+        self._rollings: Mapping[str, Rolling] = {}
         self._recorder = recorder
 
     def run(self, due: Sequence[DueGroup]) -> Collection[str]:
@@ -175,6 +177,7 @@ class _Pass:
         began = time.monotonic()
         allowance = Allowance(self._client, self._keeper, seconds=self._part_seconds)
         observed = observe(self._db, self._client, self._lease, allowance, self._recorder, self._limits, due)
+        self._rollings = self._rolling(due, observed)
         plans = self._plan(due, observed)
         hands = Hands(self._db, self._client, self._lease, allowance, self._recorder)
         done = hands.carry_out(self._assignments(due, plans, observed.troubles))
@@ -190,26 +193,44 @@ class _Pass:
         plans = {}
         for group in due:
             with _sparing_others(group, observed.troubles[group.id]):
-                plan = make_plan(group, observed.sights[group.id], observed.now, self._limits)
+                rolling = self._rollings.get(group.id)
+                plan = make_plan(group, observed.sights[group.id], observed.now, self._limits, rolling)
                 self._recorder.planned(group, plan)
                 plans[group.id] = plan
         return plans
 
+    def _rolling(self, due: Sequence[DueGroup], observed: Observed) -> dict[str, Rolling]:
+        """The rollouts under way, beside the templates of the members."""
+        rolling = [group.id for group in due if group.rollout_id is not None]
+        if not rolling:
+            return {}
+        members = {group_id: {sight.instance.template_id for sight in observed.sights[group_id]} for group_id in rolling}
+        with self._db.read() as connection:
+            under_way = rollouts.list_under_way(connection, rolling)
+            wanted = {rollout.target_id for rollout in under_way.values()}
+            known = templates.get_by_ids(connection, {one for of_group in members.values() for one in of_group if one} | wanted)
+        specs = {template.id: template.spec for template in known.values() if not template.unreadable}
+        return {
+            group_id: rolling_of(rollout, {one: specs[one] for one in {*members[group_id], rollout.target_id} if one in specs})
+            for group_id, rollout in under_way.items()
+        }
+
     def _assignments(self, due: Sequence[DueGroup], plans: Mapping[str, Plan], troubles: Mapping[str, list[Trouble]]) -> list[Assignment]:
         """The steps of each group that has a plan. No launches without a template to launch from."""
         with self._db.read() as connection:
-            launching = {group.template_id for group in due if group.id in plans and plans[group.id].launches}
-            made_from = templates.get_by_ids(connection, launching)
+            needed = templates.get_by_ids(
+                connection, {one for group in due if group.id in plans for one in _templates(group, plans[group.id])}
+            )
         assignments = []
         for group in due:
             if (plan := plans.get(group.id)) is None:
                 continue
-            template, launches = made_from.get(group.template_id), plan.launches
-            if launches and (trouble := _unusable(group, template)) is not None:
+            acts = plan.acts
+            if _templates(group, plan) and (trouble := _unusable(group, needed.get(group.template_id))) is not None:
                 troubles[group.id].append(trouble)
-                launches = ()
+                acts = tuple(step for step in acts if not isinstance(step, Launch | Update))
             put_off = any(trouble.put_off for trouble in troubles[group.id])
-            assignments.append(Assignment(group, [*plan.deletions, *launches], template, stopped=put_off))
+            assignments.append(Assignment(group, acts, needed, stopped=put_off))
         return assignments
 
     def _conclude(self, group: DueGroup, plan: Plan | None, observed: Observed, done: Sequence[Done], now: datetime) -> Check | None:
@@ -224,6 +245,8 @@ class _Pass:
                 outcome = outcome_of(troubles, done, slowest=observed.slowest)
                 check = conclude(group, plan, outcome, now, self._limits)
                 self._recorder.concluded(check, plan, outcome, breaker=self._limits.breaker)
+                if (rolling := self._rollings.get(group.id)) is not None:
+                    return check._replace(rolled=rolled(rolling.rollout, plan, done, group.settings))
                 return check
         return put_off(group, troubles[-1])
 
@@ -238,6 +261,12 @@ def _sparing_others(group: DueGroup, troubles: list[Trouble]) -> Iterator[None]:
             raise
         _log.error("group_failed", group_id=group.id, exc_info=error)
         troubles.append(crash(error))
+
+
+def _templates(group: DueGroup, plan: Plan) -> set[str]:
+    """The templates that the plan needs: to launch from, and of instances that are updated."""
+    updated = {step.instance.template_id or "" for step in plan.steps if isinstance(step, Update)}
+    return {*updated, group.template_id} if updated or plan.launches else set()
 
 
 def _unusable(group: DueGroup, template: Template | None) -> Trouble | None:

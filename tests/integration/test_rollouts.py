@@ -1,0 +1,200 @@
+"""Rollouts with a real database and a simulated cloud: waves, canaries, the way back, scaling meanwhile."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dev.sim.cloudapi.catalog import OLD_IMAGE
+from shared.reasons import Reason
+from shared.spec.rollout import ENDED, Ask, Rollout, State
+from shared.spec.rollout_settings import RolloutSettings
+from shared.state import rollouts
+from shared.state.groups import Group
+from shared.state.templates import Template
+from tests.integration.conftest import PROVISION_SECONDS, World
+
+
+def begin(world: World, group: Group, template: Template | None, **settings: Any) -> Rollout:
+    chosen = RolloutSettings.model_validate_json(json.dumps({"bake_seconds": 0, **settings}))
+    template_id = template.id if template else None
+    return world.db.transact(
+        lambda connection: rollouts.insert_rollout(
+            connection, world.account.id, group.id, template_id=template_id, settings=chosen, request_id=None
+        )
+    )
+
+
+def ask(world: World, rollout: Rollout, what: Ask) -> None:
+    world.db.transact(lambda connection: rollouts.ask(connection, world.account.id, rollout.group_id, rollout.id, what, request_id=None))
+
+
+def now(world: World, rollout: Rollout) -> Rollout:
+    with world.db.read() as connection:
+        return rollouts.get(connection, rollout.group_id, rollout.id)
+
+
+def is_over(world: World, rollout: Rollout) -> bool:
+    return now(world, rollout).state in ENDED
+
+
+def live(world: World, done: Callable[[], bool], *, most: float = 2000, seen: Callable[[], None] = lambda: None) -> float:
+    def look() -> bool:
+        seen()
+        return done()
+
+    elapsed = world.live(look, most=most)
+    assert done(), world.sql("SELECT * FROM tsg_rollouts")
+    return elapsed
+
+
+def made_from(world: World, group: Group, template_id: str) -> list[str]:
+    return [machine.id for machine in world.machines(group, "provisioning", "running") if machine.tags["tsg.template"] == template_id]
+
+
+@pytest.fixture
+def other(world: World) -> Template:
+    return world.make_template(package="sim-large")
+
+
+def test_a_reload_of_fifty_keeps_fifty_available_and_at_most_sixty_there(world: World) -> None:
+    group = world.make_group(50)
+    world.settle()
+    before = set(world.ids(group))
+    rollout = begin(world, group, None, max_surge="20%")
+    seen: list[tuple[int, int]] = []
+
+    def look() -> None:
+        seen.append((len(world.machines(group, "running")), len(world.machines(group, "provisioning", "running"))))
+
+    seconds = live(world, lambda: is_over(world, rollout), seen=look)
+    assert now(world, rollout).state == State.SUCCESSFUL
+    assert min(available for available, _ in seen) == 50
+    assert max(there for _, there in seen) == 60
+    assert before.isdisjoint(world.ids(group, "running"))
+    assert world.running(group) == 50
+    assert seconds <= 1.3 * 5 * PROVISION_SECONDS
+    assert world.creates == 100
+    kinds = [activity.kind for activity in world.told(group) if activity.rollout_id == rollout.id]
+    assert kinds.count("TSG_ROLLOUT_WAVE") >= 5
+    assert kinds.count("TSG_INSTANCE_LAUNCH") == kinds.count("TSG_INSTANCE_TERMINATE") == 50
+    live(world, lambda: world.group_row(group).reason == Reason.SETTLED)
+
+
+def test_a_canary_that_never_boots_is_rolled_back_to_the_same_machines(world: World) -> None:
+    group = world.make_group(50)
+    world.settle()
+    before = set(world.ids(group))
+    broken = world.make_template(image_id=OLD_IMAGE)
+    world.sim.cloud.knobs.failing_images = [OLD_IMAGE]
+    steps = [{"percent": 10, "pause_seconds": 600}, {"percent": 100}]
+    rollout = begin(world, group, broken, max_surge="20%", steps=steps, max_failures=2, on_failure="rollback")
+    live(world, lambda: is_over(world, rollout))
+    assert now(world, rollout).state == State.ROLLED_BACK
+    assert set(world.ids(group, "running")) == before
+    assert world.template_id(group) == group.template_id
+    assert world.creates <= 50 + 5 + 2
+    live(world, lambda: world.group_row(group).reason == Reason.SETTLED)
+    told = " ".join(activity.description for activity in world.told(group))
+    assert "launches or new members failed (max_failures is 2)" in told
+
+
+def test_a_template_that_cloudapi_refuses_fails_at_once(world: World) -> None:
+    group = world.make_group(3)
+    world.settle()
+    before = world.ids(group)
+    rollout = begin(world, group, world.make_template(package="no-such-package"), max_failures=100)
+    live(world, lambda: is_over(world, rollout))
+    assert (now(world, rollout).state, now(world, rollout).reason) == (State.FAILED, "TemplateRejected")
+    assert world.ids(group) == before
+
+
+def test_scaling_goes_on_meanwhile(world: World, other: Template) -> None:
+    group = world.make_group(20)
+    world.settle()
+    rollout = begin(world, group, other, max_surge="20%")
+    live(world, lambda: len(made_from(world, group, other.id)) >= 8)
+    world.resize(group, 28, template=other)
+    live(world, lambda: world.running(group) >= 28)
+    world.resize(group, 8, template=other)
+    live(world, lambda: is_over(world, rollout))
+    live(world, lambda: world.group_row(group).reason == Reason.SETTLED)
+    assert now(world, rollout).state == State.SUCCESSFUL
+    assert made_from(world, group, group.template_id) == []
+    assert world.running(group) == 8
+
+
+def test_a_pause_a_resume_a_cancel_and_a_rollback_are_done(world: World, other: Template) -> None:
+    group = world.make_group(4)
+    world.settle()
+    rollout = begin(world, group, other, max_surge=1)
+    world.converge()
+    ask(world, rollout, Ask.PAUSE)
+    live(world, lambda: now(world, rollout).state == State.PAUSED)
+    world.live(lambda: False, most=300)
+    assert len(made_from(world, group, other.id)) == 1
+    assert world.group_row(group).reason == Reason.ROLLOUT_PAUSED
+    ask(world, rollout, Ask.RESUME)
+    live(world, lambda: len(made_from(world, group, other.id)) >= 2)
+    ask(world, rollout, Ask.CANCEL)
+    live(world, lambda: world.group_row(group).reason == Reason.SETTLED)
+    assert now(world, rollout).state == State.CANCELLED
+    assert made_from(world, group, group.template_id)
+    ask(world, rollout, Ask.ROLLBACK)
+    live(world, lambda: is_over(world, rollout))
+    assert now(world, rollout).state == State.ROLLED_BACK
+    assert made_from(world, group, other.id) == []
+    assert world.template_id(group) == group.template_id
+    assert world.running(group) == 4
+
+
+def test_members_are_changed_where_tags_and_metadata_alone_differ(world: World) -> None:
+    first = world.make_template(tags={"role": "web", "old": "x"}, metadata={"a": "1"})
+    second = world.make_template(tags={"role": "api"}, metadata={"a": "2", "b": "3"}, firewall_enabled=True)
+    group = world.make_group(3, template=first)
+    world.settle()
+    before = world.ids(group)
+    rollout = begin(world, group, second)
+    live(world, lambda: is_over(world, rollout))
+    world.later(5)
+    assert now(world, rollout).state == State.SUCCESSFUL
+    assert (world.ids(group), world.creates) == (before, 3)
+    for machine in world.machines(group):
+        assert {key: machine.tags.get(key) for key in ("role", "old", "tsg.template")} == {
+            "role": "api",
+            "old": None,
+            "tsg.template": second.id,
+        }
+        assert {key: machine.metadata.get(key) for key in ("a", "b")} == {"a": "2", "b": "3"}
+        assert machine.firewall_enabled
+
+
+def test_members_whose_template_says_the_same_count_as_new(world: World) -> None:
+    group = world.make_group(3, template=world.make_template(tags={"role": "web"}))
+    world.settle()
+    before = world.ids(group)
+    rollout = begin(world, group, world.make_template(tags={"role": "web"}))
+    live(world, lambda: is_over(world, rollout))
+    assert now(world, rollout).state == State.SUCCESSFUL
+    assert world.ids(group) == before
+
+
+def test_a_rolling_update_of_a_put_begins_one(world: World, other: Template) -> None:
+    group = world.make_group(2, update={"strategy": "rolling", "bake_seconds": 0})
+    world.settle()
+    world.resize(group, 2, template=other)
+    live(world, lambda: world.group_row(group).reason == Reason.SETTLED and len(made_from(world, group, other.id)) == 2)
+    (row,) = world.sql("SELECT state FROM tsg_rollouts WHERE group_id = :id", id=group.id)
+    assert row.state == State.SUCCESSFUL
+
+
+def test_another_template_in_a_put_leaves_members_as_they_are_otherwise(world: World, other: Template) -> None:
+    group = world.make_group(2)
+    world.settle()
+    world.resize(group, 3, template=other)
+    world.settle()
+    assert (len(made_from(world, group, group.template_id)), len(made_from(world, group, other.id))) == (2, 1)
+    world.resize(group, 1, template=other)
+    world.settle()
+    assert len(made_from(world, group, other.id)) == 1, "the outdated go first"
