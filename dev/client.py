@@ -3,17 +3,21 @@
 import base64
 import os
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from shared.clients import keys
+
+#: Where the programs of the service, and `tsg`, are installed.
+PROGRAMS = Path(sys.executable).parent
 
 
 class Tsg:
@@ -72,27 +76,48 @@ def write_private(file: Path, text: str) -> None:
         stream.write(text)
 
 
-def shell(url: str, account: str, key_id: str, key_file: Path, *, cloudapi: str, trust: Sequence[str | Path] = ()) -> str:
-    """The `tsg` function for a POSIX shell, with the variables it reads. `trust` are curl's options about certificates."""
-    names = {"TSG_URL": url, "CLOUDAPI_URL": cloudapi, "TRITON_ACCOUNT": account, "TRITON_KEY_ID": key_id, "TRITON_KEY_FILE": str(key_file)}
+class Account(NamedTuple):
+    """Who sends requests, and with which key."""
+
+    name: str
+    key_id: str
+    key_file: Path
+
+
+def shell(url: str, account: Account, *, cloudapi: str, trust: Sequence[str | Path] = ()) -> str:
+    """For a POSIX shell: the profile `env` of `tsg` and `triton`, `tsg` itself, and curl with a signature, `tsg_curl`.
+
+    `trust` are curl's options about certificates.
+    """
+    names = {
+        "TRITON_PROFILE": "env",
+        "TRITON_URL": cloudapi,
+        "TRITON_TSG_URL": url,
+        "TRITON_ACCOUNT": account.name,
+        "TRITON_KEY_ID": account.key_id,
+        "TRITON_KEY_MATERIAL": str(account.key_file),
+        "CLOUDAPI_URL": cloudapi,
+        **({"TRITON_TLS_INSECURE": "true"} if "--insecure" in trust else {}),
+        **({"REQUESTS_CA_BUNDLE": str(trust[1])} if "--cacert" in trust else {}),
+    }
     exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in names.items())
     options = "".join(f" {shlex.quote(str(option))}" for option in trust)
-    return f"{exports}\n{SHELL_FUNCTION.replace(' @trust@', options)}"
+    return f"{exports}\nPATH=$PATH:{shlex.quote(str(PROGRAMS))}\n{SHELL_FUNCTION.replace(' @trust@', options)}"
 
 
 #: curl with a signed Date, for any POSIX shell: `local` and `function` are not POSIX, `echo -n` prints "-n" in some shells, and zsh
 #: keeps `path` and `status` for itself. The names in the Date are English in every locale.
-SHELL_FUNCTION = r"""tsg() (
-    resource=${1:?usage: tsg PATH [OPTIONS OF CURL], for example: tsg /v1/tsg/groups}
+SHELL_FUNCTION = r"""tsg_curl() (
+    resource=${1:?usage: tsg_curl PATH [OPTIONS OF CURL], for example: tsg_curl /v1/tsg/groups}
     shift
     now=$(LC_ALL=C date -u '+%a, %d %b %Y %H:%M:%S GMT')
-    signature=$(printf '%s' "$now" | openssl dgst -sha256 -sign "$TRITON_KEY_FILE" | openssl enc -e -a | tr -d '\n')
+    signature=$(printf '%s' "$now" | openssl dgst -sha256 -sign "$TRITON_KEY_MATERIAL" | openssl enc -e -a | tr -d '\n')
     curl -s -i @trust@ \
         -H 'Accept: application/json' \
         -H 'Accept-Version: ~8' \
         -H "Date: $now" \
         -H 'Content-Type: application/json' \
         -H "Authorization: Signature keyId=\"/${TRITON_ACCOUNT}/keys/${TRITON_KEY_ID}\",algorithm=\"rsa-sha256\",headers=\"date\" $signature" \
-        "$@" "${TSG_URL}${resource}"
+        "$@" "${TRITON_TSG_URL}${resource}"
     echo
 )"""  # noqa: E501

@@ -134,10 +134,10 @@ def _show(stack: Stack, directory: Path) -> None:
     shell.write_text(stack.shell() + "\n")
     settings = directory / "settings.sh"
     write_private(settings, stack.exports())
-    print(f"\nThe API is at {stack.url}, the CloudAPI simulator at {stack.cloud_url} (docs/simulators.md).")
-    print("To talk to them, paste this into a shell (it is in", shell, "too):\n")
-    print(stack.shell())
-    print("\ntsg /v1/tsg/templates\n")
+    print(f"\nThe API is at {stack.url}, the CloudAPI simulator at {stack.cloud_url} (docs/simulators.md). In another shell:\n")
+    print(f"    . {shell}\n    tsg doctor\n    tsg template create web-1 base-64-lts sim-small")
+    print("    tsg group create web web-1 --capacity 3 --wait\n")
+    print("docs/cli.md has more of tsg. tsg_curl PATH, from the same file, is curl with a signature: tsg_curl /v1/tsg/groups")
     print(f"For tsg-admin and the other programs, in a shell of their own: . {settings}; tsg-admin groups list")
     print("Ctrl-C stops everything that was started here.", flush=True)
 

@@ -23,7 +23,7 @@ import psycopg2
 import requests
 
 from dev import leftovers
-from dev.client import make_key, shell, write_private
+from dev.client import PROGRAMS, Account, make_key, shell, write_private
 from dev.processes import Child, ChildError, free_port
 from dev.services import Postgres, Valkey, copy_of
 from shared.clients import keys
@@ -33,9 +33,6 @@ ACCOUNT = "demo"
 #: The account's UUID in the simulated Triton.
 TRITON_UUID = "d82a1f04-b9f6-4075-998f-af20e3d49de6"
 DATABASE = "tsg"
-
-#: Where the service's programs are installed.
-PROGRAMS = Path(sys.executable).parent
 
 #: How the seed's readers enable an account.
 WHITELIST = "INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, updated_at) VALUES (%s, %s, NOW(), NOW())"
@@ -297,8 +294,8 @@ class Stack:
             connection.close()
 
     def shell(self) -> str:
-        """The `tsg` function for this stack, ready to paste."""
-        return shell(self.url, self.account, self.key_id, self.key_file, cloudapi=self.cloud_url)
+        """How a POSIX shell speaks to this stack."""
+        return shell(self.url, Account(self.account, self.key_id, self.key_file), cloudapi=self.cloud_url)
 
     def exports(self) -> str:
         """The settings and the programs' directory as shell commands. They hold secrets."""

@@ -17,7 +17,7 @@ import requests
 from dotenv import dotenv_values
 from urllib3.exceptions import InsecureRequestWarning
 
-from dev.client import Tsg, UnexpectedAnswer, make_key, shell
+from dev.client import Account, Tsg, UnexpectedAnswer, make_key, shell
 from dev.processes import stop_on_signals
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
 
@@ -63,8 +63,8 @@ def main() -> int:
     if given.key == KEY:
         file = KEY.with_name("tsg.sh")
         trust = ["--cacert", given.ca.resolve()] if given.ca else ["--insecure"] if given.insecure else []
-        file.write_text(shell(tsg.url, given.account, key_id, KEY, cloudapi=given.cloudapi.rstrip("/"), trust=trust) + "\n")
-        print(f"To send requests yourself: . {file}; tsg /v1/tsg/templates")
+        file.write_text(shell(tsg.url, Account(given.account, key_id, KEY), cloudapi=given.cloudapi.rstrip("/"), trust=trust) + "\n")
+        print(f"To send requests yourself: . {file}; tsg template ls")
     return 0
 
 

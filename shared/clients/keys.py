@@ -70,7 +70,12 @@ def of_pem(private_pem: str) -> KeyPair:
 
 def fingerprint(public_line: str) -> str:
     """The MD5 fingerprint of an OpenSSH public key, in CloudAPI's form: lower-case hex with colons."""
-    digest = hashlib.md5(base64.b64decode(public_line.split()[1]), usedforsecurity=False).hexdigest()
+    return fingerprint_of(base64.b64decode(public_line.split()[1]))
+
+
+def fingerprint_of(blob: bytes) -> str:
+    """The same, of the key as it is inside of its line."""
+    digest = hashlib.md5(blob, usedforsecurity=False).hexdigest()
     return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))
 
 

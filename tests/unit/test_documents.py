@@ -3,9 +3,11 @@
 import argparse
 import json
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 from dev import reference
@@ -14,6 +16,7 @@ from dev.sim.cloudapi.knobs import Knobs
 from dev.sim.common.wanted import is_uuid
 from dev.sim.nomad.knobs import Knobs as NomadKnobs
 from shared.cli import admin
+from tsg_client.cli.main import root
 
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("**/*.md"))]
@@ -85,9 +88,39 @@ def test_every_command_that_is_named_exists(page: Path) -> None:
         program, rest = words[0].removeprefix(".venv/bin/"), words[1:]
         if re.fullmatch(r"dev/[a-z/-]+", program):
             unknown += [] if (TOP / program).exists() else [command]
+        elif program == "tsg":
+            unknown += [] if is_command(shlex.split(re.split(" [#>]", command)[0])[1:]) else [command]
         elif re.fullmatch(r"tsg-[a-z]+", program):
             unknown += [] if program in PROGRAMS and not (program == "tsg-admin" and stray_verb(rest)) else [command]
     assert unknown == []
+
+
+def is_command(words: list[str]) -> bool:
+    """Has `tsg` such a noun and verb, with such options and so many arguments?"""
+    command: click.Command = root
+    context = click.Context(root, info_name="tsg")
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(context, words.pop(0))
+        if found is None:
+            return False
+        command = found
+    try:
+        command.make_context("tsg", words or ["-h"])
+    except click.MissingParameter:
+        return False
+    except (click.BadParameter, click.exceptions.Exit):
+        return True  # a placeholder where a number stands, or a noun alone
+    except click.UsageError:
+        return False
+    return True
+
+
+def test_a_command_of_tsg_that_does_not_exist_would_be_seen() -> None:
+    assert is_command(["group", "scale", "web", "-1", "-w"])
+    assert is_command(["groups", "-H"])
+    assert is_command(["group"])
+    for wrong in ("grop ls", "group lst", "group ls --lnog", "group get -j", "group get a b"):
+        assert not is_command(wrong.split())
 
 
 def stray_verb(words: list[str]) -> bool:

@@ -115,6 +115,7 @@ class Status(Shown):
     failed: Count
     deleting: Count
     settled: bool
+    stuck: bool
     reason: Annotated[str, _enum(*Reason)]
     message: str
     since: Moment

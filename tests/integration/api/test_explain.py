@@ -194,6 +194,7 @@ def test_a_status_has_these_fields(tsg: Caller) -> None:
         "failed": 0,
         "deleting": 0,
         "settled": False,
+        "stuck": False,
         "reason": "Provisioning",
         "message": "0 of 3 instances run. No worker has looked at the newest change yet.",
         "last_error": None,

@@ -17,7 +17,7 @@ import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from dev.client import shell
+from dev.client import Account, shell
 from dev.sim.cloudapi import accounts as triton
 from shared.clients.keys import fingerprint, sha256_fingerprint
 from tests.integration.api.service import Api, error, now, template_body
@@ -251,12 +251,12 @@ def test_the_printed_function_signs_in_any_shell_and_locale(
     date = tools / "date"
     date.write_text(f'#!/bin/sh\n[ "${{LC_ALL:-}}" = C ] && exec {shutil.which("date")} "$@"\necho "Fr, 27 Nov 2026"\n')
     date.chmod(0o755)
-    text = shell(api.url, owner.login, md5(key), file, cloudapi="http://127.0.0.1:9") + "\ntsg /v1/tsg/groups && tsg"
+    text = shell(api.url, Account(owner.login, md5(key), file), cloudapi="http://127.0.0.1:9") + "\ntsg_curl /v1/tsg/groups && tsg_curl"
     environ = {"PATH": f"{tools}:{os.environ['PATH']}", "LC_ALL": "de_DE.UTF-8"}
     done = subprocess.run([*program.split(), "-c", text], env=environ, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("HTTP/1.1 200"), done
     assert done.returncode != 0
-    assert "usage: tsg PATH" in done.stderr
+    assert "usage: tsg_curl PATH" in done.stderr
 
 
 @pytest.fixture

@@ -1,0 +1,302 @@
+"""`tsg` against the service itself, in this process: what it prints, and with which status it ends."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from dev.client import PROGRAMS
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, FABRIC_NETWORK
+from shared.reasons import Reason
+from tests.conftest import run_here
+from tests.integration.api.service import PAIR, Caller, make_member
+from tests.integration.api.test_explain import instances, looked_at
+from tests.integration.api.test_instances_api import launch
+from tsg_client.cli.main import main
+
+Run = Callable[..., CompletedProcess[str]]
+
+
+def environ_of(caller: Caller, home: Path) -> dict[str, str]:
+    return {
+        "HOME": str(home),
+        "TRITON_PROFILE": "env",
+        "TRITON_URL": caller.api.sim.url,
+        "TRITON_TSG_URL": caller.api.url,
+        "TRITON_ACCOUNT": caller.login,
+        "TRITON_KEY_ID": PAIR.fingerprint,
+        "TRITON_KEY_MATERIAL": PAIR.private_pem,
+    }
+
+
+@pytest.fixture
+def run(tsg: Caller, tmp_path: Path) -> Run:
+    """`tsg` with these arguments, as the account of the test."""
+
+    def run(*arguments: str, status: int = 0, **environ: str) -> CompletedProcess[str]:
+        done = run_here(main, [*arguments], environ_of(tsg, tmp_path) | environ)
+        assert done.returncode == status, f"{done.stdout}{done.stderr}"
+        return done
+
+    return run
+
+
+def rows(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+def test_help_is_there_before_the_library_is(tmp_path: Path) -> None:
+    code = "import sys, tsg_client.cli.errors as e, tsg_client.cli.main as m; e.run(m.root, ['--help']); print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "click" in loaded
+    assert not loaded & {"requests", "pydantic", "cryptography", "rich", "yaml", "falcon", "sqlalchemy", "tsg_client.client"}
+    assert "group" in done.stdout
+
+
+def test_a_first_group(run: Run, tsg: Caller) -> None:
+    made = run(
+        "template", "create", "web-1", "base-64-lts", "sim-small", "-t", "role=web", "-t", "n=5", "-N", "sim-fabric", "--spread", "prefer"
+    )
+    assert made.stdout.startswith("Created template web-1 (")
+    template = json.loads(run("template", "get", "web-1").stdout)
+    assert (template["image_id"], template["networks"]) == (DEFAULT_IMAGE, [FABRIC_NETWORK])
+    assert (template["tags"], template["spread"]) == ({"role": "web", "n": 5}, "prefer")
+
+    created = run("group", "create", "web", "web-1", "-c", "3").stdout
+    group = json.loads(run("group", "get", "web", "-j").stdout)
+    assert created == f"Created group web ({group['id']}, web-1, 3 instances)\n"
+    assert rows(run("groups").stdout) == [
+        ["SHORTID", "NAME", "CAPACITY", "RUNNING", "STATE", "TEMPLATE", "AGE"],
+        [group["id"][:8], "web", "3", "0", "Provisioning", "web-1", "0s"],
+    ]
+    assert run("group", "scale", group["id"][:8], "+2").stdout == f"Scaled group web ({group['id']}) to 5\n"
+    run("group", "scale", "web", "-1")
+    assert tsg.capacity(group) == 4
+    run("group", "inc", "web", "3")
+    run("group", "dec", "web", "--min", "1")
+    assert tsg.capacity(group) == 6
+    run("group", "update", "web", "-c", "2", "--health-check-interval", "60", "--set", "ready_seconds=5")
+    changed = json.loads(run("group", "get", group["id"]).stdout)
+    assert (changed["capacity"], changed["health_check_interval"], changed["ready_seconds"]) == (2, 60, 5)
+    assert "instances     0 of 2 running" in run("group", "explain", "web").stdout
+    assert rows(run("group", "activities", "web", "-n", "1", "-H", "-o", "kind,status").stdout) == [["GROUP_UPDATE", "success"]]
+    assert run("group", "instances", "web", "-H").stdout == ""
+
+    assert "web-1 is used by web" in run("template", "rm", "web-1", "-f", status=1).stderr
+    assert run("group", "rm", "web", "-f").stdout == f"Delete (async) group web ({group['id']})\n"
+    run("template", "rm", "web-1", "-f")
+    assert run("groups", "-H").stdout == ""
+
+
+def test_lists_take_the_options_of_triton(run: Run, tsg: Caller) -> None:
+    template = tsg.make_template()
+    for name, capacity in (("b", 1), ("a", 2), ("c", 10)):
+        tsg.ok("POST", "/groups", {"group_name": name, "template_id": template, "capacity": capacity})
+    assert rows(run("group", "ls", "-H", "-o", "name,capacity", "-s", "name").stdout) == [["a", "2"], ["b", "1"], ["c", "10"]]
+    assert rows(run("group", "list", "-H", "-o", "name", "-s", "-capacity").stdout) == [["c"], ["a"], ["b"]]
+    found = [json.loads(line) for line in run("group", "ls", "-j").stdout.splitlines()]
+    assert [(one["name"], one["group_name"], one["state"]) for one in found[:1]] == [("b", "b", "Provisioning")]
+    assert run("grp", "ls", "-l").stdout.split("\n")[0].split()[0] == "ID"
+    told = run("group", "ls", "-o", "name,colour", status=2).stderr
+    assert "there is no column 'colour'; there are: shortid, id, name" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["group", "get", "nix"], 3, 'tsg group get: error (ResourceNotFound): no group with name or short id "nix" was found'),
+        (["group", "get", "00000000-0000-4000-8000-000000000000"], 3, "error (ResourceNotFound)"),
+        (["group", "gt"], 2, "Did you mean 'get'?"),
+        (["grop"], 2, "Did you mean"),
+        (["group", "ls", "-p", "x"], 2, "-p goes before the command: tsg -p ... group ls"),
+        (["group", "scale", "web", "many"], 2, "many is neither a number, nor +N, nor -N"),
+        (["group", "rm", "web"], 3, "was found"),
+        (["group", "create", "web", "nix"], 3, "no template with name"),
+        (["template", "create", "web", "no-such-image", "sim-small"], 3, "no image with name 'no-such-image' was found"),
+        (
+            ["template", "create", "web", "base-64-lts", "a b", "--set", "script=x"],
+            1,
+            "    script: Invalid: a template has no script: write user_script",
+        ),
+        (["-p", "nix", "group", "ls"], 1, "tsg group ls: error (Config): there is no profile 'nix'"),
+        (["-k", "x", "group", "ls"], 1, "error (Signing): 'x' is no fingerprint"),
+        (["-a", "nobody-at-all", "group", "ls"], 1, "error (InvalidCredentials)"),
+        (["api", "/v1/tsg/nothing"], 3, "error (ResourceNotFound)"),
+    ],
+)
+def test_errors_are_lines_as_triton_has_them(run: Run, arguments: list[str], status: int, words: str) -> None:
+    done = run(*arguments, status=status)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_nothing_is_deleted_unasked(run: Run, tsg: Caller) -> None:
+    group = tsg.make_group(3)
+    for command in (["group", "rm", group["group_name"]], ["group", "scale", group["group_name"], "0"]):
+        assert "there is no terminal: use --force" in run(*command, status=2).stderr
+    assert tsg.capacity(group) == 3
+    run("group", "scale", group["group_name"], "0", "-f")
+    assert tsg.capacity(group) == 0
+
+
+def test_a_short_id_of_several_is_refused(run: Run, tsg: Caller) -> None:
+    group = tsg.make_group()
+    twin = group["id"][:8] + "-0000-4000-8000-000000000000"
+    statement = "INSERT INTO tsg_groups (id, name, template_id, account_id, capacity, created_at, updated_at, archived)"
+    tsg.api.sql(
+        f"{statement} SELECT '{twin}', 'twin', template_id, account_id, 0, now(), now(), false FROM tsg_groups WHERE id = :id",
+        id=group["id"],
+    )
+    assert "is an ambiguous short id" in run("group", "get", group["id"][:8], status=1).stderr
+    assert json.loads(run("group", "get", "twin").stdout)["id"] == twin
+
+
+def test_waiting_says_how_far_it_is_and_ends_with_what_to_do(run: Run, tsg: Caller) -> None:
+    group = tsg.make_group(1)
+    instances(tsg.api, group, "running")
+    looked_at(tsg.api, group, Reason.SETTLED)
+    assert "is settled, 1 of 1 running, after" in run("group", "wait", group["group_name"]).stderr
+    looked_at(tsg.api, group, Reason.QUOTA_EXCEEDED)
+    told = run("group", "wait", group["group_name"], status=1).stderr
+    assert "error (QuotaExceeded): " in told
+    assert "have its limits raised" in told
+    assert f"tsg group explain {group['id']}" in told
+    assert "QuotaExceeded" in run("group", "explain", group["group_name"]).stdout
+
+
+def test_a_deleted_group_is_explained_by_its_id(run: Run, tsg: Caller) -> None:
+    group = tsg.make_group(1)
+    run("group", "rm", group["group_name"], "-f")
+    assert "Deleting" in run("group", "explain", group["id"]).stdout
+    run("group", "activities", group["id"])
+
+
+def test_members_are_protected_marked_removed_and_let_go(run: Run, tsg: Caller) -> None:
+    group = tsg.make_group(3)
+    name = group["group_name"]
+    first, second, third = (make_member(tsg, group, name=f"web-{number}") for number in (1, 2, 3))
+    assert rows(run("member", "ls", name, "-H", "-o", "name,state,health", "-s", "name").stdout)[0] == ["web-1", "running", "unknown"]
+    assert json.loads(run("member", "get", name, second[:8]).stdout)["machine_id"] == second
+    assert run("member", "protect", name, "web-1", "--for", "1.5", "--note", "has state").stdout.startswith(
+        f"Protected web-1 ({first}) until "
+    )
+    assert rows(run("members", name, "-H", "-o", "name,protected", "-s", "name").stdout)[0] == ["web-1", "yes"]
+    run("member", "unprotect", name, "web-1")
+    run("member", "mark-unhealthy", name, "web-2")
+    assert rows(run("members", name, "-H", "-o", "health", "-s", "name").stdout) == [["unknown"], ["unhealthy"], ["unknown"]]
+    run("member", "mark-healthy", name, "web-2")
+    assert "there is no terminal" in run("member", "rm", name, "web-3", status=2).stderr
+    run("member", "rm", name, "web-3", "--decrement", "-f")
+    assert tsg.capacity(group) == 2
+    run("member", "rm", name, "web-2", "-f")
+    assert tsg.capacity(group) == 2
+    assert "no member with name" in run("member", "rm", name, "web-9", "-f", status=3).stderr
+    assert third not in run("member", "detach", name, "web-9", "-f", status=3).stdout
+
+
+def test_a_machine_is_adopted_and_detached(run: Run, tsg: Caller) -> None:
+    group = tsg.make_group(0)
+    machine_id = launch(tsg, role="db")
+    tsg.api.session.post(f"{tsg.api.sim.url}/--sim/clock/advance", json={"seconds": 10}, timeout=30)
+    assert f"({machine_id}) into {group['group_name']}" in run("member", "adopt", group["group_name"], machine_id[:8]).stdout
+    assert rows(run("members", group["group_name"], "-H", "-o", "id").stdout) == [[machine_id]]
+    assert "Detached" in run("member", "detach", group["group_name"], machine_id, "--decrement", "-f").stdout
+    assert run("members", group["group_name"], "-H").stdout == ""
+    assert tsg.capacity(group) == 0
+
+
+def test_a_template_is_verified(run: Run) -> None:
+    run("template", "create", "small", "base-64-lts", "sim-small")
+    run("template", "create", "wrong", DEFAULT_IMAGE, "sim-hvm")
+    assert run("template", "verify", "small").stdout == "small can be launched\n"
+    assert "error (NotLaunchable): the package is for virtual machines" in run("template", "verify", "wrong", status=1).stderr
+    assert "no package g9" in run("template", "create", "bad", "base-64-lts", "g9", "--verify", status=1).stderr
+
+
+def test_a_template_is_made_of_files(run: Run, tmp_path: Path) -> None:
+    script, body, tags = tmp_path / "script", tmp_path / "body.json", tmp_path / "tags"
+    script.write_text("#!/bin/sh\n")
+    body.write_text(json.dumps({"package": "sim-large", "image_id": DEFAULT_IMAGE, "metadata": {"of": "body"}}))
+    tags.write_text("role=web\ncanary=true\n")
+    options = ["--body", body, "-t", f"@{tags}", "--script", script, "-M", f"conf={tags}", "-v", "data@/mnt:ro", "--firewall", "--dry-run"]
+    assert json.loads(run("template", "create", "files", *map(str, options)).stdout) == {
+        "template_name": "files",
+        "package": "sim-large",
+        "image_id": DEFAULT_IMAGE,
+        "tags": {"role": "web", "canary": True},
+        "metadata": {"conf": "role=web\ncanary=true\n"},
+        "user_script": "#!/bin/sh\n",
+        "volumes": [{"name": "data", "mountpoint": "/mnt", "mode": "ro"}],
+        "firewall_enabled": True,
+    }
+    assert run("templates", "-H").stdout == ""
+
+
+def test_any_request_can_be_sent(run: Run, tsg: Caller) -> None:
+    group = tsg.make_group(2)
+    assert json.loads(run("api", "/v1/tsg/groups?limit=1").stdout) == [tsg.ok("GET", f"/groups/{group['id']}")]
+    body = json.dumps({"instance_count": 1, "max_instance": 5})
+    done = run("api", f"/v1/tsg/groups/{group['id']}/increment", "-d", body, "-i")
+    assert done.stderr.startswith("202 Accepted\n")
+    assert tsg.capacity(group) == 3
+
+
+def test_the_doctor_finds_what_is_in_the_way(run: Run, tsg: Caller) -> None:
+    well = run("doctor").stdout
+    assert [line.split()[:2] for line in well.splitlines()] == [
+        ["ok", one] for one in ("profile", "key", "clock", "service", "account", "CloudAPI")
+    ]
+    for environ, what, remedy in (
+        ({"TRITON_ACCOUNT": ""}, "profile", "tsg profile create"),
+        ({"TRITON_KEY_MATERIAL": ""}, "key", "ssh-add"),
+        ({"TRITON_TSG_URL": "http://127.0.0.1:1"}, "service", "see the URL"),
+        ({"TRITON_ACCOUNT": "nobody-at-all"}, "account", "triton key"),
+        ({"TRITON_URL": "http://127.0.0.1:1"}, "CloudAPI", "see the URL of the profile"),
+    ):
+        lines = run("doctor", status=1, **environ).stdout.splitlines()
+        failed = next(number for number, line in enumerate(lines) if line.startswith("FAIL"))
+        assert lines[failed].split()[1] == what
+        assert remedy in lines[failed + 1]
+
+
+def test_an_account_that_is_not_enabled_is_told_whom_to_ask(tsg: Caller, tmp_path: Path) -> None:
+    stranger = Caller(tsg.api, tsg.api.new_triton())
+    done = run_here(main, ["doctor"], environ_of(stranger, tmp_path))
+    assert done.returncode == 1
+    assert "ask the service's operator to enable the account" in done.stdout
+
+
+def test_profiles_are_made_and_chosen(run: Run, tsg: Caller, tmp_path: Path) -> None:
+    places = ["--url", tsg.api.sim.url, "--tsg-url", tsg.api.url]
+    run("profile", "create", "prod", "--account", tsg.login, "--key-id", PAIR.fingerprint, *places)
+    run("profile", "set", "prod")
+    bare = {"TRITON_PROFILE": "", "TRITON_ACCOUNT": "", "TRITON_TSG_URL": "", "TRITON_URL": ""}
+    assert run("group", "ls", "-H", **bare).stdout == ""
+    assert rows(run("profiles", "-H", **bare).stdout) == [["prod", "*", tsg.login, tsg.api.url]]
+    shown = run("env", "prod").stdout
+    assert f"export TRITON_TSG_URL={tsg.api.url}\n" in shown
+    assert "PRIVATE KEY" not in shown
+    assert "unset TRITON_ACCOUNT\n" in run("env", "-u").stdout
+    run("profile", "set-url", "prod", "http://127.0.0.1:1")
+    assert json.loads(run("profile", "get", "prod").stdout)["tsg_url"] == "http://127.0.0.1:1"
+
+
+def test_completion_knows_commands_and_names(run: Run, tsg: Caller, tmp_path: Path) -> None:
+    group = tsg.make_group()
+    for shell, words in (("bash", "complete -o nosort -F"), ("zsh", "#compdef tsg"), ("fish", "complete --no-files --command tsg")):
+        assert words in run("completion", shell).stdout
+
+    def complete(line: str) -> list[str]:
+        asked = {"_TSG_COMPLETE": "bash_complete", "COMP_CWORD": str(len(line.split()) - 1), "COMP_WORDS": line}
+        environ = environ_of(tsg, tmp_path) | asked
+        return subprocess.run([PROGRAMS / "tsg"], env=environ, capture_output=True, text=True, check=True).stdout.split()
+
+    assert complete(f"tsg group get {group['group_name'][:4]}") == [f"plain,{group['group_name']}"]
+    assert complete("tsg group ex") == ["plain,explain"]
+    assert complete("tsg -a nobody group get x") == []

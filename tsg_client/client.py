@@ -1,0 +1,261 @@
+"""The service's routes, one method each, by the names in its description (`operationId` of /v1/tsg/openapi.json)."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import requests
+
+from tsg_client import errors
+from tsg_client.models import Activity, Group, Json, Member, Model, Status, Tagged, Template, Verification
+from tsg_client.signer import Signer
+from tsg_client.transport import Transport
+
+BASE = "/v1/tsg"
+TEMPLATES, GROUPS = f"{BASE}/templates", f"{BASE}/groups"
+
+#: Objects of a page.
+PAGE = 500
+#: Seconds that one request waits for a status to change, and between two that are answered at once.
+LONGEST_WAIT, SOONEST = 60, 1.0
+
+M = TypeVar("M", bound=Model)
+
+
+class Client:
+    """One account's view of a service. Not for several threads at once.
+
+    Every method raises what `errors` has. Requests that the service asks to repeat are repeated for `patience` seconds; writes carry an
+    Idempotency-Key, so that they are done once. `verify` is as requests has it: whether, or by which file, certificates are checked.
+    """
+
+    def __init__(self, url: str, signer: Signer | None, *, patience: float = 60.0, verify: bool | str = True) -> None:
+        self._transport = Transport(url, signer, patience=patience, verify=verify)
+
+    @property
+    def url(self) -> str:
+        return self._transport.url
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        self.close()
+
+    # Templates
+
+    def list_templates(self) -> Iterator[Template]:
+        """All templates of the account, the oldest first."""
+        return self._pages(TEMPLATES, Template)
+
+    def create_template(self, fields: Mapping[str, Any], *, verify: bool = False) -> Template:
+        """Make a template of these fields (docs/templates.md). `verify` asks CloudAPI first whether it can be launched."""
+        return self._one("POST", TEMPLATES, Template, body=fields, query={"verify": True} if verify else None)
+
+    def get_template(self, template_id: str) -> Template:
+        """One template."""
+        return self._one("GET", _under(TEMPLATES, template_id), Template)
+
+    def verify_template(self, template_id: str) -> Verification:
+        """Whether CloudAPI could make an instance from it now."""
+        return self._one("GET", _under(TEMPLATES, template_id, "verification"), Verification)
+
+    def delete_template(self, template_id: str, *, if_match: str | None = None) -> None:
+        """Delete a template that no group uses. `Conflict` while one does."""
+        self._transport.send("DELETE", _under(TEMPLATES, template_id), if_match=if_match)
+
+    # Groups
+
+    def list_groups(self) -> Iterator[Group]:
+        """All groups of the account, the oldest first."""
+        return self._pages(GROUPS, Group)
+
+    def create_group(self, fields: Mapping[str, Any]) -> Group:
+        """Make a group: `group_name`, `template_id`, `capacity`, and what else docs/api.md has."""
+        return self._one("POST", GROUPS, Group, body=fields)
+
+    def get_group(self, group_id: str) -> Group:
+        """One group."""
+        return self._one("GET", _under(GROUPS, group_id), Group)
+
+    def update_group(self, group_id: str, fields: Mapping[str, Any], *, if_match: str | None = None) -> Group:
+        """Change a group. `group_name`, `template_id` and `capacity` must be among the fields: without a capacity it would be 0."""
+        _see_capacity(fields)
+        return self._one("PUT", _under(GROUPS, group_id), Group, body=fields, if_match=if_match)
+
+    def update_group_by_name(self, fields: Mapping[str, Any], *, if_match: str | None = None) -> Group:
+        """The same for the group whose `group_name` is among the fields."""
+        _see_capacity(fields)
+        return self._one("PUT", GROUPS, Group, body=fields, if_match=if_match)
+
+    def delete_group(self, group_id: str, *, if_match: str | None = None) -> None:
+        """Delete a group, and in the background its instances."""
+        self._transport.send("DELETE", _under(GROUPS, group_id), if_match=if_match)
+
+    def increment_group(self, group_id: str, count: int, maximum: int, *, if_match: str | None = None) -> None:
+        """Raise the capacity by `count`, to `maximum` at most. `Conflict` when it is there already."""
+        body = {"instance_count": count, "max_instance": maximum}
+        self._transport.send("PUT", _under(GROUPS, group_id, "increment"), body=body, if_match=if_match)
+
+    def decrement_group(self, group_id: str, count: int, minimum: int = 0, *, if_match: str | None = None) -> None:
+        """Lower the capacity by `count`, to `minimum` at least. `Conflict` when it is there already."""
+        body = {"instance_count": count, "min_instance": minimum}
+        self._transport.send("PUT", _under(GROUPS, group_id, "decrement"), body=body, if_match=if_match)
+
+    def decrement_by(self, group_id: str, machine_ids: Sequence[str], *, if_match: str | None = None) -> None:
+        """Delete these members and no others, and lower the capacity by as many. All or none."""
+        self._transport.send("PUT", _under(GROUPS, group_id, "decrement"), body={"instances": list(machine_ids)}, if_match=if_match)
+
+    def list_instances(self, group_id: str) -> Iterator[Json]:
+        """The group's machines, as CloudAPI shows them."""
+        for answer in self._answers(_under(GROUPS, group_id, "instances")):
+            yield from answer.json()
+
+    # Members
+
+    def list_members(self, group_id: str) -> Iterator[Member]:
+        """The group's machines as the service knows them; CloudAPI is not asked."""
+        return self._pages(_under(GROUPS, group_id, "members"), Member)
+
+    def protect_member(
+        self, group_id: str, machine_id: str, *, protected: bool = True, until: datetime | None = None, note: str | None = None
+    ) -> Member:
+        """Have scale-in and rollouts leave a member alone, until then if that is given; or no more."""
+        body = {"protected": protected, "until": until.isoformat() if until else None, "note": note}
+        return self._one("PUT", _under(GROUPS, group_id, "members", machine_id, "protection"), Member, body=body)
+
+    def vote_on_member(self, group_id: str, machine_id: str, status: str, *, note: str | None = None) -> Member:
+        """The application's own vote, `healthy` or `unhealthy`: an unhealthy member is replaced."""
+        path = _under(GROUPS, group_id, "members", machine_id, "health")
+        return self._one("PUT", path, Member, body={"status": status, "note": note})
+
+    def remove_member(self, group_id: str, machine_id: str, *, decrement: bool = False) -> None:
+        """Delete a member, after its drain. Another one is launched, unless `decrement` lowers the capacity by one."""
+        self._transport.send("DELETE", _under(GROUPS, group_id, "members", machine_id), query={"decrement": decrement})
+
+    def adopt_machine(self, group_id: str, machine_id: str) -> Member:
+        """Take a running machine of the account into the group."""
+        return self._one("POST", _under(GROUPS, group_id, "members"), Member, body={"machine_id": machine_id})
+
+    def detach_member(self, group_id: str, machine_id: str, *, decrement: bool = False) -> None:
+        """Let the group forget a machine, which stays. Another one is launched, unless `decrement` lowers the capacity by one."""
+        self._transport.send("POST", _under(GROUPS, group_id, "members", machine_id, "detach"), body={"decrement": decrement})
+
+    # What a group does
+
+    def list_statuses(self) -> Iterator[Status]:
+        """How far each of the account's groups is, the oldest group first."""
+        return self._pages(f"{BASE}/status", Status)
+
+    def get_status(self, group_id: str, *, wait: int | None = None) -> Status:
+        """How far the group is. With `wait` it answers when the group is settled or stuck, or after so many seconds (60 at most)."""
+        return self._one("GET", _under(GROUPS, group_id, "status"), Status, query={"wait": wait})
+
+    def watch_status(self, group_id: str, *, timeout: float) -> Iterator[Status]:
+        """The group's status now and after each change of it, until it is settled or stuck, or `timeout` seconds are over."""
+        until = time.monotonic() + timeout
+        found = self.get_status(group_id)
+        yield found
+        while not (found.settled or found.stuck) and (left := until - time.monotonic()) > 0:
+            began = time.monotonic()
+            path, query = _under(GROUPS, group_id, "status"), {"wait": min(LONGEST_WAIT, math.ceil(left))}
+            answer = self._transport.send("GET", path, query=query, if_none_match=found.etag)
+            if answer.status_code != 304:
+                found = _read(Status, answer)
+                yield found
+            elif time.monotonic() - began < SOONEST:
+                # Too many others wait, and the answer came at once.
+                time.sleep(SOONEST)
+
+    def wait_settled(self, group_id: str, *, timeout: float, on_progress: Callable[[Status], object] | None = None) -> Status:
+        """The status of the group once it is settled. `NotSettled` when it needs a change, or after `timeout` seconds."""
+        status: Status | None = None
+        for status in self.watch_status(group_id, timeout=timeout):
+            if on_progress is not None:
+                on_progress(status)
+        if status is None or not status.settled:
+            raise _not_settled(status, timeout)
+        return status
+
+    def list_activities(self, group_id: str, *, kind: str | None = None, status: str | None = None, limit: int = 100) -> Iterator[Activity]:
+        """What was done for the group, or refused, the newest first; a page has `limit` of them."""
+        query = {"kind": kind, "status": status, "limit": limit}
+        for answer in self._answers(_under(GROUPS, group_id, "activities"), query):
+            yield from (Activity.model_validate(one) for one in answer.json())
+
+    # The service
+
+    def is_alive(self) -> Json:
+        """Does the process answer?"""
+        return self._json("/healthz")
+
+    def is_ready(self) -> Json:
+        """What the service needs, and the state of each. `TryLater` when it is not ready."""
+        return self._json("/readyz")
+
+    def get_description(self) -> Json:
+        """The service's description of itself (OpenAPI 3.1)."""
+        return self._json(f"{BASE}/openapi.json")
+
+    def get_page(self) -> str:
+        """The same as a page for people."""
+        return self._transport.send("GET", f"{BASE}/docs").text
+
+    def ask(self, method: str, path: str, body: object = None) -> requests.Response:
+        """Any request, by its whole path: for routes that this version has no method for."""
+        return self._transport.send(method, path, body=body)
+
+    # The parts of a request
+
+    def _json(self, path: str) -> Json:
+        found: Json = self._transport.send("GET", path).json()
+        return found
+
+    def _one(self, method: str, path: str, kind: type[M], **more: Any) -> M:
+        return _read(kind, self._transport.send(method, path, **more))
+
+    def _pages(self, path: str, kind: type[M]) -> Iterator[M]:
+        for answer in self._answers(path, {"limit": PAGE}):
+            for one in answer.json():
+                yield kind.model_validate(one)
+
+    def _answers(self, path: str, query: Mapping[str, object] | None = None) -> Iterator[requests.Response]:
+        """The pages of a list, each when it is asked for."""
+        following: str | None = path
+        while following is not None:
+            answer = self._transport.send("GET", following, query=query)
+            yield answer
+            following = answer.links.get("next", {}).get("url")
+            query = None
+
+
+def _read(kind: type[M], answer: requests.Response) -> M:
+    tag = {"etag": answer.headers.get("ETag")} if issubclass(kind, Tagged) else {}
+    try:
+        return kind.model_validate(answer.json() | tag)
+    except ValueError as error:
+        raise errors.ServiceFailed(f"{answer.url} did not answer as this service does: {str(error).splitlines()[0]}") from None
+
+
+def _under(path: str, *parts: str) -> str:
+    return "/".join([path, *(quote(part, safe="") for part in parts)])
+
+
+def _see_capacity(fields: Mapping[str, Any]) -> None:
+    if fields.get("capacity") is None:
+        raise ValueError("a group is changed with its capacity: without one it would be 0")
+
+
+def _not_settled(status: Status | None, timeout: float) -> errors.NotSettled:
+    if status is not None and status.stuck:
+        detail = f" CloudAPI: {status.last_error}" if status.last_error else ""
+        return errors.NotSettled(f"{status.message}{detail}", code=status.reason)
+    last = f": {status.message}" if status is not None else ""
+    return errors.NotSettled(f"not settled after {timeout:.0f} s{last}")

@@ -1,0 +1,143 @@
+"""Answers of the service. Fields that this version does not know are kept as they are, and are in the way of nothing."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Json = dict[str, Any]
+
+
+class Model(BaseModel):
+    """An answer. `as_json()` is what the service sent."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    def as_json(self) -> Json:
+        """As the service sent it, with fields that this version does not know."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Tagged(Model):
+    """An object with an entity tag, for `if_match`."""
+
+    etag: Annotated[str | None, Field(exclude=True)] = None
+
+
+class Template(Tagged):
+    """What instances are made from. It has further fields where they were given: docs/templates.md."""
+
+    id: str
+    template_name: str
+    package: str
+    image_id: str
+    firewall_enabled: bool | None = None
+    networks: Sequence[Any] = ()
+    userdata: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    tags: Mapping[str, Any] | None = None
+    created_at: datetime
+
+
+class Group(Tagged):
+    """A template, and how many instances of it there should be."""
+
+    id: str
+    group_name: str
+    template_id: str
+    capacity: int
+    created_at: datetime
+    updated_at: datetime
+    #: A service before these fields does not say.
+    min_capacity: int = 0
+    max_capacity: int | None = None
+
+
+class Health(Model):
+    """What probes, or the application's own vote, say of a member."""
+
+    status: str
+    since: datetime | None = None
+    last_error: str | None = None
+
+
+class Member(Model):
+    """A machine of a group, as far as the service knows it."""
+
+    machine_id: str
+    name: str | None = None
+    state: str
+    template_id: str | None = None
+    outdated: bool = False
+    launched_at: datetime
+    running_since: datetime | None = None
+    available: bool = False
+    health: Health
+    protected: bool = False
+    protected_until: datetime | None = None
+    draining_since: datetime | None = None
+    compute_node: str | None = None
+    primary_ip: str | None = None
+
+    @property
+    def id(self) -> str:
+        return self.machine_id
+
+
+class Status(Tagged):
+    """How far a group is, and what it waits for."""
+
+    group_id: str
+    group_name: str
+    desired: int
+    running: int
+    provisioning: int
+    failed: int
+    deleting: int
+    settled: bool
+    #: Time alone will not settle it. A service before this field does not say.
+    stuck: bool = False
+    reason: str
+    message: str
+    since: datetime
+    last_error: str | None = None
+    failures: int = 0
+    checked_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+    generation: int = 0
+    observed_generation: int = 0
+
+
+class Activity(Model):
+    """What was done for a group, or refused."""
+
+    id: str
+    group_id: str
+    kind: str
+    status: str
+    description: str
+    cause: str | None = None
+    instance_ids: Sequence[str] = ()
+    error_code: str | None = None
+    cloudapi_request_id: str | None = None
+    actor: str = ""
+    request_id: str | None = None
+    started_at: datetime
+    ended_at: datetime
+
+
+class Problem(Model):
+    """What is wrong with one field."""
+
+    field: str
+    message: str
+    code: str = ""
+
+
+class Verification(Model):
+    """Whether CloudAPI could make an instance from a template now."""
+
+    template_id: str
+    launchable: bool
+    errors: Sequence[Problem] = ()
