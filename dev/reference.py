@@ -1,16 +1,21 @@
 """What the pages in docs/ have from the code. A test holds the two together.
 
-docs/configuration.md is made of the settings (shared/runtime/settings.py), and the table in docs/templates.md of the fields of a template
-(shared/spec/fields.py).
+docs/configuration.md is made of the settings (shared/runtime/settings.py), the table in docs/templates.md of the fields of a template
+(shared/spec/fields.py), and that in docs/autoscaling.md of the fields of policies (shared/spec/policy_settings.py).
 """
 
+import json
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from shared.runtime import settings
 from shared.runtime.settings import Declared
+from shared.spec import policy_settings
 from shared.spec.fields import FIELDS
 
 TOP = Path(__file__).parent.parent
@@ -18,6 +23,9 @@ PAGE = TOP / "docs" / "configuration.md"
 TEMPLATES = TOP / "docs" / "templates.md"
 #: The lines around the table in that page.
 BEGIN, END = "<!-- Made by dev/docs of shared/spec/fields.py: change it there. -->", "<!-- The end of what is made. -->"
+
+AUTOSCALING = TOP / "docs" / "autoscaling.md"
+BEGIN_POLICIES = "<!-- Made by dev/docs of shared/spec/policy_settings.py: change it there. -->"
 
 INTRODUCTION = """\
 # Configuration
@@ -78,6 +86,60 @@ def templates_page(text: str) -> str:
     return "\n".join([before.rstrip(), "", *lines, "", END]) + after
 
 
+def autoscaling_page(text: str) -> str:
+    """The page about policies, with the table as the fields are now."""
+    before, _, rest = text.partition(BEGIN_POLICIES)
+    _, _, after = rest.partition(END)
+    lines = [BEGIN_POLICIES, "", _row(("kind", "field", "value", "default")), "|---" * 4 + "|"]
+    common = policy_settings.Settings.model_fields
+    lines += [_row(row) for row in rows_of(policy_settings.Settings, "all")]
+    for kind, model in policy_settings.OF_KIND.items():
+        lines += [_row(row) for row in rows_of(model, kind) if row[1].strip("`").partition(".")[0] not in common]
+    return "\n".join([before.rstrip(), "", *lines, "", END]) + after
+
+
+def rows_of(model: type[BaseModel], kind: str) -> list[tuple[str, str, str, str]]:
+    """A row for each field of a model, and of the objects in it."""
+    drawn = model.model_json_schema()
+    rows: list[tuple[str, str, str, str]] = []
+
+    def add(schema: dict[str, Any], before: str) -> None:
+        for name, field in schema["properties"].items():
+            told = _plain(field, drawn.get("$defs", {}))
+            default = _code(json.dumps(field["default"])) if field.get("default") is not None else ""
+            default = default or ("required" if name in schema.get("required", ()) else "none")
+            if "properties" in told:
+                rows.append((kind, _code(before + name), "object", "as below" if name not in schema.get("required", ()) else "required"))
+                add(told, f"{before}{name}.")
+            else:
+                rows.append((kind, _code(before + name), _words(told), default))
+
+    add(drawn, "")
+    return rows
+
+
+def _plain(field: dict[str, Any], parts: dict[str, Any]) -> dict[str, Any]:
+    """What a field is when it is not null, without references."""
+    for one in field.get("anyOf", [field]):
+        if one.get("type") != "null":
+            found = parts[one["$ref"].rpartition("/")[2]] if "$ref" in one else one
+            return {**field, **found}
+    return field
+
+
+def _words(told: dict[str, Any]) -> str:
+    if "enum" in told:
+        return ", ".join(_code(word) for word in told["enum"])
+    if told.get("type") == "array":
+        return f"{told['minItems']} to {told['maxItems']} objects with `from`, `to` and `change`"
+    kind = told.get("type", "")
+    kinds = " or ".join(kind) if isinstance(kind, list) else kind
+    low, high = told.get("minimum", told.get("exclusiveMinimum")), told.get("maximum")
+    if high is not None:
+        return f"{kinds}, {'over ' if 'exclusiveMinimum' in told else ''}{low:,.0f} to {high:,.0f}"
+    return f"{kinds} ({told['format']})" if "format" in told else kinds
+
+
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -104,4 +166,6 @@ def _flags() -> dict[str, str]:
 if __name__ == "__main__":
     PAGE.write_text(page())
     TEMPLATES.write_text(templates_page(TEMPLATES.read_text()))
-    print(f"wrote {PAGE.relative_to(TOP)}, and the table in {TEMPLATES.relative_to(TOP)}", file=sys.stderr)
+    AUTOSCALING.write_text(autoscaling_page(AUTOSCALING.read_text()))
+    tables = " and ".join(str(page.relative_to(TOP)) for page in (TEMPLATES, AUTOSCALING))
+    print(f"wrote {PAGE.relative_to(TOP)}, and the tables in {tables}", file=sys.stderr)

@@ -49,6 +49,12 @@ probes = Counter("tsg_probes", "Health probes, by type and result.", ["type", "r
 probe_lag = Histogram("tsg_probe_lag_seconds", "Seconds by which a health probe began late.", buckets=SECONDS, registry=REGISTRY)
 probe_targets = Gauge("tsg_probe_targets", "Instances that this process probes.", registry=REGISTRY)
 probe_changes = Counter("tsg_probe_changes", "Instances whose health changed, by what it is now.", ["to"], registry=REGISTRY)
+# Policies
+
+decisions = Counter("tsg_decisions", "Decisions of policies, by result.", ["result"], registry=REGISTRY)
+measures = Counter("tsg_measures", "Measures that were asked for, by result.", ["source", "result"], registry=REGISTRY)
+measure_seconds = Histogram("tsg_measure_seconds", "Seconds until a source had answered.", ["source"], buckets=SECONDS, registry=REGISTRY)
+hook_calls = Counter("tsg_hook_calls", "Calls of webhooks, by result.", ["result"], registry=REGISTRY)
 
 # The changefeed
 

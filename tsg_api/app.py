@@ -9,11 +9,12 @@ from tsg_api.auth.development import DevelopmentMode
 from tsg_api.auth.middleware import Authenticate, Authenticator
 from tsg_api.http import errors
 from tsg_api.http.address import CallerAddress
+from tsg_api.http.hooks import HOOKS
 from tsg_api.http.limits import Buckets, LimitAccounts, LimitAddresses
 from tsg_api.http.request_log import Observe
 from tsg_api.http.service import Service
 from tsg_api.http.write import Once
-from tsg_api.resources import console, groups, health, members, status, templates, verification
+from tsg_api.resources import console, groups, health, members, policies, status, templates, verification
 from tsg_api.schema import openapi
 
 
@@ -62,6 +63,14 @@ def create_app(service: Service, authenticator: Authenticator, healthy: Health) 
     in_development = isinstance(authenticator, DevelopmentMode)
     if in_development:
         console.install(app)
+    app.add_route(groups.BASE + "/{group_id}/policies", policies.Policies(service))
+    app.add_route(groups.BASE + "/{group_id}/policies/preview", policies.Preview(service))
+    app.add_route(groups.BASE + "/{group_id}/policies/{policy_id}", policies.Policy(service))
+    app.add_route(groups.BASE + "/{group_id}/policies/{policy_id}/rotate", policies.Rotate(service))
+    app.add_route(groups.BASE + "/{group_id}/policies/{policy_id}/decisions", policies.PolicyDecisions(service))
+    app.add_route(groups.BASE + "/{group_id}/decisions", policies.Decisions(service))
+    app.add_route(groups.BASE + "/{group_id}/metrics/{name}", policies.Metric(service))
+    app.add_route(HOOKS + "/{token}", policies.Hook(service))
     described = openapi.document(max_capacity=service.max_capacity, signed=not in_development)
     app.add_route(openapi.BASE + "/openapi.json", openapi.Description(described))
     app.add_route(openapi.BASE + "/docs", openapi.Page(described))

@@ -10,8 +10,10 @@ from shared.clients.access import Timeouts
 from shared.clients.budget import Budget
 from shared.clients.cloudapi import Client, CloudAPI
 from shared.clients.keys import Sealer
-from shared.clients.queue import CONVERGE, SUBMIT_JOB, WakeUps, make_broker
+from shared.clients.pushed import Pushed
+from shared.clients.queue import DECIDE, WakeUps, make_broker, waker
 from shared.management.access import NoManagementKey, client_for
+from shared.measures.sources import make_gatherer
 from shared.runtime import health
 from shared.runtime.checks import health_of
 from shared.runtime.health import Health
@@ -52,9 +54,12 @@ def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = Fals
     sealer = Sealer(chosen.secret_keys)
     wake_ups = WakeUps(make_broker(chosen.redis_url))
     slots = slots_of(chosen.http_threads, parks=parks)
+    pushed = Pushed(chosen.redis_url)
+    gatherer = make_gatherer(chosen, database)
     service = Service(
         db=database,
         wake=waker(wake_ups, chosen.scaler),
+        wake_policies=lambda group_id: wake_ups.enqueue(DECIDE, group_id),
         cloud=cloud_of(database, clouds, sealer),
         max_capacity=chosen.max_capacity,
         max_body=chosen.http_max_body,
@@ -63,6 +68,9 @@ def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = Fals
         stopping=stopping,
         slots=slots,
         parks=parks,
+        pushed=pushed,
+        gatherer=gatherer,
+        public_url=chosen.http_public_url,
         rate_per_account=chosen.rate_per_account,
         rate_per_address=chosen.rate_per_address,
         trusted_proxy=chosen.http_trusted_proxy,
@@ -82,6 +90,8 @@ def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = Fals
         yield create_app(service, authenticator, healthy), healthy
     finally:
         wake_ups.close()
+        gatherer.close()
+        pushed.close()
         database.close()
 
 
@@ -89,13 +99,6 @@ def signed(service: Service, door: CloudAPI, tenants: Tenants, slots: Slots, key
     """Callers prove who they are by a signature, which `door` vouches for."""
     vouching = Vouching(service.db, keys, tenants, door, service.cloud, slots=slots)
     return Signed(keys, vouching, tenants, max_body=service.max_body)
-
-
-def waker(wake_ups: WakeUps, scaler: str) -> Callable[[str, str], None]:
-    """Sends the wake-up after a change: for the group's Nomad job, or for its account."""
-    if scaler == "nomad":
-        return lambda _account_id, group_id: wake_ups.enqueue(SUBMIT_JOB, group_id)
-    return lambda account_id, _group_id: wake_ups.enqueue(CONVERGE, account_id)
 
 
 def cloud_of(database: db.Database, clouds: CloudAPI, sealer: Sealer) -> Callable[[Account], Client]:

@@ -10,6 +10,8 @@ from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import Sealer
 from shared.clients.nomad import Nomad
+from shared.clients.queue import WakeUps, make_broker, waker
+from shared.measures.sources import make_gatherer
 from shared.plan.limits import Limits
 from shared.runtime.settings import Settings
 from shared.store import db
@@ -18,6 +20,7 @@ from tsg_workers.probes.prober import Prober
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 from tsg_workers.reconcilers.jobspec import Shape
 from tsg_workers.reconcilers.nomad_jobs import NomadJobReconciler
+from tsg_workers.reconcilers.policies import PolicyReconciler
 from tsg_workers.runner import Reconciler, Runner
 
 
@@ -54,6 +57,17 @@ def limits(chosen: Settings) -> Limits:
 def nomad_job_reconciler(chosen: Settings, database: db.Database) -> NomadJobReconciler:
     """The reconciler of the Nomad jobs of groups."""
     return NomadJobReconciler(database, Nomad(chosen.nomad), shape(chosen), grace=chosen.nomad_grace, actor=name())
+
+
+def policy_reconciler(chosen: Settings, database: db.Database) -> PolicyReconciler:
+    """The reconciler of the policies of groups."""
+    return PolicyReconciler(
+        database,
+        make_gatherer(chosen, database).measure,
+        waker(WakeUps(make_broker(chosen.redis_url)), chosen.scaler),
+        interval=chosen.policy_interval,
+        max_capacity=chosen.max_capacity,
+    )
 
 
 def shape(chosen: Settings) -> Shape:
@@ -95,6 +109,7 @@ class Kind(NamedTuple):
 KINDS = (
     Kind(GroupReconciler, group_reconciler),
     Kind(NomadJobReconciler, nomad_job_reconciler, scaler="nomad"),
+    Kind(PolicyReconciler, policy_reconciler),
 )
 
 

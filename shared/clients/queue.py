@@ -23,6 +23,7 @@ _log = log.get(__name__)
 CONVERGE = "converge"  # account_id
 SUBMIT_JOB = "submit_job"  # group_id
 REMOVE_JOB = "remove_job"  # group_id
+DECIDE = "decide"  # group_id
 
 #: Milliseconds after which a wake-up is dropped: the scheduler has sent another one by then. The clocks of sender and worker may differ, so
 #: this is more than the 300 s by which a clock may be wrong before CloudAPI refuses its signatures.
@@ -158,3 +159,10 @@ class WakeUps:
             batch = list(self._waiting)
             self._waiting.clear()
             return batch
+
+
+def waker(wake_ups: WakeUps, scaler: str) -> Callable[[str, str], None]:
+    """Sends the wake-up after a change of an account's group: for the group's Nomad job, or for the account."""
+    if scaler == "nomad":
+        return lambda _account_id, group_id: wake_ups.enqueue(SUBMIT_JOB, group_id)
+    return lambda account_id, _group_id: wake_ups.enqueue(CONVERGE, account_id)

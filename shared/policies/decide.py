@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 
 from shared.policies import schedule, step, target
 from shared.policies.schedule import Due
-from shared.policies.seen import Bounds, Call, Missing, Policy, Progress, Seen, Value
+from shared.policies.seen import Bounds, Call, Measure, Missing, Seen, Value
 from shared.policies.target import Proposal
 from shared.policies.verdict import Decision, Result, Verdict
+from shared.spec.policy import Policy, Progress
 from shared.spec.policy_settings import (
     ACTIVE,
     OFF,
@@ -141,6 +142,8 @@ class _Turn:
 
     def follow_measures(self) -> None:
         """Growth wins, the largest. The group shrinks when each has its measure and asks for fewer: to what the last of them asks for."""
+        if self.seen.measures is None:
+            return
         proposals = {policy.id: proposal for policy in self.policies.values() if (proposal := self._propose(policy)) is not None}
         for policy_id, proposal in proposals.items():
             self.progress[policy_id] = proposal.progress
@@ -153,12 +156,15 @@ class _Turn:
             movers = [one for one, proposal in voting.items() if self._moves(one, proposal, capacity, wanted)]
             self._set(wanted, movers)
 
+    def _measure_of(self, policy: Policy) -> Measure | None:
+        return (self.seen.measures or {}).get(policy.id)
+
     def _propose(self, policy: Policy) -> Proposal | None:
         settings = policy.settings
         if not isinstance(settings, TargetSettings | StepSettings):
             return None
         progress = self.progress[policy.id]
-        found = self.seen.measures.get(policy.id, Missing("it was not measured"))
+        found = self._measure_of(policy) or Missing("it was not measured")
         if isinstance(found, Missing):
             return self._without_measure(settings, progress, found)
         then = (progress, self.now)
@@ -199,7 +205,7 @@ class _Turn:
 
     def _report(self, policy: Policy, proposal: Proposal, capacity: int, wanted: int) -> None:
         """What came of one proposal."""
-        found = self.seen.measures.get(policy.id)
+        found = self._measure_of(policy)
         settings = policy.settings
         asked = proposal.wanted
         result, why, next_at = proposal.result, "", proposal.next_at

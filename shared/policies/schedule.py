@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from shared.policies.seen import Policy
 from shared.spec import times
+from shared.spec.policy import Policy
 from shared.spec.policy_settings import ScheduleSettings
 
 #: Seconds after its time at which a schedule with `misfire` = `skip` still runs: what the clock and the queue may take.

@@ -1,43 +1,7 @@
 """What a decision is made from: a group's policies, bounds and members, what was measured, and the webhook calls that wait. Pure."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import NamedTuple
-
-from shared.spec.policy_settings import Settings
-
-
-class Progress(NamedTuple):
-    """What a policy has behind it: times, so that it outlives a restart."""
-
-    #: No further growth, and no further shrinkage, before then.
-    out_until: datetime | None = None
-    in_until: datetime | None = None
-    #: A schedule: up to when its times were seen to.
-    ran_until: datetime | None = None
-    #: Evaluations in a row without a measure.
-    failures: int = 0
-    #: A target: recommendations, each of which held until the next one; the oldest first.
-    history: tuple[tuple[datetime, int], ...] = ()
-    #: A step policy: the step in whose range the measure is, and since when.
-    step: int | None = None
-    step_since: datetime | None = None
-
-
-class Policy(NamedTuple):
-    """One policy of a group."""
-
-    id: str
-    settings: Settings
-    progress: Progress = Progress()
-
-    @property
-    def name(self) -> str:
-        return self.settings.policy_name
-
-    @property
-    def mode(self) -> str:
-        return self.settings.mode
 
 
 class Value(NamedTuple):
@@ -89,7 +53,7 @@ class Seen(NamedTuple):
 
     bounds: Bounds
     members: Members
-    #: By policy.
-    measures: Mapping[str, Measure] = {}
+    #: By policy; None while they are asked for: until then nothing is decided by measures.
+    measures: Mapping[str, Measure] | None
     #: The oldest first.
     calls: tuple[Call, ...] = ()

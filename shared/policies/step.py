@@ -2,9 +2,10 @@
 
 from datetime import datetime, timedelta
 
-from shared.policies.seen import Members, Progress, Value
+from shared.policies.seen import Members, Value
 from shared.policies.target import Proposal
 from shared.policies.verdict import Result
+from shared.spec.policy import Progress
 from shared.spec.policy_settings import StepSettings
 
 

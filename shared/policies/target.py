@@ -8,8 +8,9 @@ import math
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from shared.policies.seen import Members, Progress, Value
+from shared.policies.seen import Members, Value
 from shared.policies.verdict import Result
+from shared.spec.policy import Progress
 from shared.spec.policy_settings import StepSize, TargetSettings
 
 #: A ratio this close to a whole number of instances is that number: floats are not exact.

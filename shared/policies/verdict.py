@@ -5,7 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from shared.policies.seen import Bounds, Progress, Value
+from shared.policies.seen import Bounds, Value
+from shared.spec.policy import Progress
 
 
 class Result(StrEnum):

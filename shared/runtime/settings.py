@@ -150,6 +150,12 @@ class Settings:
     http_trusted_proxy: str = _setting(
         PROXY, "", "Whose X-Forwarded-For is believed: an address, * for everybody that reaches the port, or nobody's."
     )
+    http_public_url: str = _setting(
+        HTTP_URL,
+        "",
+        "Where callers reach the API, for the URLs of webhooks; without it, where the request that makes one did.",
+        otherwise="none",
+    )
 
     rate_per_account: float = _setting(
         number(0, 1_000_000), 0.0, "Requests a second of one account to one tsg-api, 0 for no limit.", heading="Limits and authentication"
@@ -294,6 +300,10 @@ class Settings:
         "",
         "Networks whose addresses health checks may probe, beside public addresses: those on which workers reach the instances themselves.",
         file="workers.probe-networks",
+    )
+
+    policy_interval: float = _setting(
+        number(1, 3_600), 15.0, "Seconds between evaluations of a group's policies that measure something.", heading="Policies"
     )
 
     metrics_enable: bool = _setting(

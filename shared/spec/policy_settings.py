@@ -42,7 +42,7 @@ MAX_STEPS = 20
 #: A value of which nothing else is known may be as large.
 MOST = 1e15
 
-_METRIC_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}\Z")
+METRIC_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}\Z")
 _CRON = re.compile(r"[0-9A-Za-z*/,-]+(?: +[0-9A-Za-z*/,-]+){4}\Z")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?(?:[Zz]|[+-]\d\d:\d\d)\Z")
 
@@ -105,7 +105,7 @@ def _name(value: str) -> str:
 
 
 def _metric_name(value: str) -> str:
-    if not _METRIC_NAME.match(value):
+    if not METRIC_NAME.match(value):
         raise refuse("cannot be anything but a letter or '_', and up to 63 letters, digits and '_ . : -'")
     return value
 
@@ -162,7 +162,7 @@ def _most_step(value: object) -> object:
 Name = Annotated[
     str, AfterValidator(_name), documented("[^\\u0000-\\u001f\\u007f]*", minLength=1, maxLength=MAX_NAME, examples=["evenings"])
 ]
-MetricName = Annotated[str, AfterValidator(_metric_name), documented(_METRIC_NAME.pattern)]
+MetricName = Annotated[str, AfterValidator(_metric_name), documented(METRIC_NAME.pattern)]
 Moment = Annotated[datetime, BeforeValidator(_moment), documented(format="date-time")]
 ChangeText = Annotated[
     Any, BeforeValidator(_change), WithJsonSchema({"type": ["string", "integer"], "pattern": r"^(?:[+-]\d{1,5}%?|=\d{1,5})$"})
@@ -253,7 +253,7 @@ class MaxStep(_Part):
     out: StepSize | None = None
     in_: Annotated[StepSize | None, Field(alias="in")] = None
 
-    model_config = ConfigDict(strict=True, extra="forbid", validate_by_alias=True, validate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(strict=True, extra="forbid", validate_by_alias=True, validate_by_name=True)
 
 
 class Fallback(_Part):
@@ -271,7 +271,7 @@ class Step(_Part):
     to: Annotated[float, Number(-MOST, MOST)] | None = None
     change: ChangeText
 
-    model_config = ConfigDict(strict=True, extra="forbid", validate_by_alias=True, validate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(strict=True, extra="forbid", validate_by_alias=True, validate_by_name=True)
 
     @property
     def low(self) -> float:
@@ -310,7 +310,11 @@ class Settings(BaseModel):
 
     def document(self) -> str:
         """As it is stored."""
-        return json.dumps({"version": VERSION, **self.model_dump(mode="json", exclude_none=True)})
+        return json.dumps({"version": VERSION, **self.shown()})
+
+    def shown(self) -> dict[str, Any]:
+        """As its owner wrote it, and what was left out as its default."""
+        return self.model_dump(mode="json", exclude_none=True, by_alias=True)
 
     def conflicts(self) -> list[tuple[str, str]]:
         """Fields that are right each by itself and do not go together: which, and why."""

@@ -211,6 +211,13 @@ def decrement(connection: Connection, account_id: str, group_id: str, *, by: int
     return _step(connection, account_id, current, max(current.capacity - by, minimum), "decrement", request_id)
 
 
+def scale(connection: Connection, account_id: str, group_id: str, *, capacity: int, settings: GroupSettings, cause: str) -> Group:
+    """Give a group the capacity and the settings that its policies decided on, and tell why. `NotFound` for one that is deleted."""
+    more = group_settings.to_document(settings)
+    wanted = Change(account_id, group_id, activities.CAPACITY_CHANGED, cause, None, capacity=capacity, more=more, has_more=True)
+    return change(connection, wanted)
+
+
 def delete_group(connection: Connection, account_id: str, group_id: str, *, request_id: str | None) -> Group:
     """Delete a group: its name is free at once, its instances go in the background. `NotFound` the second time."""
     current = get_locked(connection, account_id, group_id)

@@ -21,6 +21,7 @@ from shared.store.tables import work
 ACCOUNT = "account"
 NOMAD_JOB = "nomad_job"
 FEED = "feed"
+POLICIES = "policies"
 
 #: Seconds after which the scheduler sends another wake-up for what nobody has claimed.
 WAKE_AGAIN = 5

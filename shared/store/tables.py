@@ -335,6 +335,82 @@ idempotency_keys = Table(
     Index("tsg_idempotency_keys_by_age", "created_at"),
 )
 
+#: How groups are scaled: what their owners ask for, and what a policy has behind it (see `shared.spec.policy`).
+policies = Table(
+    "tsg_policies",
+    metadata,
+    _id(),
+    _reference("account_id", "tsg_accounts.id"),
+    _reference("group_id", "tsg_groups.id"),
+    Column("name", Text, nullable=False),
+    # A JSON document with a version; one more with every change of it; and of a webhook the SHA-256 of its token.
+    Column("settings", Text, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
+    Column("token_hash", Text),
+    _time("created_at", now=True),
+    _time("updated_at", now=True),
+    _time("out_until", nullable=True),
+    _time("in_until", nullable=True),
+    _time("ran_until", nullable=True, now=True),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    # A JSON document.
+    Column("memory", Text),
+    # Its last decision: another row is written when one of these is another.
+    _reference("decision_id", nullable=True),
+    Column("result", Text),
+    Column("recommended", BigInteger),
+    Index("tsg_policies_name", "group_id", "name", unique=True),
+    Index("tsg_policies_token", "token_hash", unique=True, postgresql_where=text("token_hash IS NOT NULL")),
+)
+
+#: What was decided, and why: a row for each result or recommendation that is another than the last of its policy.
+decisions = Table(
+    "tsg_decisions",
+    metadata,
+    _id(),
+    _reference("account_id", "tsg_accounts.id"),
+    _reference("group_id", "tsg_groups.id"),
+    # They outlive the policy.
+    _reference("policy_id"),
+    Column("policy_name", Text, nullable=False),
+    _time("at", now=True),
+    # How often it was decided so in a row, and when last.
+    Column("times", BigInteger, nullable=False, server_default=text("1")),
+    _time("last_at", now=True),
+    # What came of it (shared.policies.verdict), what led to it (`schedule`, `measure`, `webhook`), and a sentence.
+    Column("result", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("value", Double),
+    Column("target", Double),
+    Column("samples", BigInteger),
+    Column("reporting", BigInteger),
+    Column("recommended", BigInteger),
+    Column("capacity_before", BigInteger, nullable=False),
+    Column("capacity_after", BigInteger, nullable=False),
+    _time("next_at", nullable=True),
+    Index("tsg_decisions_of_group", "group_id", "at", "id"),
+    Index("tsg_decisions_of_policy", "policy_id", "at", "id"),
+    Index("tsg_decisions_by_age", "at"),
+)
+
+#: Calls of webhooks. Each is decided about once; the row stays for a day, so that a repeated delivery is known.
+hook_calls = Table(
+    "tsg_hook_calls",
+    metadata,
+    # That of its decision.
+    _id(),
+    _reference("policy_id"),
+    _reference("group_id"),
+    # What the caller named the delivery by.
+    Column("key", Text),
+    _time("at", now=True),
+    _time("decided_at", nullable=True),
+    Index("tsg_hook_calls_key", "policy_id", "key", unique=True, postgresql_where=text("key IS NOT NULL")),
+    Index("tsg_hook_calls_waiting", "group_id", "at", postgresql_where=text("decided_at IS NULL")),
+    Index("tsg_hook_calls_by_age", "at"),
+)
+
 #: Columns that only programs of the previous release use. The next release drops them.
 RETIRED = {
     "tsg_accounts": ("rung_at",),

@@ -19,12 +19,14 @@ from sqlalchemy_cockroachdb.psycopg2 import CockroachDBDialect_psycopg2
 from dev.services import Postgres
 from shared.cli import seed
 from shared.reasons import Reason
+from shared.spec import policy_settings
 from shared.spec.rollout_settings import RolloutSettings
 from shared.spec.spec import Spec
 from shared.state import (
     accounts,
     activities,
     adoption,
+    decisions,
     feeds,
     group_state,
     groups,
@@ -33,6 +35,7 @@ from shared.state import (
     jobs,
     leases,
     members,
+    policies,
     probes,
     rollouts,
     status,
@@ -104,6 +107,8 @@ STATE_MODULES = [
     templates,
     told,
     work,
+    policies,
+    decisions,
 ]
 
 
@@ -486,9 +491,10 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(activities.get_by_ids, [entry.id]) == {recorded.id: recorded}
     assert (recorded.started_at, recorded.at) == (now, now)
     # All have been written in one moment.
-    assert len(activities.list_of_group(connection, group.id, limit=10, before=recorded.id)) < 5
+    assert len(activities.list_of_group(connection, group.id, limit=10, before=recorded.id)) < 6
     assert use(activities.delete_old, days=1, limit=10) == 0
 
+    use_policies(use, account_id, group.id)
     use_jobs(use, group.id)
     use_probes(use, group.id)
     use_work(use, group.id)
@@ -499,7 +505,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     use(idempotency.mark_answered, account_id, "key", idempotency.Answer(202))
     assert use(idempotency.find, account_id, "key") == ("request", (202, None, None, None))
     assert use(idempotency.delete_old, limit=10) == 0
-    assert use(groups.get_locked, account_id, group.id).generation == 18
+    assert use(groups.get_locked, account_id, group.id).generation == 19
     assert use(group_state.mark_checked, lease, [group_state.Check(group_work, after=1, failures=0, error=None, reason=Reason.SETTLED)])
     assert [owner.id for owner in use(group_state.list_owners, account_id, ids={group.id}, names={"web"})] == [group.id]
     use(group_state.mark_due, group.id)
@@ -525,6 +531,36 @@ def use_keys(use: Callable[..., Any], account_id: str) -> None:
     assert [key.name for key in use(accounts.list_retired_keys, account_id)] == ["k"]
     use(accounts.delete_retired_key, KEY)
     assert use(accounts.list_key_materials) == [(USER, "sealed")]
+
+
+def use_policies(use: Callable[..., Any], account_id: str, group_id: str) -> None:
+    settings = policy_settings.WebhookSettings(policy_name="hook", kind="webhook", change="+1")
+    made = use(policies.insert_policy, account_id, group_id, settings, token_hash="hash")
+    assert use(policies.get, group_id, made.id) == made
+    assert use(policies.list_of_group, group_id) == [made]
+    use(policies.lock_group, group_id)
+    assert use(policies.update_policy, account_id, group_id, made.id, settings).version == 2
+    use(policies.mark_rotated, account_id, group_id, made.id, "other hash")
+    scaled = use(policies.find_scaled, group_id)
+    assert (scaled.available, use(policies.list_available, group_id, ready_seconds=5)) == (0, [])
+    use(groups.scale, account_id, group_id, capacity=scaled.capacity, settings=scaled.settings, cause="policies")
+    assert use(policies.insert_call, "other hash", call_id=USER, key="key") == group_id
+    assert use(policies.list_waiting, group_id) == [(USER, made.id)]
+    use(policies.mark_decided, [USER])
+    assert use(policies.delete_old_calls, limit=10) == 0
+    at = made.created_at
+    decision = decisions.Decision(
+        USER, group_id, made.id, "hook", at, 1, at, "changed", "webhook", "m", None, None, None, None, 5, 4, 5, None
+    )
+    use(decisions.insert_decision, account_id, decision)
+    use(policies.mark_progress, made.id, made.progress, decision_id=USER)
+    use(decisions.mark_repeated, [USER])
+    (last,) = use(decisions.list_last, group_id)
+    assert use(decisions.list_newest, group_id, limit=10, policy_id=made.id) == [last]
+    assert last.times == 2
+    assert use(decisions.delete_old, days=1, limit=10) == 0
+    use(policies.delete_policy, account_id, group_id, made.id)
+    use(policies.delete_of_group, group_id)
 
 
 def use_work(use: Callable[..., Any], subject: str) -> None:

@@ -62,6 +62,11 @@ def test_the_table_of_fields_is_the_one_that_the_fields_make() -> None:
     assert reference.templates_page(text.replace("| `affinity` |", "| `affinities` |")) == text
 
 
+def test_the_table_of_policies_is_the_one_that_their_fields_make() -> None:
+    text = reference.AUTOSCALING.read_text()
+    assert text == reference.autoscaling_page(text), "run dev/docs"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
 def test_every_link_leads_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)

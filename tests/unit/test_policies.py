@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.policies.decide import decide
-from shared.policies.seen import Bounds, Call, Measure, Members, Missing, Policy, Progress, Seen, Value
+from shared.policies.seen import Bounds, Call, Measure, Members, Missing, Seen, Value
 from shared.policies.verdict import Decision, Verdict
 from shared.spec import policy_settings
 from shared.spec.changes import read
+from shared.spec.policy import Policy, Progress
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 CPU = {"source": "cmon", "measure": "cpu"}

@@ -9,6 +9,7 @@ import falcon
 
 from shared.errors import FieldError, Invalid
 from shared.state.groups import Group
+from shared.state.policies import Stored as Policy
 from shared.state.templates import Template
 from tsg_api.http.errors import PreconditionFailed
 from tsg_api.schema import render, responses
@@ -67,6 +68,11 @@ def is_fresh(req: falcon.Request, etag: str) -> bool:
 def of_group(group: Group) -> str:
     """The entity tag of a group: every change that was asked for makes a new one."""
     return f'"{group.id}.{group.generation}"'
+
+
+def of_policy(policy: Policy) -> str:
+    """The entity tag of a policy: every change that was asked for makes a new one; decisions do not."""
+    return f'"{policy.id}.{policy.version}"'
 
 
 def of_template(template: Template) -> str:

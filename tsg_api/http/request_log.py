@@ -11,6 +11,7 @@ from prometheus_client import Counter, Histogram
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from shared import log, metrics
+from tsg_api.http.hooks import without_token
 from tsg_api.http.waiting import WAITED
 
 _log = log.get("tsg_api.access")
@@ -54,7 +55,7 @@ class Observe:
         tell(
             "request",
             method=req.method,
-            path=req.path,
+            path=without_token(req.path),
             status=resp.status_code,
             ms=round(took * 1000, 1),
             account=account.name if account else None,

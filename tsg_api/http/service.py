@@ -7,7 +7,9 @@ from typing import NamedTuple, TypeVar
 import falcon
 
 from shared.clients.cloudapi import Client
+from shared.clients.pushed import Pushed
 from shared.errors import NotFound
+from shared.measures.gather import Gatherer
 from shared.rules import is_uuid
 from shared.state.accounts import Account
 from shared.store.db import Database
@@ -23,6 +25,8 @@ class Service(NamedTuple):
     db: Database
     #: Wake a worker for this account and group, after a change. Returns at once; a background thread sends the wake-up.
     wake: Callable[[str, str], None]
+    #: Have a worker decide by the policies of this group, likewise.
+    wake_policies: Callable[[str], None]
     #: CloudAPI by the management key of an account.
     cloud: Callable[[Account], Client]
     max_capacity: int
@@ -37,6 +41,11 @@ class Service(NamedTuple):
     slots: AllSlots
     #: Whether the server can park a request (`tsg_api.http.waiting`).
     parks: bool
+    #: What groups' owners push, and all that policies measure.
+    pushed: Pushed
+    gatherer: Gatherer
+    #: Where callers reach the API; empty: where the request did.
+    public_url: str = ""
     #: Requests a second that one account, and one address, may send; 0 for as many as they like.
     rate_per_account: float = 0.0
     rate_per_address: float = 0.0
@@ -49,10 +58,15 @@ B = TypeVar("B", bound=parse.Body)
 
 def read_body(req: falcon.Request, model: type[B], service: Service) -> B:
     """The request's body as `model`: `TooLarge`, `UnsupportedEncoding`, or `Invalid` with all that is wrong."""
+    return parse.body(model, read_text(req, service), max_capacity=service.max_capacity)
+
+
+def read_text(req: falcon.Request, service: Service) -> bytes:
+    """The bytes of the request's body: `TooLarge` or `UnsupportedEncoding`."""
     encoding = req.get_header("Content-Encoding") or "identity"
     if encoding.lower() != "identity":
         raise UnsupportedEncoding(f"The body has the Content-Encoding {encoding[:64]}; send it as it is, without one.")
-    return parse.body(model, read_raw(req, service.max_body), max_capacity=service.max_capacity)
+    return read_raw(req, service.max_body)
 
 
 def found_id(kind: str, text: str) -> str:

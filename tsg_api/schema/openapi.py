@@ -5,13 +5,17 @@ from typing import Any, NamedTuple
 
 import falcon
 
+from shared.rules import END
 from shared.spec import fields
 from shared.spec.group_settings import GroupSettings
+from shared.spec.policy_settings import METRIC_NAME
 from shared.state.idempotency import Answer
+from tsg_api.http.hooks import HOOKS
 from tsg_api.http.write import HEADER as KEY
 from tsg_api.http.write import REPLAYED
 from tsg_api.resources import docs, groups, status, templates
 from tsg_api.schema import parse, render, responses
+from tsg_api.schema import policies as policy_schema
 
 BASE = "/v1/tsg"
 
@@ -20,7 +24,17 @@ Json = dict[str, Any]
 _UUID: Json = {"type": "string", "format": "uuid"}
 _WORDS: Json = {"type": "string"}
 
+#: Parts of paths that are no ids.
+_IN_PATHS: dict[str, Json] = {
+    "name": {"type": "string", "pattern": f"^{METRIC_NAME.pattern.removesuffix(END)}$"},
+    "token": {"type": "string", "minLength": 1},
+}
+
 _SHOWN = (
+    policy_schema.Outcome,
+    policy_schema.Decision,
+    policy_schema.Preview,
+    policy_schema.Called,
     responses.Verification,
     responses.Group,
     responses.Health,
@@ -40,6 +54,7 @@ _BODIES: dict[str, type[parse.Body]] = {
     "NewHealth": parse.HealthBody,
     "Adoption": parse.AdoptionBody,
     "Detachment": parse.DetachmentBody,
+    "Metric": policy_schema.MetricBody,
 }
 
 _HEADERS: dict[str, tuple[str, Json]] = {
@@ -145,7 +160,15 @@ def _list(path: str, name: str, summary: str, item: Json, *, parameters: tuple[s
 
 def _create(path: str, name: str, summary: str, shown: str, body: str, *, parameters: tuple[str, ...] = ()) -> Operation:
     answers: Answers = {201: (_ref("schemas", shown), ["ETag", "Location", REPLAYED])}
-    return Operation("POST", path, name, summary, answers, (409, 413, 415, 422), body, (*parameters, KEY))
+    errors = (409, 413, 415, 422, *([404] if "{" in path else []))
+    return Operation("POST", path, name, summary, answers, errors, body, (*parameters, KEY))
+
+
+def _post(path: str, name: str, summary: str, shown: str, body: str | None = None) -> Operation:
+    """A POST that makes no object."""
+    headers = ["ETag", REPLAYED] if body is None else []
+    errors = (404, 409, 413, 415, 422, 503) if body else (404, 409, 413, 422)
+    return Operation("POST", path, name, summary, {200: (_ref("schemas", shown), headers)}, errors, body, (KEY,))
 
 
 def _change(
@@ -177,6 +200,7 @@ _TEMPLATE, _GROUP = f"{_TEMPLATES}/{{template_id}}", f"{_GROUPS}/{{group_id}}"
 _MEMBER = f"{_GROUP}/members/{{machine_id}}"
 _SHOWS_GROUP: Json = {"shown": "Group", "headers": ["Warning"]}
 _SHOWS_MEMBER: Json = {"shown": "Member"}
+_POLICIES, _POLICY = f"{_GROUP}/policies", f"{_GROUP}/policies/{{policy_id}}"
 _OF_DELETED = "; of a deleted group too"
 
 OPERATIONS = (
@@ -233,6 +257,35 @@ OPERATIONS = (
         _ref("schemas", "Activity"),
         parameters=("limit", "before", "status", "kind"),
     ),
+    _list(_POLICIES, "listPolicies", "The group's policies, the oldest first", _ref("schemas", "Policy"), parameters=()),
+    _create(_POLICIES, "createPolicy", "Give the group a policy; the answer has the URL of a webhook, once", "Policy", "NewPolicy"),
+    _post(f"{_POLICIES}/preview", "previewPolicy", "What a policy would decide now, and when it comes next", "Preview", "NewPolicy"),
+    _read(_POLICY, "getPolicy", "One policy", "Policy"),
+    _change("PUT", _POLICY, "updatePolicy", "Change a policy; its kind stays", 200, 409, "NewPolicy", shown="Policy"),
+    _change("DELETE", _POLICY, "deletePolicy", "Delete a policy; its decisions stay", 204, None),
+    _post(f"{_POLICY}/rotate", "rotateWebhook", "Give a webhook another URL: the old one is nobody's at once", "Policy"),
+    _list(
+        *(f"{_POLICY}/decisions", "listDecisionsOfPolicy", "What was decided about the policy, and why, the newest first"),
+        _ref("schemas", "Decision"),
+        parameters=("limit", "before"),
+    ),
+    _list(
+        *(f"{_GROUP}/decisions", "listDecisions", f"What was decided by policies, and why, the newest first{_OF_DELETED}"),
+        _ref("schemas", "Decision"),
+        parameters=("limit", "before"),
+    ),
+    Operation(
+        *("PUT", f"{_GROUP}/metrics/{{name}}", "pushMetric", "Push a value, which policies measure for an hour at most"),
+        {204: (None, [])},
+        (404, 409, 413, 415, 422, 503),
+        "Metric",
+    ),
+    Operation(
+        *("POST", f"{HOOKS}/{{token}}", "callWebhook", "Call a webhook; the answer is the same whatever comes of it"),
+        {202: (_ref("schemas", "Called"), [])},
+        (413, 503),
+        public=True,
+    ),
     _open("/healthz", "isAlive", "Does the process answer?", 200, shown=_STATE),
     _open("/readyz", "isReady", "Is all there that requests need? 503: send them elsewhere", 200, 503, shown=_READY),
     _open(f"{BASE}/openapi.json", "getDescription", "This description", 200, shown={"type": "object"}),
@@ -247,6 +300,7 @@ def document(*, max_capacity: int, signed: bool) -> Json:
     schemas |= {"NewTemplate": new_template}
     schemas |= {name: parse.schema(model, max_capacity=max_capacity) for name, model in _BODIES.items()}
     _add_settings(schemas["Group"], schemas["NewGroup"])
+    schemas |= _policies(max_capacity)
     paths: dict[str, Json] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, _path(operation.path))[operation.method.lower()] = _operation(operation)
@@ -314,6 +368,30 @@ def _add_settings(shown: Json, new: Json) -> None:
         shown["required"].append(name)
 
 
+def _policies(max_capacity: int) -> Json:
+    """A policy as it is sent, with the fields of all kinds; and as it is shown, with those of its own."""
+    kinds = [parse.schema(model, max_capacity=max_capacity) for model in policy_schema.OF_KIND.values()]
+    fields_of_all = {name: one for kind in kinds for name, one in kind["properties"].items()}
+    words = " ".join(f"{name}: {kind['description']}" for name, kind in zip(policy_schema.OF_KIND, kinds, strict=True))
+    common = ["policy_name", "kind", "mode", "cooldown"]
+    moment = {"type": "string", "format": "date-time"}
+    shown = {name: {key: part for key, part in one.items() if key != "default"} for name, one in fields_of_all.items()}
+    for one in shown.values():
+        if isinstance(one.get("type"), list):
+            _not_null(one)
+    state: Json = {"out_until": {**moment, "type": ["string", "null"]}, "in_until": {**moment, "type": ["string", "null"]}}
+    state |= {"failures": {"type": "integer", "minimum": 0}, "created_at": moment, "updated_at": moment}
+    return {
+        "NewPolicy": {"type": "object", "description": words, "required": ["policy_name", "kind"], "properties": fields_of_all},
+        "Policy": {
+            "type": "object",
+            "description": "A policy, with the fields of its kind. webhook_url is there once: when the URL is made.",
+            "required": ["id", *common, *state],
+            "properties": {"id": _UUID, **shown, **state, "webhook_url": _WORDS},
+        },
+    }
+
+
 def _not_null(field: Json) -> None:
     kinds = [kind for kind in field["type"] if kind != "null"]
     field["type"] = kinds[0] if len(kinds) == 1 else kinds
@@ -323,7 +401,8 @@ def _not_null(field: Json) -> None:
 
 def _path(path: str) -> Json:
     names = re.findall(r"{(\w+)}", path)
-    return {"parameters": [{"name": name, "in": "path", "required": True, "schema": _UUID} for name in names]} if names else {}
+    told = [{"name": name, "in": "path", "required": True, "schema": _IN_PATHS.get(name, _UUID)} for name in names]
+    return {"parameters": told} if told else {}
 
 
 def _operation(operation: Operation) -> Json:

@@ -411,6 +411,13 @@ class ActivitiesQuery(BaseModel):
     kind: Annotated[str | None, BeforeValidator(_one_of("kind", KINDS)), documented(enum=list(KINDS))] = None
 
 
+class DecisionsQuery(BaseModel):
+    """Which decisions: the newest first, from before one of them on."""
+
+    limit: Annotated[int | None, BeforeValidator(_limit), documented(minimum=1, maximum=MAX_PAGE)] = None
+    before: Annotated[str | None, BeforeValidator(_last("before", "decision")), Uuid] = None
+
+
 class TemplateQuery(BaseModel):
     """Whether CloudAPI is asked about a template before it is made."""
 

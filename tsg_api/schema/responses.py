@@ -21,7 +21,7 @@ class Shown(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
-def _utc(when: datetime) -> datetime:
+def utc(when: datetime) -> datetime:
     return when if when.tzinfo is UTC else when.astimezone(UTC)
 
 
@@ -36,7 +36,7 @@ def _enum(*words: str) -> Any:
 
 Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 #: RFC 3339 in UTC, with Z and microseconds if there are any.
-Moment = Annotated[datetime, AfterValidator(_utc)]
+Moment = Annotated[datetime, AfterValidator(utc)]
 Count = Annotated[int, Field(json_schema_extra={"minimum": 0})]
 
 
@@ -45,7 +45,7 @@ def template(stored: Template) -> dict[str, Any]:
     values = stored.spec.values
     shown = {field.name: stored.spec.get(field) for field in fields.FIELDS if field.column}
     more = {field.name: values[field.name] for field in fields.FIELDS if field.name in values and not field.column}
-    return {"id": stored.id, "template_name": stored.spec.name, **shown, "created_at": _utc(stored.created_at), **more}
+    return {"id": stored.id, "template_name": stored.spec.name, **shown, "created_at": utc(stored.created_at), **more}
 
 
 class Group(Shown):

@@ -11,6 +11,8 @@ from typing import Any
 from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 from waitress.utilities import Error
 
+from tsg_api.http.hooks import is_hook
+
 #: Bytes of a body that is taken from a request without an Authorization header. It is refused anyway, once it has come.
 UNSIGNED_BODY = 8192
 #: Bytes that may surround a body in chunks (their sizes, extensions and trailers), besides as many as the body has.
@@ -108,7 +110,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         size = max(self.content_length, held)
         if size > self._max_body:
             return Refused(413, "Request Entity Too Large", f"The body is larger than {self._max_body} bytes.")
-        if size > UNSIGNED_BODY and self._signs and "AUTHORIZATION" not in self.headers:
+        if size > UNSIGNED_BODY and self._signs and "AUTHORIZATION" not in self.headers and not is_hook(self.path):
             return Refused(401, "Unauthorized", _UNSIGNED)
         if self.chunked and self.body_bytes_received > 2 * held + FRAMING:
             return Refused(400, "Bad Request", "The chunks of the body have more around them than in them.")

@@ -25,7 +25,12 @@ from dev.sim.common.server import Server
 from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
-from shared.clients.queue import WakeUps, make_broker
+from shared.clients.pushed import Pushed
+from shared.clients.queue import DECIDE, WakeUps, make_broker, waker
+from shared.measures.gather import Gatherer
+from shared.measures.pushed import PushedSource
+from shared.measures.source import Source
+from shared.measures.sources import list_members
 from shared.runtime.health import Health
 from shared.store.db import Database
 from tests.conftest import managed_account, new_pair, sql
@@ -37,7 +42,7 @@ from tsg_api.auth.tenants import Tenants
 from tsg_api.http.service import Service
 from tsg_api.http.slots import PATIENCE, slots_of
 from tsg_api.server import refusals
-from tsg_api.wiring import cloud_of, signed, waker
+from tsg_api.wiring import cloud_of, signed
 
 KEY_NAME = "TSG_Management_us-east-1"
 #: The seed's way of enabling an account.
@@ -84,6 +89,7 @@ class Api:
         patience: float = PATIENCE,
         parks: bool = True,
         health: Health | None = None,
+        sources: Mapping[str, Source] | None = None,
     ) -> None:
         self.db = database
         self.sim = simulator
@@ -92,10 +98,13 @@ class Api:
         self._stopping = threading.Event()
         self._wake_ups = WakeUps(make_broker(redis_url))
         self._clouds = CloudAPI(simulator.url, Timeouts(connect=5, read=30))
+        self.pushed = Pushed(redis_url)
+        self.gatherer = Gatherer({"pushed": PushedSource(self.pushed), **(sources or {})}, list_members(database))
         self.slots = slots_of(threads, parks=parks, patience=patience)
         service = Service(
             db=database,
             wake=waker(self._wake_ups, "worker"),
+            wake_policies=lambda group_id: self._wake_ups.enqueue(DECIDE, group_id),
             cloud=cloud_of(database, self._clouds, self.sealer),
             max_capacity=max_capacity,
             max_body=max_body,
@@ -104,6 +113,8 @@ class Api:
             stopping=self._stopping,
             slots=self.slots,
             parks=parks,
+            pushed=self.pushed,
+            gatherer=self.gatherer,
             rate_per_account=rate_per_account,
             rate_per_address=rate_per_address,
         )
@@ -127,6 +138,8 @@ class Api:
         self.session.close()
         self._clouds.close()
         self._wake_ups.close()
+        self.gatherer.close()
+        self.pushed.close()
 
     def __enter__(self) -> Self:
         return self

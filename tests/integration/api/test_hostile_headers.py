@@ -329,6 +329,7 @@ def test_thousands_of_mutated_headers_are_refused_and_harm_nothing(api: Api, tsg
 
 # Other people's objects
 
+POLICY = {"policy_name": "more", "kind": "webhook", "change": "+1"}
 ROUTES = [
     ("GET", "/groups/{group}", None),
     ("PUT", "/groups/{group}", {"group_name": "group-1", "template_id": "{template}", "capacity": 7}),
@@ -343,11 +344,22 @@ ROUTES = [
     ("POST", "/groups/{group}/members/{machine}/detach", {}),
     ("GET", "/groups/{group}/status", None),
     ("GET", "/groups/{group}/activities", None),
+    ("GET", "/groups/{group}/policies", None),
+    ("POST", "/groups/{group}/policies", POLICY),
+    ("POST", "/groups/{group}/policies/preview", POLICY),
+    ("GET", "/groups/{group}/policies/{policy}", None),
+    ("PUT", "/groups/{group}/policies/{policy}", POLICY),
+    ("DELETE", "/groups/{group}/policies/{policy}", None),
+    ("POST", "/groups/{group}/policies/{policy}/rotate", None),
+    ("GET", "/groups/{group}/policies/{policy}/decisions", None),
+    ("GET", "/groups/{group}/decisions", None),
+    ("PUT", "/groups/{group}/metrics/{name}", {"value": 1}),
     ("DELETE", "/groups/{group}", None),
     ("GET", "/templates/{template}", None),
     ("GET", "/templates/{template}/verification", None),
     ("DELETE", "/templates/{template}", None),
 ]
+NOWHERE = {"group": NOBODY, "template": NOBODY, "policy": NOBODY, "machine": NOBODY, "name": "queue_length"}
 COLLECTIONS = [
     ("GET", "/status"),
     ("GET", "/groups"),
@@ -366,11 +378,9 @@ def filled(value: Any, ids: dict[str, str]) -> Any:
 
 def test_the_routes_are_all_there_are(api: Api) -> None:
     """A route that comes later must be put to the test here."""
-    known = {
-        (method, path.replace("{group}", "{group_id}").replace("{template}", "{template_id}").replace("{machine}", "{machine_id}"))
-        for method, path, _body in ROUTES
-    }
-    known |= {*COLLECTIONS, ("GET", "/openapi.json"), ("GET", "/docs")}  # the last two are for everybody
+    known = {(method, re.sub(r"{(group|template|machine|policy)}", r"{\1_id}", path)) for method, path, _body in ROUTES}
+    # The last three are for everybody.
+    known |= {*COLLECTIONS, ("GET", "/openapi.json"), ("GET", "/docs"), ("POST", "/hooks/{token}")}
     found = set()
     for node in walk(api.app._router._roots):
         if node.resource is not None and node.uri_template.startswith("/v1/tsg/"):
@@ -381,7 +391,7 @@ def test_the_routes_are_all_there_are(api: Api) -> None:
 
 def test_every_route_wants_a_signature(api: Api) -> None:
     for method, path in (*((method, path) for method, path, _body in ROUTES), *COLLECTIONS):
-        answer = api.request(method, f"/v1/tsg{path.format(group=NOBODY, template=NOBODY, machine=NOBODY)}")
+        answer = api.request(method, f"/v1/tsg{path.format(**NOWHERE)}")
         error(answer, 401, "InvalidCredentials")
         assert answer.headers["WWW-Authenticate"] == "Signature"
 
@@ -396,12 +406,13 @@ def walk(nodes: list[Any]) -> Iterator[Any]:
 def test_an_object_of_another_account_is_answered_as_one_that_is_not_there(tsg: Caller, stranger: Caller, route: Any) -> None:
     method, path, body = route
     group = tsg.make_group(3)
-    there = {"group": group["id"], "template": group["template_id"], "machine": make_member(tsg, group)}
-    nowhere = {"group": NOBODY, "template": NOBODY, "machine": NOBODY}
+    there = {**NOWHERE, "group": group["id"], "template": group["template_id"], "machine": make_member(tsg, group)}
+    if "policy" in path:
+        there["policy"] = tsg.ok("POST", f"/groups/{group['id']}/policies", {**POLICY, "policy_name": "less"})["id"]
     own = {"group": stranger.make_group(1)["id"], "template": stranger.make_template()}
     strangers_body = filled(body, {**there, "template": own["template"]})
     before = snapshot(tsg)
-    answers = [stranger(method, path.format(**ids), strangers_body) for ids in (there, nowhere)]
+    answers = [stranger(method, path.format(**ids), strangers_body) for ids in (there, NOWHERE)]
     told = [error(answer, 404, "ResourceNotFound")["message"] for answer in answers]
     assert re.sub("|".join(there.values()), "X", told[0]) == told[1].replace(NOBODY, "X")
     assert headers_told(answers[0]) == headers_told(answers[1])
