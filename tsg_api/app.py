@@ -5,6 +5,7 @@ from typing import Any
 import falcon
 
 from shared.runtime.health import Health
+from shared.spec.rollout import Ask
 from tsg_api.auth.development import DevelopmentMode
 from tsg_api.auth.middleware import Authenticate, Authenticator
 from tsg_api.http import errors
@@ -14,7 +15,7 @@ from tsg_api.http.limits import Buckets, LimitAccounts, LimitAddresses
 from tsg_api.http.request_log import Observe
 from tsg_api.http.service import Service
 from tsg_api.http.write import Once
-from tsg_api.resources import console, groups, health, members, policies, status, templates, verification
+from tsg_api.resources import console, groups, health, members, policies, rollouts, status, templates, verification
 from tsg_api.schema import openapi
 
 
@@ -58,6 +59,11 @@ def create_app(service: Service, authenticator: Authenticator, healthy: Health) 
     app.add_route(member + "/protection", members.Protection(service))
     app.add_route(member + "/health", members.Health(service))
     app.add_route(member + "/detach", members.Detachment(service))
+    rollout = groups.BASE + "/{group_id}/rollouts/{rollout_id}"
+    app.add_route(groups.BASE + "/{group_id}/rollouts", rollouts.Rollouts(service))
+    app.add_route(rollout, rollouts.OneRollout(service))
+    for what in Ask:
+        app.add_route(f"{rollout}/{what}", rollouts.Asking(service, what))
     app.add_route(groups.BASE + "/{group_id}/status", status.Status(service))
     app.add_route(groups.BASE + "/{group_id}/activities", status.Activities(service))
     in_development = isinstance(authenticator, DevelopmentMode)

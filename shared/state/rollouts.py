@@ -160,6 +160,11 @@ def cancel_of_deleted(connection: Connection, group_id: str) -> None:
     connection.execute(statement.values(state=State.CANCELLED, asked=None, message="The group was deleted.", ended_at=func.now()))
 
 
+def counts_of(text: str | None) -> Counts:
+    """What a row's column holds."""
+    return Counts(**json.loads(text or "{}"))
+
+
 def _locked(connection: Connection, account_id: str, group_id: str) -> Row[Any]:
     row = connection.execute(_GROUP, {"group_id": group_id, "account_id": account_id}).one_or_none()
     if row is None:
@@ -190,7 +195,7 @@ def _rollouts(result: Result[Any]) -> list[Rollout]:
                 **row,
                 "settings": rollout_settings.from_document(row["settings"]),
                 "state": State(row["state"]),
-                "counts": Counts(**json.loads(row["counts"] or "{}")),
+                "counts": counts_of(row["counts"]),
             }
         )
         for row in result.mappings()

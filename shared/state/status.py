@@ -8,11 +8,13 @@ from sqlalchemy import ColumnElement, Connection, Float, Row, Select, case, cast
 
 from shared.errors import NotFound
 from shared.reasons import MEANING, NEEDS_A_CHANGE, Reason
+from shared.spec.rollout import Counts, State
 from shared.state import groups as stored
 from shared.state.feeds import WATCHING, is_in
 from shared.state.instances import DELETING, ON_THE_WAY, RUNNING
+from shared.state.rollouts import counts_of
 from shared.store.paging import Entry
-from shared.store.tables import accounts, group_state, groups, instances
+from shared.store.tables import accounts, group_state, groups, instances, rollouts
 
 _SHOWN = (
     *(groups.c.id, groups.c.account_id, groups.c.name, groups.c.capacity, groups.c.archived, groups.c.generation, groups.c.updated_at),
@@ -23,6 +25,14 @@ _SHOWN = (
 UNSEEN = "No worker has looked at the newest change yet."
 #: Where Nomad runs the scaling, and does not.
 WITHOUT_NOMAD = "Nomad does not run the group's job: workers look after the group instead."
+
+
+class NewestRollout(NamedTuple):
+    """A group's newest rollout."""
+
+    id: str
+    state: State
+    counts: Counts
 
 
 class Status(NamedTuple):
@@ -56,6 +66,8 @@ class Status(NamedTuple):
     next_attempt_at: datetime | None
     #: Seconds until then.
     next_look: float
+    #: The newest one, under way or not.
+    rollout: NewestRollout | None
     #: CloudAPI's changefeed tells when something happens to its machines.
     watched: bool
 
@@ -112,11 +124,19 @@ def _select() -> Select[Any]:
         .where(instances.c.group_id == groups.c.id, instances.c.gone_at.is_(None))
         .lateral()
     )
+    newest = (
+        select(rollouts.c.id.label("rollout_id"), rollouts.c.state.label("rollout_state"), rollouts.c.counts.label("rollout_counts"))
+        .where(rollouts.c.group_id == groups.c.id)
+        .order_by(rollouts.c.created_at.desc(), rollouts.c.id.desc())
+        .limit(1)
+        .lateral()
+    )
     return (
-        select(*_SHOWN, accounts.c.account_name, group_state.c.job_error, counted, _seconds_until(), _is_watched())
+        select(*_SHOWN, accounts.c.account_name, group_state.c.job_error, counted, newest, _seconds_until(), _is_watched())
         .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
         .outerjoin(group_state, group_state.c.group_id == groups.c.id)
         .join(counted, true())
+        .outerjoin(newest, true())
     )
 
 
@@ -154,6 +174,7 @@ def _of_row(row: Row[Any]) -> Status:
         # A group that pauses after launches that failed is looked at meanwhile, and nothing is launched.
         next_attempt_at=None if row.emptied_at else max(filter(None, (row.check_at, row.launch_at)), default=None),
         next_look=row.next_look,
+        rollout=NewestRollout(row.rollout_id, State(row.rollout_state), counts_of(row.rollout_counts)) if row.rollout_id else None,
         watched=row.watched,
     )
 

@@ -7,8 +7,8 @@ import falcon
 
 from shared.state import activities, status
 from tsg_api.http import etag, paging
+from tsg_api.http.awaiting import Awaiting
 from tsg_api.http.service import Service, found_id
-from tsg_api.http.waiting import WAITED, IsGone, Parked, Resume, Watcher
 from tsg_api.schema import parse, responses
 from tsg_api.schema.parse import ActivitiesQuery, StatusQuery
 
@@ -30,18 +30,14 @@ class Status:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._watcher = Watcher(self._has_ended, service.stopping)
+        self._awaiting = Awaiting(service, self._has_ended)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         account, wanted = req.context.account.id, found_id("group", group_id)
         found, seconds = self._look(account, wanted), parse.query(StatusQuery, req.params).wait
         awaited = _awaited(req, found)
-        if seconds and awaited and WAITED not in req.env:
-            if self._service.slots.settling.acquire(account):
-                found = self._wait(req, account, awaited, seconds)
-            else:
-                # This answer comes before its time.
-                resp.set_header("Retry-After", "1")
+        if seconds and awaited and self._awaiting.wait(req, resp, awaited, seconds):
+            found = self._look(account, wanted)
         shown = responses.Status.model_validate(found)
         etag.answer(req, resp, shown, etag.of_status(shown), lambda shown: shown)
 
@@ -53,25 +49,6 @@ class Status:
         with self._service.db.read() as connection:
             found = status.find(connection, awaited.group_id)
         return found is None or (_is_over(found) if awaited.seen is None else _tag(found) != awaited.seen)
-
-    def _wait(self, req: falcon.Request, account: str, awaited: _Awaited, seconds: float) -> status.Status:
-        """How the group is when the wait or the seconds are over. Where the server can park the request, it is run again then."""
-        if self._service.parks:
-            req.env[WAITED] = req.context
-
-            def begin(resume: Resume, is_gone: IsGone) -> None:
-                def end() -> None:
-                    self._service.slots.settling.release(account)
-                    resume()
-
-                self._watcher.add(awaited, seconds, end, is_gone)
-
-            raise Parked(begin)
-        try:
-            self._watcher.wait(awaited, seconds)
-        finally:
-            self._service.slots.settling.release(account)
-        return self._look(account, awaited.group_id)
 
 
 class Statuses:

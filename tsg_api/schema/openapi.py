@@ -9,6 +9,8 @@ from shared.rules import END
 from shared.spec import fields
 from shared.spec.group_settings import GroupSettings
 from shared.spec.policy_settings import METRIC_NAME
+from shared.spec.rollout_settings import RolloutSettings
+from shared.spec.settings import Settings
 from shared.state.idempotency import Answer
 from tsg_api.http.hooks import HOOKS
 from tsg_api.http.write import HEADER as KEY
@@ -39,6 +41,9 @@ _SHOWN = (
     responses.Group,
     responses.Health,
     responses.Member,
+    responses.RolloutCounts,
+    responses.Rollout,
+    responses.NewestRollout,
     responses.Status,
     responses.Activity,
     responses.Problem,
@@ -55,6 +60,7 @@ _BODIES: dict[str, type[parse.Body]] = {
     "Adoption": parse.AdoptionBody,
     "Detachment": parse.DetachmentBody,
     "Metric": policy_schema.MetricBody,
+    "NewRollout": parse.rollout_body(),
 }
 
 _HEADERS: dict[str, tuple[str, Json]] = {
@@ -98,7 +104,7 @@ _PARAMETERS: dict[str, tuple[str, str, Json]] = {
     ),
     "wait": (
         "query",
-        "Seconds to wait until the group settles or needs a change, or with If-None-Match until its status changes; none if too many wait",
+        "Seconds to wait until it settles, ends or needs a change; a status with If-None-Match: until it changes. None if too many wait",
         parse.query_schema(parse.StatusQuery)["wait"],
     ),
 }
@@ -176,7 +182,7 @@ def _change(
 ) -> Operation:
     """A PUT, POST or DELETE of what is there. `refusal` is the status of its own by which it may be refused; `more` has the answer's
     schema (`shown`, a group's), and parameters."""
-    headers = ["ETag", REPLAYED, *more.get("headers", [])]
+    headers = [*(["ETag"] if more.get("shown") in {"Group", "Member"} else []), REPLAYED, *more.get("headers", [])]
     shown = more.get("shown")
     answers: Answers = {status: (_ref("schemas", shown), headers) if shown else (None, [REPLAYED])}
     errors = (404, 412, 413, *([415] if body else []), 422, *([refusal] if refusal else []))
@@ -197,10 +203,12 @@ _READY: Json = {
 _SEEN = ("If-Match", "If-None-Match")
 _TEMPLATES, _GROUPS = templates.BASE, groups.BASE
 _TEMPLATE, _GROUP = f"{_TEMPLATES}/{{template_id}}", f"{_GROUPS}/{{group_id}}"
+_ROLLOUT = f"{_GROUP}/rollouts/{{rollout_id}}"
 _MEMBER = f"{_GROUP}/members/{{machine_id}}"
 _SHOWS_GROUP: Json = {"shown": "Group", "headers": ["Warning"]}
 _SHOWS_MEMBER: Json = {"shown": "Member"}
 _POLICIES, _POLICY = f"{_GROUP}/policies", f"{_GROUP}/policies/{{policy_id}}"
+_SHOWS_ROLLOUT: Json = {"shown": "Rollout"}
 _OF_DELETED = "; of a deleted group too"
 
 OPERATIONS = (
@@ -247,6 +255,18 @@ OPERATIONS = (
     ),
     _change("PUT", f"{_MEMBER}/health", "voteOnMember", "Say that a member is healthy or not", 200, None, "NewHealth", **_SHOWS_MEMBER),
     _change("POST", f"{_MEMBER}/detach", "detachMember", "Forget a member; its machine stays", 204, 400, "Detachment"),
+    _list(f"{_GROUP}/rollouts", "listRollouts", "The group's rollouts, the newest first", _ref("schemas", "Rollout")),
+    _change(
+        *("POST", f"{_GROUP}/rollouts", "startRollout", "Bring a template to the group's members; its own: make them anew"),
+        *(201, None, "NewRollout"),
+        shown="Rollout",
+        headers=["Location"],
+    ),
+    _read(_ROLLOUT, "getRollout", "One rollout", "Rollout", tagged=False, parameters=("wait",)),
+    _change("PUT", f"{_ROLLOUT}/pause", "pauseRollout", "Have it launch and delete nothing more for now", 200, None, **_SHOWS_ROLLOUT),
+    _change("PUT", f"{_ROLLOUT}/resume", "resumeRollout", "Have it go on, past the pause of a step too", 200, None, **_SHOWS_ROLLOUT),
+    _change("PUT", f"{_ROLLOUT}/cancel", "cancelRollout", "End it, and leave the members as they are", 200, None, **_SHOWS_ROLLOUT),
+    _change("PUT", f"{_ROLLOUT}/rollback", "rollBack", "Bring the template before it back to the members", 200, None, **_SHOWS_ROLLOUT),
     _list(f"{_GROUP}/instances", "listInstances", "The group's machines; in pages, by their ids", _MACHINE),
     _read(
         *(f"{_GROUP}/status", "getStatus", f"How far the group is, and what it waits for{_OF_DELETED}", "Status"),
@@ -299,8 +319,9 @@ def document(*, max_capacity: int, signed: bool) -> Json:
     schemas = {"Template": _template(new_template)} | {model.__name__: parse.shown_schema(model) for model in _SHOWN}
     schemas |= {"NewTemplate": new_template}
     schemas |= {name: parse.schema(model, max_capacity=max_capacity) for name, model in _BODIES.items()}
-    _add_settings(schemas["Group"], schemas["NewGroup"])
     schemas |= _policies(max_capacity)
+    _add_settings(schemas["Group"], schemas["NewGroup"], GroupSettings)
+    _add_settings(schemas["Rollout"], schemas["NewRollout"], RolloutSettings)
     paths: dict[str, Json] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, _path(operation.path))[operation.method.lower()] = _operation(operation)
@@ -358,9 +379,9 @@ def _template(new: Json) -> Json:
     }
 
 
-def _add_settings(shown: Json, new: Json) -> None:
-    """A group has its settings always; null is only what is the default of one."""
-    for name, setting in GroupSettings.model_fields.items():
+def _add_settings(shown: Json, new: Json, settings: type[Settings]) -> None:
+    """They are there always, and null is only what is the default of one."""
+    for name, setting in settings.model_fields.items():
         told = {key: part for key, part in new["properties"][name].items() if key != "default"}
         if setting.default is not None or name == "max_capacity":
             _not_null(told)

@@ -29,6 +29,7 @@ from shared.spec import fields, near_misses
 from shared.spec.fields import Field as SpecField
 from shared.spec.group_settings import MAX_CAPACITY, GroupSettings
 from shared.spec.machines import Instance
+from shared.spec.rollout_settings import RolloutSettings
 from shared.spec.settings import FromJson, Moment
 from shared.spec.spec import Spec, conflicts, request
 from shared.state.activities import KINDS, STATUSES
@@ -329,6 +330,31 @@ def _setting(field: FieldInfo) -> Any:
     return Annotated[rules | None, Field(description=field.description)]
 
 
+class RolloutBody(Body):
+    """A rollout that is to begin. Without a template it makes the group's members anew."""
+
+    template_id: Annotated[Annotated[str, uuid("template ID"), Uuid] | None, Field(description="Without it, the group's own")] = None
+
+    def settings(self) -> RolloutSettings:
+        """How it goes about it."""
+        return RolloutSettings(**{name: getattr(self, name) for name in RolloutSettings.model_fields if name in self.model_fields_set})
+
+    def problems(self) -> list[FieldError]:
+        """Settings that don't go together."""
+        try:
+            self.settings()
+        except ValidationError as error:
+            return [FieldError("max_surge", one["msg"]) for one in error.errors(include_url=False, include_input=False)]
+        return []
+
+
+@cache
+def rollout_body() -> type[RolloutBody]:
+    """The body of a rollout, with its settings."""
+    declared: dict[str, Any] = {name: (_setting(field), None) for name, field in RolloutSettings.model_fields.items()}
+    return create_model("RolloutBody", __base__=RolloutBody, __doc__=RolloutBody.__doc__, **declared)
+
+
 class IncrementBody(Body):
     """So many instances more, up to a maximum."""
 
@@ -511,6 +537,9 @@ def shown_schema(model: type[Shown]) -> dict[str, Any]:
 
 
 def _or_null(field: dict[str, Any]) -> None:
+    if "$ref" in field:
+        field["anyOf"] = [{"$ref": field.pop("$ref")}, {"type": "null"}]
+        return
     kinds = field["type"]
     field["type"] = [*([kinds] if isinstance(kinds, str) else kinds), "null"]
     if "enum" in field:

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from shared.errors import INVALID, MISSING
 from shared.reasons import Reason
 from shared.spec import fields
+from shared.spec.rollout import Rollout as StoredRollout
+from shared.spec.rollout import State
 from shared.state.activities import KINDS, STATUSES
 from shared.state.groups import Group as StoredGroup
 from shared.state.members import HEALTHY, UNHEALTHY, UNKNOWN
@@ -104,6 +106,49 @@ def member(group: StoredGroup, stored: StoredMember) -> Member:
     return Member.model_validate(stored._asdict() | known)
 
 
+class RolloutCounts(Shown):
+    """The group's members, as a rollout saw them at the last check."""
+
+    wanted: Count
+    new: Count
+    new_available: Count
+    outdated: Count
+    draining: Count
+    failed: Count
+
+
+class Rollout(Shown):
+    """A rollout. Behind these fields come its settings."""
+
+    id: Id
+    group_id: Id
+    template_id: Id
+    previous_template_id: Id
+    state: Annotated[str, _enum(*State)]
+    reason: str | None
+    message: str | None
+    step: Count
+    counts: RolloutCounts
+    percent_complete: Count
+    created_at: Moment
+    started_at: Moment | None
+    ended_at: Moment | None
+    next_at: Moment | None
+
+
+def rollout(stored: StoredRollout) -> dict[str, Any]:
+    """A rollout with its settings."""
+    return Rollout.model_validate(stored).model_dump() | stored.settings.model_dump()
+
+
+class NewestRollout(Shown):
+    """A group's newest rollout, in its status."""
+
+    id: Id
+    state: Annotated[str, _enum(*State)]
+    counts: RolloutCounts
+
+
 class Status(Shown):
     """How far a group is."""
 
@@ -126,6 +171,7 @@ class Status(Shown):
     generation: Count
     observed_generation: Count
     watched: bool
+    rollout: NewestRollout | None
 
 
 class Activity(Shown):
@@ -138,6 +184,7 @@ class Activity(Shown):
     description: str
     cause: str | None
     instance_ids: Annotated[list[Id], Field(validation_alias="machine_id"), BeforeValidator(_ids)]
+    rollout_id: Id | None
     error_code: str | None
     cloudapi_request_id: str | None
     actor: str

@@ -81,7 +81,7 @@ def test_an_activity_has_these_fields(tsg: Caller) -> None:
     (told,) = activities(tsg, tsg.make_group(1))
     assert set(told) == {
         *("id", "group_id", "kind", "status", "description", "cause", "instance_ids", "error_code", "cloudapi_request_id"),
-        *("actor", "request_id", "started_at", "ended_at"),
+        *("actor", "request_id", "started_at", "ended_at", "rollout_id"),
     }
     assert uuid.UUID(told["id"])
     assert re.fullmatch(TIMESTAMP, told["started_at"])
@@ -203,6 +203,7 @@ def test_a_status_has_these_fields(tsg: Caller) -> None:
         "generation": 1,
         "observed_generation": 0,
         "watched": False,
+        "rollout": None,
     }
 
 

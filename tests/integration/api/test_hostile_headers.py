@@ -342,6 +342,10 @@ ROUTES = [
     ("PUT", "/groups/{group}/members/{machine}/protection", {"protected": True}),
     ("PUT", "/groups/{group}/members/{machine}/health", {"status": "unhealthy"}),
     ("POST", "/groups/{group}/members/{machine}/detach", {}),
+    ("GET", "/groups/{group}/rollouts", None),
+    ("POST", "/groups/{group}/rollouts", {}),
+    ("GET", "/groups/{group}/rollouts/{rollout}", None),
+    *(("PUT", f"/groups/{{group}}/rollouts/{{rollout}}/{what}", None) for what in ("pause", "resume", "cancel", "rollback")),
     ("GET", "/groups/{group}/status", None),
     ("GET", "/groups/{group}/activities", None),
     ("GET", "/groups/{group}/policies", None),
@@ -359,7 +363,7 @@ ROUTES = [
     ("GET", "/templates/{template}/verification", None),
     ("DELETE", "/templates/{template}", None),
 ]
-NOWHERE = {"group": NOBODY, "template": NOBODY, "policy": NOBODY, "machine": NOBODY, "name": "queue_length"}
+NOWHERE = {"group": NOBODY, "template": NOBODY, "policy": NOBODY, "machine": NOBODY, "rollout": NOBODY, "name": "queue_length"}
 COLLECTIONS = [
     ("GET", "/status"),
     ("GET", "/groups"),
@@ -378,7 +382,7 @@ def filled(value: Any, ids: dict[str, str]) -> Any:
 
 def test_the_routes_are_all_there_are(api: Api) -> None:
     """A route that comes later must be put to the test here."""
-    known = {(method, re.sub(r"{(group|template|machine|policy)}", r"{\1_id}", path)) for method, path, _body in ROUTES}
+    known = {(method, re.sub(r"{(group|template|machine|policy|rollout)}", r"{\1_id}", path)) for method, path, _body in ROUTES}
     # The last three are for everybody.
     known |= {*COLLECTIONS, ("GET", "/openapi.json"), ("GET", "/docs"), ("POST", "/hooks/{token}")}
     found = set()
@@ -409,6 +413,8 @@ def test_an_object_of_another_account_is_answered_as_one_that_is_not_there(tsg: 
     there = {**NOWHERE, "group": group["id"], "template": group["template_id"], "machine": make_member(tsg, group)}
     if "policy" in path:
         there["policy"] = tsg.ok("POST", f"/groups/{group['id']}/policies", {**POLICY, "policy_name": "less"})["id"]
+    if "rollout" in path:
+        there["rollout"] = tsg.ok("POST", f"/groups/{group['id']}/rollouts", {})["id"]
     own = {"group": stranger.make_group(1)["id"], "template": stranger.make_template()}
     strangers_body = filled(body, {**there, "template": own["template"]})
     before = snapshot(tsg)
@@ -426,6 +432,7 @@ def headers_told(answer: Any) -> dict[str, str]:
 
 def snapshot(tsg: Caller) -> Any:
     rows = tsg.api.sql("SELECT * FROM tsg_groups WHERE account_id = :id ORDER BY id", id=tsg.id)
+    rows += tsg.api.sql("SELECT * FROM tsg_rollouts WHERE account_id = :id ORDER BY id", id=tsg.id)
     rows += tsg.api.sql("SELECT * FROM tsg_instances WHERE account_id = :id ORDER BY id", id=tsg.id)
     return tsg.ok("GET", "/groups"), tsg.ok("GET", "/templates"), [row._mapping for row in rows]
 
