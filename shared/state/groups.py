@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, select, text
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
 from shared.spec import group_settings
 from shared.spec.group_settings import DEFAULT, GroupSettings, Strategy
-from shared.state import activities, changes, rollouts, templates, work
+from shared.state import activities, changes, probes, rollouts, templates, work
 from shared.state.changes import Change
 from shared.store import paging
 from shared.store.prepared import Prepared
@@ -174,6 +174,8 @@ def update_group(connection: Connection, account_id: str, group_id: str, wish: W
     if has_template:
         _require_template(connection, account_id, wish.template_id)
         rollouts.require_none(connection, group_id)
+    if settings.health_check is None and current.settings.health_check is not None:
+        probes.forget(connection, group_id)
     differing = _settings_changed(current.settings, settings)
     changed = [
         *_differences(("capacity", current.capacity, capacity), why=why),

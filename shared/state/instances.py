@@ -70,6 +70,8 @@ class Instance(NamedTuple):
     draining_since: datetime | None = None
     drained_at: datetime | None = None
     primary_ip: str | None = None
+    #: Its address on each of its networks, as JSON.
+    addresses: str | None = None
 
 
 class Described(NamedTuple):
@@ -79,6 +81,8 @@ class Described(NamedTuple):
     name: str
     compute_node: str | None
     primary_ip: str
+    #: Its address on each of its networks, as JSON.
+    addresses: str
     template_id: str | None
 
 
@@ -160,7 +164,7 @@ def mark_described(connection: Connection, lease: Lease, described: Collection[D
     arrays = [literal([getattr(one, name) for one in described], ARRAY(kind)) for name, kind in kinds.items()]
     seen = func.unnest(*arrays).table_valued(*(column(name, kind) for name, kind in kinds.items()), name="seen").render_derived()
     statement = update(instances).where(instances.c.id == seen.c.instance_id, is_held(lease))
-    values = {name: seen.c[name] for name in ("name", "compute_node", "primary_ip")}
+    values = {name: seen.c[name] for name in ("name", "compute_node", "primary_ip", "addresses")}
     connection.execute(statement.values(**values, template_id=func.coalesce(instances.c.template_id, seen.c.template_id)))
 
 
@@ -241,10 +245,11 @@ def count_by_state(connection: Connection) -> dict[str, int]:
 
 
 def _times(state: str) -> dict[str, Any]:
-    """When an instance in this state first ran, and since when it runs."""
+    """When an instance that has come to this state first ran, and since when it runs. What probes found of it before says nothing now."""
+    unknown = dict.fromkeys(("probe", "probe_since", "probe_error"))
     if state != RUNNING:
-        return {"running_since": None}
-    return {"ran_at": func.coalesce(instances.c.ran_at, func.now()), "running_since": func.now()}
+        return {"running_since": None, **unknown}
+    return {"ran_at": func.coalesce(instances.c.ran_at, func.now()), "running_since": func.now(), **unknown}
 
 
 def _inserted(connection: Connection, values: Select[Any]) -> str | None:

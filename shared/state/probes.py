@@ -128,10 +128,9 @@ def mark_found(connection: Connection, claimed: Claim, findings: Sequence[Findin
 
 
 def forget(connection: Connection, group_id: str) -> None:
-    """What probes found of a group's instances says nothing any more: its health check is another, or gone."""
-    statement = update(instances).where(
-        instances.c.group_id == group_id, instances.c.gone_at.is_(None), instances.c.probe_since.is_not(None)
-    )
+    """What probes found of a group's instances says nothing any more: its health check is gone."""
+    is_known = or_(instances.c.probe.is_not(None), instances.c.probe_error.is_not(None))
+    statement = update(instances).where(instances.c.group_id == group_id, instances.c.gone_at.is_(None), is_known)
     connection.execute(statement.values(probe=None, probe_since=None, probe_error=None))
 
 

@@ -476,7 +476,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     use(instances.mark_drained, found.id, seconds=60)
     use(instances.mark_undrained, lease, found.id)
     use(instances.mark_updated, found.id, template.id)
-    use(instances.mark_described, lease, [Described(found.id, "web-1", None, "10.0.0.1", template.id)])
+    use(instances.mark_described, lease, [Described(found.id, "web-1", None, "10.0.0.1", "{}", template.id)])
     use(instances.mark_deleting, found.id)
     now, rows = use(instances.list_of_groups, [group.id])
     assert {(row.machine_id, row.state) for row in rows} == {(USER, "provisioning"), (KEY, "deleting")}

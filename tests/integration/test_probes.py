@@ -1,6 +1,7 @@
 """Health checks: real servers on loopback addresses that play instances, well and badly, and the rows that probers write."""
 
 import asyncio
+import dataclasses
 import itertools
 import json
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from dev.processes import wait_for
+from dev.sim.cloudapi.catalog import DEFAULT_NETWORK, PRIVATE_NETWORK
 from shared.spec import group_settings
 from shared.spec.group_settings import GroupSettings, HealthCheck, Probe
 from shared.state import probes, work
@@ -39,9 +41,9 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 class Machine:
     """A server on an address of its own, which may turn bad and good again."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, port: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, port: int, address: str | None) -> None:
         number = next(_addresses)
-        self.address = f"127.{100 + number // 60_000}.{number // 250 % 240}.{number % 250 + 1}"
+        self.address = address or f"127.{100 + number // 60_000}.{number // 250 % 240}.{number % 250 + 1}"
         self.port = port
         #: What it answers; None: nothing at all. Empty: it closes the connection.
         self.answer: bytes | None = OK
@@ -90,8 +92,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 def serve(loop: asyncio.AbstractEventLoop) -> Iterator[Callable[..., Machine]]:
     with ExitStack() as stack:
 
-        def start(port: int = 0) -> Machine:
-            machine = Machine(loop, port)
+        def start(port: int = 0, address: str | None = None) -> Machine:
+            machine = Machine(loop, port, address)
             stack.callback(machine.close)
             return machine
 
@@ -417,6 +419,36 @@ def test_a_prober_whose_claims_were_taken_begins_anew(place: Place, serve: Calla
         place.world.sql("UPDATE tsg_work SET token = token + 1, owner = 'other', until = now() - interval '1 second' WHERE kind = 'probes'")
         place.world.sql("UPDATE tsg_instances SET probe = 'unhealthy' WHERE group_id = :id", id=group.id)
         assert place.turns(group, (HEALTHY, None))
+
+
+def test_an_instance_that_probes_find_unhealthy_is_replaced(place: Place, serve: Callable[..., Machine]) -> None:
+    world = place.world
+    for network, subnet in ((DEFAULT_NETWORK, "127.30.0.0/16"), (PRIVATE_NETWORK, "127.31.0.0/16")):
+        world.sim.cloud.add_network(dataclasses.replace(world.sim.cloud.networks[network], subnet=subnet))
+    group = world.make_group(5, template=world.make_template(networks=[DEFAULT_NETWORK, PRIVATE_NETWORK]))
+    world.settle()
+    before = world.ids(group)
+    addresses = {machine.id: [nic.ip for nic in machine.nics] for machine in world.machines(group)}
+    played = {before[0]: serve(address=addresses[before[0]][1])}
+    port = played[before[0]].port
+    played |= {machine: serve(port, addresses[machine][1]) for machine in before[1:]}
+    place.change(group, check(port=port, network=PRIVATE_NETWORK))
+    with probing(place):
+        assert place.turns(group, *[(HEALTHY, None)] * 5)
+        played[before[0]].answer = b"HTTP/1.1 503 Busy\r\n\r\n"
+        assert wait_for(lambda: (UNHEALTHY, "HTTP 503") in place.health(group), seconds=PATIENCE)
+        world.worker.run(world.account.id)
+        assert before[0] not in world.ids(group, "running"), "the group was due"
+        world.settle()
+    assert len(world.ids(group, "running")) == 5
+    assert set(before) - set(world.ids(group)) == {before[0]}
+
+
+def test_a_health_check_that_ends_leaves_nothing_behind(place: Place, serve: Callable[..., Machine]) -> None:
+    machine = serve()
+    group = place.group(check(port=machine.port), machine, probe=UNHEALTHY)
+    place.world.set_up(group, health_check=None)
+    assert place.health(group) == [(None, None)]
 
 
 def test_an_installation_without_health_checks_claims_nothing(place: Place, serve: Callable[..., Machine]) -> None:

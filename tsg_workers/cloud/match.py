@@ -1,5 +1,6 @@
 """CloudAPI's machines beside the rows: what has changed since the rows were written. Pure."""
 
+import json
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -90,7 +91,7 @@ def _moved(row: Instance, machine: Machine | None, state: str, now: datetime) ->
     was = row.state
     if was == state or (was == DELETING and state != GONE):
         if machine is not None and _says_more(machine, row):
-            known = row._replace(primary_ip=machine.primary_ip or None, template_id=row.template_id or template_of(machine))
+            known = row._replace(template_id=row.template_id or template_of(machine))
             return Match(_sight(known, machine), Change.DESCRIBED, machine=machine)
         return Match(_sight(row, machine))
     return Match(_sight(_in_state(row, state, now), machine), Change.MOVED, was, machine)
@@ -100,7 +101,15 @@ def _says_more(machine: Machine, row: Instance) -> bool:
     """Of machines that run alone: the others change anyway."""
     if row.state != RUNNING:
         return False
-    return machine.primary_ip != (row.primary_ip or "") or (row.template_id is None and template_of(machine) is not None)
+    if machine.primary_ip != (row.primary_ip or "") or (row.template_id is None and template_of(machine) is not None):
+        return True
+    # On its only network, a machine with the same address has the same one.
+    return row.addresses is None if len(machine.addresses) == 1 else row.addresses != addresses_of(machine)
+
+
+def addresses_of(machine: Machine) -> str:
+    """As rows have them: JSON."""
+    return json.dumps(dict(machine.addresses), sort_keys=True)
 
 
 def template_of(machine: Machine) -> str | None:
@@ -111,7 +120,7 @@ def template_of(machine: Machine) -> str | None:
 
 def _in_state(instance: Instance, state: str, now: datetime) -> Instance:
     ran_at = instance.ran_at or (now if state == RUNNING else None)
-    return instance._replace(state=state, state_since=now, ran_at=ran_at)
+    return instance._replace(state=state, state_since=now, ran_at=ran_at, probe=None, probe_since=None)
 
 
 def _sight(instance: Instance, machine: Machine | None) -> Sight:

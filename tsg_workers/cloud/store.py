@@ -12,7 +12,7 @@ from shared.state import activities, instances
 from shared.state.activities import DONE, FAILED
 from shared.state.group_state import DueGroup
 from shared.state.instances import DELETING, GONE, LAUNCHING, ON_THE_WAY, RUNNING, Described, Instance
-from tsg_workers.cloud.match import Change, Match, template_of
+from tsg_workers.cloud.match import Change, Match, addresses_of, template_of
 from tsg_workers.cloud.record import Recorder
 
 _log = log.get(__name__)
@@ -44,7 +44,7 @@ def store(connection: Connection, recorder: Recorder, due: Sequence[DueGroup], m
 
 def _description(instance: Instance, machine: Machine) -> Described:
     compute_node = machine.compute_node if is_uuid(machine.compute_node) else None
-    return Described(instance.id, machine.name, compute_node, machine.primary_ip, template_of(machine))
+    return Described(instance.id, machine.name, compute_node, machine.primary_ip, addresses_of(machine), template_of(machine))
 
 
 def _found(connection: Connection, recorder: Recorder, group: DueGroup, instance: Instance) -> Instance:
