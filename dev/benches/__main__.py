@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dev.benches import api, probes, scaling, steady
+from dev.benches import api, probes, reload, scaling, steady
 from dev.benches.report import Figure, table
 from dev.processes import stop_on_signals
 
@@ -19,6 +19,7 @@ BENCHES: dict[str, tuple[Callable[..., Iterator[Figure]], str]] = {
     "heal": (scaling.heal, "seconds from the death of machines to the request for the last replacement, beside the interval of checks"),
     "probes": (probes.bench, "health probes a second of one process, beside those that are due, and what they cost"),
     "queue": (scaling.queue, "milliseconds from a bell to a worker's turn, beside what is asked for"),
+    "reload": (reload.bench, "seconds for a rollout to all members, beside its waves of booting, and the least and most there meanwhile"),
     "steady": (steady.bench, "what a round of checks of settled groups costs, beside one page of the list per 1,000 machines and account"),
 }
 

@@ -26,7 +26,7 @@ MOST = 100
 _names = itertools.count(1)
 
 
-class _Tenant:
+class Tenant:
     """An account of its own in a stack, with a budget of its own."""
 
     def __init__(self, stack: Stack) -> None:
@@ -58,7 +58,7 @@ class _Tenant:
 
 
 @contextmanager
-def _stack(settings: Mapping[str, str], *, workers: int = 2) -> Iterator[Stack]:
+def running_stack(settings: Mapping[str, str], *, workers: int = 2) -> Iterator[Stack]:
     with scratch() as directory, Stack(directory, workers=workers, settings={"TSG_DRAIN_SECONDS": "0", **settings}) as stack:
         yield stack
 
@@ -72,10 +72,10 @@ def capacity(*, quick: bool) -> Iterator[Figure]:
     """Seconds from POST to the last of N running."""
     budgeted = [(1, 1, 1.0), (10, 1, 1.0)] if quick else [(1, 1, 1.0), (10, 1, 5.0), (100, 1, 1.0), (100, 1, 5.0), (100, 1, 40.0)]
     unlimited = [(100, 1, 1.0)] if quick else [(10, 1, 1.0), (100, 1, 5.0), (1000, 10, 5.0)]
-    with _stack({}) as stack:
+    with running_stack({}) as stack:
         for case in budgeted:
             yield _grow(stack, *case, budget=True)
-    with _stack(NO_BUDGET) as stack:
+    with running_stack(NO_BUDGET) as stack:
         stack.cloud("PATCH", "/knobs", {"throttle": False})
         for case in unlimited:
             yield _grow(stack, *case, budget=False)
@@ -83,7 +83,7 @@ def capacity(*, quick: bool) -> Iterator[Figure]:
 
 def _grow(stack: Stack, count: int, groups: int, provision: float, *, budget: bool) -> Figure:
     stack.cloud("PATCH", "/knobs", {"provision_seconds": provision})
-    tenant = _Tenant(stack)
+    tenant = Tenant(stack)
     before = stack.cloud("GET", "/counters")["requests"]
     began = time.time()
     for _ in range(groups):
@@ -100,10 +100,10 @@ def _grow(stack: Stack, count: int, groups: int, provision: float, *, budget: bo
 def heal(*, quick: bool) -> Iterator[Figure]:
     """Seconds from the death of machines to the last request for a replacement. The limit is the interval between checks, here 10 s."""
     cases = [(10, 1)] if quick else [(10, 1), (10, 5), (100, 10)]
-    with _stack({"TSG_HEALTH_CHECK_INTERVAL": "10"}) as stack:
+    with running_stack({"TSG_HEALTH_CHECK_INTERVAL": "10"}) as stack:
         stack.cloud("PATCH", "/knobs", {"provision_seconds": 1.0})
         for count, killed in cases:
-            tenant = _Tenant(stack)
+            tenant = Tenant(stack)
             tenant.make_group(count)
             tenant.wait_for_running(count, seconds=60)
             before = stack.cloud("GET", "/counters")["requests"]
@@ -120,8 +120,8 @@ def queue(*, quick: bool) -> Iterator[Figure]:
     """Milliseconds from a bell to the end of a turn that finds nothing to do: a little more than to its beginning."""
     bells = 40 if quick else 150
     for workers in (1, 4):
-        with _stack({}, workers=workers) as stack:
-            tenant = _Tenant(stack)
+        with running_stack({}, workers=workers) as stack:
+            tenant = Tenant(stack)
             ((account_id,),) = stack.sql("SELECT id::text FROM tsg_accounts WHERE account_name = %s", tenant.name)
             broker = make_broker(stack.valkey.url)
             try:
