@@ -84,6 +84,12 @@ class Member(Model):
     def id(self) -> str:
         return self.machine_id
 
+    @property
+    def flags(self) -> str:
+        """In letters, as `triton` has those of an instance: D draining, N not available, O outdated, P protected."""
+        marks = {"D": self.draining_since is not None, "N": not self.available, "O": self.outdated, "P": self.protected}
+        return "".join(letter for letter, is_so in marks.items() if is_so)
+
 
 class Status(Tagged):
     """How far a group is, and what it waits for."""

@@ -160,8 +160,9 @@ def usable(profile: Profile) -> Profile:
     }
     lacks = [what for what, value in missing.items() if not value]
     if lacks:
-        hint = "; triton profile create makes a profile" if profile.name == ENV and len(lacks) > 1 else ""
-        raise Misconfigured(f"the profile {profile.name} lacks {', '.join(lacks)}{hint}")
+        if profile.name == ENV and len(lacks) == len(missing):
+            raise Misconfigured("no profile: make one (tsg profile create), choose one (tsg -p NAME), or set TRITON_ACCOUNT and the others")
+        raise Misconfigured(f"the profile {profile.name} has no {', no '.join(what.removeprefix('the ') for what in lacks)}")
     return profile
 
 

@@ -60,7 +60,8 @@ def _profile(session: Session) -> Iterator[Finding]:
     try:
         found = usable(session.profile)
     except errors.Misconfigured as error:
-        yield Finding("profile", is_well=False, detail=str(error), remedy="tsg profile create -h; or set the variables")
+        remedy = "tsg profile create -h; tsg profile ls lists those that are there"
+        yield Finding("profile", is_well=False, detail=str(error), remedy=remedy)
         raise _Stop from error
     yield Finding("profile", is_well=True, detail=f"{found.name}: account {found.account}, service {found.tsg_url}")
 

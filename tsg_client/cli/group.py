@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import click
@@ -10,8 +11,9 @@ import click
 from tsg_client import errors
 from tsg_client.cli.asking import confirm, force_option
 from tsg_client.cli.completing import groups, templates
-from tsg_client.cli.output import Table, age, json_option, list_options, show_object, word
-from tsg_client.cli.progress import TIMEOUT, counts, wait_options, wait_settled
+from tsg_client.cli.errors import printable
+from tsg_client.cli.output import Table, age, json_option, list_options, print_cells, show_object, word
+from tsg_client.cli.progress import TIMEOUT, counts, wait_options, wait_settled, why
 from tsg_client.cli.session import Session
 from tsg_client.cli.verbs import Verbs
 from tsg_client.client import Client
@@ -79,7 +81,7 @@ ACTIVITIES = Table[Activity](
         "request_id": lambda row: row.request_id,
         "id": lambda row: row.id,
     },
-    default=("time", "kind", "status", "description"),
+    default=("age", "kind", "status", "description"),
     long=("time", "kind", "status", "actor", "request_id", "description", "cause"),
 )
 
@@ -278,7 +280,7 @@ def explain(session: Session, name: str, is_json: bool) -> None:
         return
     click.echo(f"{status.group_name} ({status.group_id}): {word(status.reason)} for {age(status.since)}")
     click.echo(f"  instances     {counts(status)}")
-    click.echo(f"  why           {status.message.partition('instances run. ')[2] or status.message}")
+    click.echo(f"  why           {why(status)}")
     if status.last_error:
         click.echo(f"  last error    {status.last_error} ({status.failures} failures in a row)")
     if status.next_attempt_at:
@@ -286,8 +288,8 @@ def explain(session: Session, name: str, is_json: bool) -> None:
     if status.generation > status.observed_generation:
         click.echo("  change        no worker has seen the newest one yet")
     click.echo("  last activities, the newest first:")
-    for one, _ in zip(session.client.list_activities(group_id, limit=FEW), range(FEW), strict=False):
-        click.echo(f"    {one.ended_at:%Y-%m-%d %H:%M:%S}  {one.kind.removeprefix('TSG_')}  {word(one.status)}  {one.description}")
+    last = islice(session.client.list_activities(group_id, limit=FEW), FEW)
+    print_cells([[f"    {age(one.ended_at)} ago", one.kind.removeprefix("TSG_"), one.status, printable(one.description)] for one in last])
 
 
 @group.command("activities")
@@ -302,7 +304,7 @@ def activities(session: Session, name: str, limit: int, kind: str | None, status
     ACTIVITIES.shown(options)
     kind = f"TSG_{kind.upper().removeprefix('TSG_')}" if kind else None
     found = session.client.list_activities(find_id(session.client, name), kind=kind, status=status, limit=min(limit, 1000))
-    ACTIVITIES.show((one for one, _ in zip(found, range(limit), strict=False)), options)
+    ACTIVITIES.show(islice(found, limit), options)
 
 
 @group.command("instances")

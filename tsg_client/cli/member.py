@@ -28,6 +28,7 @@ MEMBERS = Table[Member](
         "name": _field("name"),
         "state": _field("state"),
         "health": lambda row: row.health.status,
+        "flags": _field("flags"),
         "available": _field("available"),
         "outdated": _field("outdated"),
         "protected": _field("protected"),
@@ -40,21 +41,8 @@ MEMBERS = Table[Member](
         "launched": _field("launched_at"),
         "age": _field("launched_at"),
     },
-    default=("shortid", "name", "state", "health", "available", "outdated", "protected", "primaryIp", "age"),
-    long=(
-        "id",
-        "name",
-        "state",
-        "health",
-        "available",
-        "outdated",
-        "protected",
-        "until",
-        "draining",
-        "template_id",
-        "primaryIp",
-        "launched",
-    ),
+    default=("shortid", "name", "state", "health", "flags", "primaryIp", "age"),
+    long=("id", "name", "state", "health", "flags", "until", "draining", "template_id", "primaryIp", "launched"),
     sort=("launched",),
 )
 
@@ -74,7 +62,7 @@ def member() -> None:
 @list_options(MEMBERS)
 @click.pass_obj
 def ls(session: Session, name: str, options: Any) -> None:
-    """List the members of a group."""
+    """List the members of a group. Flags: D draining, N not available, O outdated, P protected."""
     MEMBERS.shown(options)
     MEMBERS.show(session.client.list_members(find_group(session.client, name).id), options)
 

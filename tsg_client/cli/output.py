@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -60,7 +60,7 @@ class Table(Generic[T]):
         cells = [[_text(name, self.columns[name](row)) for name in names] for row in rows]
         if not options.no_header:
             cells.insert(0, [name.upper() for name in names])
-        _print(cells, has_header=not options.no_header, is_cut=not options.is_long)
+        print_cells(cells, has_header=not options.no_header, is_cut=not options.is_long)
 
     def _sorted(self, rows: list[T], by: Sequence[str]) -> list[T]:
         for name in reversed(by):
@@ -129,9 +129,14 @@ def age(when: datetime) -> str:
     return next((f"{seconds // size}{unit}" for unit, size in _UNITS if seconds >= size), "0s")
 
 
+def color(text: str) -> str | None:
+    """The colour of a word, where it has one."""
+    return _COLORS.get(text)
+
+
 def word(text: str) -> str:
     """The word in its colour, where there is one."""
-    return click.style(text, fg=_COLORS[text]) if text in _COLORS else text
+    return click.style(text, fg=color(text)) if color(text) else text
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -167,18 +172,25 @@ def _rank(value: object) -> tuple[bool, Any]:
     return (value is None, 0 if value is None else value if isinstance(value, int | float | datetime) else str(value))
 
 
-def _print(cells: list[list[str]], *, has_header: bool, is_cut: bool) -> None:
+def print_cells(cells: list[list[str]], *, has_header: bool = False, is_cut: bool = True) -> None:
+    """Print rows in columns. The last one is cut off where a terminal ends, if `is_cut`."""
+    width = shutil.get_terminal_size().columns if is_cut and sys.stdout.isatty() else None
+    for line in lines_of(cells, has_header=has_header, width=width):
+        click.echo(line)
+
+
+def lines_of(cells: list[list[str]], *, has_header: bool = False, width: int | None = None) -> Iterator[str]:
+    """Rows in columns, with their colours; none longer than `width`."""
     if not cells:
         return
     widths = [max(_width(row[number]) for row in cells) for number in range(len(cells[0]))]
-    if is_cut and sys.stdout.isatty():
-        room = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(widths) - 1)
-        widths[-1] = min(widths[-1], max(room, _LEAST))
+    if width is not None:
+        widths[-1] = min(widths[-1], max(width - sum(widths[:-1]) - 2 * (len(widths) - 1), _LEAST))
     for number, row in enumerate(cells):
         *first, last = row
-        parts = [word(cell) + " " * (width - _width(cell)) for cell, width in zip(first, widths, strict=False)]
+        parts = [word(cell) + " " * (room - _width(cell)) for cell, room in zip(first, widths, strict=False)]
         line = "  ".join([*parts, word(_cut(last, widths[-1]))]).rstrip()
-        click.echo(click.style(line, bold=True) if has_header and number == 0 else line)
+        yield click.style(line, bold=True) if has_header and number == 0 else line
 
 
 def _width(text: str) -> int:

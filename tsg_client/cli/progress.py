@@ -37,8 +37,13 @@ def wait_settled(session: Session, group_id: str, *, timeout: float) -> None:
 
 
 def _progress(status: Status) -> str:
-    why = "" if status.reason in {"Settled", "Provisioning", "Deleting", "Deleted"} else f" ({status.reason})"
-    return f"{status.group_name}: {counts(status)}{why}"
+    reason = "" if status.reason in {"Settled", "Provisioning", "Deleting", "Deleted"} else f" ({status.reason})"
+    return f"{status.group_name}: {counts(status)}{reason}"
+
+
+def why(status: Status) -> str:
+    """Its message without the counts."""
+    return status.message.partition("instances run. ")[2] or status.message
 
 
 def counts(status: Status) -> str:

@@ -300,3 +300,65 @@ def test_completion_knows_commands_and_names(run: Run, tsg: Caller, tmp_path: Pa
     assert complete(f"tsg group get {group['group_name'][:4]}") == [f"plain,{group['group_name']}"]
     assert complete("tsg group ex") == ["plain,explain"]
     assert complete("tsg -a nobody group get x") == []
+
+
+FILE = """
+templates:
+  - name: web-1
+    image: base-64-lts@23.4.0
+    package: sim-small
+    tags: {role: web, canary: true}
+groups:
+  - name: web
+    template: web-1
+    capacity: 3
+    health_check: {type: http, port: 80}
+  - name: api
+    template: {image: base-64-lts@23.4.0, package: sim-large}
+    capacity: 1
+"""
+
+
+def test_a_file_is_applied_once(run: Run, tsg: Caller, tmp_path: Path) -> None:
+    file = tmp_path / "groups.yaml"
+    file.write_text(FILE)
+    shown = run("apply", "-f", str(file), "--dry-run").stdout
+    assert "+ group web: template web-1, capacity 3\n" in shown
+    assert tsg.ok("GET", "/groups") == []
+    assert run("apply", "-f", str(file)).stdout == f"{shown}4 changes made\n"
+    assert run("apply", "-f", str(file), "--prune").stdout == "Nothing to do\n"
+
+    file.write_text(FILE.replace("capacity: 3", "capacity: 5"))
+    assert run("apply", "-f", str(file)).stdout == "~ group web: capacity 3 -> 5\n1 changes made\n"
+    exported = run("export").stdout
+    file.write_text(exported)
+    assert run("apply", "-f", str(file), "--prune").stdout == "Nothing to do\n"
+
+    file.write_text(run("export", "web").stdout)
+    assert "use --force" in run("apply", "-f", str(file), "--prune", status=2).stderr
+    assert run("apply", "-f", str(file), "--prune", "--force").stdout.endswith("2 changes made\n")
+    assert [one["group_name"] for one in tsg.ok("GET", "/groups")] == ["web"]
+    assert [one["template_name"] for one in tsg.ok("GET", "/templates")] == ["web-1"]
+
+
+def test_a_file_that_is_refused_half_way_says_how_far_it_came(run: Run, tsg: Caller, tmp_path: Path) -> None:
+    file = tmp_path / "groups.yaml"
+    file.write_text(FILE.replace("capacity: 1", "capacity: 1000"))
+    done = run("apply", "-f", str(file), status=1)
+    assert "3 of 4 changes were made" in done.stderr
+    assert "group capacity cannot be more than 100" in done.stderr
+    file.write_text("a: [")
+    assert "is no YAML" in run("apply", "-f", str(file), status=1).stderr
+    assert "no group with name" in run("export", "nix", status=3).stderr
+
+
+def test_groups_are_watched(run: Run, tsg: Caller) -> None:
+    group = tsg.make_group(2)
+    make_member(tsg, group, name="web-1")
+    name = group["group_name"]
+    shown = run("watch", name, "--once").stdout
+    assert f"{name}: 1 of 2 running" in shown
+    assert "GROUP_CREATE" in shown
+    assert "web-1" in shown
+    assert "1 groups, 0 settled" in run("top").stdout, "where there is no terminal it is drawn once"
+    run("watch", "nix", status=3)
