@@ -11,7 +11,7 @@ from urllib.parse import quote
 import requests
 
 from tsg_client import errors
-from tsg_client.models import Activity, Group, Json, Member, Model, Status, Tagged, Template, Verification
+from tsg_client.models import Activity, Decision, Group, Json, Member, Model, Policy, Preview, Status, Tagged, Template, Verification
 from tsg_client.signer import Signer
 from tsg_client.transport import Transport
 
@@ -148,6 +148,53 @@ class Client:
         """Let the group forget a machine, which stays. Another one is launched, unless `decrement` lowers the capacity by one."""
         self._transport.send("POST", _under(GROUPS, group_id, "members", machine_id, "detach"), body={"decrement": decrement})
 
+    # Policies
+
+    def list_policies(self, group_id: str) -> Iterator[Policy]:
+        """The group's policies, the oldest first."""
+        return self._pages(_under(GROUPS, group_id, "policies"), Policy, paged=False)
+
+    def create_policy(self, group_id: str, fields: Mapping[str, Any]) -> Policy:
+        """Make a policy. Of a webhook, `webhook_url` is in this answer and in no other."""
+        return self._one("POST", _under(GROUPS, group_id, "policies"), Policy, body=fields)
+
+    def preview_policy(self, group_id: str, fields: Mapping[str, Any]) -> Preview:
+        """What a policy of these fields would decide now."""
+        return self._one("POST", _under(GROUPS, group_id, "policies", "preview"), Preview, body=fields)
+
+    def get_policy(self, group_id: str, policy_id: str) -> Policy:
+        """One policy."""
+        return self._one("GET", _under(GROUPS, group_id, "policies", policy_id), Policy)
+
+    def update_policy(self, group_id: str, policy_id: str, fields: Mapping[str, Any], *, if_match: str | None = None) -> Policy:
+        """Replace a policy's fields by these."""
+        return self._one("PUT", _under(GROUPS, group_id, "policies", policy_id), Policy, body=fields, if_match=if_match)
+
+    def delete_policy(self, group_id: str, policy_id: str, *, if_match: str | None = None) -> None:
+        """Delete a policy."""
+        self._transport.send("DELETE", _under(GROUPS, group_id, "policies", policy_id), if_match=if_match)
+
+    def rotate_webhook(self, group_id: str, policy_id: str) -> Policy:
+        """Give a webhook another URL, which is in this answer and in no other. The one before ends."""
+        return self._one("POST", _under(GROUPS, group_id, "policies", policy_id, "rotate"), Policy)
+
+    def list_decisions(self, group_id: str, *, limit: int = 100) -> Iterator[Decision]:
+        """What was decided about all policies of a group, the newest first."""
+        return self._pages(_under(GROUPS, group_id, "decisions"), Decision, page=limit)
+
+    def list_decisions_of_policy(self, group_id: str, policy_id: str, *, limit: int = 100) -> Iterator[Decision]:
+        """What was decided about one policy, the newest first."""
+        return self._pages(_under(GROUPS, group_id, "policies", policy_id, "decisions"), Decision, page=limit)
+
+    def push_metric(self, group_id: str, name: str, value: float, *, unit: str | None = None, member: str | None = None) -> None:
+        """Tell the value of a metric of the group, or of one member, for policies whose source is `pushed`."""
+        body = {"value": value, "unit": unit, "member": member}
+        self._transport.send("PUT", _under(GROUPS, group_id, "metrics", name), body=body)
+
+    def call_webhook(self, token: str, body: object = None) -> str:
+        """Call a webhook as others do; the id of the decision that it leads to. It needs no signature."""
+        return str(self._transport.send("POST", _under(f"{BASE}/hooks", token), body=body).json()["decision_id"])
+
     # What a group does
 
     def list_statuses(self) -> Iterator[Status]:
@@ -221,8 +268,8 @@ class Client:
     def _one(self, method: str, path: str, kind: type[M], **more: Any) -> M:
         return _read(kind, self._transport.send(method, path, **more))
 
-    def _pages(self, path: str, kind: type[M]) -> Iterator[M]:
-        for answer in self._answers(path, {"limit": PAGE}):
+    def _pages(self, path: str, kind: type[M], *, paged: bool = True, page: int | None = None) -> Iterator[M]:
+        for answer in self._answers(path, {"limit": page or PAGE} if paged else None):
             for one in answer.json():
                 yield kind.model_validate(one)
 

@@ -91,6 +91,58 @@ class Member(Model):
         return "".join(letter for letter, is_so in marks.items() if is_so)
 
 
+class Policy(Tagged):
+    """What changes a group's capacity by itself. It has the fields of its kind: `as_json()`."""
+
+    id: str
+    policy_name: str
+    kind: str
+    mode: str = "active"
+    failures: int = 0
+    created_at: datetime
+    updated_at: datetime
+    #: There once, when it is made.
+    webhook_url: str | None = None
+
+
+class Decision(Model):
+    """What was decided about a policy, and why."""
+
+    id: str
+    policy_id: str
+    policy_name: str
+    at: datetime
+    times: int = 1
+    last_at: datetime
+    result: str
+    by: str = ""
+    message: str = ""
+    observed: Mapping[str, Any] = {}
+    recommended: int | None = None
+    capacity_before: int
+    capacity_after: int
+    next_at: datetime | None = None
+
+
+class Outcome(Model):
+    """What would be decided about a policy now."""
+
+    result: str
+    message: str = ""
+    value: float | None = None
+    recommended: int | None = None
+    capacity_before: int
+    capacity_after: int
+    next_at: datetime | None = None
+
+
+class Preview(Model):
+    """What a policy would decide now by itself; and of a schedule, its next times."""
+
+    outcomes: Sequence[Outcome] = ()
+    next: Sequence[datetime] = ()
+
+
 class Status(Tagged):
     """How far a group is, and what it waits for."""
 

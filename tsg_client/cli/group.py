@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
@@ -341,8 +341,13 @@ def change(client: Client, text: str, fields: Callable[[Group], Mapping[str, Any
     raise errors.Conflict(f"others change the group {text} all the time: {TRIES} tries", code="Conflict")
 
 
+def assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """Of `FIELD=VALUE`: the value is JSON, or a string."""
+    return dict(_assignment(text) for text in texts)
+
+
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
-    more = dict(_assignment(one) for one in fields.pop("more", ()))
+    more = assignments(fields.pop("more", ()))
     return {name: value for name, value in fields.items() if value is not None} | more
 
 

@@ -10,6 +10,7 @@ import click
 from tsg_client import errors
 from tsg_client.cli.asking import confirm, force_option
 from tsg_client.cli.completing import templates
+from tsg_client.cli.group import assignments
 from tsg_client.cli.output import Table, json_option, list_options, show_object
 from tsg_client.cli.session import Session
 from tsg_client.cli.verbs import Verbs
@@ -171,7 +172,7 @@ def _fields(session: Session, given: dict[str, Any]) -> dict[str, Any]:
         "cns_services": _split(given["cns_services"]),
         "instance_name": given["instance_name"],
     }
-    return body | {name: value for name, value in found.items() if value not in (None, [], {})} | _set(given["more"])
+    return body | {name: value for name, value in found.items() if value not in (None, [], {})} | assignments(given["more"])
 
 
 def _pairs(texts: tuple[str, ...], *, typed: bool = False) -> dict[str, Any]:
@@ -203,17 +204,6 @@ def _object(text: str) -> dict[str, Any]:
         raise _wrong(f"this is no JSON object: {error}") from None
     if not isinstance(found, dict):
         raise _wrong("this is no JSON object")
-    return found
-
-
-def _set(texts: tuple[str, ...]) -> dict[str, Any]:
-    found = {}
-    for text in texts:
-        name, value = _assigned(text)
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
     return found
 
 

@@ -362,3 +362,53 @@ def test_groups_are_watched(run: Run, tsg: Caller) -> None:
     assert "web-1" in shown
     assert "1 groups, 0 settled" in run("top").stdout, "where there is no terminal it is drawn once"
     run("watch", "nix", status=3)
+
+
+def test_policies_are_made_changed_and_tried(run: Run, tsg: Caller) -> None:
+    name = tsg.make_group(3)["group_name"]
+    evenings = ["evenings", "schedule", "--cron", "0 18 * * mon-fri", "--time-zone", "Europe/Vienna", "--capacity", "5"]
+    assert "next: " in run("policy", "create", name, *evenings, "--dry-run").stdout
+    assert run("policy", "ls", name, "-H").stdout == ""
+    run("policy", "create", name, *evenings, "--cooldown", "10,20")
+    run("policy", "create", name, "queue", "target", "--metric", "pushed:queue", "--target", "10", "--set", "per=group")
+    run(
+        "policy", "create", name, "cpu", "step", "--metric", "pushed:cpu", "--step", "70..85:+2", "--step", "85..:+20%", "--step", "..20:-1"
+    )
+    hook = run("policy", "create", name, "hook", "webhook", "--change", "+1").stdout
+    assert "Its URL, which is not shown again: http" in hook
+    shown = rows(run("policies", name, "-H", "-o", "name,kind,mode").stdout)
+    assert shown == [
+        [one, kind, "active"] for one, kind in (("evenings", "schedule"), ("queue", "target"), ("cpu", "step"), ("hook", "webhook"))
+    ]
+    found = json.loads(run("policy", "get", name, "cpu").stdout)
+    assert [(one.get("from"), one.get("to"), one["change"]) for one in found["steps"]] == [
+        (70, 85, "+2"),
+        (85, None, "+20%"),
+        (None, 20, "-1"),
+    ]
+
+    run("policy", "update", name, "evenings", "--mode", "shadow")
+    changed = json.loads(run("policy", "get", name, "evenings", "-j").stdout)
+    assert (changed["mode"], changed["cooldown"], changed["set"]["capacity"]) == ("shadow", {"out_seconds": 10, "in_seconds": 20}, 5)
+    assert run("policy", "preview", name, "evenings").stdout.count("next: ") > 1
+    run("policy", "push", name, "queue", "55")
+    assert "capacity 3 -> 6" in run("policy", "preview", name, "queue").stdout
+    assert run("policy", "call", hook.split()[-1]).stdout.startswith("Decision ")
+    assert "http" in run("policy", "rotate", name, "hook", "-f").stdout
+    run("policy", "decisions", name)
+    run("policy", "decisions", name, "queue", "-j")
+    run("policy", "rm", name, "hook", "-f")
+    assert "no policy with name" in run("policy", "get", name, "hook", status=3).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--metric", "cpu"], "write cmon:cpu, prometheus:QUERY or pushed:NAME"),
+        (["--step", "70:+1"], "write FROM..TO:CHANGE"),
+        (["--cooldown", "5"], "write OUT,IN, such as 60,300"),
+    ],
+)
+def test_a_field_of_a_policy_that_is_wrong_says_what_to_write(run: Run, tsg: Caller, options: list[str], words: str) -> None:
+    group = tsg.make_group()
+    assert words in run("policy", "create", group["group_name"], "a", "target", *options, status=2).stderr
