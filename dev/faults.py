@@ -19,7 +19,7 @@ def stopped(*faults: str) -> dict[str, str]:
 
 
 def skewed(seconds: float) -> dict[str, str]:
-    """With a clock that is so many seconds fast."""
+    """With a clock that is `seconds` fast."""
     return _environment(TSG_TEST_SKEW=str(seconds))
 
 

@@ -171,7 +171,7 @@ def wait_for(condition: Callable[[], bool], *, seconds: float, longest_pause: fl
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listened on a moment ago. Another program may take it before you do."""
+    """A TCP port of 127.0.0.1 that was free a moment ago. Another program may take it first."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

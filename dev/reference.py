@@ -33,7 +33,7 @@ INTRODUCTION = """\
 <!-- Made by dev/docs of shared/runtime/settings.py: change it there. -->
 
 Every program reads every setting. A value is looked for among the flags, then in the environment, then in the file that `--config FILE`
-names, and then here among the defaults. All that is wrong is told at once, by variable name, and then nothing is started (exit code 2).
+names, and then here among the defaults. All that is wrong is named at once, by variable name, and then nothing is started (exit code 2).
 
 The file is TOML. The 2018 service's is read as it is. The tables below have the keys; the variable's name without `TSG_`, the first word
 being the section, is one as well (`[max] capacity`):

@@ -143,7 +143,7 @@ class Stack:
             self.nomad_url = f"http://127.0.0.1:{self._nomad_ports['http']}"
             self.start_nomad()
             return
-        # A node that was not started here knows nothing of us: it finds the settings in a file.
+        # A node that was not started here has none of our settings: it finds the settings in a file.
         tables = "".join(
             f"{name[4:].lower().replace('_', '-')} = {json.dumps(value)}\n" for name, value in self._node_environment().items()
         )
@@ -257,25 +257,25 @@ class Stack:
 
     def restart_the_dead(self) -> list[str]:
         """Start again whatever ended by itself; what was done, in words."""
-        told = []
+        notes = []
         for server in (self.postgres, self.valkey):
             if not server.running:
                 server.start()
-                told.append(f"{server.name} had ended, started again")
+                notes.append(f"{server.name} had ended, started again")
         for name, child in list(self.processes.items()):
             status = child.status
             if status is None:
                 continue
             if name == "cloudapi":
                 raise ChildError(f"the CloudAPI simulator ended with status {status}; its machines are lost. See {child.log}")
-            told.append(f"{name} ended with status {status}, started again")
+            notes.append(f"{name} ended with status {status}, started again")
             if name.partition("-")[0] == "api":
                 self.start_api()
             elif name == "nomad":
                 self.start_nomad()
             else:
                 self.start_process(name, f"tsg-{name.partition('-')[0]}")
-        return told
+        return notes
 
     def cloud(self, method: str, path: str, body: object = None) -> Any:
         """Ask the simulator for what no user of CloudAPI could: `/--sim/...`."""
@@ -319,12 +319,12 @@ class Stack:
     def _wait_for_line(self, name: str, child: Child, pattern: re.Pattern[str]) -> str:
         found: list[str] = []
 
-        def told() -> bool:
+        def listens() -> bool:
             found[:] = pattern.findall(child.tail(1000))
             return bool(found)
 
         try:
-            child.wait_until(told)
+            child.wait_until(listens)
         except ChildError as error:
             raise ChildError(f"{name}: {error}") from None
         return found[-1]

@@ -27,7 +27,7 @@ PATIENCE = 120.0
 STARTING = 60.0
 #: Seconds between looks while waiting.
 LOOK = 0.5
-#: Seconds that one request waits for a group to settle; so often it is told how far it is.
+#: Seconds that one request waits for a group to settle; it prints the state this often.
 WAIT = 2
 
 #: Of the account that docker-compose.yml lets in.
@@ -248,16 +248,16 @@ def _settles(tsg: Tsg, path: str, what: str) -> None:
         answer = tsg("GET", f"{path}/status?wait={WAIT}")
         if answer.status_code != 200:
             raise TourFailed(f"{what}: its status was answered with {answer.status_code}: {answer.text[:500]}")
-        told = answer.json()
-        counts = [f"{told[state]} {state}" for state in ("running", "provisioning", "failed", "deleting") if told[state]]
+        status = answer.json()
+        counts = [f"{status[state]} {state}" for state in ("running", "provisioning", "failed", "deleting") if status[state]]
         seen = ", ".join(counts) or "none"
         if seen != said:
             print(f"  {time.monotonic() - started:5.1f} s  {what}: {seen}", flush=True)
             said = seen
-        if told["settled"]:
+        if status["settled"]:
             return
         if time.monotonic() - started > PATIENCE:
-            raise TourFailed(f"{what}: still {seen} after {PATIENCE:.0f} s. {told['message']}")
+            raise TourFailed(f"{what}: still {seen} after {PATIENCE:.0f} s. {status['message']}")
         time.sleep(float(answer.headers.get("Retry-After", 0)))  # other requests wait already: this one came back at once
 
 

@@ -41,7 +41,7 @@ class Refused(ServiceError):
 
 
 class Invalid(Refused):
-    """Fields are wrong: all of them are told at once."""
+    """Fields are wrong: all of them are named at once."""
 
     def __init__(self, fields: Sequence[FieldError]) -> None:
         self.fields = list(fields)

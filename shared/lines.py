@@ -22,7 +22,7 @@ LAST_SECONDS = 1.0
 #: Seconds between looks at a non-blocking descriptor that takes nothing.
 LOOK = 1.0
 
-#: Told of lines that were lost, as they are lost.
+#: Called with the number of lines that were lost, as they are lost.
 _counters: list[Callable[[int], None]] = []
 
 

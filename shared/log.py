@@ -12,7 +12,7 @@ from shared.lines import Write, printable, writer
 
 LEVELS = {"WARN": "WARNING", "FATAL": "CRITICAL"}
 
-#: Fields whose value never reaches a log, whoever passes it.
+#: Fields whose value never reaches a log.
 SECRET_FIELDS = frozenset({"authorization", "signature", "token", "key", "material", "userdata", "password", "secret"})
 
 
@@ -73,7 +73,7 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._write(self.format(record))
-        except Exception:  # noqa: BLE001 - a message and arguments that do not fit: whoever logs is not to pay for it
+        except Exception:  # noqa: BLE001 - a message and arguments that do not fit must not stop the caller
             self._write(_to_json(None, "", {"event": str(record.msg), "level": "error", "logger": record.name}))
 
 
@@ -102,7 +102,7 @@ _SHEETS = frozenset({"exception", "stack"})
 
 
 def _for_people(render: structlog.typing.Processor) -> structlog.typing.Processor:
-    """No value moves the cursor, rings, or makes a second line: what a terminal would obey is shown as an escape."""
+    """No value moves the cursor, beeps, or makes a second line: what a terminal would obey is shown as an escape."""
 
     def shown(name: str, value: object) -> object:
         if value is None or isinstance(value, bool | int | float):

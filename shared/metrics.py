@@ -105,7 +105,7 @@ def page() -> bytes:
     return prometheus_client.generate_latest(REGISTRY)
 
 
-def tell_state() -> None:
+def export_state() -> None:
     """This process reads the state, so its page has it."""
     for gauge in STATE:
         REGISTRY.register(gauge)

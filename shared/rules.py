@@ -63,7 +63,7 @@ def not_nul(value: str) -> str:
 
 
 def at_most(called: str, most: int, *, least: int = 0) -> AfterValidator:
-    """The rule for an array of so many."""
+    """The rule for the length of an array."""
 
     def check(value: list[Any]) -> list[Any]:
         if len(value) > most:

@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags.add(parser)
     parser.add_argument("--bind", metavar="ADDRESS", dest="TSG_HTTP_BIND", help="address to listen on (TSG_HTTP_BIND)")
     parser.add_argument("--port", metavar="PORT", dest="TSG_HTTP_PORT", help="port to listen on, 0 for a free one (TSG_HTTP_PORT)")
-    told = "share the port with other processes of tsg-api that were started with this flag (TSG_HTTP_REUSE_PORT)"
-    parser.add_argument("--reuse-port", action="store_const", const="true", dest="TSG_HTTP_REUSE_PORT", help=told)
+    shared_port = "share the port with other processes of tsg-api that were started with this flag (TSG_HTTP_REUSE_PORT)"
+    parser.add_argument("--reuse-port", action="store_const", const="true", dest="TSG_HTTP_REUSE_PORT", help=shared_port)
     # Of earlier versions.
     parser.add_argument("--processes", dest="TSG_HTTP_PROCESSES", help=argparse.SUPPRESS)
     return serve(program.begin(parser.prog, parser.parse_args(arguments)))
@@ -49,7 +49,7 @@ def serve(chosen: Settings) -> int:
         return 1
     monitored = monitor.listen_or_exit("tsg-api", chosen)
     if chosen.dev_mode:
-        _log.warning("development_mode", meaning="every request is the seeded account's, whoever sends it")
+        _log.warning("development_mode", meaning="every request is taken for the seeded account's")
 
     def started() -> None:
         url = f"http://{shown(chosen.http_bind, listeners[0].getsockname()[1])}"
@@ -59,10 +59,10 @@ def serve(chosen: Settings) -> int:
     stop = threading.Event()
     with assembled(chosen, stop, parks=True) as (app, healthy):
         on_signal(healthy.drain, stop.set)
-        doors = diagnostics.start(chosen, "tsg-api")
+        debugging = diagnostics.start(chosen, "tsg-api")
         with monitor.serving(monitored, healthy):
             run(app, listeners, chosen, stop, started)
-        doors.stop()
+        debugging.stop()
     _log.info("stopped")
     return 0
 
@@ -88,7 +88,7 @@ def run(
         outbuf_overflow=sys.maxsize,
         max_request_body_size=sys.maxsize,
         expose_tracebacks=False,
-        # Whose address a request comes from is told by `tsg_api.http.address`: waitress takes ::ffff:192.0.2.1 for host ::ffff and a port.
+        # `tsg_api.http.address` finds the address that a request comes from: waitress takes ::ffff:192.0.2.1 for host ::ffff and a port.
         clear_untrusted_proxy_headers=False,
     )
     refusals.install(sockets, max_body=chosen.http_max_body, signs=not chosen.dev_mode)

@@ -36,7 +36,7 @@ App = falcon.App[falcon.Request, falcon.Response]
 
 #: How often a request that CloudAPI throttles is sent again, up to `cloudapi.THROTTLED_TRIES` times: for a second.
 TRIES_A_SECOND = 4.0
-#: Requests to CloudAPI for one of ours that are sent without a wait between them, as long as none is throttled.
+#: Requests to CloudAPI, for one to this service, that are sent without a wait between them, as long as none is throttled.
 PAGES = 10
 
 
@@ -50,7 +50,9 @@ def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = Fals
     healthy = health_of(chosen, database.engine.url, needed={health.DATABASE, health.MIGRATIONS})
     timeouts = Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout)
     clouds = CloudAPI(chosen.triton_url, timeouts, chosen.triton_trust)
-    door = clouds if chosen.triton_auth_url == chosen.triton_url else CloudAPI(chosen.triton_auth_url, timeouts, chosen.triton_trust)
+    vouching_cloud = (
+        clouds if chosen.triton_auth_url == chosen.triton_url else CloudAPI(chosen.triton_auth_url, timeouts, chosen.triton_trust)
+    )
     sealer = Sealer(chosen.secret_keys)
     wake_ups = WakeUps(make_broker(chosen.redis_url))
     slots = slots_of(chosen.http_threads, parks=parks)
@@ -80,7 +82,7 @@ def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = Fals
         if chosen.dev_mode
         else signed(
             service,
-            door,
+            vouching_cloud,
             Tenants(database, Enrolment(database, sealer, key_name=chosen.key_name), whitelist=chosen.triton_whitelist),
             slots.keys,
             CallerKeys(chosen.auth_cache_seconds),
@@ -95,9 +97,9 @@ def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = Fals
         database.close()
 
 
-def signed(service: Service, door: CloudAPI, tenants: Tenants, slots: Slots, keys: CallerKeys) -> Signed:
-    """Callers prove who they are by a signature, which `door` vouches for."""
-    vouching = Vouching(service.db, keys, tenants, door, service.cloud, slots=slots)
+def signed(service: Service, cloud: CloudAPI, tenants: Tenants, slots: Slots, keys: CallerKeys) -> Signed:
+    """Callers prove who they are by a signature, which `cloud` vouches for."""
+    vouching = Vouching(service.db, keys, tenants, cloud, service.cloud, slots=slots)
     return Signed(keys, vouching, tenants, max_body=service.max_body)
 
 

@@ -23,11 +23,11 @@ def _start() -> App:
     except settings.SettingsError as error:
         sys.exit(f"tsg_api.wsgi: {error}")
     if chosen.dev_mode and not chosen.dev_mode_anywhere:
-        sys.exit("tsg_api.wsgi: TSG_DEV_MODE: lets in whoever reaches this server; set TSG_DEV_MODE_ANYWHERE=1 if that is meant")
+        sys.exit("tsg_api.wsgi: TSG_DEV_MODE: lets in everybody who reaches this server; set TSG_DEV_MODE_ANYWHERE=1 if that is meant")
     log.configure(chosen.log_level, chosen.log_format)
     program.warn_of_not_used(chosen)
     if chosen.dev_mode:
-        _log.warning("development_mode", meaning="every request is the seeded account's, whoever sends it")
+        _log.warning("development_mode", meaning="every request is taken for the seeded account's")
     stopping = threading.Event()
     opened = ExitStack()
     made, healthy = opened.enter_context(assembled(chosen, stopping))

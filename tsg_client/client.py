@@ -202,7 +202,7 @@ class Client:
         return self._pages(f"{BASE}/status", Status)
 
     def get_status(self, group_id: str, *, wait: int | None = None) -> Status:
-        """How far the group is. With `wait` it answers when the group is settled or stuck, or after so many seconds (60 at most)."""
+        """How far the group is. With `wait` it answers when the group is settled or stuck, or after these seconds (60 at most)."""
         return self._one("GET", _under(GROUPS, group_id, "status"), Status, query={"wait": wait})
 
     def watch_status(self, group_id: str, *, timeout: float) -> Iterator[Status]:

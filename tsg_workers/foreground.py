@@ -42,8 +42,8 @@ def run(given: argparse.Namespace) -> int:
         if db.is_unavailable(error):
             _log.warning("database_unavailable", error=str(error))
             return TRY_AGAIN
-        told = f"there is no group {given.group_id}" if isinstance(error, sqlalchemy.exc.DataError) else f"the database: {error}"
-        say(f"tsg-scale: {told}")
+        text = f"there is no group {given.group_id}" if isinstance(error, sqlalchemy.exc.DataError) else f"the database: {error}"
+        say(f"tsg-scale: {text}")
         return FAILED
 
 

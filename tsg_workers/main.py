@@ -61,14 +61,14 @@ def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> boo
     worker.start()
     prober = wiring.prober(chosen, database)
     prober.start()
-    doors = diagnostics.start(chosen, "tsg-worker")
+    debugging = diagnostics.start(chosen, "tsg-worker")
     _log.info("working", threads=chosen.worker_threads)
     wait(stop)
     _log.info("stopping")
     prober.stop()
     worker.stop(timeout=round(chosen.stop_seconds * 1000))
     cut_off = _hand_back(runners)
-    doors.stop()
+    debugging.stop()
     broker.close()
     return not cut_off
 

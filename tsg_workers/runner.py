@@ -27,20 +27,20 @@ C = TypeVar("C")
 
 
 class After(NamedTuple):
-    """It went well: the subject is due again after so many seconds; None: when somebody makes it due."""
+    """It went well: the subject is due again after these seconds; None: when it is made due."""
 
     seconds: float | None
 
 
 class Failed(NamedTuple):
-    """It failed, which is counted: the subject is due again after so many seconds; None: after a pause that grows with the failures."""
+    """It failed, which is counted: the subject is due again after these seconds; None: after a pause that grows with the failures."""
 
     seconds: float | None
     error: str
 
 
 class NotYet(NamedTuple):
-    """It was too early: the subject is due again after so many seconds, and earlier failures still count."""
+    """It was too early: the subject is due again after these seconds, and earlier failures still count."""
 
     seconds: float
 
@@ -125,7 +125,7 @@ class Reconciler(Generic[C]):
 
     @classmethod
     def claim_due(cls, connection: Connection, *, limit: int, late: float = 0) -> list[tuple[str, str]]:
-        """Wake-ups to send now, as queue and subject. `late`: only what has been due for so many seconds, where Nomad's runs come first."""
+        """Wake-ups to send now, as queue and subject. `late`: only what has been due for these seconds, where Nomad's runs come first."""
         del late
         return [(cls.queues[0], subject) for subject in work.claim_wake_ups(connection, cls.kind, limit=limit)]
 

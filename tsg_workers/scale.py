@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--wait", action="store_true", help="go on until the group is settled, instead of for one pass")
     parser.add_argument("--timeout", type=float, default=600.0, metavar="S", help="with --wait: seconds before giving up (default 600)")
     given = parser.parse_args(arguments)
-    # Imported here: whoever asks for help should not wait for what help does not need.
+    # Imported here: `--help` should not wait for what it does not need.
     from tsg_workers import foreground  # noqa: PLC0415
 
     return foreground.run(given)

@@ -99,15 +99,15 @@ class Duty:
 def _tick(chosen: Settings, database: db.Database, stop: threading.Event, watch: NomadWatch | None = None) -> None:
     """With a `watch`, Nomad runs the scaling, and workers reconcile a group when Nomad is late or away."""
     broker = make_broker(chosen.redis_url)
-    doors = diagnostics.start(chosen, "tsg-clock")
+    debugging = diagnostics.start(chosen, "tsg-clock")
     _log.info("ticking")
-    metrics.tell_state()
+    metrics.export_state()
     duties = _duties(chosen, database, broker, watch)
     while not stop.is_set():
         results = [duty.run_if_due() for duty in duties]
         metrics.ticks.labels(next((result for result in results if result != DONE), DONE)).inc()
         stop.wait(TICK)
-    doors.stop()
+    debugging.stop()
     broker.close()
 
 

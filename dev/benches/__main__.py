@@ -18,18 +18,18 @@ BENCHES: dict[str, tuple[Callable[..., Iterator[Figure]], str]] = {
     "capacity": (scaling.capacity, "seconds from POST to the last of N running, beside provisioning + N / budget"),
     "heal": (scaling.heal, "seconds from the death of machines to the request for the last replacement, beside the interval of checks"),
     "probes": (probes.bench, "health probes a second of one process, beside those that are due, and what they cost"),
-    "queue": (scaling.queue, "milliseconds from a bell to a worker's turn, beside what is asked for"),
+    "queue": (scaling.queue, "milliseconds from a wake-up to a worker's turn, beside what is asked for"),
     "reload": (reload.bench, "seconds for a rollout to all members, beside its waves of booting, and the least and most there meanwhile"),
     "steady": (steady.bench, "what a round of checks of settled groups costs, beside one page of the list per 1,000 machines and account"),
 }
 
 
 def main() -> int:
-    told = "\n".join(f"  {name:<10}{what}" for name, (_bench, what) in BENCHES.items())
+    benches = "\n".join(f"  {name:<10}{what}" for name, (_bench, what) in BENCHES.items())
     parser = argparse.ArgumentParser(
         prog="dev/bench",
         description="Measure the service on this machine. docs/performance.md says what the figures mean.",
-        epilog=f"benches:\n{told}",
+        epilog=f"benches:\n{benches}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bench", choices=(*BENCHES, "all"), help="which one, or all of them: less than ten minutes")

@@ -183,11 +183,11 @@ class _Bench:
                 self._signed("signed GET one", f"/groups/{service.group}"),
             ]
             bare, select, dev, signed = (self._median(runs) for runs in self._alternate(targets, connections))
-            told = f", {connections} connections"
-            yield _figure("bare route" + told, bare)
-            yield _figure("bare route with one SELECT" + told, select, bare)
-            yield _figure("dev-mode GET one / SELECT" + told, dev, select)
-            yield _figure("signed GET one / dev mode" + told, signed, dev)
+            under = f", {connections} connections"
+            yield _figure("bare route" + under, bare)
+            yield _figure("bare route with one SELECT" + under, select, bare)
+            yield _figure("dev-mode GET one / SELECT" + under, dev, select)
+            yield _figure("signed GET one / dev mode" + under, signed, dev)
 
     def by_granian(self) -> Iterator[Figure]:
         service = self._service
@@ -310,16 +310,16 @@ def _port_of(child: Child) -> int:
     """The port at which it says that it listens."""
     found: list[str] = []
 
-    def told() -> bool:
+    def listens() -> bool:
         found[:] = re.findall(r'(?:"url": ?"|Listening at: )(http://[^"\s]+)', child.tail(1000))
         return bool(found)
 
-    child.wait_until(told)
+    child.wait_until(listens)
     return urlsplit(found[0]).port or 80
 
 
 def cpu_seconds(process: int) -> float:
-    """What a process and its children have used so far; 0 where the system does not tell."""
+    """What a process and its children have used so far; 0 where the system has no /proc."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -22,8 +22,8 @@ class Figure(NamedTuple):
         return f"{self.what}: {_number(self.value)} {self.unit}" + ("" if self.ratio is None else f", ratio {self.ratio:.2f}")
 
     def to_json(self) -> dict[str, Any]:
-        told = {"what": self.what, "value": self.value, "unit": self.unit, "limit": self.limit, "ratio": self.ratio, **self.more}
-        return {name: round(value, 4) if isinstance(value, float) else value for name, value in told.items()}
+        columns = {"what": self.what, "value": self.value, "unit": self.unit, "limit": self.limit, "ratio": self.ratio, **self.more}
+        return {name: round(value, 4) if isinstance(value, float) else value for name, value in columns.items()}
 
 
 def table(figures: Sequence[Figure]) -> str:

@@ -1,4 +1,4 @@
-"""How long instances take to come, to be replaced, and how soon a bell is answered: on a whole stack, in real time."""
+"""How long instances take to come, to be replaced, and how soon a wake-up is answered: on a whole stack, in real time."""
 
 import itertools
 import math
@@ -117,24 +117,24 @@ def heal(*, quick: bool) -> Iterator[Figure]:
 
 
 def queue(*, quick: bool) -> Iterator[Figure]:
-    """Milliseconds from a bell to the end of a turn that finds nothing to do: a little more than to its beginning."""
-    bells = 40 if quick else 150
+    """Milliseconds from a wake-up to the end of a turn that finds nothing to do: a little more than to its beginning."""
+    wake_ups = 40 if quick else 150
     for workers in (1, 4):
         with running_stack({}, workers=workers) as stack:
             tenant = Tenant(stack)
             ((account_id,),) = stack.sql("SELECT id::text FROM tsg_accounts WHERE account_name = %s", tenant.name)
             broker = make_broker(stack.valkey.url)
             try:
-                late = [_ring(stack, broker, account_id) for _ in range(bells + 3)][3:]
+                late = [_wake(stack, broker, account_id) for _ in range(wake_ups + 3)][3:]
             finally:
                 broker.close()
         ordered = sorted(late)
         p99 = ordered[math.ceil(len(ordered) * 0.99) - 1]
-        what = f"bell to converge, p99, {workers} worker{'s' * (workers > 1)}"
+        what = f"wake-up to converge, p99, {workers} worker{'s' * (workers > 1)}"
         yield Figure(what, p99, "ms", 100.0, {"p50 ms": statistics.median(late)})
 
 
-def _ring(stack: Stack, broker: Any, account_id: str) -> float:
+def _wake(stack: Stack, broker: Any, account_id: str) -> float:
     time.sleep(random.uniform(0.02, 0.12))  # at any moment of a worker's pause
     rang = time.time()
     send(broker, CONVERGE, account_id)
@@ -149,5 +149,5 @@ def _ring(stack: Stack, broker: Any, account_id: str) -> float:
         return bool(answered)
 
     if not wait_for(is_answered, seconds=30):
-        raise TimeoutError("nobody answers the bell")
+        raise TimeoutError("no worker answers the wake-up")
     return (answered[0] - rang) * 1000

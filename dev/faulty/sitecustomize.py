@@ -2,9 +2,9 @@
 
     TSG_TEST_FAULT="kill after shared.state.instances:insert_launch 3"    SIGKILL, when the third call of it has returned
     TSG_TEST_FAULT="stop before shared.clients.cloudapi:Client.create_machine"    SIGSTOP, before the first call
-    TSG_TEST_SKEW="-3600"    its clock is so many seconds fast; slow, when negative
+    TSG_TEST_SKEW="-3600"    its clock is this many seconds fast; slow, when negative
 
-Several faults are separated by semicolons. The product itself has no way of being told to die. Python imports a module of this name at
+Several faults are separated by semicolons. The product itself has no way to be made to die. Python imports a module of this name at
 every start; `dev.faults` sets it up.
 """
 
@@ -18,7 +18,7 @@ import time
 
 
 def _install(fault: str) -> None:
-    """Wrap a function of a module that nobody has imported anything from yet."""
+    """Wrap a function of a module from which nothing was imported yet."""
     deed, moment, target, *count = fault.split()
     number = signal.Signals[f"SIG{deed.upper()}"]
     module_name, _, path = target.partition(":")

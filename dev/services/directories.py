@@ -39,7 +39,7 @@ def copy_of(data_dir: Path, to: Path) -> Path:
 
 
 def own_directory(path: Path, name: str, account: Account | None) -> None:
-    """Makes `path` a directory of ours, which besides us only `account` can enter."""
+    """Makes `path` a directory that only we and `account` can enter."""
     _check_the_way_to(path, account)
     path.mkdir(parents=True, exist_ok=True)
     _check_the_way_to(path, account)  # a umask may have closed what was just made
@@ -47,7 +47,7 @@ def own_directory(path: Path, name: str, account: Account | None) -> None:
     if owner != os.geteuid():
         raise ServiceError(f"{path} belongs to {user_name(owner)}: run as its owner, or choose another directory")
     if not (path / "lock").exists() and any(path.iterdir()):
-        raise ServiceError(f"{path} is neither empty nor the directory of a {name} of ours: choose another directory")
+        raise ServiceError(f"{path} is neither empty nor the directory of a {name} that was started here: choose another directory")
     if account:
         give(path, account, uid=-1)
     path.chmod(0o710 if account else 0o700)

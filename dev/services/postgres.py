@@ -50,7 +50,7 @@ class Postgres(Server):
                 connection.exec_driver_sql(f"CREATE DATABASE {quoted(name)}{copy}")
 
     def drop_database(self, name: str) -> None:
-        """Drops a database and whoever is connected to it. One that is not there is fine."""
+        """Drops a database, with the connections to it. One that is not there is fine."""
         with self._administrator() as connection:
             quoted = connection.dialect.identifier_preparer.quote_identifier
             connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
@@ -136,7 +136,7 @@ class Postgres(Server):
     def _forget_stale_pid(self) -> None:
         """PostgreSQL takes any process with the number in its pid file for its predecessor, and refuses to start.
 
-        After a crash in a container, that number may be anybody's, or a zombie's. We hold the lock, so no server of ours is alive; a
+        After a crash in a container, that number may be anybody's, or a zombie's. We hold the lock, so no such server is alive; a
         postgres is one that somebody started by hand on our data.
         """
         pid_file = self._cluster / "postmaster.pid"

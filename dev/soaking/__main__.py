@@ -25,7 +25,7 @@ from dev.soaking.faults import CALM, CLOUDS, NOMADS, OURS, Lane, ended
 from dev.soaking.memory import Memory
 from dev.soaking.oracle import Group
 from dev.soaking.users import User
-from dev.soaking.world import METADATA, USERDATA, Told, World
+from dev.soaking.world import METADATA, USERDATA, Findings, World
 from dev.stack import Stack
 
 #: Seconds between lines of progress, and between looks while everything settles.
@@ -61,7 +61,7 @@ class Soak:
         ours = OURS + (NOMADS if world.stack.nomad_url else ())
         lanes = {"ours": ours, "cloud": CLOUDS}
         self._faults = {name: tuple(fault for fault in lane if not only or fault.__name__ in only) for name, lane in lanes.items()}
-        self.told = world.told
+        self.findings = world.findings
         self.seed = seed
         self.rounds = 0
         #: Seconds from the last disturbance of a round until each group was settled, and until all were.
@@ -86,9 +86,9 @@ class Soak:
             self._disturb()
             self._settle()
             self._check()
-            if not self.told.violations:
+            if not self.findings.violations:
                 self._touch()
-            if self.told.violations:
+            if self.findings.violations:
                 return
         self._empty()
 
@@ -113,7 +113,7 @@ class Soak:
                 done.result()
         world.knobs(**CALM)
         for death in ended(world.stack.processes):
-            self.told.violated(death)
+            self.findings.violated(death)
         world.stack.restart_the_dead()
 
     def _settle(self, *, counts: bool = True) -> None:
@@ -135,7 +135,7 @@ class Soak:
                 break
             if time.monotonic() > deadline:
                 for problem in problems.values():
-                    self.told.violated(f"not settled {PATIENCE:.0f} s after the last disturbance: {problem}")
+                    self.findings.violated(f"not settled {PATIENCE:.0f} s after the last disturbance: {problem}")
                 return
             self._progress(f"settling, {len(problems)} groups to go")
             time.sleep(LOOK)
@@ -186,15 +186,17 @@ class Soak:
 
     def _check(self) -> None:
         """What must be so whenever all is quiet."""
-        world, told = self.world, self.told
+        world, findings = self.world, self.findings
         groups = {group.id: group for account in world.accounts.values() for group in account.all_groups.values()}
         everything = world.machines(live=False)
         for problem in ledger.violations(everything, groups, provision_timeout=float(SETTINGS["TSG_PROVISION_TIMEOUT"])):
-            told.violated(problem)
+            findings.violated(problem)
         truth = {machine["id"] for machine in self._there()}
         known = self._known()
         if truth != known:
-            told.violated(f"the service knows of {sorted(known - truth)} that are not there, and not of {sorted(truth - known)} that are")
+            findings.violated(
+                f"the service knows of {sorted(known - truth)} that are not there, and not of {sorted(truth - known)} that are"
+            )
         for account in world.accounts.values():
             tsg = world.client(account.name)
             for group in account.groups.values():
@@ -202,14 +204,14 @@ class Soak:
                 wait_for(lambda asked=asked: asked().status_code != 503, seconds=10)  # CloudAPI may throttle the account still
                 answer = asked()
                 if answer.status_code != 200 or len(answer.json()) != group.capacity:
-                    told.violated(f"{account.name}: instances of {group.name} answered {answer.status_code} {answer.text[:300]}")
+                    findings.violated(f"{account.name}: instances of {group.name} answered {answer.status_code} {answer.text[:300]}")
                 status = tsg.ok("GET", f"/groups/{group.id}/status")
                 if not status["settled"] or (status["desired"], status["running"]) != (group.capacity, group.capacity):
-                    told.violated(f"{account.name}: all is quiet, and the status of {group.name} is {status}")
+                    findings.violated(f"{account.name}: all is quiet, and the status of {group.name} is {status}")
         explained = {row[0] for row in world.stack.sql("SELECT machine_id::text FROM tsg_activities WHERE machine_id IS NOT NULL")}
         unexplained = [row["id"] for row in everything if "tsg.group" in row["tags"] and row["id"] not in {*explained, *self.never_listed}]
         if unexplained:
-            told.violated(f"no activity tells of the machines {unexplained}")
+            findings.violated(f"no activity names the machines {unexplained}")
         self.counters = world.stack.cloud("GET", "/counters")
         self._check_logs()
 
@@ -222,9 +224,9 @@ class Soak:
                 continue
             for line in file.read_text(errors="replace").splitlines():
                 if any(secret in line for secret in secrets):
-                    self.told.violated(f"a secret is in {file.name}: {line[:80]} ...")
+                    self.findings.violated(f"a secret is in {file.name}: {line[:80]} ...")
                 if '"pass_failed"' in line or '"request_failed"' in line:
-                    self.told.violated(f"a fault of the service's own in {file.name}: {line[:3000]}")
+                    self.findings.violated(f"a fault of the service's own in {file.name}: {line[:3000]}")
 
     def _touch(self) -> None:
         """With nothing else wrong: a group is made smaller, and a machine of another one dies."""
@@ -246,13 +248,13 @@ class Soak:
         if born:
             self.replaced.append(born[0] - died)
         else:
-            self.told.violated(f"a dead machine of {robbed.account}'s {robbed.name} is not replaced after {time.time() - died:.0f} s")
+            self.findings.violated(f"a dead machine of {robbed.account}'s {robbed.name} is not replaced after {time.time() - died:.0f} s")
         self._settle(counts=False)
         after = self._lives(shrunk)
         gone = [at for machine, at in before.items() if machine not in after]
         # CloudAPI tells times in milliseconds: of two that were made within one, either is the older.
         if not after.keys() <= before.keys() or (gone and max(gone) > min(after.values()) + 0.002):
-            self.told.violated(f"of {shrunk.account}'s {shrunk.name} not the oldest went: {before} became {after}")
+            self.findings.violated(f"of {shrunk.account}'s {shrunk.name} not the oldest went: {before} became {after}")
 
     def _lives(self, group: Group) -> dict[str, float]:
         """When the machines of a group that are there were made, the oldest first."""
@@ -272,7 +274,7 @@ class Soak:
             deadline = time.monotonic() + PATIENCE
             while jobs := self.world.nomad("GET", "/v1/jobs").json():
                 if time.monotonic() > deadline:
-                    self.told.violated(f"jobs are left in Nomad: {[job['ID'] for job in jobs]}")
+                    self.findings.violated(f"jobs are left in Nomad: {[job['ID'] for job in jobs]}")
                     return
                 time.sleep(LOOK)
 
@@ -284,9 +286,9 @@ class Soak:
         groups = [group for account in self.world.accounts.values() for group in list(account.groups.values())]
         counters = self.world.stack.cloud("GET", "/counters")
         print(
-            f"{self._said - self._began:6.0f} s  round {self.rounds} {phase}: {sum(self.told.requests.values())} requests, "
-            f"{sum(self.told.faults.values())} faults, {len(groups)} groups that want {sum(group.capacity for group in groups)}, "
-            f"{counters['creates_accepted']} creates, {counters['deletes_accepted']} deletes, {len(self.told.violations)} violations",
+            f"{self._said - self._began:6.0f} s  round {self.rounds} {phase}: {sum(self.findings.requests.values())} requests, "
+            f"{sum(self.findings.faults.values())} faults, {len(groups)} groups that want {sum(group.capacity for group in groups)}, "
+            f"{counters['creates_accepted']} creates, {counters['deletes_accepted']} deletes, {len(self.findings.violations)} violations",
             file=self._out,
             flush=True,
         )
@@ -297,9 +299,9 @@ class Soak:
             "seed": self.seed,
             "seconds": round(time.monotonic() - self._began),
             "rounds": self.rounds,
-            "requests": dict(self.told.requests),
-            "answers": dict(self.told.answers),
-            "faults": dict(self.told.faults),
+            "requests": dict(self.findings.requests),
+            "answers": dict(self.findings.answers),
+            "faults": dict(self.findings.faults),
             "seconds_until_a_group_was_settled": _spread(self.of_groups),
             "seconds_until_all_were_settled": _spread(self.of_all),
             "seconds_until_a_dead_machine_was_replaced": _spread(self.replaced),
@@ -309,7 +311,7 @@ class Soak:
             "errors_injected": self.counters.get("errors_injected"),
             "failed_before_they_were_listed": len(self.never_listed),
             "memory": self.memory.report(),
-            "violations": self.told.violations,
+            "violations": self.findings.violations,
         }
 
 
@@ -329,7 +331,7 @@ def main() -> int:
         epilog="Exit codes: 0 everything held, 1 something did not. The same seed is the same sequence of requests and faults.",
     )
     parser.add_argument("--minutes", type=float, default=5.0, metavar="N", help="begin no new round after so long (default 5)")
-    parser.add_argument("--seed", type=int, default=None, metavar="S", help="what the dice are made of (default: any, and told)")
+    parser.add_argument("--seed", type=int, default=None, metavar="S", help="what the dice are made of (default: any, and printed)")
     parser.add_argument("--scaler", choices=("worker", "nomad"), default="worker", help="who converges the groups (default worker)")
     parser.add_argument("--accounts", type=int, default=3, metavar="N", help="accounts, each with up to four groups (default 3)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (default 2)")
@@ -343,24 +345,24 @@ def main() -> int:
     seed = given.seed if given.seed is not None else random.randrange(1_000_000)
     stop_on_signals()
     out = sys.stderr if given.json else sys.stdout
-    told = Told()
+    findings = Findings()
     print(f"soak: seed {seed}, {given.minutes:g} minutes, {given.accounts} accounts, scaler {given.scaler}", file=out, flush=True)
     soak: Soak | None = None
-    with _kept_on_failure(told, out) as directory:
+    with _kept_on_failure(findings, out) as directory:
         try:
             options: dict[str, Any] = {"durable": False, "scaler": given.scaler, "real_nomad": False, "settings": SETTINGS}
             with Stack(directory, api=2, workers=given.workers, **options) as stack:
                 names = [f"account-{number}" for number in range(1, given.accounts + 1)]
-                soak = Soak(World(stack, names, told), seed, only, out)
+                soak = Soak(World(stack, names, findings), seed, only, out)
                 soak.run(given.minutes)
         except KeyboardInterrupt:
             print("\nstopped", file=out)
             return 130
         except (ServiceError, ChildError, OSError, requests.RequestException, psycopg2.Error) as error:
-            told.violated(f"the soak can't go on: {type(error).__name__}: {error}")
-    report = soak.report() if soak else {"seed": seed, "violations": told.violations}
+            findings.violated(f"the soak can't go on: {type(error).__name__}: {error}")
+    report = soak.report() if soak else {"seed": seed, "violations": findings.violations}
     print(json.dumps(report, indent=2) if given.json else _in_words(report), flush=True)
-    return 1 if told.violations else 0
+    return 1 if findings.violations else 0
 
 
 def _in_words(report: dict[str, Any]) -> str:
@@ -375,17 +377,17 @@ def _plain(value: Any) -> str:
 
 
 @contextmanager
-def _kept_on_failure(told: Told, out: Any) -> Iterator[Path]:
+def _kept_on_failure(findings: Findings, out: Any) -> Iterator[Path]:
     """A directory for data and logs that stays, with the last that was done, when something did not hold."""
     directory = Path(tempfile.mkdtemp(prefix="tsg-soak-"))
     if os.geteuid() == 0:
         directory.chmod(0o711)
     yield directory
-    if not told.violations:
+    if not findings.violations:
         shutil.rmtree(directory, ignore_errors=True)
         return
-    print("\nthe last that was done:", *told.last, sep="\n  ", file=out)
-    print("\nwhat did not hold:", *told.violations, sep="\n  ", file=out)
+    print("\nthe last that was done:", *findings.last, sep="\n  ", file=out)
+    print("\nwhat did not hold:", *findings.violations, sep="\n  ", file=out)
     print(f"\ndata and logs are kept in {directory}", file=out, flush=True)
 
 

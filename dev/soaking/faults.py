@@ -65,12 +65,12 @@ class Lane:
             lied = lied or fault in LIES
             time.sleep(pause)
             name = fault.__name__
-            self._world.told.faults[name] += 1
-            self._world.told.say(f"fault: {name}")
+            self._world.findings.faults[name] += 1
+            self._world.findings.say(f"fault: {name}")
             self._world.disturbed()
             fault(self._world, self._dice)
             self._world.disturbed()
-            self._world.told.say(f"fault over: {name}")
+            self._world.findings.say(f"fault over: {name}")
 
 
 # Our own parts
@@ -273,7 +273,7 @@ def machines_harmed(world: World, dice: random.Random) -> None:
     for machine_id in running[:most]:
         with suppress(requests.HTTPError):
             world.stack.cloud("POST", f"/machines/{machine_id}/{deed}")
-    world.told.say(f"{deed}: {len(running[:most])} machines of {account}'s {name}")
+    world.findings.say(f"{deed}: {len(running[:most])} machines of {account}'s {name}")
 
 
 LIES = (lists_empty, lists_cut_short, lists_late)

@@ -1,6 +1,6 @@
 """The lives of all machines, held against the capacities that were asked for.
 
-The machines' lives are the cloud's own record, and so the truth, whatever the service was told. For each group they are gone through in
+The machines' lives are the cloud's own record, and so the truth, whatever the service was answered. For each group they are gone through in
 the order of time: a machine that was asked for while as many as were wanted were there is a double launch; one that was deleted though it
 was healthy and no more than wanted were there is a wrongful deletion; and of healthy ones, the oldest have to go first.
 """
@@ -45,7 +45,7 @@ def violations(machines: Iterable[Mapping[str, Any]], groups: Mapping[str, Group
         if group_id is None:
             continue  # a bystander
         if group_id not in groups:
-            found.append(f"machine {machine['id']} is of a group that nobody made: {group_id}")
+            found.append(f"machine {machine['id']} is of an unknown group: {group_id}")
         by_group[group_id].append(machine)
         launches[machine["tags"].get("tsg.launch", "none")] += 1
     found += [f"{count} machines of one launch {launch}" for launch, count in launches.items() if count > 1]

@@ -38,7 +38,7 @@ class Memory:
             if lived >= max(GROWN_UP, found.get(name, (0.0, ""))[0]):
                 parts = (looks[int((len(looks) - 1) * share)][1] for share in (0.1, 0.5, 1.0))
                 found[name] = (lived, f"{' -> '.join(f'{part:.1f}' for part in parts)} MiB in {lived / 60:.0f} min")
-        return {name: told for name, (_lived, told) in sorted(found.items())}
+        return {name: figures for name, (_lived, figures) in sorted(found.items())}
 
 
 def _resident(pid: int) -> float:

@@ -54,8 +54,8 @@ class Account:
         #: All there ever were, by id.
         self.all_groups: dict[str, Group] = {}
 
-    def made(self, told: dict[str, Any], sent: float) -> Group:
-        group = Group(told["id"], told["group_name"], told["template_id"], self.name, [Change(told["capacity"], sent, time.time())])
+    def made(self, shown: dict[str, Any], sent: float) -> Group:
+        group = Group(shown["id"], shown["group_name"], shown["template_id"], self.name, [Change(shown["capacity"], sent, time.time())])
         self.groups[group.name] = self.all_groups[group.id] = group
         return group
 
@@ -72,17 +72,17 @@ class Account:
         return any(group.template == template_id for group in self.groups.values())
 
     def differences(self, groups: list[dict[str, Any]], templates: list[dict[str, Any]]) -> list[str]:
-        """What the service tells of the account, against what it should be."""
-        told = {group["group_name"]: {name: group[name] for name in ("id", "group_name", "template_id", "capacity")} for group in groups}
+        """What the service says about the account, against what it should be."""
+        shown = {group["group_name"]: {name: group[name] for name in ("id", "group_name", "template_id", "capacity")} for group in groups}
         wanted = {group.name: group.to_json() for group in self.groups.values()}
         named = {template["template_name"]: template["id"] for template in templates}
-        found = [f"{self.name}: group {name} is {told.get(name)}, should be {wanted.get(name)}" for name in told.keys() ^ wanted.keys()]
+        found = [f"{self.name}: group {name} is {shown.get(name)}, should be {wanted.get(name)}" for name in shown.keys() ^ wanted.keys()]
         found += [
-            f"{self.name}: group {name} is {told[name]}, should be {wanted[name]}"
-            for name in told.keys() & wanted.keys()
-            if told[name] != wanted[name]
+            f"{self.name}: group {name} is {shown[name]}, should be {wanted[name]}"
+            for name in shown.keys() & wanted.keys()
+            if shown[name] != wanted[name]
         ]
-        if len(groups) != len(told):
+        if len(groups) != len(shown):
             found.append(f"{self.name}: two groups of one name among {sorted(group['group_name'] for group in groups)}")
         if named != self.templates:
             found.append(f"{self.name}: templates are {named}, should be {self.templates}")

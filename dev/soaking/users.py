@@ -29,7 +29,7 @@ class User:
 
     def __init__(self, world: World, account: Account, dice: random.Random) -> None:
         self._world = world
-        self._told = world.told
+        self._findings = world.findings
         self._account = account
         self._dice = dice
         self._tsg: Tsg = world.client(account.name)
@@ -124,7 +124,7 @@ class User:
             if group and answer is not None and answer.status_code == 200:
                 strangers = [machine["id"] for machine in answer.json() if machine["tags"].get("tsg.group") != group.id]
                 if strangers:
-                    self._told.violated(f"{self._account.name}: {name} is told to have others' machines {strangers}")
+                    self._findings.violated(f"{self._account.name}: {name} is said to have others' machines {strangers}")
         else:
             answer, _ = self._ask("GET", path, None, {200} if group else {404}, changes=False)
             if group and answer is not None and answer.status_code == 200:
@@ -172,7 +172,7 @@ class User:
         if status == 503 and path.endswith("/instances") and "request rate" in answer.text:
             return None, sent  # CloudAPI throttles the account, whose launches and reads it counts together
         if status not in expected:
-            self._told.violated(f"{self._account.name}: {what} {body or ''} answered {status}, not {expected}: {answer.text[:300]}")
+            self._findings.violated(f"{self._account.name}: {what} {body or ''} answered {status}, not {expected}: {answer.text[:300]}")
             if changes:
                 self._resolve(sent)
             return None, sent
@@ -186,14 +186,14 @@ class User:
         groups, templates = self.look("/groups"), self.look("/templates")
         differences = self._account.differences(groups, templates)
         if unchanged and differences:
-            self._told.violated(f"{unchanged} was said to have changed nothing: {differences}")
+            self._findings.violated(f"{unchanged} was said to have changed nothing: {differences}")
         if len(differences) > 1:
-            self._told.violated(f"one request of unknown end has changed more than one thing: {differences}")
-        told = {group["group_name"]: group for group in groups}
+            self._findings.violated(f"one request of unknown end has changed more than one thing: {differences}")
+        shown = {group["group_name"]: group for group in groups}
         for name, group in list(self._account.groups.items()):
-            if name not in told or told[name]["id"] != group.id:
+            if name not in shown or shown[name]["id"] != group.id:
                 self._account.deleted(group, sent)
-        for name, row in told.items():
+        for name, row in shown.items():
             group = self._account.groups.get(name)
             if group is None:
                 self._account.made(row, sent)
@@ -220,11 +220,11 @@ class User:
         """What the service tells, against the model."""
         differences = self._account.differences(groups if groups is not None else self.look("/groups"), self.look("/templates"))
         for difference in differences:
-            self._told.violated(difference)
+            self._findings.violated(difference)
 
-    def _same(self, group: Group, told: dict[str, Any]) -> None:
-        if {name: told[name] for name in group.to_json()} != group.to_json():
-            self._told.violated(f"{self._account.name}: told {told}, should be {group.to_json()}")
+    def _same(self, group: Group, shown: dict[str, Any]) -> None:
+        if {name: shown[name] for name in group.to_json()} != group.to_json():
+            self._findings.violated(f"{self._account.name}: answered {shown}, should be {group.to_json()}")
 
     def _gone(self) -> str:
         """The id of a group that was deleted, or of none."""

@@ -19,7 +19,7 @@ LAST = 60
 
 
 @dataclass
-class Told:
+class Findings:
     """What happened: counted, and the last of it in words."""
 
     requests: Counter[str] = field(default_factory=Counter)
@@ -48,9 +48,9 @@ class Told:
 class World:
     """A stack, accounts with their models, and the moments at which something was broken."""
 
-    def __init__(self, stack: Stack, accounts: list[str], told: Told) -> None:
+    def __init__(self, stack: Stack, accounts: list[str], findings: Findings) -> None:
         self.stack = stack
-        self.told = told
+        self.findings = findings
         self.accounts = {name: Account(name) for name in accounts}
         for name in accounts:
             stack.add_account(name)

@@ -114,7 +114,7 @@ class Changefeed:
         try:
             yield _messages(connection)
         finally:
-            # Without a CLOSE of ours: CloudAPI never forgets a connection that ends by one (sdc-cloudapi: lib/changefeed.js). One of its
+            # Without a CLOSE here: CloudAPI never forgets a connection that ends by one (sdc-cloudapi: lib/changefeed.js). One of its
             # own is answered by the library.
             connection.transport.close()
             await asyncio.sleep(0)

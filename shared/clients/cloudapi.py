@@ -5,10 +5,10 @@ CloudAPIError
     Untrusted       its certificate is not trusted: the request was not sent. Once the settings name its authority
     AnswerLost      a request that makes something went out and no usable answer came back: it may yet take effect
     Broken          CloudAPI failed over a request that makes something (500): it may have been made before that
-  Withheld          the request was not sent: whoever asked may not ask any more
+  Withheld          the request was not sent: the caller may not ask any more
   Throttled         too many requests. Slower
   Unauthorized      the signature is not accepted
-  Rejected          the request will not do as it stands (4xx); `code` and the text say why
+  Rejected          the request is wrong as it stands (4xx); `code` and the text say why
     NotFound        no such thing
     Forbidden       the account may not do this
       QuotaExceeded   the account may not have more machines
@@ -107,7 +107,7 @@ class Unauthorized(CloudAPIError):
 
 
 class Rejected(CloudAPIError):
-    """The request will not do as it stands."""
+    """The request is wrong as it stands."""
 
 
 class NotFound(Rejected):
@@ -308,7 +308,7 @@ class Client:
         self._newer = newer
 
     def turn(self, *, within: float) -> bool:
-        """Wait for the next request's turn within the budget. False when it would not come within so many seconds.
+        """Wait for the next request's turn within the budget. False when it would not come within these seconds.
 
         For calls before which something is to be written down: it is written when the turn has come, not while waiting for it.
         """
@@ -420,9 +420,9 @@ class Client:
         rows = _json(response)
         if not isinstance(rows, list):
             raise Unavailable("CloudAPI answered a list of machines that is none")
-        told = response.headers.get("x-resource-count", "")
-        if told.isdigit() and int(told) != len(rows):
-            raise Unavailable(f"CloudAPI announced {told} machines and sent {len(rows)}")
+        count = response.headers.get("x-resource-count", "")
+        if count.isdigit() and int(count) != len(rows):
+            raise Unavailable(f"CloudAPI announced {count} machines and sent {len(rows)}")
         return [_machine(row, with_body=with_bodies) for row in rows]
 
     def machine(self, machine_id: str) -> Machine | None:
@@ -545,22 +545,22 @@ def _usable(values: Mapping[str, Any]) -> Mapping[str, Any]:
 def _fail(response: Answer, *, makes: bool, took: float) -> NoReturn:
     status = response.status
     code, message = _error_body(response)
-    told: dict[str, Any] = {"status": status, "code": code, "request_id": response.headers.get("request-id", "")}
+    details: dict[str, Any] = {"status": status, "code": code, "request_id": response.headers.get("request-id", "")}
     text = message or f"CloudAPI answered {status}"
     if status == 429:
-        raise Throttled(text, **told)
+        raise Throttled(text, **details)
     if status == 401:
-        raise Unauthorized(text, **told)
+        raise Unauthorized(text, **details)
     if status == 403:
-        raise (QuotaExceeded if "quota" in text.lower() else Forbidden)(text, **told)
+        raise (QuotaExceeded if "quota" in text.lower() else Forbidden)(text, **details)
     if status == 404:
-        raise NotFound(text, **told)
+        raise NotFound(text, **details)
     if 400 <= status < 500:
-        raise (NoCapacity if code.startswith(NO_CAPACITY) else Rejected)(text, **told)
+        raise (NoCapacity if code.startswith(NO_CAPACITY) else Rejected)(text, **details)
     if makes and status == 500:
-        raise Broken(text, **told)
+        raise Broken(text, **details)
     by_gateway = status in {502, 504} or took > GATEWAY_SECONDS
-    raise (AnswerLost if makes and by_gateway else Unavailable)(text, **told)
+    raise (AnswerLost if makes and by_gateway else Unavailable)(text, **details)
 
 
 def _error_body(response: Answer) -> tuple[str, str]:

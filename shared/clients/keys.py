@@ -30,7 +30,7 @@ def is_clear(material: str) -> bool:
 
 
 class SealError(Exception):
-    """Material that does not open: no key of ours sealed it, it was changed, or it belongs to another row."""
+    """Material that does not open: no key of this service sealed it, it was changed, or it belongs to another row."""
 
 
 class KeyPair(NamedTuple):

@@ -3,7 +3,7 @@
 NomadError
   Unavailable   it can't be reached, has no leader, or failed. Later
   Denied        the token is not accepted, or may not do this
-  Rejected      the job will not do as it stands; the text is Nomad's own
+  Rejected      the job is wrong as it stands; the text is Nomad's own
 """
 
 import time
@@ -98,7 +98,7 @@ class Nomad:
         return str(_json(self._call("GET", "/v1/status/leader")))
 
     def _call(self, method: str, path: str, body: Any = None, *, query: Mapping[str, str] | None = None) -> Answer:
-        endpoint, told, started = endpoint_of(method, path), metrics.NO_ANSWER, time.monotonic()
+        endpoint, outcome, started = endpoint_of(method, path), metrics.NO_ANSWER, time.monotonic()
         try:
             response = self._session.request(
                 method,
@@ -110,13 +110,13 @@ class Nomad:
                 stream=True,
             )
             answer = https.read(response, MAX_ANSWER_BYTES, seconds=ANSWER_SECONDS)
-            told = str(answer.status)
+            outcome = str(answer.status)
         except OSError as error:  # of requests, or of a file of certificates that has gone since the start
             if why := https.distrust(error):
                 raise Unavailable(f"Nomad's certificate is not trusted ({why}): see NOMAD_CACERT.") from error
             raise Unavailable(f"Nomad can't be reached: {https.describe(error)}") from error
         finally:
-            metrics.nomad_requests.labels(endpoint, told).inc()
+            metrics.nomad_requests.labels(endpoint, outcome).inc()
             metrics.nomad_seconds.labels(endpoint).observe(time.monotonic() - started)
         if 200 <= answer.status < 300:
             return answer

@@ -59,7 +59,7 @@ class Pushed:
             raise TooManyNames(f"the metric {name} has {MOST_MEMBERS} members, and can have no more")
 
     def get(self, group_id: str, name: str, *, max_age: float) -> list[Sample]:
-        """What was pushed under a name within so many seconds."""
+        """What was pushed under a name within these seconds."""
         pipeline = self._client.pipeline(transaction=False)
         pipeline.time()
         pipeline.hgetall(_values(group_id, name))

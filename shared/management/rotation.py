@@ -4,7 +4,7 @@ CloudAPI has a name, and a fingerprint, once. So that the new key can have the o
 
     add INTERIM to CloudAPI, switch to it here, delete the old key there; add the new one under the name, switch, delete INTERIM
 
-At each moment the key that is the account's here is in CloudAPI. Whoever took the old one out of the database before the switch is
+At each moment the key that is the account's here is in CloudAPI. A thief who took the old one out of the database before the switch is
 refused after the deletion, and goes on with the new one (`shared.management.access`). A key is written down here before it is sent
 there, and forgotten here after it was deleted there: killed anywhere, the next run finds what is left and goes on.
 """

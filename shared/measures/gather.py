@@ -1,6 +1,6 @@
 """Ask the sources for all measures of a group, without letting one that is slow hold up anything else.
 
-Each source has threads of its own. Whoever asks waits for a moment alone; what is not there by then is asked for again in a second, and
+Each source has threads of its own. A caller waits for a moment alone; what is not there by then is asked for again in a second, and
 the answer is kept for that. A request that is under way for longer than the limit is a missing measure.
 """
 
@@ -18,11 +18,11 @@ from shared.state.policies import Scaled
 
 _log = log.get(__name__)
 
-#: Seconds for which whoever asks waits, and after which a measure is missing.
+#: Seconds for which a caller waits, and after which a measure is missing.
 PATIENCE, LIMIT = 0.25, 5.0
 #: Threads of one source, and requests of it that take longer than `PATIENCE` before nobody waits for it any more.
 THREADS, SLOW = 32, 4
-#: Seconds for which an answer is kept for whoever asked.
+#: Seconds for which an answer is kept for its caller.
 KEPT = 15.0
 
 _Key = tuple[str, str, bool]
@@ -82,7 +82,7 @@ class _Bulkhead:
             found = self._source.read(asked)
             result = "missing" if isinstance(found, Missing) else "read"
             return found
-        except Exception as error:  # noqa: BLE001 - a fault of ours costs this policy its measure, and nothing else
+        except Exception as error:  # noqa: BLE001 - a fault of this service costs this policy its measure, and nothing else
             _log.error("measure_failed", source=self.name, group_id=asked.group.id, exc_info=error)
             return Missing("the service failed to measure it; its log says how")
         finally:

@@ -15,5 +15,5 @@ class Limits(NamedTuple):
     breaker: int = 5
     #: By this share of its interval a group may be checked early, so that groups made together are not checked together for ever.
     spread: float = 0.1
-    #: Settled groups are checked so many times less often while the account's changefeed tells what happens to its machines.
+    #: How many times less often settled groups are checked while the account's changefeed reports what happens to its machines.
     watched_factor: float = 1.0

@@ -3,7 +3,7 @@
 ready         everything is there
 degraded      something is away without which most requests are answered all the same
 unavailable   something is away that every request needs
-draining      the process was told to stop
+draining      the process is about to stop
 """
 
 import threading
@@ -115,7 +115,7 @@ class _Probe:
     def _run(self, answer: Future[str]) -> None:
         try:
             answer.set_result(self._check())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told in the log, and the check has failed
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is in the log, and the check has failed
             _log.debug("health_check_failed", check=self.name, error=str(error).strip())
             answer.set_result(UNAVAILABLE)
 

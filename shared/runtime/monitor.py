@@ -27,7 +27,7 @@ MOST = 16
 
 
 class PortTaken(Exception):
-    """The monitor can't listen where it was told to."""
+    """The monitor can't listen where the settings say."""
 
 
 class Answer(NamedTuple):

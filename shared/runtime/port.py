@@ -1,4 +1,4 @@
-"""A port beside a process's main job, for a few who look after it: the monitor's, and the doors of the diagnostics."""
+"""A port beside a process's main job, for a few callers: the monitor's, and those of the diagnostics."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ _log = log.get(__name__)
 class Port(socketserver.ThreadingTCPServer):
     """Serves a listening socket, with a thread for each connection; `most` are answered at once, and the next are closed.
 
-    `unanswered` is what the log says when a connection ended in an error of ours.
+    `unanswered` is what the log says when a connection ended in a fault of this service.
     """
 
     daemon_threads = True

@@ -1,4 +1,4 @@
-"""What a process of ours asks of the system before anything else."""
+"""What each process asks of the system before anything else."""
 
 import ctypes
 import os

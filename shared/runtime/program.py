@@ -43,8 +43,8 @@ def _log_what_is_not_caught() -> None:
     def crash(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
         _log.critical("process_failed", exc_info=error)
 
-    def fail(told: threading.ExceptHookArgs) -> None:
-        _log.error("thread_failed", thread=told.thread.name if told.thread else None, exc_info=told.exc_value)
+    def fail(failed: threading.ExceptHookArgs) -> None:
+        _log.error("thread_failed", thread=failed.thread.name if failed.thread else None, exc_info=failed.exc_value)
 
     sys.excepthook, threading.excepthook = crash, fail
 

@@ -1,7 +1,7 @@
 """Every setting of every process: declared here once, and read, checked and documented from that.
 
 A value is looked for among the flags, then in the environment, then in the configuration file (TOML, the sections of the 2018
-service), then among the defaults. What is wrong is told in one message, by variable name, and no secret is ever repeated in it.
+service), then among the defaults. All that is wrong is in one message, by variable name, and no secret is ever repeated in it.
 """
 
 import argparse
@@ -48,7 +48,7 @@ FILE_NAMES = {"TSG_AGENT_LOG_FORMAT": "TSG_LOG_FORMAT", "TSG_HTTP_DC": "TSG_TRIT
 #: Sections and keys of the 2018 file that mean nothing any more.
 FILE_IGNORED = {"TSG_TSGCLI_VERSION", "TSG_CRDB_MODE"}
 
-#: Settings of earlier versions that are not used any more, and what to do instead. They are no error: the log tells of them.
+#: Settings of earlier versions that are not used any more, and what to do instead. They are no error: the log names them.
 NOT_USED = {
     "TSG_HTTP_PROCESSES": "one tsg-api is one process: start several behind a load balancer, or on one port with TSG_HTTP_REUSE_PORT=true",
 }
@@ -111,7 +111,7 @@ def _setting(
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a process was told. Durations are seconds unless a name says otherwise."""
+    """The settings of a process. Durations are seconds unless a name says otherwise."""
 
     log_level: str = _setting(LEVEL, "INFO", "Events below this level are not logged.", heading="Logs")
     log_format: str = _setting(
@@ -138,7 +138,7 @@ class Settings:
     http_bind: str = _setting(
         BIND, "127.0.0.1", "The address, or a name of one, that tsg-api listens on. `::` takes IPv4 too.", heading="The HTTP API"
     )
-    http_port: int = _setting(PORT_OR_FREE, 3000, "The port that tsg-api listens on; 0: a free one, told in the log.")
+    http_port: int = _setting(PORT_OR_FREE, 3000, "The port that tsg-api listens on; 0: a free one, which the log names.")
     http_reuse_port: bool = _setting(
         YES_NO, False, "Whether several tsg-api may listen on the port (SO_REUSEPORT): the system deals connections out among them."
     )
@@ -190,7 +190,7 @@ class Settings:
         "CURL_CA_BUNDLE, SSL_CERT_FILE, SSL_CERT_DIR, or the public ones.",
     )
     triton_skip_verify: bool = _setting(
-        YES_NO, False, "Whether CloudAPI's certificate is taken unseen. Whoever is in between can then act for all accounts."
+        YES_NO, False, "Whether CloudAPI's certificate is taken unseen. Anybody between the two can then act for all accounts."
     )
     skip_tls_verify: bool = _setting(
         YES_NO,
@@ -225,7 +225,7 @@ class Settings:
     feed_interval: float = _setting(
         number(1, 100),
         4.0,
-        "Settled groups are checked this many times less often, at most once an hour, while the changefeed proves to tell of changes; "
+        "Settled groups are checked this many times less often, at most once an hour, while the changefeed proves to report changes; "
         "1: as often as without. Nomad's jobs run as often as ever.",
         file="triton.feed-interval",
     )
@@ -325,7 +325,7 @@ class Settings:
     stop_seconds: float = _setting(
         number(1, 300),
         20.0,
-        "Seconds that requests and passes under way at SIGTERM have to finish. Whoever kills what does not stop should wait longer.",
+        "Seconds that requests and passes under way at SIGTERM have to finish. A supervisor should wait longer before it kills.",
     )
 
     gops_enable: bool = _setting(YES_NO, False, "Whether each process runs the agent that `gops` talks to.", heading="Diagnostics")
@@ -344,7 +344,7 @@ class Settings:
     dev_mode: bool = _setting(
         YES_NO,
         False,
-        "Whether every request is the seeded account's, whoever sends it. For development alone, and on a loopback address.",
+        "Whether every request is taken for the seeded account's. For development alone, and on a loopback address.",
         heading="Development and secrets",
     )
     dev_mode_anywhere: bool = _setting(YES_NO, False, "Whether development mode is meant although others than this machine reach the API.")
@@ -392,8 +392,8 @@ class Settings:
 
 def declared() -> list[Declared]:
     """All settings, in the order of their declaration."""
-    told = [(one.name, one.metadata[_DECLARED]) for one in fields(Settings) if _DECLARED in one.metadata]
-    return [Declared(name, **{**one, "variable": one["variable"] or f"TSG_{name.upper()}"}) for name, one in told]
+    found = [(one.name, one.metadata[_DECLARED]) for one in fields(Settings) if _DECLARED in one.metadata]
+    return [Declared(name, **{**one, "variable": one["variable"] or f"TSG_{name.upper()}"}) for name, one in found]
 
 
 def variables() -> list[str]:
@@ -441,12 +441,12 @@ def load(
     try:
         env.seal()
     except EnvValidationError as error:
-        told = error.error_messages if isinstance(error.error_messages, Mapping) else {"TSG": error.error_messages}
-        problems.update({name: "; ".join(messages) for name, messages in told.items()})
+        messages_of = error.error_messages if isinstance(error.error_messages, Mapping) else {"TSG": error.error_messages}
+        problems.update({name: "; ".join(messages) for name, messages in messages_of.items()})
     if needs_keys and not got["secret_keys"] and not got["dev_mode"] and "TSG_SECRET_KEYS" not in problems:
         problems["TSG_SECRET_KEYS"] = f"is needed, since private keys are sealed at rest; {HOW_TO_MAKE_A_KEY}"
     if got["dev_mode"] and not got["dev_mode_anywhere"] and got["http_bind"] and not is_loopback(got["http_bind"]):
-        problems["TSG_DEV_MODE"] = f"lets in whoever reaches {got['http_bind']}; {MEANT}"
+        problems["TSG_DEV_MODE"] = f"lets in everybody who reaches {got['http_bind']}; {MEANT}"
     if problems:
         raise SettingsError(problems)
     return Settings(**got | _following(got, given))

@@ -1,4 +1,4 @@
-"""Being told to stop: the first signal asks, the second one does not. A hang-up stops only what was started from a terminal."""
+"""Signals to stop: the first asks, the second one does not. A hang-up stops only what was started from a terminal."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 AWAKE = 1.0
 
 
-def on_signal(*told: Callable[[], None]) -> None:
+def on_signal(*calls: Callable[[], None]) -> None:
     """Call these, in order, at the first SIGTERM or SIGINT. The second one ends the process at once. For the main thread.
 
     SIGHUP is one of them when a terminal is our standard input: that has gone away then. A signal that is ignored goes on being ignored.
@@ -23,7 +23,7 @@ def on_signal(*told: Callable[[], None]) -> None:
     heeded = [number for number in asked if signal.getsignal(number) != signal.SIG_IGN]
 
     def tell() -> None:
-        for call in told:
+        for call in calls:
             call()
 
     def handle(_number: int, _frame: object) -> None:

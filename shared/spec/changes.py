@@ -10,7 +10,7 @@ _CHANGE = re.compile(r"([+-])(\d{1,5})(%?)\Z|=(\d{1,5})\Z")
 
 
 class Change(NamedTuple):
-    """`exactly` so many, or so many more (fewer when negative), or so many per cent."""
+    """`exactly` a number, or a number more (fewer when negative), or a number of per cent."""
 
     exactly: int | None = None
     by: int = 0

@@ -386,9 +386,9 @@ class Unreadable(Exception):
 def read(document: str) -> Settings:
     """Stored settings. `Unreadable`."""
     try:
-        told = json.loads(document)
-        if told.pop("version", None) != VERSION:
+        read = json.loads(document)
+        if read.pop("version", None) != VERSION:
             raise Unreadable("a policy of another version of this service")
-        return OF_KIND[told["kind"]].model_validate_json(json.dumps(told))
+        return OF_KIND[read["kind"]].model_validate_json(json.dumps(read))
     except (ValueError, KeyError, TypeError) as error:
         raise Unreadable(f"{type(error).__name__}") from None

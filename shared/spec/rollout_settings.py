@@ -34,7 +34,7 @@ class Protected(StrEnum):
 
 
 class Amount(NamedTuple):
-    """So many instances, or per cent of the capacity."""
+    """A number of instances, or per cent of the capacity."""
 
     number: int
     is_percent: bool = False
@@ -72,7 +72,7 @@ _Amount = Annotated[Amount, PlainValidator(_amount), PlainSerializer(Amount.show
 
 
 class Step(Settings):
-    """A share of the capacity, and how long the rollout pauses once so many members are new and available."""
+    """A share of the capacity, and how long the rollout pauses once that share of members is new and available."""
 
     called: ClassVar[str] = "a step"
 

@@ -68,14 +68,14 @@ def conflicts(spec: Spec) -> Iterator[tuple[str, str]]:
     rules = request(spec, _ANY).get("affinity", [])
     if len({"~" in rule for rule in rules}) > 1 and "spread" in spec.values:
         mine, others = ("hard", "soft") if spec.values["spread"] == "require" else ("soft", "hard")
-        told = f'spread "{spec.values["spread"]}" is a {mine} rule, and those of affinity are {others}'
-        yield "spread", f"{told}: CloudAPI would drop the soft ones; give rules of one kind"
+        both = f'spread "{spec.values["spread"]}" is a {mine} rule, and those of affinity are {others}'
+        yield "spread", f"{both}: CloudAPI would drop the soft ones; give rules of one kind"
 
 
 def hard_rules(spec: Spec) -> list[str]:
     """What leaves an instance fewer servers to be on, in the words of the template."""
-    told = spec.values.get("affinity") or []
-    rules = [f"affinity: {rule}" for rule in ([told] if isinstance(told, str) else told) if "~" not in rule]
+    given = spec.values.get("affinity") or []
+    rules = [f"affinity: {rule}" for rule in ([given] if isinstance(given, str) else given) if "~" not in rule]
     if spec.values.get("spread") == "require":
         rules.append("spread: require")
     if spec.values.get("encrypted"):
@@ -115,7 +115,7 @@ def _exceeds(field: Field, value: Any) -> bool:
 
 
 def from_document(text: str | None) -> dict[str, Any]:
-    """The values in a document, by the same rules as when they came in. `ValueError` for what is not one of ours."""
+    """The values in a document, by the same rules as when they came in. `ValueError` for what is not such a document."""
     if text is None:
         return {}
     document, known = json.loads(text), fields.by_name()

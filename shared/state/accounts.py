@@ -146,7 +146,7 @@ def mark_registered(connection: Connection, key_id: str, *, registered: bool) ->
 
 
 class LetIn(NamedTuple):
-    """CloudAPI's last word on a sub-user, so many seconds ago by the database's clock."""
+    """CloudAPI's last answer about a sub-user, and its age in seconds by the database's clock."""
 
     seconds_ago: float
     may_write: bool

@@ -1,6 +1,6 @@
 """What was done for a group, or refused: one row for each, written only when something changed or failed.
 
-A row of a change of what should be is written in the transaction of the change, by the functions that make it; the rest by whoever did it.
+A row of a change of what should be is written in the transaction of the change, by the functions that make it; the rest after it was done.
 Session first, never commits, no network.
 """
 
@@ -36,7 +36,7 @@ ROLLOUT_ASKED = {what: f"TSG_ROLLOUT_{what.upper()}" for what in ("pause", "resu
 #: What a request said of a member: that it is protected, how it is, that it goes, that it came, that it is one no more.
 PROTECTED, VOTED, REMOVED = "TSG_INSTANCE_PROTECT", "TSG_INSTANCE_VOTE", "TSG_INSTANCE_REMOVE"
 ADOPTED, DETACHED = "TSG_INSTANCE_ADOPT", "TSG_INSTANCE_DETACH"
-#: What a worker saw: a machine that nobody here knew, one that failed or stopped, one that is gone, an answer that never came.
+#: What a worker saw: a machine without a row, one that failed or stopped, one that is gone, an answer that never came.
 FOUND = "TSG_INSTANCE_FOUND"
 UNHEALTHY = "TSG_INSTANCE_UNHEALTHY"
 LOST = "TSG_INSTANCE_LOST"
@@ -107,7 +107,7 @@ _PLACE = (activities.c.at, activities.c.id)
 def insert_activity(
     connection: Connection, *, account_id: str, group_id: str, kind: str, status: str, description: str, took: float = 0.0, **more: Any
 ) -> None:
-    """Write down what was done just now and `took` so many seconds.
+    """Write down what was done just now, and how many seconds it `took`.
 
     `more` are columns of it: cause, machine_id, rollout_id, error_code, cloudapi_request_id, request_id, actor.
     """
@@ -150,7 +150,7 @@ def list_entries(
 
 
 def delete_old(connection: Connection, *, days: int, limit: int) -> int:
-    """Forget at most `limit` activities that are older than so many days; how many it were."""
+    """Forget at most `limit` activities that are older than `days`; how many."""
     old = activities.c.at < ago(days * 86_400.0)
     oldest = select(activities.c.id).where(old).order_by(activities.c.at).limit(limit)
     return connection.execute(delete(activities).where(activities.c.id.in_(oldest))).rowcount

@@ -1,4 +1,4 @@
-"""A change of what should be of a group: its generation rises, the group is due at once, and an activity tells of it. One statement.
+"""A change of a group's desired state: its generation rises, the group is due at once, and an activity records it. One statement.
 
 Session first, never commits, no network.
 """
@@ -23,7 +23,7 @@ class Change(NamedTuple):
     account_id: str
     group_id: str
     kind: str
-    #: What led to it: the first link of the cause of all that follows from it. Without one nothing is told.
+    #: What led to it: the first link of the cause of all that follows from it. Without one there is no activity.
     cause: str | None
     request_id: str | None
     #: In words, where they are not those of the cause.

@@ -82,6 +82,6 @@ def list_last(connection: Connection, group_id: str) -> Sequence[Decision]:
 
 
 def delete_old(connection: Connection, *, days: int, limit: int) -> int:
-    """Forget at most `limit` decisions that were made last more than so many days ago; how many."""
+    """Forget at most `limit` decisions that were made last more than `days` ago; how many."""
     old = select(decisions.c.id).where(decisions.c.at < ago(days * 86_400.0), decisions.c.last_at < ago(days * 86_400.0))
     return connection.execute(delete(decisions).where(decisions.c.id.in_(old.order_by(decisions.c.at).limit(limit)))).rowcount

@@ -96,7 +96,7 @@ def delete_feeds(connection: Connection, watcher: str, account_ids: Collection[s
 
 
 def mark_unwatched(connection: Connection) -> int:
-    """Note that nobody watches the accounts of the `tsg-feed` that have ended; how many."""
+    """Note that the accounts of a `tsg-feed` that has ended are not watched; how many."""
     statement = update(feeds).where(feeds.c.state.in_((*WATCHING, FeedState.MUTE)), ~_is_alive())
     gone = statement.values(state=FeedState.UNREACHABLE, problem=WATCHER_GONE, since=func.now())
     return len(connection.execute(gone.returning(feeds.c.account_id)).all())

@@ -1,4 +1,4 @@
-"""Groups: so many instances of one template. Every change of what should be raises `generation` and makes the group due at once.
+"""Groups: a number of instances of one template. Every change of what should be raises `generation` and makes the group due at once.
 
 Session first, never commits, no network.
 """
@@ -71,7 +71,7 @@ _LOCK = Prepared(Group, select(*_GROUP).where(*_MINE).with_for_update())
 _NAMED = Prepared(
     Group, select(*_GROUP).where(groups.c.account_id == bindparam("owner"), groups.c.name == bindparam("its_name"), ~groups.c.archived)
 )
-#: The template goes on being there until the transaction ends: whoever deletes it locks it first (`templates.archive`).
+#: The template goes on being there until the transaction ends: a deletion locks it first (`templates.archive`).
 _CREATE = Prepared(
     Group,
     text(
@@ -198,7 +198,7 @@ def update_group(connection: Connection, account_id: str, group_id: str, wish: W
 
 
 def increment(connection: Connection, account_id: str, group_id: str, *, by: int, maximum: int, request_id: str | None) -> Group:
-    """Raise the capacity by so many, at most to `maximum`. `Refused` when it is there already. Two at once both count."""
+    """Raise the capacity by `by`, at most to `maximum`. `Refused` when it is there already. Two at once both count."""
     current = get_locked(connection, account_id, group_id)
     if current.capacity >= maximum:
         raise Refused(f"The group capacity is already at or over the maximum of {maximum}.")
@@ -206,7 +206,7 @@ def increment(connection: Connection, account_id: str, group_id: str, *, by: int
 
 
 def decrement(connection: Connection, account_id: str, group_id: str, *, by: int, minimum: int, request_id: str | None) -> Group:
-    """Lower the capacity by so many, at most to `minimum`. `Refused` when it is there already. Two at once both count."""
+    """Lower the capacity by `by`, at most to `minimum`. `Refused` when it is there already. Two at once both count."""
     current = get_locked(connection, account_id, group_id)
     if current.capacity <= minimum:
         raise Refused(f"The group capacity is already at or under the minimum of {minimum}.")
@@ -224,9 +224,9 @@ def delete_group(connection: Connection, account_id: str, group_id: str, *, requ
     """Delete a group: its name is free at once, its instances go in the background. `NotFound` the second time."""
     current = get_locked(connection, account_id, group_id)
     cause = _cause("deleted", "DELETE", request_id)
-    told = f"group {current.name} of capacity {current.capacity} was {cause}"
+    description = f"group {current.name} of capacity {current.capacity} was {cause}"
     rollouts.cancel_of_deleted(connection, group_id)
-    return change(connection, Change(account_id, group_id, activities.GROUP_DELETED, cause, request_id, told, archived=True))
+    return change(connection, Change(account_id, group_id, activities.GROUP_DELETED, cause, request_id, description, archived=True))
 
 
 def _step(connection: Connection, account_id: str, current: Group, capacity: int, how: str, request_id: str | None) -> Group:
@@ -275,11 +275,11 @@ def _given(wish: Wish) -> dict[str, Any]:
 def _settings_changed(old: GroupSettings, new: GroupSettings) -> list[str]:
     """Each in words: whole objects may be too long."""
     before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
-    told = []
+    found = []
     for name in (name for name in after if before[name] != after[name]):
         text = f"{name} {json.dumps(before[name])} -> {json.dumps(after[name])}"
-        told.append(text if len(text) <= MAX_TOLD else f"{name} was changed")
-    return told
+        found.append(text if len(text) <= MAX_TOLD else f"{name} was changed")
+    return found
 
 
 def _differences(pair: tuple[str, object, object], *, why: str = "") -> list[str]:
@@ -288,7 +288,7 @@ def _differences(pair: tuple[str, object, object], *, why: str = "") -> list[str
 
 
 def _cause(what: str, how: str, request_id: str | None) -> str:
-    """The first link of the chain that everything done on account of this change is told with."""
+    """The first link of the chain that everything done on account of this change has."""
     return f"{what} by {how}" + (f", request {request_id}" if request_id else "")
 
 

@@ -59,7 +59,7 @@ def mark_answered(connection: Connection, account_id: str, key: str, answer: Ans
 
 
 def delete_old(connection: Connection, *, limit: int) -> int:
-    """Forget keys whose time is over, the oldest first and at most so many; how many they were."""
+    """Forget keys whose time is over, at most `limit` and the oldest first; how many."""
     old = select(keys.c.account_id, keys.c.key).where(_is_over()).order_by(keys.c.created_at).limit(limit)
     return connection.execute(delete(keys).where(tuple_(keys.c.account_id, keys.c.key).in_(old))).rowcount
 

@@ -183,7 +183,7 @@ def may_delete(connection: Connection, lease: Lease, group: DueGroup) -> bool:
 
 
 def mark_draining(connection: Connection, lease: Lease, group: DueGroup, instance_id: str, *, seconds: float | None) -> bool:
-    """Begin an instance's drain, which is over in so many seconds; None: once DNS has been changed (`mark_drained`).
+    """Begin an instance's drain, which is over in `seconds`; None: once DNS has been changed (`mark_drained`).
 
     False, and nothing noted, when the lease or the group is not what it was.
     """
@@ -194,7 +194,7 @@ def mark_draining(connection: Connection, lease: Lease, group: DueGroup, instanc
 
 
 def mark_drained(connection: Connection, instance_id: str, *, seconds: float) -> None:
-    """DNS leads nobody to the instance any more: its drain is over in so many seconds."""
+    """DNS leads nobody to the instance any more: its drain is over in `seconds`."""
     statement = update(instances).where(instances.c.id == instance_id, instances.c.draining_since.is_not(None))
     connection.execute(statement.values(drained_at=ahead(seconds)))
 

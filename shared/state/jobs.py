@@ -128,7 +128,7 @@ def mark_removed(connection: Connection, work: JobWork) -> None:
 
 
 def claim_due(connection: Connection, *, limit: int) -> list[DueJob]:
-    """Jobs for which there is something to do: each is told to one scheduler, and again only if nobody takes it on."""
+    """Jobs for which there is something to do: each goes to one scheduler, and again only if no worker takes it on."""
     due = works.claim_wake_ups(connection, NOMAD_JOB, limit=limit)
     over = select(group_state.c.group_id).where(group_state.c.group_id.in_(due), group_state.c.emptied_at.is_not(None))
     are_over = set(connection.execute(over).scalars()) if due else set()

@@ -99,7 +99,7 @@ def count_probers(connection: Connection) -> int:
 
 
 def list_free_ranges(connection: Connection) -> list[str]:
-    """The ranges that nobody has claimed."""
+    """The ranges that are not claimed."""
     claimed = connection.execute(select(rows.c.subject).where(rows.c.kind == PROBES, ~work.is_free())).scalars()
     taken = set(claimed)
     return [first for first in RANGES if first not in taken]

@@ -70,7 +70,7 @@ def renew(connection: Connection, claimed: Claim, *, seconds: float) -> bool:
 
 
 def mark_done(connection: Connection, claimed: Claim, *, after: float | None) -> bool:
-    """Give the claim back: the work is due again `after` so many seconds, or when somebody makes it due.
+    """Give the claim back: the work is due again `after` some seconds, or when somebody makes it due.
 
     What was made due during the claim stays due. False, and nothing written, when the claim is not held any more.
     """

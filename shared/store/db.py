@@ -237,7 +237,7 @@ def ends_session(error: psycopg2.Error, connection: Connection) -> bool:
 
 
 def is_unavailable(error: Exception) -> bool:
-    """Is this the database being away, as against a mistake of ours?"""
+    """Is this the database being away, and not a mistake of this service?"""
     if isinstance(error, sqlalchemy.exc.TimeoutError):
         return True
     if not isinstance(error, sqlalchemy.exc.DBAPIError):

@@ -6,10 +6,10 @@ from sqlalchemy import ColumnElement, Interval, func, literal
 
 
 def ahead(seconds: float) -> ColumnElement[datetime]:
-    """So many seconds from now."""
+    """This many seconds from now."""
     return func.now() + literal(timedelta(seconds=seconds), Interval())
 
 
 def ago(seconds: float) -> ColumnElement[datetime]:
-    """So many seconds before now."""
+    """This many seconds before now."""
     return func.now() - literal(timedelta(seconds=seconds), Interval())

@@ -195,7 +195,7 @@ work = Table(
     Column("subject", Uuid(as_uuid=False), primary_key=True),
     # Null: its due time is derived elsewhere, or it waits for somebody to make it due.
     _time("due_at", nullable=True),
-    # When the scheduler last sent a wake-up that nobody has answered yet.
+    # When the scheduler last sent a wake-up that no worker has answered yet.
     _time("woken_at", nullable=True),
     Column("owner", Text),
     Column("token", BigInteger, nullable=False, server_default=text("0")),

@@ -66,7 +66,7 @@ def test_two_machines_of_one_launch_and_a_machine_of_nobody_are_seen() -> None:
     assert found(group((0, 2)), *twins) == ["2 machines of one launch same"]
     stranger = machine("three", (1, "provisioning"))
     stranger["tags"]["tsg.group"] = "another"
-    assert "of a group that nobody made: another" in found(group((0, 2)), stranger)[0]
+    assert "of an unknown group: another" in found(group((0, 2)), stranger)[0]
 
 
 def test_the_model_tells_what_differs() -> None:

@@ -138,7 +138,7 @@ class Service:
 
 @contextmanager
 def workers_asleep(service: Service) -> Iterator[None]:
-    """Bells ring, and none of the stack's workers answers."""
+    """Wake-ups are sent, and none of the stack's workers answers."""
     workers = [child for name, child in service.stack.processes.items() if name.startswith("worker")]
     for child in workers:
         child.send(signal.SIGSTOP)

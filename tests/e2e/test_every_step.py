@@ -83,10 +83,10 @@ def test_what_is_killed_at_any_step_is_made_good(calm: Service) -> None:
         steps = [*zip(filling, LAUNCHING, strict=True), *zip(emptying, DELETING, strict=True)]
         dying(calm, {fault: doomed(calm, fault, "tsg-scale", "--wait", str(owner.group["id"])) for owner, fault in steps})
         filling.append(Owner(calm, 2))
-        # A worker that has heard a bell, and one that has not given its lease back yet.
+        # A worker that has got a wake-up, and one that has not given its lease back yet.
         heard = ("before shared.state.leases:claim", "before shared.state.leases:release")
         dying(calm, {fault: doomed(calm, fault, "tsg-worker") for fault in heard})
-        # A clock that has claimed what it was going to ring for. No other bell is left.
+        # A clock that has claimed what it was going to wake. No other wake-up is left.
         calm.stack.processes["clock"].stop()
         calm.stack.valkey.flush()
         dying(calm, {"tsg-clock": doomed(calm, "before shared.clients.queue:send 2", "tsg-clock")})

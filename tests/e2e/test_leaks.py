@@ -46,7 +46,7 @@ class Recorder(Tsg):
         return made
 
     def bad(self, headers: Mapping[str, str]) -> requests.Response:
-        """A request with headers that will not do."""
+        """A request with headers that are wrong."""
         self.sent |= set(re.findall(r"[A-Za-z0-9+/]{40,}={0,2}", headers.get("Authorization", "")))
         return requests.get(f"{self.url}/v1/tsg/groups", headers=dict(headers), timeout=60)
 

@@ -96,7 +96,7 @@ def test_a_group_is_looked_at_when_the_operator_says_so(world: World, admin: Run
     assert world.group_row(group).check_at > world.sql("SELECT now()")[0][0]
     with redis.Redis.from_url(valkey.url) as client:
         before = int(client.llen("dramatiq:converge"))
-        assert told(admin("groups", "converge", group.name, "--json")) == {"id": group.id, "rung": True}
+        assert told(admin("groups", "converge", group.name, "--json")) == {"id": group.id, "woken": True}
         assert int(client.llen("dramatiq:converge")) == before + 1
         client.delete("dramatiq:converge", "dramatiq:converge.msgs")
     assert world.group_row(group).check_at <= world.sql("SELECT now()")[0][0]
@@ -112,7 +112,7 @@ def test_a_job_is_submitted_anew(world: World, admin: Run, valkey: Valkey) -> No
     nomad = {"TSG_SCALER": "nomad"}
     (job,) = [job for job in told(admin("jobs", "list", "--json", **nomad)) if job["group_id"] == group.id]
     assert (job["account"], job["job_id"], job["generation"], job["job_generation"], job["failures"]) == (world.login, group.id, 1, 1, 3)
-    assert told(admin("jobs", "resubmit", group.id, "--json", **nomad)) == {"id": group.id, "rung": True}
+    assert told(admin("jobs", "resubmit", group.id, "--json", **nomad)) == {"id": group.id, "woken": True}
     (work,) = world.sql(
         "SELECT failures, due_at IS NOT NULL AS is_due FROM tsg_work WHERE kind = 'nomad_job' AND subject = :id", id=group.id
     )

@@ -89,7 +89,7 @@ def test_who_is_due_hears_of_it_although_nothing_can_be_cleared(world: World, va
     chosen = settings.load({"TSG_DATABASE_URL": url, "TSG_REDIS_URL": valkey.url.replace("db=0", "db=7")}, needs_keys=False)
     broker = make_broker(chosen.redis_url)
     stop = threading.Event()
-    with ThreadPoolExecutor(1) as pool, mock.patch.object(metrics, "tell_state"):
+    with ThreadPoolExecutor(1) as pool, mock.patch.object(metrics, "export_state"):
         ticking = pool.submit(_tick, chosen, world.db, stop)
         heard = wait_for(lambda: count_waiting(broker, CONVERGE) == 1 or ticking.done(), seconds=20)
         stop.set()
@@ -112,7 +112,7 @@ def test_a_duty_that_fails_keeps_no_other_from_its_turn(world: World, valkey: Va
         tried.append(1)
         raise fault
 
-    with ThreadPoolExecutor(1) as pool, mock.patch.object(metrics, "tell_state"), mock.patch.object(ClockWatch, "mend", fail):
+    with ThreadPoolExecutor(1) as pool, mock.patch.object(metrics, "export_state"), mock.patch.object(ClockWatch, "mend", fail):
         with mock.patch.object(statistics, "count") as counted, mock.patch.object(retention, "prune") as pruned:
             ticking = pool.submit(_tick, chosen, world.db, stop)
             try:
@@ -133,7 +133,7 @@ def test_a_job_that_nomad_does_not_run_is_counted(world: World, valkey: Valkey) 
 def test_while_nomad_is_away_workers_hear_of_what_is_due_at_once(world: World, valkey: Valkey) -> None:
     world.make_group(1)
     url = world.db.engine.url.render_as_string(hide_password=False)
-    with NomadSimulator() as nomad, mock.patch.object(metrics, "tell_state"), mock.patch.object(nomad_watch, "PAUSE", 0.05):
+    with NomadSimulator() as nomad, mock.patch.object(metrics, "export_state"), mock.patch.object(nomad_watch, "PAUSE", 0.05):
         given = {
             "TSG_DATABASE_URL": url,
             "TSG_REDIS_URL": valkey.url.replace("db=0", "db=8"),

@@ -82,7 +82,7 @@ class Read:
 
 
 class Process:
-    """A clock with both doors open on free ports."""
+    """A clock with both ports open."""
 
     def __init__(self, directory: Path, **variables: str) -> None:
         self.config = directory / "gops"
@@ -282,16 +282,16 @@ def test_a_question_that_is_none_is_answered_with_nothing(process: Process) -> N
 
 def test_a_cpu_profile_comes_through_gops_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gops, "PROFILE_SECONDS", 0.2)
-    doors = diagnostics.start(chosen(TSG_GOPS_ENABLE="1", TSG_GOPS_PORT="0"), "test")
-    port = int(doors.doors[0].server_address[1])
+    opened = diagnostics.start(chosen(TSG_GOPS_ENABLE="1", TSG_GOPS_PORT="0"), "test")
+    port = int(opened.ports[0].server_address[1])
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(bytes([0x6]))
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    doors.stop()
+    opened.stop()
     assert Read(answer).kinds[-1] == ("cpu", "nanoseconds")
 
 
-# Doors
+# Ports
 
 
 def chosen(**variables: str) -> settings.Settings:
@@ -299,7 +299,7 @@ def chosen(**variables: str) -> settings.Settings:
 
 
 def test_nothing_listens_unless_it_is_turned_on() -> None:
-    assert diagnostics.start(chosen(), "test").doors == []
+    assert diagnostics.start(chosen(), "test").ports == []
 
 
 def test_a_port_that_is_taken_is_no_reason_to_stop_and_gops_finds_a_process_by_its_number(process: Process, tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_a_port_that_is_taken_is_no_reason_to_stop_and_gops_finds_a_process_by_i
 def test_an_address_that_is_not_ours_is_told_and_no_reason_to_stop() -> None:
     elsewhere = {"TSG_PPROF_BIND": "192.0.2.1", "TSG_GOPS_BIND": "no.such.host.invalid"}
     with capture_logs() as logs:
-        assert diagnostics.start(chosen(TSG_PPROF_ENABLE="1", TSG_GOPS_ENABLE="1", **elsewhere), "test").doors == []
+        assert diagnostics.start(chosen(TSG_PPROF_ENABLE="1", TSG_GOPS_ENABLE="1", **elsewhere), "test").ports == []
     assert {line["kind"] for line in logs if line["event"] == "diagnostics_unavailable"} == {"pprof", "gops"}
 
 

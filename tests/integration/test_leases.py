@@ -47,7 +47,7 @@ def release(world: World, lease: Lease, *, budget_left: float = 0.0) -> None:
 
 
 def expire(world: World) -> None:
-    """The term of whoever holds the account is over."""
+    """The term of the account's holder is over."""
     world.sql("UPDATE tsg_work SET until = now() - interval '1 millisecond' WHERE subject = :id", id=world.account.id)
     world.sql("UPDATE tsg_accounts SET lease_until = now() - interval '1 millisecond' WHERE id = :id", id=world.account.id)
 
@@ -257,7 +257,7 @@ def test_a_keeper_that_cannot_reach_the_database_gives_up_when_the_term_is_over(
     assert not keeper.holds
 
 
-# Ringing
+# Wake-ups
 
 
 def test_an_account_with_a_due_group_is_told_once(world: World) -> None:
@@ -299,7 +299,7 @@ def test_it_is_told_at_once_when_its_holder_has_died(world: World) -> None:
     assert claim(world)
     taken(world)
     expire(world)
-    assert claim(world), "whoever takes the lease answers the bell: what rang before counts no more"
+    assert claim(world), "the holder of the lease answers the wake-up: earlier ones count no more"
 
 
 def test_an_account_without_a_due_group_is_not_told(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Bells: heard when Redis is there, missed by nobody when it is not."""
+"""Wake-ups: received when Redis is there, missed by no subject when it is not."""
 
 import queue
 import socket

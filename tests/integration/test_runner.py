@@ -71,7 +71,7 @@ def test_a_kind_that_is_registered_is_woken_and_run(world: World, subject: str, 
     broker = make_broker(chosen.redis_url)
     stop = threading.Event()
     kinds = (wiring.Kind(Toy, lambda *_: toy),)
-    with ThreadPoolExecutor(1) as pool, mock.patch.object(metrics, "tell_state"), mock.patch.object(wiring, "KINDS", kinds):
+    with ThreadPoolExecutor(1) as pool, mock.patch.object(metrics, "export_state"), mock.patch.object(wiring, "KINDS", kinds):
         ticking = pool.submit(_tick, chosen, world.db, stop)
         heard = wait_for(lambda: count_waiting(broker, "toy") == 1 or ticking.done(), seconds=20)
         stop.set()

@@ -81,7 +81,7 @@ class CallerKeys:
         return self.now() >= known.refresh_at
 
     def put(self, identity: Identity, line: str, owner: TritonAccount, *, at: float, seconds: float, may_write: bool) -> Known:
-        """Remember a key that CloudAPI vouched for at the time `at`, for so many seconds at most. `SignatureError` when it is no key."""
+        """Remember a key that CloudAPI vouched for at the time `at`, for `seconds` at most. `SignatureError` when it is no key."""
         believed = min(self.seconds, seconds)
         with self._lock:
             before = self._known.get(identity)

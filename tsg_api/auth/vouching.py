@@ -203,12 +203,12 @@ class Vouching:
         owner, keys = cloudapi.TritonAccount(account.in_triton, account.name), []
         try:
             client = self._manage(account)
-            told = client.account()
-            if told.id == account.in_triton:
-                self._tenants.follow(told)
-                owner, keys = told, client.list_keys(user=user)
+            triton = client.account()
+            if triton.id == account.in_triton:
+                self._tenants.follow(triton)
+                owner, keys = triton, client.list_keys(user=user)
             else:
-                _log.error("account_confused", account=account.name, triton_uuid=account.triton_uuid, answered=told.id)
+                _log.error("account_confused", account=account.name, triton_uuid=account.triton_uuid, answered=triton.id)
         except Unavailable as error:
             # The management key does not open: the owner's own signature over the Date can still be passed on.
             _log.error("management_key_unusable", account=account.name, error=str(error))

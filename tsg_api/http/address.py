@@ -8,7 +8,7 @@ import falcon
 
 #: Longer text is no address: `[`, 39 characters of IPv6, a zone id of 15, `]:` and a port are 62.
 LONGEST = 64
-#: Bits of an IPv6 address that name a network. Whoever has one address of it has all of them (RFC 6177).
+#: Bits of an IPv6 address that name a network. A caller with one address of it has all of them (RFC 6177).
 NETWORK_BITS = 64
 #: IPv4 as a translator writes it: the last 32 bits are the caller's address (RFC 6052).
 TRANSLATED = IPv6Network("64:ff9b::/96")

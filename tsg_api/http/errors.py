@@ -152,8 +152,8 @@ def _database(req: falcon.Request, resp: falcon.Response, ex: Exception, params:
         return
     _log.error("database_unavailable", error=str(ex))
     resp.set_header("Retry-After", str(RETRY_AFTER))
-    told = _MAYBE if isinstance(ex, db.AnswerLost) else "The database can't be reached now; nothing was changed."
-    render.error(resp, falcon.HTTP_503, "ServiceUnavailable", told)
+    text = _MAYBE if isinstance(ex, db.AnswerLost) else "The database can't be reached now; nothing was changed."
+    render.error(resp, falcon.HTTP_503, "ServiceUnavailable", text)
 
 
 def _http(_req: falcon.Request, resp: falcon.Response, ex: falcon.HTTPError, _params: Params) -> None:

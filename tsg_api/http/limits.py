@@ -14,7 +14,7 @@ from tsg_api.http.waiting import WAITED
 
 #: Callers remembered; the one that asked longest ago is forgotten first, and begins with a full bucket again.
 MOST = 10_000
-#: A bucket holds so many seconds' worth of requests.
+#: Seconds' worth of requests that a bucket holds.
 BURST_SECONDS = 5
 
 

@@ -35,7 +35,7 @@ class Service(NamedTuple):
     interval: int
     #: Nomad runs the scaling: a new group has a job.
     has_jobs: bool
-    #: Set when the process is told to stop: whoever waits answers then.
+    #: Set when the process is to stop: requests that wait are answered then.
     stopping: threading.Event
     #: How many requests may wait for what at once.
     slots: AllSlots

@@ -50,7 +50,7 @@ class Slots:
             self._queue = [other for other in self._queue if other is not ticket]
             if has_slot:
                 self._held.append((owner, time.monotonic()))
-            # Whoever is next may be another one now.
+            # Another request may be next now.
             self._changed.notify_all()
             return has_slot
 
@@ -117,7 +117,7 @@ class AllSlots(NamedTuple):
 
 
 def slots_of(threads: int, *, parks: bool, patience: float = PATIENCE) -> AllSlots:
-    """The slots of a process with so many threads: of four or more, one at least is in none of them.
+    """The slots of a process with `threads` threads: of four or more, one at least is in none of them.
 
     `parks`: the server can park a request (`tsg_api.http.waiting`). Elsewhere one that waits for its group keeps its thread.
     """

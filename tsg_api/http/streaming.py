@@ -16,7 +16,7 @@ REST = "tsg.rest"
 
 
 class Pieces:
-    """The pieces of a body. Whoever reads them calls `close` at the end, or when nobody wants the rest."""
+    """The pieces of a body. Their reader calls `close` at the end, or when the rest is not wanted."""
 
     def __init__(self, made: Iterator[bytes], close: Callable[[], None]) -> None:
         self._made = made

@@ -108,8 +108,8 @@ def _default(field: Json) -> str:
 def _limits(field: Json) -> str:
     # A format says what its pattern says.
     names = ("format", "minimum", "maximum", "minLength", "maxLength", *([] if "format" in field else ["pattern"]))
-    told = [f"{name} {field[name]}" for name in names if name in field]
-    return f" ({', '.join(told)})" if told else ""
+    limits = [f"{name} {field[name]}" for name in names if name in field]
+    return f" ({', '.join(limits)})" if limits else ""
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

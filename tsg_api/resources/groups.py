@@ -193,7 +193,7 @@ class Instances(GroupResource):
         paging.answer(req, resp, page, listing, self._service.slots.lists)
 
     def _owned(self, client: Client, account_id: str, group: StoredGroup, *, by_name: bool) -> dict[str, Mapping[str, Any]]:
-        """The group's machines: those that rows know, whatever has become of their tags, and those that only their tags tell of."""
+        """The group's machines: those with rows, whatever has become of their tags, and those that have its tags alone."""
         machines = list(client.machine_bodies(**{f"tag.{TAG_NAME}": group.name}))
         names = {group.name: group.id} if by_name else {}
         with self._service.db.read() as connection:

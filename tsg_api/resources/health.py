@@ -1,4 +1,4 @@
-"""How the service is, for whoever asks: `/healthz` and `/readyz`. No signature is needed, and nothing told that helps a stranger."""
+"""How the service is: `/healthz` and `/readyz`. No signature is needed, and the answers hold nothing that helps a stranger."""
 
 from collections.abc import Callable
 

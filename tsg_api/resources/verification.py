@@ -86,9 +86,9 @@ def _of_both(image: Found, package: Found, value: Found) -> Iterator[tuple[str, 
         yield "package", f"the image takes at most {most} MiB of memory, and the package has {memory}"
     is_virtual = image.get("type") in _VIRTUAL
     brands = {"package": package.get("brand"), "image_id": needs.get("brand"), "brand": value["brand"]}
-    told = {name: brand for name, brand in brands.items() if brand}
-    if len(set(told.values())) > 1:
-        shown = ", ".join(f"{name}: {brand}" for name, brand in told.items())
+    named = {name: brand for name, brand in brands.items() if brand}
+    if len(set(named.values())) > 1:
+        shown = ", ".join(f"{name}: {brand}" for name, brand in named.items())
         yield "brand" if value["brand"] else "package", f"package, image and brand do not fit each other ({shown})"
     elif brands["package"] in {"bhyve", "kvm"} and not is_virtual:
         yield "package", f"the package is for virtual machines ({brands['package']}), and the image is a zone's"

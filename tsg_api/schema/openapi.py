@@ -382,10 +382,10 @@ def _template(new: Json) -> Json:
 def _add_settings(shown: Json, new: Json, settings: type[Settings]) -> None:
     """They are there always, and null is only what is the default of one."""
     for name, setting in settings.model_fields.items():
-        told = {key: part for key, part in new["properties"][name].items() if key != "default"}
+        field = {key: part for key, part in new["properties"][name].items() if key != "default"}
         if setting.default is not None or name == "max_capacity":
-            _not_null(told)
-        shown["properties"][name] = told
+            _not_null(field)
+        shown["properties"][name] = field
         shown["required"].append(name)
 
 
@@ -428,7 +428,7 @@ def _path(path: str) -> Json:
 
 def _operation(operation: Operation) -> Json:
     errors = (429, 500) if operation.public else (*operation.errors, 401, 403, 409, 429, 500, 503)
-    told: Json = {
+    described: Json = {
         "operationId": operation.name,
         "summary": operation.summary,
         "responses": {
@@ -440,21 +440,21 @@ def _operation(operation: Operation) -> Json:
         },
     }
     if operation.public:
-        told["security"] = []
+        described["security"] = []
     if operation.parameters:
-        told["parameters"] = [_ref("parameters", name) for name in operation.parameters]
+        described["parameters"] = [_ref("parameters", name) for name in operation.parameters]
     if operation.body:
-        told["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref("schemas", operation.body)}}}
-    return told
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref("schemas", operation.body)}}}
+    return described
 
 
 def _answer(shown: Json | str | None, headers: list[str], text: str) -> Json:
-    told: Json = {"description": text, "headers": {name: _ref("headers", name) for name in ["X-Request-Id", *headers]}}
+    described: Json = {"description": text, "headers": {name: _ref("headers", name) for name in ["X-Request-Id", *headers]}}
     if isinstance(shown, str):
-        told["content"] = {shown: {"schema": {"type": "string"}}}
+        described["content"] = {shown: {"schema": {"type": "string"}}}
     elif shown is not None:
-        told["content"] = {render.JSON: {"schema": shown}}
-    return told
+        described["content"] = {render.JSON: {"schema": shown}}
+    return described
 
 
 def _error(status: int, text: str) -> Json:

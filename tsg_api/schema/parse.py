@@ -1,4 +1,4 @@
-"""Bodies from the wire: every limit and message of the contract is here. All that is wrong with a body is told at once."""
+"""Bodies from the wire: every limit and message of the contract is here. All that is wrong with a body is named at once."""
 
 import re
 import unicodedata
@@ -256,8 +256,8 @@ class TemplateBody(Body):
 
     def spec(self) -> Spec:
         """The template, without what was not given."""
-        told = {name: getattr(self, name) for name in type(self).model_fields if name != "template_name"}
-        return Spec(self.template_name, {name: value for name, value in told.items() if value is not None})
+        given = {name: getattr(self, name) for name in type(self).model_fields if name != "template_name"}
+        return Spec(self.template_name, {name: value for name, value in given.items() if value is not None})
 
     def problems(self) -> list[FieldError]:
         """Fields that don't go together. And CloudAPI would refuse each instance of a template over its limit."""
@@ -286,8 +286,8 @@ def _template_body(known: tuple[SpecField, ...]) -> type[TemplateBody]:
 
 
 def _annotation(field: SpecField) -> Any:
-    told = Field(description=field.words, examples=list(field.examples))
-    return Annotated[field.type if field.is_required or field.default is not None else field.type | None, told]
+    shown = Field(description=field.words, examples=list(field.examples))
+    return Annotated[field.type if field.is_required or field.default is not None else field.type | None, shown]
 
 
 def _instance_bytes(spec: Spec) -> int:
@@ -297,7 +297,7 @@ def _instance_bytes(spec: Spec) -> int:
 
 
 class GroupBody(Body):
-    """So many instances of one template. The Go SDK leaves out a capacity of 0, and no client of 2018 knows of the fields behind it."""
+    """A number of instances of one template. The Go SDK leaves out a capacity of 0, and no client of 2018 knows of the fields behind it."""
 
     resettable: ClassVar[frozenset[str]] = frozenset(GroupSettings.model_fields)
 
@@ -356,7 +356,7 @@ def rollout_body() -> type[RolloutBody]:
 
 
 class IncrementBody(Body):
-    """So many instances more, up to a maximum."""
+    """More instances, up to a maximum."""
 
     instance_count: Count = None
     max_instance: Annotated[Count, AfterValidator(_maximum), documented(minimum=0, maximum=MAX_CAPACITY)] = None
@@ -366,7 +366,7 @@ class IncrementBody(Body):
 
 
 class DecrementBody(Body):
-    """So many instances fewer, down to a minimum. With `instances` those go, and the other fields may be left out."""
+    """Fewer instances, down to a minimum. With `instances` those go, and the other fields may be left out."""
 
     instance_count: Count = None
     min_instance: Count = None
@@ -551,13 +551,13 @@ def query_schema(model: type[BaseModel]) -> dict[str, Any]:
     return {name: _field_schema(field, 0) for name, field in model.model_json_schema()["properties"].items()}
 
 
-def _field_schema(told: Mapping[str, Any], max_capacity: int, parts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def _field_schema(drawn: Mapping[str, Any], max_capacity: int, parts: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """`parts` are what references in it lead to, to be put in their places."""
     if parts:
-        told = _without_references(told, parts)
+        drawn = _without_references(drawn, parts)
     # An optional field of pydantic is "this or null": what is not null says what it is.
-    (kind,) = [kind for kind in told.get("anyOf", [told]) if kind.get("type") != "null"]
-    field = {key: value for key, value in {**kind, **told}.items() if key not in {"anyOf", "title"}}
+    (kind,) = [kind for kind in drawn.get("anyOf", [drawn]) if kind.get("type") != "null"]
+    field = {key: value for key, value in {**kind, **drawn}.items() if key not in {"anyOf", "title"}}
     if field.get("maximum") == MAX_CAPACITY:
         field["maximum"] = max_capacity
     if "patternProperties" in field:  # what the names must be is said by propertyNames
@@ -565,14 +565,14 @@ def _field_schema(told: Mapping[str, Any], max_capacity: int, parts: Mapping[str
     return field
 
 
-def _without_references(told: Any, parts: Mapping[str, Any]) -> Any:
-    if isinstance(told, list):
-        return [_without_references(one, parts) for one in told]
-    if not isinstance(told, dict):
-        return told
-    if "$ref" in told:
-        return _without_references(parts[told["$ref"].rpartition("/")[2]], parts)
-    return {key: _without_references(one, parts) for key, one in told.items() if not (key == "title" and isinstance(one, str))}
+def _without_references(drawn: Any, parts: Mapping[str, Any]) -> Any:
+    if isinstance(drawn, list):
+        return [_without_references(one, parts) for one in drawn]
+    if not isinstance(drawn, dict):
+        return drawn
+    if "$ref" in drawn:
+        return _without_references(parts[drawn["$ref"].rpartition("/")[2]], parts)
+    return {key: _without_references(one, parts) for key, one in drawn.items() if not (key == "title" and isinstance(one, str))}
 
 
 def query(model: type[Q], parameters: Mapping[str, object]) -> Q:
@@ -600,5 +600,5 @@ def _field_error(kind: str, location: tuple[int | str, ...], message: str, given
 
 def _words(message: str) -> str:
     """A message of pydantic behind the name of its field."""
-    told = message.replace("Input should", "must")
-    return told[:1].lower() + told[1:]
+    text = message.replace("Input should", "must")
+    return text[:1].lower() + text[1:]

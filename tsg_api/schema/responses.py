@@ -65,8 +65,8 @@ class Group(Shown):
 def group(stored: StoredGroup, *, max_capacity: int) -> dict[str, Any]:
     """A group with its settings. Without a max_capacity of its own it has the operator's."""
     settings = stored.settings
-    told = settings.model_dump() | {"max_capacity": max_capacity if settings.max_capacity is None else settings.max_capacity}
-    return Group.model_validate(stored).model_dump() | told
+    shown = settings.model_dump() | {"max_capacity": max_capacity if settings.max_capacity is None else settings.max_capacity}
+    return Group.model_validate(stored).model_dump() | shown
 
 
 class Health(Shown):

@@ -104,7 +104,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def handle_close(self) -> None:
         super().handle_close()
-        # Its thread notices that nobody is there.
+        # Its thread notices that the caller has gone.
         self._go_on()
 
     def _go_on(self) -> None:

@@ -1,4 +1,4 @@
-"""Run waitress until the process is told to stop, and then until the requests under way are answered."""
+"""Run waitress until a signal asks it to stop, and then until the requests under way are answered."""
 
 import select
 import threading
@@ -43,7 +43,7 @@ def run(server: Any, sockets: dict[int, Any], stop: threading.Event, *, drain_se
 
 
 def _turn(sockets: dict[int, Any], seconds: float) -> None:
-    """Handle what happens on the sockets; wait for it for so many seconds."""
+    """Handle what happens on the sockets; wait for it for `seconds` at most."""
     wasyncore.loop(timeout=seconds, use_poll=True, map=sockets, count=1)
 
 

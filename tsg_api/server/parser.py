@@ -1,4 +1,4 @@
-"""What waitress takes in of one request. Whoever sends it, signed or not, it costs little memory and time until the app has it.
+"""What waitress takes in of one request, signed or not: it costs little memory and time until the app has it.
 
 waitress bounds headers and bodies. It does not bound what surrounds the bytes of a body in chunks, blank lines, and requests that are sent
 before others are answered; and two of its regular expressions take up to a minute for a header of 16 kB that is made for them. So a header
@@ -118,7 +118,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
 
 def _check_framing(encodings: list[bytes], lengths: list[bytes], *, is_old: bool) -> None:
-    """Where the body ends must be beyond doubt: whoever forwards requests may read it otherwise, and take a body for a request.
+    """Where the body ends must be beyond doubt: a proxy may read it otherwise, and take a body for a request.
 
     RFC 9112, sections 6.1 to 6.3. waitress passes over an encoding of HTTP/1.0, an empty one, one given twice, and a length beside it.
     """

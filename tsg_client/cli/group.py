@@ -107,7 +107,7 @@ _NAME = click.argument("name", metavar="GROUP", shell_complete=groups)
 
 @click.group(cls=Verbs)
 def group() -> None:
-    """Groups: so many instances of one template."""
+    """Groups: a number of instances of one template."""
 
 
 @group.command("ls")

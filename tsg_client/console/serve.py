@@ -89,7 +89,7 @@ def run(upstream: Upstream, *, port: int, opens_browser: bool) -> int:
     try:
         with serving(upstream, port=port) as address:
             print(f"The console of {upstream.account} is at {address}", flush=True)
-            print("Whoever has this address acts with your key: don't pass it on. Ctrl-C ends it.", flush=True)
+            print("Anybody with this address acts with your key: don't pass it on. Ctrl-C ends it.", flush=True)
             if opens_browser:
                 webbrowser.open(address)
             with suppress(KeyboardInterrupt):

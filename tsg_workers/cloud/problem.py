@@ -66,8 +66,8 @@ _REJECTED = (
         "The template's package may not be in a fabric network: make a template with another package or network.",
     ),
     ("invalid networks", "The template's networks are not all the account's: make a template with others."),
-    ("network", "The template's networks will not do: make a template with others."),
-    ("disk", "The template's disks will not do: make a template with others, or with another package."),
+    ("network", "CloudAPI refuses the template's networks: make a template with others."),
+    ("disk", "CloudAPI refuses the template's disks: make a template with others, or with another package."),
     ("brand", "The template's brand, package and image do not fit each other: make a template with others."),
-    ("volume", "The template's volumes will not do: make a template with others."),
+    ("volume", "CloudAPI refuses the template's volumes: make a template with others."),
 )

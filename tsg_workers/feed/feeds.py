@@ -46,7 +46,7 @@ class Found(NamedTuple):
     """What a look at the database gave."""
 
     ours: set[str]
-    #: All that have groups, whoever watches them.
+    #: All that have groups, watched by any process.
     living: set[str]
     deeds: Sequence[Deed]
 
@@ -146,7 +146,7 @@ class Feeds:
         self._judge(found.deeds)
 
     async def _watch(self, watch: Watch) -> None:
-        """A fault of ours with one account costs the others nothing."""
+        """A fault of this service with one account costs the others nothing."""
         while True:
             try:
                 await watch.run()

@@ -86,7 +86,7 @@ class _Asking(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._answer.done():
             self._answer.set_exception(exc or ConnectionError("the connection was closed without an answer"))
-            self._answer.exception()  # whoever waited may be gone
+            self._answer.exception()  # the waiter may be gone
 
 
 def status_of(got: bytes) -> int | None:

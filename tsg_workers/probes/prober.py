@@ -1,7 +1,7 @@
 """The prober of a worker: probes the instances of groups with a health check, thousands from one thread, and writes down what changes.
 
 It claims ranges of groups (`shared.state.probes`), as many as are its share of all. Each instance in them has a coroutine that probes it
-every so many seconds. Rows are read every few seconds: an instance that is new, gone, or has another address or health check is seen
+at its interval. Rows are read every few seconds: an instance that is new, gone, or has another address or health check is seen
 then. When the prober dies its claims end, and others take the ranges over; they go on from what is in the rows.
 """
 
@@ -48,7 +48,7 @@ STOP_SECONDS = 5.0
 FIRST_PROBES_A_SECOND = 500
 #: Why an instance is not probed whose address is not known.
 NO_ADDRESS = "CloudAPI has named no address for it on the network of the health check yet"
-#: Files that the process keeps for anything but probes; probes under way at once, where the system lets it have so many files.
+#: Files that the process keeps for anything but probes; probes under way at once, where the system allows as many files.
 OTHER_FILES, MOST_AT_ONCE = 256, 8192
 
 
@@ -111,7 +111,7 @@ class Prober:
             for duty in duties:
                 try:
                     await duty.run_if_due()
-                except Exception as error:  # noqa: BLE001 - a fault of ours in one duty must not end the probing
+                except Exception as error:  # noqa: BLE001 - a fault of this service in one duty must not end the probing
                     _log.error("probes_failed", exc_info=error)
             await asyncio.sleep(WRITE_EVERY)
 
@@ -122,7 +122,7 @@ class Prober:
     def _attempt(self, deed: Callable[[], T]) -> T | None:
         try:
             return deed()
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the probing
+        except Exception as error:  # noqa: BLE001 - a fault of this service must not end the probing
             if is_unavailable(error):
                 _log.warning("database_unavailable", duty="probes", error=str(error).strip())
             else:
@@ -223,7 +223,7 @@ class Prober:
             watch.task.add_done_callback(lambda task: self._ended(target.id, task))
 
     def _ended(self, instance_id: str, task: asyncio.Task[None]) -> None:
-        """A fault of ours with one instance costs the others nothing; it is watched again from the next reading on."""
+        """A fault of this service with one instance costs the others nothing; it is watched again from the next reading on."""
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("probe_failed", instance_id=instance_id, exc_info=error)
             self._watches.pop(instance_id, None)
@@ -242,7 +242,7 @@ class Prober:
     # One instance
 
     async def _probe(self, watch: _Watch, address: str, first: float, *, grace: float) -> None:
-        """Probe an instance until cancelled, `first` after so many seconds. `grace`: seconds that are left of it."""
+        """Probe an instance until cancelled, after `first` seconds. `grace`: seconds that are left of it."""
         loop, check, tally = asyncio.get_running_loop(), watch.wanted.check, watch.tally
         due, grace_until = loop.time() + first, loop.time() + grace
         while True:
@@ -299,7 +299,7 @@ def _tally_of(target: Target, wanted: Wanted) -> Tally:
 
 
 class _Duty:
-    """Something that is done again and again, every so many seconds, or after as many as it returns if those are more."""
+    """Something that is done again and again, at an interval, or after as many as it returns if those are more."""
 
     def __init__(self, run: Callable[[], Awaitable[float | None]], every: float) -> None:
         self._run = run

@@ -248,10 +248,10 @@ def _failure(allocations: list[Mapping[str, Any]]) -> str | None:
     if newest is None or newest.get("ClientStatus") not in {"failed", "lost"}:
         return None
     tasks = (newest.get("TaskStates") or {}).values()
-    told = [event for task in tasks if task.get("Failed") for event in task.get("Events") or [] if event.get("Type") not in _CONSEQUENCES]
-    if not told:
+    events = [event for task in tasks if task.get("Failed") for event in task.get("Events") or [] if event.get("Type") not in _CONSEQUENCES]
+    if not events:
         return f"its allocation is {newest['ClientStatus']}"
-    return _without_credentials(f"{told[-1].get('Type')}: {told[-1].get('DisplayMessage')}")
+    return _without_credentials(f"{events[-1].get('Type')}: {events[-1].get('DisplayMessage')}")
 
 
 #: Events of a task that follow from what went wrong, and do not say what it was.

@@ -6,7 +6,7 @@ app.py         the routes
 pipeline.py    what happens to a request, in CloudAPI's order
 resources.py   what each endpoint answers
 admin.py       /--sim: look inside, turn knobs, kill machines
-changefeed.py  WebSockets that are told of changes
+changefeed.py  WebSockets that get changes
 cloud.py       the cloud itself: machines and time. No web framework
 accounts.py    accounts, their users and keys
 machine.py     one machine and its JSON object

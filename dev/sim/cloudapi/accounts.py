@@ -13,7 +13,7 @@ from dev.sim.cloudapi.errors import invalid_argument, not_found
 from dev.sim.cloudapi.keys import Key, read_key
 from dev.sim.cloudapi.machine import Machine
 
-#: An account keeps so many failed and deleted machines, then forgets the oldest, as operators purge history.
+#: Failed and deleted machines that an account keeps: then it forgets the oldest, as operators purge history.
 HISTORY_KEPT = 10_000
 
 

@@ -262,7 +262,7 @@ class Volumes(Admin):
 class Machines(Admin):
     """GET: every machine there ever was with its life: [[time, state or "destroy"], ...]. `?live=true`: those that are there.
 
-    Much shorter than `/--sim/state`, for whoever looks often.
+    Much shorter than `/--sim/state`, for frequent looks.
     """
 
     def on_get(self, req: Req, resp: Resp) -> None:
@@ -321,7 +321,7 @@ class Changefeed(Admin):
 
 
 class RestartChangefeed(Admin):
-    """POST {"seconds"?: 5}: CLOSE to all, as when VMAPI is restarted; what happens within so many seconds is told to nobody."""
+    """POST {"seconds"?: 5}: CLOSE to all, as when VMAPI is restarted; what happens within these seconds is lost."""
 
     def on_post(self, req: Req, resp: Resp) -> None:
         self.cloud.changefeed.restart(read(req, {"seconds": SECONDS}).get("seconds", 0.0))

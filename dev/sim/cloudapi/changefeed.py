@@ -1,4 +1,4 @@
-"""The changefeed: each change of an account's machines, told to its WebSockets about two seconds later, perhaps twice, perhaps never.
+"""The changefeed: each change of an account's machines, sent to its WebSockets about two seconds later, perhaps twice, perhaps never.
 
 What is here of CloudAPI's code and of its faults: the client subscribes by a message that is never acknowledged; whatever is wrong with it
 is ignored; nothing is repeated of what happened while nobody was connected.
@@ -86,7 +86,7 @@ class Changefeed:
         return {"connections": len(self.links), "opened": self.opened, "sent": self.sent, "accounts": accounts}
 
     def restart(self, seconds: float) -> None:
-        """As when VMAPI is restarted: CLOSE to every client, and what happens within so many seconds is lost."""
+        """As when VMAPI is restarted: CLOSE to every client, and what happens within `seconds` is lost."""
         self._lost_until = time.monotonic() + seconds
         self._everywhere(_Link.say_goodbye)
 

@@ -72,7 +72,7 @@ class Cloud:
         self.datacenter = datacenter
         self.knobs = Knobs()
         self.counters = Counters()
-        self.closing = threading.Event()  #: set when the program stops; whoever waits in a handler waits on this
+        self.closing = threading.Event()  #: set when the program stops; handlers that wait, wait on this
         self.packages = {package.id: package for package in catalog.PACKAGES}
         self.images = {image.id: image for image in catalog.IMAGES}
         self.networks = {network.id: network for network in catalog.NETWORKS}
@@ -541,7 +541,7 @@ class Cloud:
             if state == "running" and not machine.nics:
                 machine.nics = self._nics(machine)
             # VMAPI: of a server that does not answer, no machine is written.
-            self._become(account, machine, state, now, told=state not in {"unknown", "offline"})
+            self._become(account, machine, state, now, sends=state not in {"unknown", "offline"})
 
     # Staying
 
@@ -594,11 +594,11 @@ class Cloud:
 
     # Inside
 
-    def _become(self, account: Account, machine: Machine, state: str, now: float, *, told: bool = True) -> None:
+    def _become(self, account: Account, machine: Machine, state: str, now: float, *, sends: bool = True) -> None:
         machine.state = state
         machine.lived(now, state)
         machine.touch(now)
-        if told:
+        if sends:
             self._changed(machine, now, (*STATE, "destroyed") if state == "deleted" else STATE)
         if state in GONE:
             account.bury(machine)
@@ -608,7 +608,7 @@ class Cloud:
             self._changes.append(machine.change(moment, keys, state))
 
     def take_changes(self) -> list[Change]:
-        """What has changed since they were taken last: nobody is told of it again."""
+        """What has changed since they were taken last."""
         with self._caught_up():
             taken, self._changes = self._changes, []
             return taken

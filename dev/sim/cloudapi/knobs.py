@@ -61,7 +61,7 @@ class Knobs(simulation.Knobs):
     error_seed: Limit = None  #: the n-th call of an endpoint fails or not as this number says, in every run; null: at random
     error_status: Status = 500
     error_code: Text = "InternalError"
-    error_message: Text = "the simulator was told to fail"
+    error_message: Text = "the simulator was set to fail"
     error_endpoints: Endpoints = field(default_factory=list)
     lost_answer_share: Share = 0.0
     lost_answers_next: Count = 0
@@ -99,14 +99,14 @@ class Knobs(simulation.Knobs):
     # Lists that don't tell the truth.
     empty_lists: Flag = False
     empty_lists_next: Count = 0
-    truncate_lists: Count = 0  #: so many machines are missing at the end of every page
+    truncate_lists: Count = 0  #: machines that are missing at the end of every page
     stale_list_seconds: Seconds = 0.0  #: a new machine is listed only after so long
 
     # The changefeed. 403, 429 and other refusals of it: `error_endpoints`.
     feed_offered: Flag = True  #: before 9.14 CloudAPI has none: 404
-    feed_poll_seconds: Seconds = 2.0  #: VMAPI takes changes up so often, and tells of them then
+    feed_poll_seconds: Seconds = 2.0  #: VMAPI takes changes up this often, and sends them then
     feed_late_seconds: Seconds = 0.0  #: and so much later
-    feed_mute: Flag = False  #: connections are accepted, and told nothing
+    feed_mute: Flag = False  #: connections are accepted, and get nothing
     feed_lie: Flag = False  #: all runs, and has no tags
     feed_shuffle: Flag = False
     feed_double: Flag = False

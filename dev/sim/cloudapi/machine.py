@@ -24,7 +24,7 @@ _RAW = {"deleted": "destroyed", "stopping": "shutting_down", "offline": "down"}
 
 
 class Change(NamedTuple):
-    """What the changefeed tells of: which properties changed, by VMAPI's names, and the machine as it was after it."""
+    """What the changefeed sends: which properties changed, by VMAPI's names, and the machine as it was after it."""
 
     machine_id: str
     owner: str

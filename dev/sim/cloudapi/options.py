@@ -96,7 +96,7 @@ def _read_volumes(asked: Asked, brand: str) -> list[dict[str, Any]] | None:
     if not asked.knobs.mount_volumes:
         raise invalid_argument("Support for automounting volumes is not enabled")
     if not isinstance(volumes, list) or not all(isinstance(volume, dict) and _is_mountable(volume) for volume in volumes):
-        # CloudAPI hands on a list of errors that nobody takes: the caller isn't told what is wrong.
+        # CloudAPI hands on a list of errors that nothing reads: the caller does not learn what is wrong.
         raise ApiError(500, None, "")
     return volumes
 

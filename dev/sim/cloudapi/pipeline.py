@@ -60,7 +60,7 @@ class Call:
     machine: Machine | None = None
     image: Image | None = None
     package: Package | None = None
-    outcome: str = ""  #: what the counters call the answer, where it isn't a status of ours
+    outcome: str = ""  #: what the counters call the answer, where it isn't a status of the simulator's
 
     @property
     def version(self) -> versions.Version:

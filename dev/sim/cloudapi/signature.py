@@ -59,7 +59,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Claim:
-    """Whoever sent this says that `key_id` signed `signed_text`."""
+    """The sender of this says that `key_id` signed `signed_text`."""
 
     key_id: str
     algorithm: str

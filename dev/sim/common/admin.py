@@ -1,6 +1,6 @@
 """`/--sim/...`, as far as it is the same for all simulators: what was counted, and the knobs.
 
-Unauthenticated: a simulator is meant for a loopback address. A body that will not do raises Unwanted.
+Unauthenticated: a simulator is meant for a loopback address. A body that can't be used raises Unwanted.
 """
 
 from __future__ import annotations

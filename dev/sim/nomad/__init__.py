@@ -9,7 +9,7 @@ resources.py   what each endpoint answers
 admin.py       /--sim: the state, the knobs, the clock
 cluster.py     jobs, their schedule and their runs
 job.py         one job: what makes it invalid, when it is due, why no node would take it
-run.py         one run of a job: its process, and the events that tell of it
+run.py         one run of a job: its process, and its events
 knobs.py       everything that can be turned
 counters.py    what was asked and answered
 errors.py      the error bodies

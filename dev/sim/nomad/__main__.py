@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m dev.sim.nomad", description="A simulator of HashiCorp Nomad: one server with one client node."
     )
-    parser.add_argument("--bind", default="127.0.0.1", help="address; whoever reaches it runs programs here (default %(default)s)")
+    parser.add_argument("--bind", default="127.0.0.1", help="address; everybody who reaches it can run programs here (default %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--datacenter", default="us-east-1", help="the node's (default %(default)s)")
     parser.add_argument("--role", default="automater", help="the node's meta.role (default %(default)s)")

@@ -44,7 +44,7 @@ class Job:
 
 
 def task_of(spec: dict[str, Any]) -> dict[str, Any]:
-    """A job of ours has one task group with one task."""
+    """The service's job has one task group with one task."""
     task: dict[str, Any] = spec["TaskGroups"][0]["Tasks"][0]
     return task
 

@@ -34,7 +34,7 @@ class Knobs(simulation.Knobs):
     no_leader: Flag = False  #: Nomad: 500 for everything, and no periodic job is launched
     error_share: Share = 0.0
     error_status: Status = 500
-    error_message: Text = "the simulator was told to fail"
+    error_message: Text = "the simulator was set to fail"
     error_endpoints: Endpoints = field(default_factory=list)
     # Runs that come to nothing.
     fail_runs: Annotated[str | None, TEXT.or_null()] = None  #: every run fails in its driver, with this message

@@ -1,4 +1,4 @@
-"""One run of a job: an allocation with one task, its process, and the events that tell of it.
+"""One run of a job: an allocation with one task, its process, and its events.
 
 A process leads a group of its own. It does not outlive us: on Linux the kernel ends it when we are killed. Real Nomad would leave
 it running and find it again.
@@ -87,7 +87,7 @@ class Run:
             threading.Thread(target=self._end, name="nomad-kill", daemon=True).start()
 
     def join(self, seconds: float) -> None:
-        """Until the task has ended, which is made so after so many seconds."""
+        """Until the task has ended; it is ended after these seconds."""
         if self._thread is None:
             return
         self._thread.join(seconds)
@@ -185,8 +185,8 @@ class Run:
 def _find(command: str, directory: Path, path: str, *, is_chroot: bool) -> str:
     program = str(directory / command) if "/" in command else shutil.which(command, path=path)
     if program is None or not os.access(program, os.X_OK) or (is_chroot and not program.startswith(_CHROOT)):
-        told = f'failed to launch command with executor: rpc error: code = Unknown desc = binary "{command}" could not be found'
-        raise _Failure("Driver Failure", told)
+        text = f'failed to launch command with executor: rpc error: code = Unknown desc = binary "{command}" could not be found'
+        raise _Failure("Driver Failure", text)
     return program
 
 

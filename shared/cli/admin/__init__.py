@@ -14,7 +14,7 @@ from shared import log
 from shared.cli import seed, takeover
 from shared.cli.admin import groups
 from shared.cli.admin.named import connected, login, one_account, triton_uuid
-from shared.cli.admin.told import Told, for_terminal, table
+from shared.cli.admin.report import Report, for_terminal, table
 from shared.clients import cloudapi, keys
 from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI, CloudAPIError
@@ -38,7 +38,7 @@ Make one that can, load into it what pg_dump saves of this one, and name it in T
   CREATE DATABASE tsg_utf8 ENCODING 'UTF8' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C';
   pg_dump OLD | psql tsg_utf8"""
 
-Run = Callable[[argparse.Namespace, Settings], Told]
+Run = Callable[[argparse.Namespace, Settings], Report]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = settings.load_arguments(given, os.environ, needs_keys=False)
         log.configure(chosen.log_level, chosen.log_format)
-        told: Told = given.run(given, chosen)
-    except Exception as error:  # noqa: BLE001 - what is a fault of ours is raised again
+        report: Report = given.run(given, chosen)
+    except Exception as error:  # noqa: BLE001 - a fault of this service is raised again
         code, message = _problem(error)
         say(f"tsg-admin: {message}")
         return code
@@ -60,17 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A Latin-1 or ASCII terminal shows what it has no letter for as an escape. Standard error does so by itself.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        print(told.as_json() if given.json else for_terminal(told.text), flush=True)
+        print(report.as_json() if given.json else for_terminal(report.text), flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
         if not isinstance(error, BrokenPipeError):  # a reader who has seen enough
             say(f"tsg-admin: it is done, but what came of it can't be written: {error.strerror}")
             return FAILED
-    return told.code
+    return report.code
 
 
 def _problem(error: Exception) -> tuple[int, str]:
-    """The exit code of what was raised, and what to say of it. What is a fault of ours is raised again."""
+    """The exit code of what was raised, and what to say of it. A fault of this service is raised again."""
     if isinstance(error, settings.SettingsError):
         return USAGE, str(error)
     if isinstance(error, NotFound):
@@ -100,8 +100,8 @@ def _parser() -> argparse.ArgumentParser:
         of_noun.set_defaults(help=of_noun.print_help)
         verbs = of_noun.add_subparsers(metavar="VERB")
 
-        def verb(word: str, told: str, run: Run) -> argparse.ArgumentParser:
-            of_verb = verbs.add_parser(word, help=told, description=told, epilog=CODES)
+        def verb(word: str, what: str, run: Run) -> argparse.ArgumentParser:
+            of_verb = verbs.add_parser(word, help=what, description=what, epilog=CODES)
             of_verb.add_argument("--json", action="store_true", help="print JSON")
             of_verb.set_defaults(run=run)
             return of_verb
@@ -120,22 +120,22 @@ def _parser() -> argparse.ArgumentParser:
     which = "the account's login or UUID in Triton, or its id here"
     enable = of_accounts("enable", "enable a disabled account; its groups are checked at once", _accounts_enable)
     enable.add_argument("account", metavar="NAME_OR_UUID", help=which)
-    told = "disable an account (running processes notice within seconds); its instances stay, and are not replaced when they die"
-    disable = of_accounts("disable", told, _accounts_disable)
+    what = "disable an account (running processes notice within seconds); its instances stay, and are not replaced when they die"
+    disable = of_accounts("disable", what, _accounts_disable)
     disable.add_argument("account", metavar="NAME_OR_UUID", help=which)
     of_keys = noun("keys", "private keys, and the sealing keys")
     of_keys("generate", "print a new value for TSG_SECRET_KEYS", _keys_generate)
-    told = "seal all private keys again with the first key of TSG_SECRET_KEYS, also those in clear text; can be repeated"
-    of_keys("reseal", told, _keys_reseal)
-    told = "give an account a new management key, here and in CloudAPI, while the service runs; repeat it if it is interrupted"
-    rotate = of_keys("rotate", told, _keys_rotate)
+    what = "seal all private keys again with the first key of TSG_SECRET_KEYS, also those in clear text; can be repeated"
+    of_keys("reseal", what, _keys_reseal)
+    what = "give an account a new management key, here and in CloudAPI, while the service runs; repeat it if it is interrupted"
+    rotate = of_keys("rotate", what, _keys_rotate)
     rotate.add_argument("account", metavar="ACCOUNT", help=which)
     groups.add_groups(noun("groups", "the groups of all accounts"))
     groups.add_jobs(noun("jobs", "the Nomad jobs of groups, with TSG_SCALER=nomad"))
     return parser
 
 
-def _db_upgrade(given: argparse.Namespace, chosen: Settings) -> Told:
+def _db_upgrade(given: argparse.Namespace, chosen: Settings) -> Report:
     database = connected(chosen)
     with database.read() as connection:
         if not schema.holds_unicode(connection):
@@ -148,26 +148,26 @@ def _db_upgrade(given: argparse.Namespace, chosen: Settings) -> Told:
         schema.upgrade(connection, given.revision)
         connection.commit()
     text = "the database is up to date" if given.revision == "head" else f"the database is at revision {given.revision}"
-    return Told(text, {"revision": given.revision})
+    return Report(text, {"revision": given.revision})
 
 
-def _db_seed(_given: argparse.Namespace, chosen: Settings) -> Told:
+def _db_seed(_given: argparse.Namespace, chosen: Settings) -> Report:
     connected(chosen).transact(seed.load)
     text = f"the development data is there: account {seed.ACCOUNT_NAME}, {len(seed.TEMPLATES)} templates, {len(seed.GROUPS)} groups"
-    return Told(text, {"account": seed.ACCOUNT_NAME, "templates": len(seed.TEMPLATES), "groups": len(seed.GROUPS)})
+    return Report(text, {"account": seed.ACCOUNT_NAME, "templates": len(seed.TEMPLATES), "groups": len(seed.GROUPS)})
 
 
-def _accounts_add(given: argparse.Namespace, chosen: Settings) -> Told:
+def _accounts_add(given: argparse.Namespace, chosen: Settings) -> Report:
     def add(connection: Connection) -> Account:
         if accounts.get_by_triton_uuid(connection, given.triton_uuid) is None and accounts.is_disabled(connection, given.triton_uuid):
             raise Conflict(f"the account {given.triton_uuid} is disabled; enable it with: tsg-admin accounts enable {given.triton_uuid}")
         return accounts.insert_account(connection, given.name, given.triton_uuid)
 
     account = connected(chosen).transact(add)
-    return Told(f"account {account.name} ({account.triton_uuid}) is enabled", account._replace(enabled=True)._asdict())
+    return Report(f"account {account.name} ({account.triton_uuid}) is enabled", account._replace(enabled=True)._asdict())
 
 
-def _accounts_list(_given: argparse.Namespace, chosen: Settings) -> Told:
+def _accounts_list(_given: argparse.Namespace, chosen: Settings) -> Report:
     with connected(chosen).read() as connection:
         found = accounts.list_all(connection)
     rows = [
@@ -179,10 +179,10 @@ def _accounts_list(_given: argparse.Namespace, chosen: Settings) -> Told:
         )
         for account in found
     ]
-    return Told(table(("NAME", "TRITON UUID", "STATE", "MANAGEMENT KEY"), rows), [account._asdict() for account in found])
+    return Report(table(("NAME", "TRITON UUID", "STATE", "MANAGEMENT KEY"), rows), [account._asdict() for account in found])
 
 
-def _accounts_enable(given: argparse.Namespace, chosen: Settings) -> Told:
+def _accounts_enable(given: argparse.Namespace, chosen: Settings) -> Report:
     def enable(connection: Connection) -> Account:
         account = one_account(connection, given.account, enabled=False)
         accounts.mark_enabled(connection, account, enabled=True)
@@ -190,25 +190,25 @@ def _accounts_enable(given: argparse.Namespace, chosen: Settings) -> Told:
         return account
 
     account = connected(chosen).transact(enable)
-    return Told(f"account {account.name} ({account.triton_uuid}) is enabled", account._replace(enabled=True)._asdict())
+    return Report(f"account {account.name} ({account.triton_uuid}) is enabled", account._replace(enabled=True)._asdict())
 
 
-def _accounts_disable(given: argparse.Namespace, chosen: Settings) -> Told:
+def _accounts_disable(given: argparse.Namespace, chosen: Settings) -> Report:
     def disable(connection: Connection) -> Account:
         account = one_account(connection, given.account, enabled=True)
         accounts.mark_enabled(connection, account, enabled=False)
         return account
 
     account = connected(chosen).transact(disable)
-    return Told(f"account {account.name} ({account.triton_uuid}) is disabled", account._replace(enabled=False)._asdict())
+    return Report(f"account {account.name} ({account.triton_uuid}) is disabled", account._replace(enabled=False)._asdict())
 
 
-def _keys_generate(_given: argparse.Namespace, _chosen: Settings) -> Told:
+def _keys_generate(_given: argparse.Namespace, _chosen: Settings) -> Report:
     key = keys.make_secret_key()
-    return Told(key, {"key": key})
+    return Report(key, {"key": key})
 
 
-def _keys_reseal(_given: argparse.Namespace, chosen: Settings) -> Told:
+def _keys_reseal(_given: argparse.Namespace, chosen: Settings) -> Report:
     sealer = _sealer(chosen)
     database = connected(chosen)
     with database.read() as connection:
@@ -228,10 +228,10 @@ def _keys_reseal(_given: argparse.Namespace, chosen: Settings) -> Told:
             sealed += accounts.replace_material(connection, key_id, material, anew)
     left = len(found) - sealed - failed
     text = f"{_number(sealed, 'key')} sealed again, {_number(left, 'key')} unchanged"
-    return Told(text, {"sealed": sealed, "left": left, "failed": failed}, code=FAILED if failed else DONE)
+    return Report(text, {"sealed": sealed, "left": left, "failed": failed}, code=FAILED if failed else DONE)
 
 
-def _keys_rotate(given: argparse.Namespace, chosen: Settings) -> Told:
+def _keys_rotate(given: argparse.Namespace, chosen: Settings) -> Report:
     sealer = _sealer(chosen)
     database = connected(chosen)
     with database.read() as connection:
@@ -239,7 +239,7 @@ def _keys_rotate(given: argparse.Namespace, chosen: Settings) -> Told:
     clouds = CloudAPI(chosen.triton_url, Timeouts(chosen.cloudapi_connect_timeout, chosen.cloudapi_read_timeout), chosen.triton_trust)
     fingerprint = Rotation(database, clouds, sealer, key_name=chosen.key_name).rotate(account)
     text = f"account {account.name} has the management key {chosen.key_name}, {fingerprint}"
-    return Told(text, {"account": account.name, "key_name": chosen.key_name, "fingerprint": fingerprint})
+    return Report(text, {"account": account.name, "key_name": chosen.key_name, "fingerprint": fingerprint})
 
 
 def _sealer(chosen: Settings) -> keys.Sealer:

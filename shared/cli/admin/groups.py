@@ -7,7 +7,7 @@ import redis
 from sqlalchemy import Connection
 
 from shared.cli.admin.named import connected, count, one_account
-from shared.cli.admin.told import Told, facts, table
+from shared.cli.admin.report import Report, facts, table
 from shared.clients.queue import CONVERGE, SUBMIT_JOB, make_broker, send
 from shared.errors import Conflict, NotFound
 from shared.reasons import Reason
@@ -30,12 +30,12 @@ def add_groups(verb: Verb) -> None:
     lister.add_argument("--account", metavar="ACCOUNT", help="only groups of this account: its login or UUID in Triton, or its id here")
     lister.add_argument("--reason", choices=[str(reason) for reason in Reason], help="only groups with this reason")
     lister.add_argument("--limit", type=count, default=MOST, metavar="N", help=f"at most N (default {MOST})")
-    for word, told, run in (
+    for word, what, run in (
         ("show", "show the state of a group", _show),
         ("explain", "show what a group waits for, and its last activities", _explain),
         ("converge", "make a worker check a group now", _converge),
     ):
-        _group(verb(word, told, run))
+        _group(verb(word, what, run))
 
 
 def add_jobs(verb: Verb) -> None:
@@ -49,39 +49,39 @@ def _group(of_verb: argparse.ArgumentParser) -> None:
     of_verb.add_argument("group", metavar="GROUP", help="the group's name or id")
 
 
-def _list(given: argparse.Namespace, chosen: Settings) -> Told:
+def _list(given: argparse.Namespace, chosen: Settings) -> Report:
     with connected(chosen).read() as connection:
         account = one_account(connection, given.account, enabled=True) if given.account else None
         found = overview.list_groups(connection, account_id=account.id if account else None, reason=given.reason, limit=given.limit)
     rows = [(line.account, line.name, line.id, f"{line.running}/{line.desired}", line.reason, line.since, line.failures) for line in found]
     text = table(("ACCOUNT", "NAME", "ID", "RUNNING", "REASON", "SINCE", "FAILURES"), rows)
-    return Told(text, [line._asdict() for line in found])
+    return Report(text, [line._asdict() for line in found])
 
 
-def _show(given: argparse.Namespace, chosen: Settings) -> Told:
+def _show(given: argparse.Namespace, chosen: Settings) -> Report:
     with connected(chosen).read() as connection:
         found = _status(connection, given.group)
-    return Told(_sheet(found), _data(found))
+    return Report(_sheet(found), _data(found))
 
 
-def _explain(given: argparse.Namespace, chosen: Settings) -> Told:
+def _explain(given: argparse.Namespace, chosen: Settings) -> Report:
     with connected(chosen).read() as connection:
         found = _status(connection, given.group)
         done = activities.list_of_group(connection, found.group_id, limit=TOLD)
     rows = [(one.at, one.kind, one.status, one.description, one.request_id) for one in done]
     lines = table(("AT", "WHAT", "STATUS", "DESCRIPTION", "REQUEST"), rows) if rows else "no activities yet"
-    return Told(f"{_sheet(found)}\n\n{lines}", {**_data(found), "activities": [one._asdict() for one in done]})
+    return Report(f"{_sheet(found)}\n\n{lines}", {**_data(found), "activities": [one._asdict() for one in done]})
 
 
-def _converge(given: argparse.Namespace, chosen: Settings) -> Told:
+def _converge(given: argparse.Namespace, chosen: Settings) -> Report:
     with connected(chosen).read() as connection:
         group = _one(connection, given.group)
         group_state.mark_due(connection, group.id)
-    rung = _ring(chosen, CONVERGE, group.account_id)
-    return Told(f"group {group.name} ({group.id}) is due now; {_heard(rung)}", {"id": group.id, "rung": rung})
+    woken = _wake(chosen, CONVERGE, group.account_id)
+    return Report(f"group {group.name} ({group.id}) is due now; {_sent(woken)}", {"id": group.id, "woken": woken})
 
 
-def _jobs(given: argparse.Namespace, chosen: Settings) -> Told:
+def _jobs(given: argparse.Namespace, chosen: Settings) -> Report:
     with connected(chosen).read() as connection:
         found = overview.list_jobs(connection, limit=given.limit)
     rows = [
@@ -89,18 +89,18 @@ def _jobs(given: argparse.Namespace, chosen: Settings) -> Told:
         for job in found
     ]
     text = table(("ACCOUNT", "GROUP", "GROUP ID", "JOB", "RAN FOR", "LAST RUN", "FAILURES", "ERROR"), rows)
-    return Told(text, [job._asdict() for job in found])
+    return Report(text, [job._asdict() for job in found])
 
 
-def _resubmit(given: argparse.Namespace, chosen: Settings) -> Told:
+def _resubmit(given: argparse.Namespace, chosen: Settings) -> Report:
     if chosen.scaler != "nomad":
         raise Conflict("groups have no Nomad jobs here: TSG_SCALER is worker")
     with connected(chosen).read() as connection:
         group = _one(connection, given.group)
         if not jobs.mark_unsubmitted(connection, group.id):
             raise Conflict(f"group {group.name} ({group.id}) is deleted and empty: it no longer has a job")
-    rung = _ring(chosen, SUBMIT_JOB, group.id)
-    return Told(f"the job of group {group.name} ({group.id}) will be submitted; {_heard(rung)}", {"id": group.id, "rung": rung})
+    woken = _wake(chosen, SUBMIT_JOB, group.id)
+    return Report(f"the job of group {group.name} ({group.id}) will be submitted; {_sent(woken)}", {"id": group.id, "woken": woken})
 
 
 def _one(connection: Connection, name_or_id: str) -> Named:
@@ -142,7 +142,7 @@ def _sheet(found: Status) -> str:
     )
 
 
-def _ring(chosen: Settings, actor: str, subject: str) -> bool:
+def _wake(chosen: Settings, actor: str, subject: str) -> bool:
     broker = make_broker(chosen.redis_url)
     try:
         send(broker, actor, subject)
@@ -153,5 +153,5 @@ def _ring(chosen: Settings, actor: str, subject: str) -> bool:
     return True
 
 
-def _heard(rung: bool) -> str:
-    return "a wake-up was sent" if rung else "Redis cannot be reached; the scheduler sends the wake-up later"
+def _sent(woken: bool) -> str:
+    return "a wake-up was sent" if woken else "Redis cannot be reached; the scheduler sends the wake-up later"

@@ -12,7 +12,7 @@ from shared.state import accounts
 from shared.state.accounts import Account
 from shared.store import db
 
-#: Seconds for which a command waits for a database that does not answer: whoever sits before it should hear of that.
+#: Seconds for which a command waits for a database that does not answer: its user should learn of that.
 PATIENCE = 5.0
 
 

@@ -1,8 +1,8 @@
-"""What a running process is doing, for whoever looks at night: the pprof pages over HTTP and the gops agent over TCP.
+"""What a running process is doing, for an operator at night: the pprof pages over HTTP and the gops agent over TCP.
 
-Both are off unless a setting turns them on, listen on loopback unless told otherwise, and ask for no password: whoever reaches the
+Both are off unless a setting turns them on, listen on loopback unless set otherwise, and ask for no password: everybody who reaches the
 port reads stacks and source positions (never values) and can slow the process down a little. Nothing here stops a process: what
-cannot be served is told in the log.
+cannot be served is in the log.
 """
 
 import ipaddress
@@ -18,15 +18,15 @@ from shared.runtime.settings import Settings
 
 _log = log.get(__name__)
 
-#: Connections to one door that are answered at once; the next are closed.
+#: Connections to one port that are answered at once; the next are closed.
 MOST = 8
 
 
 class Diagnostics:
-    """The doors that are open. `stop` closes them."""
+    """The ports that are open. `stop` closes them."""
 
     def __init__(self) -> None:
-        self.doors: list[Port] = []
+        self.ports: list[Port] = []
         self._closers: list[Callable[[], None]] = []
 
     def open(self, kind: str, handler: type[socketserver.BaseRequestHandler], bind: str, wanted: int) -> int | None:
@@ -40,27 +40,27 @@ class Diagnostics:
         if port != wanted and wanted:
             _log.warning("diagnostics_port_taken", kind=kind, wanted=wanted, port=port)
         if not _is_loopback(bind):
-            _log.warning("diagnostics_open_to_the_network", kind=kind, bind=bind, meaning="whoever reaches the port is answered")
+            _log.warning("diagnostics_open_to_the_network", kind=kind, bind=bind, meaning="everybody who reaches the port is answered")
         _log.info("diagnostics_listening", kind=kind, address=shown(bind, port))
-        door = Port(found, handler, most=MOST, unanswered="diagnostics_not_answered")
-        threading.Thread(target=door.serve_forever, name=f"diagnostics-{kind}", daemon=True).start()
-        self.doors.append(door)
+        served = Port(found, handler, most=MOST, unanswered="diagnostics_not_answered")
+        threading.Thread(target=served.serve_forever, name=f"diagnostics-{kind}", daemon=True).start()
+        self.ports.append(served)
         return port
 
     def at_the_end(self, close: Callable[[], None]) -> None:
         self._closers.append(close)
 
     def stop(self) -> None:
-        for door in self.doors:
-            door.shutdown()
-            door.server_close()
+        for served in self.ports:
+            served.shutdown()
+            served.server_close()
         for close in self._closers:
             with suppress(OSError):
                 close()
 
 
 def start(chosen: Settings, program: str) -> Diagnostics:
-    """Open what the settings ask for. Never raises. What they do not ask for is not imported: most processes have no door open."""
+    """Open what the settings ask for. Never raises. What they do not ask for is not imported: most processes have none open."""
     diagnostics = Diagnostics()
     if chosen.pprof_enable:
         from shared.runtime.diagnostics import pprof  # noqa: PLC0415

@@ -107,7 +107,7 @@ def _memory() -> dict[str, Any]:
     status = _status()
     collections = gc.get_stats()
     traced, traced_peak = tracemalloc.get_traced_memory()
-    told = {
+    figures = {
         "resident": _kilobytes(status.get("VmRSS")),
         "resident-peak": _kilobytes(status.get("VmHWM")),
         "sys": _kilobytes(status.get("VmSize")),
@@ -121,16 +121,16 @@ def _memory() -> dict[str, Any]:
         "enable-gc": str(gc.isenabled()).lower(),
     }
     if tracemalloc.is_tracing():
-        told |= {"traced": _bytes(traced), "traced-peak": _bytes(traced_peak)}
-    return told
+        figures |= {"traced": _bytes(traced), "traced-peak": _bytes(traced_peak)}
+    return figures
 
 
 def _no_percentage() -> bytes:
     return b"Python's garbage collector has no percentage. Nothing was changed.\n"
 
 
-def _lines(told: dict[str, Any]) -> bytes:
-    return "".join(f"{name}: {value}\n" for name, value in told.items()).encode()
+def _lines(figures: dict[str, Any]) -> bytes:
+    return "".join(f"{name}: {value}\n" for name, value in figures.items()).encode()
 
 
 def _status() -> dict[str, str]:

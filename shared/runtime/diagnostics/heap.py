@@ -2,7 +2,7 @@
 
 Python remembers where memory was asked for only while `tracemalloc` runs, which makes a process slower, so it does not run all the
 time. `between` runs it for some seconds and tells what was asked for in them and is still held: a leak shows. A process that is
-started with PYTHONTRACEMALLOC=16 remembers from its beginning. Without either, all objects are told by their type.
+started with PYTHONTRACEMALLOC=16 remembers from its beginning. Without either, objects are counted by their type.
 """
 
 import gc
@@ -35,7 +35,7 @@ def now(program: str) -> Profile:
 
 
 def between(program: str, seconds: float) -> Profile:
-    """What is asked for in so many seconds and still held at their end. Raises `Busy`.
+    """What is asked for within these seconds and still held at their end. Raises `Busy`.
 
     Where places are remembered anyway: all that is held then.
     """
@@ -61,19 +61,19 @@ def between(program: str, seconds: float) -> Profile:
 
 def text(profile: Profile) -> str:
     """The biggest first, one line each, with the place or the type."""
-    lines: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    counted: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for stack, values, _labels in profile.samples:
         leaf = stack[0]
-        line = lines[f"{leaf.function}\t{leaf.file}:{leaf.line}" if leaf.file else leaf.function]
+        line = counted[f"{leaf.function}\t{leaf.file}:{leaf.line}" if leaf.file else leaf.function]
         line[0] += values[0]
         line[1] += values[1]
-    objects, size = (sum(line[part] for line in lines.values()) for part in (0, 1))
-    told = [f"heap profile: {objects} objects, {size} bytes", *(f"# {comment}" for comment in profile.comments)]
-    biggest = sorted(lines.items(), key=lambda item: -item[1][1])
-    told += [f"{count}: {held} @\t{where}" for where, (count, held) in biggest[:LINES]]
+    objects, size = (sum(line[part] for line in counted.values()) for part in (0, 1))
+    lines = [f"heap profile: {objects} objects, {size} bytes", *(f"# {comment}" for comment in profile.comments)]
+    biggest = sorted(counted.items(), key=lambda item: -item[1][1])
+    lines += [f"{count}: {held} @\t{where}" for where, (count, held) in biggest[:LINES]]
     if len(biggest) > LINES:
-        told.append(f"... and {len(biggest) - LINES} more")
-    return "\n".join(told) + "\n"
+        lines.append(f"... and {len(biggest) - LINES} more")
+    return "\n".join(lines) + "\n"
 
 
 def _by_place(program: str) -> Profile:

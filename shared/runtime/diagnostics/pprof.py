@@ -110,10 +110,10 @@ def _answer(program: str, target: str) -> Answer:
 
 
 def _index(program: str, _query: dict[str, str]) -> Answer:
-    rows = "".join(f'<tr><td><a href="{PREFIX}{name}">{name}</a></td><td>{html.escape(told)}</td></tr>\n' for name, told in PAGES.items())
+    rows = "".join(f'<tr><td><a href="{PREFIX}{name}">{name}</a></td><td>{html.escape(what)}</td></tr>\n' for name, what in PAGES.items())
     more = "".join(
-        f'<li><a href="{PREFIX}{target}">{html.escape(told)}</a></li>\n'
-        for target, told in (
+        f'<li><a href="{PREFIX}{target}">{html.escape(what)}</a></li>\n'
+        for target, what in (
             ("goroutine?debug=2", "all stacks"),
             ("heap?debug=1", "memory as text"),
         )
@@ -156,7 +156,7 @@ def _goroutine(program: str, query: dict[str, str]) -> Answer:
 
 
 def _cmdline(_program: str, _query: dict[str, str]) -> Answer:
-    """Arguments, ended by zero bytes as in Go. No flag of ours takes a secret; should one ever, it is not shown."""
+    """Arguments, ended by zero bytes as in Go. No flag of this service takes a secret; should one ever, it is not shown."""
     return Answer(200, TEXT, "\0".join(map(_without_secrets, sys.orig_argv)).encode())
 
 

@@ -74,11 +74,11 @@ class _Writer:
         return _field(1, self.string(kind[0])) + _field(2, self.string(kind[1]))
 
     def sample(self, stack: Stack, values: Sequence[int], labels: dict[str, str]) -> bytes:
-        told = (_field(1, self.string(key)) + _field(2, self.string(value)) for key, value in labels.items())
+        encoded = (_field(1, self.string(key)) + _field(2, self.string(value)) for key, value in labels.items())
         return (
             _field(1, _packed(self._location(frame) for frame in stack))
             + _field(2, _packed(values))
-            + b"".join(_field(3, label) for label in told)
+            + b"".join(_field(3, label) for label in encoded)
         )
 
     def _location(self, frame: Frame) -> int:

@@ -70,22 +70,22 @@ def threads() -> list[Thread]:
 
 def one_by_one(found: list[Thread]) -> str:
     """Each thread with its stack: what Go prints of its goroutines with `debug=2`."""
-    told = []
+    lines = []
     for thread in found:
-        told.append(f"thread {thread.native_id or 0} [{thread.name}{', daemon' if thread.daemon else ''}]:")
-        told += [f"{frame.function}(...)\n\t{frame.file}:{frame.line}" for frame in thread.stack]
-        told.append("")
-    return "\n".join(told)
+        lines.append(f"thread {thread.native_id or 0} [{thread.name}{', daemon' if thread.daemon else ''}]:")
+        lines += [f"{frame.function}(...)\n\t{frame.file}:{frame.line}" for frame in thread.stack]
+        lines.append("")
+    return "\n".join(lines)
 
 
 def together(found: list[Thread]) -> str:
-    """Threads that are at the same place told once: `debug=1`."""
+    """All threads, those at the same place together: `debug=1`."""
     by_stack: dict[Stack, list[str]] = defaultdict(list)
     for thread in found:
         by_stack[thread.stack].append(thread.name)
-    told = [f"threads: total {len(found)}"]
+    lines = [f"threads: total {len(found)}"]
     for stack, names in sorted(by_stack.items(), key=lambda item: -len(item[1])):
-        told.append(f"{len(names)} @ {', '.join(sorted(names))}")
-        told += [f"#\t{frame.function}\t{frame.file}:{frame.line}" for frame in stack]
-        told.append("")
-    return "\n".join(told)
+        lines.append(f"{len(names)} @ {', '.join(sorted(names))}")
+        lines += [f"#\t{frame.function}\t{frame.file}:{frame.line}" for frame in stack]
+        lines.append("")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Indexes of the new tables; and none for old columns that nobody searches by any more."""
+"""Indexes of the new tables; and none for old columns that no query searches by any more."""
 
 from alembic import op
 

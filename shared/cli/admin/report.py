@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from shared.lines import printable
 
 
-class Told(NamedTuple):
+class Report(NamedTuple):
     """The outcome of a command."""
 
     text: str
@@ -28,7 +28,7 @@ def for_terminal(text: str) -> str:
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns under their titles. None is told by a dash."""
+    """Columns under their titles. None is a dash."""
     lines = [list(titles), *([_word(value) for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in lines)
