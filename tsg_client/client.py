@@ -11,7 +11,21 @@ from urllib.parse import quote
 import requests
 
 from tsg_client import errors
-from tsg_client.models import Activity, Decision, Group, Json, Member, Model, Policy, Preview, Status, Tagged, Template, Verification
+from tsg_client.models import (
+    Activity,
+    Decision,
+    Group,
+    Json,
+    Member,
+    Model,
+    Policy,
+    Preview,
+    Rollout,
+    Status,
+    Tagged,
+    Template,
+    Verification,
+)
 from tsg_client.signer import Signer
 from tsg_client.transport import Transport
 
@@ -22,6 +36,9 @@ TEMPLATES, GROUPS = f"{BASE}/templates", f"{BASE}/groups"
 PAGE = 500
 #: Seconds that one request waits for a status to change, and between two that are answered at once.
 LONGEST_WAIT, SOONEST = 60, 1.0
+
+#: Seconds after which a rollout that is watched is looked at again.
+ROLLOUT_LOOK = 2
 
 M = TypeVar("M", bound=Model)
 
@@ -147,6 +164,52 @@ class Client:
     def detach_member(self, group_id: str, machine_id: str, *, decrement: bool = False) -> None:
         """Let the group forget a machine, which stays. Another one is launched, unless `decrement` lowers the capacity by one."""
         self._transport.send("POST", _under(GROUPS, group_id, "members", machine_id, "detach"), body={"decrement": decrement})
+
+    # Rollouts
+
+    def list_rollouts(self, group_id: str) -> Iterator[Rollout]:
+        """The group's rollouts, the newest first."""
+        return self._pages(_under(GROUPS, group_id, "rollouts"), Rollout)
+
+    def start_rollout(self, group_id: str, fields: Mapping[str, Any], *, if_match: str | None = None) -> Rollout:
+        """Begin a rollout: of `template_id`, or of the group's own. `Conflict` while another one is under way."""
+        return self._one("POST", _under(GROUPS, group_id, "rollouts"), Rollout, body=fields, if_match=if_match)
+
+    def get_rollout(self, group_id: str, rollout_id: str, *, wait: int | None = None) -> Rollout:
+        """One rollout. With `wait` it answers when it ends or needs somebody, or after so many seconds (60 at most)."""
+        return self._one("GET", _under(GROUPS, group_id, "rollouts", rollout_id), Rollout, query={"wait": wait})
+
+    def pause_rollout(self, group_id: str, rollout_id: str) -> Rollout:
+        """Stop for now."""
+        return self._ask_rollout(group_id, rollout_id, "pause")
+
+    def resume_rollout(self, group_id: str, rollout_id: str) -> Rollout:
+        """Go on, or past the pause of a step."""
+        return self._ask_rollout(group_id, rollout_id, "resume")
+
+    def cancel_rollout(self, group_id: str, rollout_id: str) -> Rollout:
+        """End it, and leave members as they are."""
+        return self._ask_rollout(group_id, rollout_id, "cancel")
+
+    def roll_back(self, group_id: str, rollout_id: str) -> Rollout:
+        """Go back to the template before: of the newest rollout, a successful one too."""
+        return self._ask_rollout(group_id, rollout_id, "rollback")
+
+    def _ask_rollout(self, group_id: str, rollout_id: str, what: str) -> Rollout:
+        return self._one("PUT", _under(GROUPS, group_id, "rollouts", rollout_id, what), Rollout)
+
+    def watch_rollout(self, group_id: str, rollout_id: str, *, timeout: float) -> Iterator[Rollout]:
+        """The rollout now and after each change that is seen, until it is over or `timeout` seconds are."""
+        until = time.monotonic() + timeout
+        seen: Json = {}
+        while True:
+            wait = min(ROLLOUT_LOOK, max(0, math.ceil(until - time.monotonic()))) if seen else 0
+            found = self.get_rollout(group_id, rollout_id, wait=wait)
+            if found.as_json() != seen:
+                yield found
+            if found.is_over or time.monotonic() >= until:
+                return
+            seen = found.as_json()
 
     # Policies
 

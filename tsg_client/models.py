@@ -143,6 +143,41 @@ class Preview(Model):
     next: Sequence[datetime] = ()
 
 
+class RolloutCounts(Model):
+    """The group's members, as a rollout saw them at the last check."""
+
+    wanted: int = 0
+    new: int = 0
+    new_available: int = 0
+    outdated: int = 0
+    draining: int = 0
+    failed: int = 0
+
+
+class Rollout(Model):
+    """A changed template on its way to the members. It has its settings besides: `as_json()`."""
+
+    id: str
+    group_id: str
+    template_id: str
+    previous_template_id: str
+    state: str
+    reason: str | None = None
+    message: str | None = None
+    step: int = 0
+    counts: RolloutCounts
+    percent_complete: int = 0
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    next_at: datetime | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """It has ended, or goes on only when somebody says so."""
+        return self.ended_at is not None or (self.state == "Paused" and self.next_at is None)
+
+
 class Status(Tagged):
     """How far a group is, and what it waits for."""
 

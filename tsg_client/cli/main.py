@@ -22,6 +22,7 @@ NOUNS = {
     "group": Noun("group:group", "Groups: make, scale, look, wait, delete"),
     "member": Noun("member:member", "Members of a group: protect, remove, adopt, detach"),
     "template": Noun("template:template", "Templates: what instances are made from"),
+    "rollout": Noun("rollout:rollout", "Rollouts: bring a template to the instances that run, or go back"),
     "policy": Noun("policy:policy", "Policies of a group: schedules, targets, steps, webhooks"),
     "apply": Noun("apply:apply", "Make groups and templates as a file declares them"),
     "export": Noun("apply:export_", "Print groups and templates as such a file"),
@@ -35,7 +36,14 @@ NOUNS = {
 }
 ALIASES = {"grp": "group", "tpl": "template"}
 #: `tsg groups` is `tsg group ls`.
-PLURALS = {"groups": "group", "members": "member", "templates": "template", "profiles": "profile", "policies": "policy"}
+PLURALS = {
+    "groups": "group",
+    "members": "member",
+    "templates": "template",
+    "profiles": "profile",
+    "policies": "policy",
+    "rollouts": "rollout",
+}
 
 HELP = """Triton Service Groups: groups of instances that keep their size.
 

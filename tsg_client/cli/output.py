@@ -24,11 +24,28 @@ _LEAST = 12
 
 #: By the word that is shown.
 _COLORS = {
-    **dict.fromkeys(("Settled", "running", "healthy", "success", "yes", "ok", "Successful"), "green"),
-    **dict.fromkeys(("failed", "unhealthy", "no", "Failed", "RollbackFailed"), "red"),
+    **dict.fromkeys(("Settled", "running", "healthy", "success", "ok", "Successful", "RolledBack"), "green"),
+    **dict.fromkeys(("failed", "unhealthy", "Failed", "RollbackFailed"), "red"),
     **dict.fromkeys(("QuotaExceeded", "TemplateRejected", "DeletionRejected", "AccountRejected", "CircuitOpen", "ServiceFailed"), "red"),
     **dict.fromkeys(("Provisioning", "Replacing", "Deleting", "provisioning", "stopping", "InProgress", "Pausing", "Paused"), "yellow"),
-    **dict.fromkeys(("Throttled", "NoCapacity", "CloudAPISlow", "CloudAPIUnavailable", "NomadUnavailable", "Backoff"), "yellow"),
+    **dict.fromkeys(
+        (
+            "Throttled",
+            "RollingOut",
+            "RolloutPaused",
+            "Draining",
+            "Protected",
+            "Suspended",
+            "Baking",
+            "RollingBack",
+            "NoCapacity",
+            "CloudAPISlow",
+            "CloudAPIUnavailable",
+            "NomadUnavailable",
+            "Backoff",
+        ),
+        "yellow",
+    ),
 }
 
 

@@ -9,7 +9,7 @@ import click
 
 from tsg_client.cli.session import Session
 from tsg_client.errors import NotSettled
-from tsg_client.models import Status
+from tsg_client.models import Rollout, Status
 
 #: Seconds that a command waits, where none are given.
 TIMEOUT = 600.0
@@ -39,6 +39,32 @@ def wait_settled(session: Session, group_id: str, *, timeout: float) -> None:
 def _progress(status: Status) -> str:
     reason = "" if status.reason in {"Settled", "Provisioning", "Deleting", "Deleted"} else f" ({status.reason})"
     return f"{status.group_name}: {counts(status)}{reason}"
+
+
+def wait_rollout(session: Session, found: Rollout, *, timeout: float) -> Rollout:
+    """Wait for a rollout to end or to need somebody, and say how far it is. `NotSettled` for any end but a good one."""
+    line = _Line()
+    last = found
+    try:
+        for last in session.client.watch_rollout(found.group_id, found.id, timeout=timeout):
+            line.show(rollout_line(last))
+    finally:
+        line.end()
+    if last.state in {"Successful", "RolledBack"}:
+        click.echo(f"{rollout_line(last)}, after {line.seconds:.0f} s", err=True)
+        return last
+    hint = f"\n    tsg rollout resume, cancel or rollback goes on; tsg group explain {found.group_id} shows what was done"
+    if last.is_over:
+        raise NotSettled(f"{last.message or rollout_line(last)}{hint}", code=last.state)
+    raise NotSettled(f"not over after {timeout:.0f} s: {rollout_line(last)}{hint}")
+
+
+def rollout_line(found: Rollout) -> str:
+    """How far a rollout is."""
+    numbers = found.counts
+    others = {"outdated": numbers.outdated, "draining": numbers.draining, "failed": numbers.failed}
+    more = "".join(f", {count} {what}" for what, count in others.items() if count)
+    return f"{found.state}: {found.percent_complete} %, {numbers.new_available} of {numbers.wanted} new and available{more}"
 
 
 def why(status: Status) -> str:

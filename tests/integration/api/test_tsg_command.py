@@ -412,3 +412,26 @@ def test_policies_are_made_changed_and_tried(run: Run, tsg: Caller) -> None:
 def test_a_field_of_a_policy_that_is_wrong_says_what_to_write(run: Run, tsg: Caller, options: list[str], words: str) -> None:
     group = tsg.make_group()
     assert words in run("policy", "create", group["group_name"], "a", "target", *options, status=2).stderr
+
+
+def test_a_rollout_is_begun_paused_and_ended(run: Run, tsg: Caller) -> None:
+    group = tsg.make_group(3)
+    name = group["group_name"]
+    assert "has had no rollout" in run("rollout", "get", name, status=3).stderr
+    run("template", "create", "web-2", "base-64-lts", "sim-large")
+    options = ["--max-surge", "50%", "--max-unavailable", "1", "--step", "10:600", "--step", "50:pause", "--step", "100", "--bake", "5"]
+    made = json.loads(run("rollout", "start", name, "-t", "web-2", *options, "-j").stdout)
+    assert (made["max_surge"], made["max_unavailable"], made["bake_seconds"]) == ("50%", 1, 5)
+    assert [(one["percent"], one["pause_seconds"], one["pause"]) for one in made["steps"]] == [
+        (10, 600, False),
+        (50, 0, True),
+        (100, 0, False),
+    ]
+    assert "error (Conflict)" in run("rollout", "start", name, status=1).stderr
+    assert rows(run("rollouts", name, "-H", "-o", "id,state").stdout) == [[made["id"], made["state"]]]
+    assert run("rollout", "pause", name).stdout.startswith(f"Paused rollout {made['id']}: Paus")
+    assert "not over after 0 s" in run("rollout", "watch", name, "--wait-timeout", "0.01", status=1).stderr
+    run("rollout", "resume", name, made["id"][:8])
+    assert "use --force" in run("rollout", "cancel", name, status=2).stderr
+    run("rollout", "cancel", name, "-f")
+    assert "write PERCENT, PERCENT:SECONDS or PERCENT:pause" in run("rollout", "start", name, "--step", "x", status=2).stderr
