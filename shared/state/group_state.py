@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from shared.errors import NotFound
 from shared.reasons import Reason
 from shared.spec.group_settings import GroupSettings, from_document
 from shared.spec.rollout import Rolled
@@ -150,7 +151,7 @@ _IS_DUE_SOON = and_(
     group_state.c.check_at <= func.now() + INTERVAL * literal(timedelta(seconds=0.2), Interval()),
 )
 #: Built once: each pass uses it twice, and building a statement takes longer than its query.
-_DUE = (
+_GROUPS = (
     select(
         *columns(
             DueGroup,
@@ -166,10 +167,10 @@ _DUE = (
     )
     .join_from(groups, group_state, group_state.c.group_id == groups.c.id)
     .outerjoin(rollouts, and_(rollouts.c.group_id == groups.c.id, rollouts.c.ended_at.is_(None)))
-    .where(group_state.c.account_id == bindparam("account_id"), or_(_IS_DUE, _IS_DUE_SOON))
-    .order_by(group_state.c.check_at, groups.c.id)
-    .limit(bindparam("most", type_=Integer))
+    .where(group_state.c.account_id == bindparam("account_id"))
 )
+_DUE = _GROUPS.where(or_(_IS_DUE, _IS_DUE_SOON)).order_by(group_state.c.check_at, groups.c.id).limit(bindparam("most", type_=Integer))
+_ONE = _GROUPS.where(groups.c.id == bindparam("its_id"))
 
 
 def list_due(connection: Connection, account_id: str, *, limit: int) -> list[DueGroup]:
@@ -180,6 +181,14 @@ def list_due(connection: Connection, account_id: str, *, limit: int) -> list[Due
     """
     found = all_of(DueGroup, connection.execute(_DUE, {"account_id": account_id, "most": limit}))
     return found if found and found[0].is_due else []
+
+
+def get(connection: Connection, account_id: str, group_id: str) -> DueGroup:
+    """One group of the account, due or not, as a worker would see it; `NotFound`."""
+    found = all_of(DueGroup, connection.execute(_ONE, {"account_id": account_id, "its_id": group_id}))
+    if not found:
+        raise NotFound(f"There is no group {group_id}.")
+    return found[0]
 
 
 def mark_due(connection: Connection, group_id: str) -> None:

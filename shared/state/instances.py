@@ -79,6 +79,7 @@ class Described(NamedTuple):
 
     instance_id: str
     name: str
+    created_at: datetime | None
     compute_node: str | None
     primary_ip: str
     #: Its address on each of its networks, as JSON.
@@ -104,6 +105,14 @@ def list_of_groups(connection: Connection, group_ids: Collection[str]) -> tuple[
     recent = or_(instances.c.gone_at.is_(None), instances.c.gone_at > ago(FORGET_AFTER))
     now: datetime = connection.execute(select(func.now())).scalar_one()
     return now, all_of(Instance, connection.execute(select(*_INSTANCE).where(instances.c.group_id.in_(group_ids), recent)))
+
+
+def list_for_preview(connection: Connection, group_id: str) -> tuple[datetime, list[tuple[Instance, datetime | None, str]]]:
+    """The same of one group, each with its machine's time of creation and its server, as far as rows know them."""
+    now, found = list_of_groups(connection, [group_id])
+    statement = select(instances.c.id, instances.c.created_at, instances.c.compute_node).where(instances.c.group_id == group_id)
+    known = {row.id: (row.created_at, row.compute_node or "") for row in connection.execute(statement)}
+    return now, [(instance, *known[instance.id]) for instance in found if instance.id in known]
 
 
 def insert_launch(connection: Connection, lease: Lease, group: DueGroup) -> str | None:
@@ -164,7 +173,7 @@ def mark_described(connection: Connection, lease: Lease, described: Collection[D
     arrays = [literal([getattr(one, name) for one in described], ARRAY(kind)) for name, kind in kinds.items()]
     seen = func.unnest(*arrays).table_valued(*(column(name, kind) for name, kind in kinds.items()), name="seen").render_derived()
     statement = update(instances).where(instances.c.id == seen.c.instance_id, is_held(lease))
-    values = {name: seen.c[name] for name in ("name", "compute_node", "primary_ip", "addresses")}
+    values = {name: seen.c[name] for name in ("name", "created_at", "compute_node", "primary_ip", "addresses")}
     connection.execute(statement.values(**values, template_id=func.coalesce(instances.c.template_id, seen.c.template_id)))
 
 

@@ -228,6 +228,7 @@ instances = Table(
     _reference("rollout_id", nullable=True),
     # What CloudAPI says of the machine.
     Column("name", Text),
+    _time("created_at", nullable=True),
     _reference("compute_node", nullable=True),
     Column("primary_ip", Text),
     # Its address on each of its networks: a JSON object, by the network's UUID.

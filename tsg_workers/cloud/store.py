@@ -1,6 +1,7 @@
 """What a look found new, as rows, activities and log lines. Only what is new, however often a look finds the same."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -44,7 +45,18 @@ def store(connection: Connection, recorder: Recorder, due: Sequence[DueGroup], m
 
 def _description(instance: Instance, machine: Machine) -> Described:
     compute_node = machine.compute_node if is_uuid(machine.compute_node) else None
-    return Described(instance.id, machine.name, compute_node, machine.primary_ip, addresses_of(machine), template_of(machine))
+    return Described(
+        instance.id, machine.name, _moment(machine.created), compute_node, machine.primary_ip, addresses_of(machine), template_of(machine)
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    """CloudAPI's time; None for anything else."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
 
 
 def _found(connection: Connection, recorder: Recorder, group: DueGroup, instance: Instance) -> Instance:

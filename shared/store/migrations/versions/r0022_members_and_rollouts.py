@@ -11,6 +11,7 @@ _GROUPS = {"more": "TEXT", "previous_template_id": "UUID"}
 _INSTANCES = {
     "rollout_id": "UUID",
     "name": "TEXT",
+    "created_at": "TIMESTAMPTZ",
     "compute_node": "UUID",
     "primary_ip": "TEXT",
     "addresses": "TEXT",
