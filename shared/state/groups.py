@@ -23,8 +23,6 @@ from shared.store.tables import groups
 
 #: Characters of a setting's change in an activity.
 MAX_TOLD = 200
-#: Characters of a cause.
-MAX_CAUSE = 2000
 
 
 class Group(NamedTuple):
