@@ -370,6 +370,10 @@ class Client:
         except NotFound:
             return None
 
+    def services(self) -> Mapping[str, str]:
+        """The addresses of the datacenter's other services, by name."""
+        return {str(name): str(url) for name, url in _object(self._call("GET", f"{self._base}/services")).items()}
+
     def volume(self, name: str) -> Mapping[str, Any] | None:
         """The account's volume of this name; None when it has none, or CloudAPI has no volumes at all."""
         try:

@@ -6,7 +6,7 @@ the answer is kept for that. A request that is under way for longer than the lim
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from shared import log, metrics
@@ -45,7 +45,7 @@ class _Bulkhead:
 
     def __init__(self, name: str, source: Source) -> None:
         self.name = name
-        self._source = source
+        self.source = source
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=f"measure-{name}")
         self._requests: dict[_Key, _Request] = {}
         self._lock = threading.Lock()
@@ -79,7 +79,7 @@ class _Bulkhead:
     def _read(self, asked: Asked) -> Measure:
         began, result = time.monotonic(), "failed"
         try:
-            found = self._source.read(asked)
+            found = self.source.read(asked)
             result = "missing" if isinstance(found, Missing) else "read"
             return found
         except Exception as error:  # noqa: BLE001 - a fault of this service costs this policy its measure, and nothing else
@@ -98,10 +98,10 @@ class Gatherer:
         self._bulkheads = {name: _Bulkhead(name, source) for name, source in sources.items()}
         self._members = members
 
-    @property
-    def sources(self) -> Collection[str]:
-        """The names of the sources that there are."""
-        return self._bulkheads.keys()
+    def refusal(self, source: str, login: str, triton_uuid: str | None) -> str | None:
+        """Why an account cannot have measures of a source; None where it can."""
+        bulkhead = self._bulkheads.get(source)
+        return "is not offered by this service" if bulkhead is None else bulkhead.source.refusal(login, triton_uuid)
 
     def close(self) -> None:
         for one in self._bulkheads.values():

@@ -3,14 +3,14 @@
 import redis
 
 from shared.clients.pushed import Pushed
-from shared.measures.source import Asked, combined
+from shared.measures.source import Asked, Source, combined
 from shared.policies.seen import Measure, Missing, Value
 
 #: Seconds after which a value is stale, where the metric does not say.
 MAX_AGE = 300
 
 
-class PushedSource:
+class PushedSource(Source):
     """What Redis keeps. A value of the group as a whole counts before those of members; of members, those that are available."""
 
     def __init__(self, pushed: Pushed) -> None:

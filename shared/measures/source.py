@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from shared.policies.seen import Measure, Missing, Value
 from shared.spec.policy_settings import Metric
@@ -25,10 +25,15 @@ class Asked(NamedTuple):
         return self.group.id, json.dumps(self.metric.model_dump(exclude_none=True), sort_keys=True), self.is_total
 
 
-class Source(Protocol):
-    """One place where measures come from."""
+class Source:
+    """One place where measures come from. Thread-safe."""
 
-    def read(self, asked: Asked, /) -> Measure: ...
+    def read(self, asked: Asked, /) -> Measure:
+        raise NotImplementedError
+
+    def refusal(self, _login: str, _triton_uuid: str | None) -> str | None:
+        """Why this account cannot have measures of it; None where it can."""
+        return None
 
 
 def combined(values: Sequence[float], asked: int, *, is_total: bool) -> Measure:

@@ -306,6 +306,17 @@ class Settings:
         number(1, 3_600), 15.0, "Seconds between evaluations of a group's policies that measure something.", heading="Policies"
     )
 
+    cmon_url: str = _setting(
+        HTTP_URL, "", "Where CMON is, with its port; without it, where CloudAPI's list of services says.", otherwise="CloudAPI's services"
+    )
+    prometheus_url: str = _setting(HTTP_URL, "", "The Prometheus that policies may query; without it, none is offered.", otherwise="none")
+    prometheus_accounts: str = _setting(
+        TEXT, "", "The accounts that may query it, by login or UUID, with commas between: PromQL reads the series of all."
+    )
+    prometheus_tenants: bool = _setting(
+        YES_NO, False, "Whether it keeps tenants apart by X-Scope-OrgID, which is an account's UUID. Then all accounts may query it."
+    )
+
     metrics_enable: bool = _setting(
         YES_NO,
         True,

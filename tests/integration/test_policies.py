@@ -14,6 +14,7 @@ from shared.clients.pushed import Pushed
 from shared.measures.gather import Gatherer
 from shared.measures.pushed import PushedSource
 from shared.measures.source import Asked
+from shared.measures.source import Source as AnySource
 from shared.measures.sources import list_members
 from shared.policies.seen import Measure, Missing, Value
 from shared.spec import policy_settings
@@ -30,7 +31,7 @@ TARGET = {"kind": "target", "metric": CPU, "target": 60, "stabilization": {"in_s
 HOOK = {"kind": "webhook", "change": "+1"}
 
 
-class Source:
+class Source(AnySource):
     """Says what the test says."""
 
     def __init__(self) -> None:
@@ -350,7 +351,7 @@ def test_pushed_values_are_averaged_over_available_members(world: World, valkey:
 def test_a_source_that_hangs_holds_up_nobody_for_longer_than_a_moment(scaling: Scaling) -> None:
     go_on = threading.Event()
 
-    class Hanging:
+    class Hanging(AnySource):
         def read(self, asked: Asked, /) -> Measure:
             assert go_on.wait(60)
             return Value(90.0)

@@ -60,8 +60,10 @@ class _Resource:
     def _settings(self, req: falcon.Request) -> Settings:
         """The policy in the body, of a source that there is."""
         settings = schema.body(read_text(req, self._service), max_capacity=self._service.max_capacity)
-        if isinstance(settings, TargetSettings | StepSettings) and settings.metric.source not in self._service.gatherer.sources:
-            raise Invalid([FieldError("metric.source", f"metric.source {settings.metric.source} is not offered by this service")])
+        if isinstance(settings, TargetSettings | StepSettings):
+            account, source = req.context.account, settings.metric.source
+            if refused := self._service.gatherer.refusal(source, account.name, account.triton_uuid):
+                raise Invalid([FieldError("metric.source", f"metric.source {source} {refused}")])
         return settings
 
     def _url(self, req: falcon.Request, token: str) -> str:
