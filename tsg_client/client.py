@@ -176,7 +176,7 @@ class Client:
         return self._one("POST", _under(GROUPS, group_id, "rollouts"), Rollout, body=fields, if_match=if_match)
 
     def get_rollout(self, group_id: str, rollout_id: str, *, wait: int | None = None) -> Rollout:
-        """One rollout. With `wait` it answers when it ends or needs somebody, or after so many seconds (60 at most)."""
+        """One rollout. With `wait` it answers when it ends or needs somebody, or after that time (60 seconds at most)."""
         return self._one("GET", _under(GROUPS, group_id, "rollouts", rollout_id), Rollout, query={"wait": wait})
 
     def pause_rollout(self, group_id: str, rollout_id: str) -> Rollout:

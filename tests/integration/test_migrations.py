@@ -10,6 +10,7 @@ import alembic.command
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, event, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
@@ -167,6 +168,15 @@ def shape(engine: Engine) -> list[Any]:
 def test_the_migrations_make_what_the_models_say(empty: Engine) -> None:
     upgrade(empty)
     assert differences(empty) == []
+
+
+def test_a_database_with_all_migrations_is_current(empty: Engine) -> None:
+    """The numbers ascend along the history: by them a program sees whether it needs more than the database has."""
+    with empty.begin() as connection:
+        schema.upgrade(connection)
+        assert schema.is_current(connection)
+    history = ScriptDirectory.from_config(schema.config()).walk_revisions()
+    assert [one.revision for one in history] == schema.revisions()
 
 
 def test_a_difference_would_be_seen(empty: Engine) -> None:
