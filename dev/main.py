@@ -56,6 +56,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, help=f"port of the API (default: TSG_HTTP_PORT, else {PORT}, or a free one when that is taken)")
     parser.add_argument("--api", type=int, default=1, metavar="N", help="processes of the API, which share its port (default 1)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (default 2)")
+    parser.add_argument("--feeds", type=int, default=1, metavar="N", help="processes that watch CloudAPI's changefeed (default 1)")
     parser.add_argument("--provision-seconds", type=float, default=5.0, metavar="S", help="how long a simulated machine boots (default 5)")
     parser.add_argument(
         "--scaler",
@@ -99,7 +100,7 @@ def _settings(environ: MutableMapping[str, str]) -> dict[str, str]:
 def _run(given: argparse.Namespace, settings: dict[str, str], directory: Path) -> int:
     scaler = given.scaler or settings.get("TSG_SCALER", "worker")
     nomad = "Nomad, " if scaler == "nomad" else ""
-    print(f"starting PostgreSQL, Valkey, the CloudAPI simulator, {nomad}the API, the workers and the scheduler ...", flush=True)
+    print(f"starting PostgreSQL, Valkey, the CloudAPI simulator, {nomad}the API, the workers, the scheduler and tsg-feed ...", flush=True)
     started = time.monotonic()
     chosen = settings.pop("TSG_HTTP_PORT", None)
     port = given.port if given.port is not None else int(chosen) if chosen else _port()
@@ -108,6 +109,7 @@ def _run(given: argparse.Namespace, settings: dict[str, str], directory: Path) -
         port=port,
         api=given.api,
         workers=given.workers,
+        feeds=given.feeds,
         provision_seconds=given.provision_seconds,
         scaler=scaler,
         settings={**settings, "TSG_SCALER": scaler},

@@ -51,6 +51,7 @@ class Stack:
         port: int = 0,
         api: int = 1,
         workers: int = 2,
+        feeds: int = 0,
         provision_seconds: float = 5.0,
         durable: bool = True,
         scaler: str = "worker",
@@ -66,6 +67,7 @@ class Stack:
         self._port = port
         self._api = api
         self._workers = workers
+        self._feeds = feeds
         self._provision_seconds = provision_seconds
         self._scaler = scaler
         self._real_nomad = real_nomad
@@ -107,6 +109,8 @@ class Stack:
         for number in range(1, self._workers + 1):
             self.start_process(f"worker-{number}", "tsg-worker")
         self.start_process("clock", "tsg-clock")
+        for number in range(1, self._feeds + 1):
+            self.start_process(f"feed-{number}", "tsg-feed")
         return self
 
     def stop(self) -> None:

@@ -9,14 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dev.benches import api, probes, reload, scaling, steady
+from dev.benches import api, feeds, healing, probes, reload, scaling, steady
 from dev.benches.report import Figure, table
 from dev.processes import stop_on_signals
 
 BENCHES: dict[str, tuple[Callable[..., Iterator[Figure]], str]] = {
     "api": (api.bench, "requests a second: the API beside the bare route, and the bare route with one SELECT"),
     "capacity": (scaling.capacity, "seconds from POST to the last of N running, beside provisioning + N / budget"),
-    "heal": (scaling.heal, "seconds from the death of machines to the request for the last replacement, beside the interval of checks"),
+    "heal": (healing.heal, "seconds from a machine's death to the request for its replacement, with and without the changefeed"),
+    "quiet": (healing.quiet, "CloudAPI's lists in an hour of settled groups, with and without the changefeed"),
+    "settle": (healing.settle, "seconds from the last machine's running to the answer that says so, with and without the changefeed"),
+    "feed": (feeds.bench, "what 2,000 accounts cost one tsg-feed, and how it comes back from a restart of CloudAPI"),
     "probes": (probes.bench, "health probes a second of one process, beside those that are due, and what they cost"),
     "queue": (scaling.queue, "milliseconds from a wake-up to a worker's turn, beside what is asked for"),
     "reload": (reload.bench, "seconds for a rollout to all members, beside its waves of booting, and the least and most there meanwhile"),

@@ -1,4 +1,4 @@
-"""How long instances take to come, to be replaced, and how soon a wake-up is answered: on a whole stack, in real time."""
+"""How long instances take to come, and how soon a wake-up is answered: on a whole stack, in real time."""
 
 import itertools
 import math
@@ -58,12 +58,12 @@ class Tenant:
 
 
 @contextmanager
-def running_stack(settings: Mapping[str, str], *, workers: int = 2) -> Iterator[Stack]:
-    with scratch() as directory, Stack(directory, workers=workers, settings={"TSG_DRAIN_SECONDS": "0", **settings}) as stack:
+def running_stack(settings: Mapping[str, str], *, workers: int = 2, feeds: int = 0) -> Iterator[Stack]:
+    with scratch() as directory, Stack(directory, workers=workers, feeds=feeds, settings={"TSG_DRAIN_SECONDS": "0", **settings}) as stack:
         yield stack
 
 
-def _time_of(machine: Mapping[str, Any], event: str) -> float:
+def time_of(machine: Mapping[str, Any], event: str) -> float:
     """When it was first in this state, by the clock of the cloud, which is ours."""
     return float(next(moment for moment, what in machine["life"] if what == event))
 
@@ -89,31 +89,12 @@ def _grow(stack: Stack, count: int, groups: int, provision: float, *, budget: bo
     for _ in range(groups):
         tenant.make_group(count // groups)
     machines = tenant.wait_for_running(count, seconds=provision + count / RATE + 60)
-    took = max(_time_of(machine, "running") for machine in machines) - began
+    took = max(time_of(machine, "running") for machine in machines) - began
     calls = stack.cloud("GET", "/counters")["requests"] - before
     limit = provision + (count / RATE if budget else 0.0)
     allowed = "10 requests/s" if budget else "no budget"
     what = f"0 -> {count:,}" + (f" over {groups} groups" if groups > 1 else "") + f", provisioning {provision:g} s, {allowed}"
     return Figure(what, took, "s", limit, {"CloudAPI calls": float(calls)})
-
-
-def heal(*, quick: bool) -> Iterator[Figure]:
-    """Seconds from the death of machines to the last request for a replacement. The limit is the interval between checks, here 10 s."""
-    cases = [(10, 1)] if quick else [(10, 1), (10, 5), (100, 10)]
-    with running_stack({"TSG_HEALTH_CHECK_INTERVAL": "10"}) as stack:
-        stack.cloud("PATCH", "/knobs", {"provision_seconds": 1.0})
-        for count, killed in cases:
-            tenant = Tenant(stack)
-            tenant.make_group(count)
-            tenant.wait_for_running(count, seconds=60)
-            before = stack.cloud("GET", "/counters")["requests"]
-            died = time.time()
-            stack.cloud("POST", "/machines/kill", {"account": tenant.name, "count": killed})
-            machines = tenant.wait_for_running(count, seconds=120)
-            asked = [moment - died for machine in machines if (moment := _time_of(machine, "provisioning")) > died]
-            calls = stack.cloud("GET", "/counters")["requests"] - before
-            more = {"first asked s": min(asked), "CloudAPI calls": float(calls)}
-            yield Figure(f"{killed} of {count} machines die, checks every 10 s", max(asked), "s", 10.0, more)
 
 
 def queue(*, quick: bool) -> Iterator[Figure]:

@@ -351,7 +351,7 @@ def main() -> int:
     with _kept_on_failure(findings, out) as directory:
         try:
             options: dict[str, Any] = {"durable": False, "scaler": given.scaler, "real_nomad": False, "settings": SETTINGS}
-            with Stack(directory, api=2, workers=given.workers, **options) as stack:
+            with Stack(directory, api=2, workers=given.workers, feeds=2, **options) as stack:
                 names = [f"account-{number}" for number in range(1, given.accounts + 1)]
                 soak = Soak(World(stack, names, findings), seed, only, out)
                 soak.run(given.minutes)

@@ -42,6 +42,13 @@ CALM = {
     "empty_lists": False,
     "truncate_lists": 0,
     "stale_list_seconds": 0.0,
+    "feed_offered": True,
+    "feed_mute": False,
+    "feed_lie": False,
+    "feed_late_seconds": 0.0,
+    "feed_shuffle": False,
+    "feed_double": False,
+    "feed_lose_share": 0.0,
 }
 
 Fault = Callable[[World, random.Random], None]
@@ -115,6 +122,13 @@ def clock_killed(world: World, dice: random.Random) -> None:
     world.stack.processes["clock"].kill()
     time.sleep(pause)
     world.stack.start_process("clock", "tsg-clock")
+
+
+def feed_killed(world: World, dice: random.Random) -> None:
+    name, pause = dice.choice(["feed-1", "feed-2"]), dice.uniform(0, 15)
+    world.stack.processes[name].kill()
+    time.sleep(pause)
+    world.stack.start_process(name, "tsg-feed")
 
 
 def redis_away(world: World, dice: random.Random) -> None:
@@ -246,6 +260,35 @@ def lists_late(world: World, dice: random.Random) -> None:
     _turned(world, dice.uniform(3, 12), stale_list_seconds=dice.uniform(1, 6))
 
 
+def feed_mute(world: World, dice: random.Random) -> None:
+    """New connections are told nothing; now and then the old ones, too."""
+    pause, is_cut = dice.uniform(5, 40), dice.random() < 0.5
+    world.knobs(feed_mute=True)
+    if is_cut:
+        world.stack.cloud("POST", "/changefeed/cut")
+    time.sleep(pause)
+    world.knobs(feed_mute=False)
+
+
+def feed_untruthful(world: World, dice: random.Random) -> None:
+    """Messages are false, late, doubled, out of order, or missing."""
+    knobs = {"feed_lie": True, "feed_late_seconds": 5.0, "feed_shuffle": True, "feed_double": True, "feed_lose_share": 0.5}
+    chosen = dice.sample(sorted(knobs), dice.randint(1, 3))
+    pause = dice.uniform(3, 12)
+    world.knobs(**{name: knobs[name] for name in chosen})
+    time.sleep(pause)
+    world.knobs(**{name: CALM[name] for name in chosen})
+
+
+def feed_closed(world: World, dice: random.Random) -> None:
+    """VMAPI or CloudAPI is restarted, and perhaps comes back without a changefeed."""
+    how, pause, is_offered = dice.choice(["restart", "cut"]), dice.uniform(0, 5), dice.random() < 0.7
+    world.knobs(feed_offered=is_offered)
+    world.stack.cloud("POST", f"/changefeed/{how}", {"seconds": pause} if how == "restart" else None)
+    time.sleep(pause)
+    world.knobs(feed_offered=True)
+
+
 def datacenter_full(world: World, dice: random.Random) -> None:
     _turned(world, dice.uniform(3, 8), capacity=dice.randint(0, 20))
 
@@ -285,6 +328,7 @@ OURS = (
     worker_frozen_past_its_lease,
     api_killed,
     clock_killed,
+    feed_killed,
     redis_away,
     redis_crashed,
     redis_flushed,
@@ -308,6 +352,9 @@ CLOUDS = (
     creates_refused,
     launches_fail,
     launches_stick,
+    feed_mute,
+    feed_untruthful,
+    feed_closed,
     *[machines_harmed] * 4,
 )
 

@@ -126,12 +126,12 @@ async def _messages(connection: ClientConnection) -> AsyncIterator[Message]:
             text = await connection.recv()
         except ConnectionClosed as error:
             raise _explained(error) from error
-        message = _read(text)
+        message = read_message(text)
         if message is not None:
             yield message
 
 
-def _read(text: str | bytes) -> Message | None:
+def read_message(text: str | bytes) -> Message | None:
     """None for what is no message about a machine. What else it holds is not looked at."""
     try:
         told = json.loads(text)

@@ -216,7 +216,7 @@ class Settings:
 
     feed: str = _setting(
         choice("auto", "on", "off"),
-        "off",
+        "auto",
         "Whether tsg-feed watches the accounts' machines by CloudAPI's changefeed. auto: where CloudAPI has one. on: one that has none is "
         "a fault, which /readyz and the log report.",
         heading="The changefeed",

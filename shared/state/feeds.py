@@ -89,6 +89,12 @@ def mark_feeds(connection: Connection, watcher: str, noted: Sequence[Feed]) -> N
     connection.execute(statement.on_conflict_do_update(index_elements=[feeds.c.account_id], set_=changed))
 
 
+def list_noted(connection: Connection) -> dict[str, tuple[str, str]]:
+    """Of each account, who noted the state of its feed, and the state."""
+    noted = connection.execute(select(feeds.c.account_id, feeds.c.watcher, feeds.c.state))
+    return {account_id: (watcher, state) for account_id, watcher, state in noted}
+
+
 def delete_feeds(connection: Connection, watcher: str, account_ids: Collection[str]) -> None:
     """These accounts have no groups any more. What another watcher has noted stays."""
     if account_ids:

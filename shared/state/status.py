@@ -14,7 +14,7 @@ from shared.state.feeds import WATCHING, is_in
 from shared.state.instances import DELETING, ON_THE_WAY, RUNNING
 from shared.state.rollouts import counts_of
 from shared.store.paging import Entry
-from shared.store.tables import accounts, group_state, groups, instances, rollouts
+from shared.store.tables import accounts, feeds, group_state, groups, instances, rollouts
 
 _SHOWN = (
     *(groups.c.id, groups.c.account_id, groups.c.name, groups.c.capacity, groups.c.archived, groups.c.generation, groups.c.updated_at),
@@ -68,8 +68,9 @@ class Status(NamedTuple):
     next_look: float
     #: The newest one, under way or not.
     rollout: NewestRollout | None
-    #: CloudAPI's changefeed tells when something happens to its machines.
+    #: CloudAPI's changefeed tells when something happens to its machines; and why not, where that was tried.
     watched: bool
+    watch_error: str | None
 
     @property
     def settled(self) -> bool:
@@ -132,7 +133,7 @@ def _select() -> Select[Any]:
         .lateral()
     )
     return (
-        select(*_SHOWN, accounts.c.account_name, group_state.c.job_error, counted, newest, _seconds_until(), _is_watched())
+        select(*_SHOWN, accounts.c.account_name, group_state.c.job_error, counted, newest, _seconds_until(), *_watch())
         .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
         .outerjoin(group_state, group_state.c.group_id == groups.c.id)
         .join(counted, true())
@@ -176,6 +177,7 @@ def _of_row(row: Row[Any]) -> Status:
         next_look=row.next_look,
         rollout=NewestRollout(row.rollout_id, State(row.rollout_state), counts_of(row.rollout_counts)) if row.rollout_id else None,
         watched=row.watched,
+        watch_error=None if row.watched else row.watch_error,
     )
 
 
@@ -187,8 +189,9 @@ def get(connection: Connection, account_id: str, group_id: str) -> Status:
     return found
 
 
-def _is_watched() -> ColumnElement[bool]:
-    return is_in(groups.c.account_id, WATCHING).label("watched")
+def _watch() -> tuple[ColumnElement[Any], ...]:
+    problem = select(feeds.c.problem).where(feeds.c.account_id == groups.c.account_id).scalar_subquery()
+    return (is_in(groups.c.account_id, WATCHING).label("watched"), problem.label("watch_error"))
 
 
 def _seconds_until() -> ColumnElement[float]:

@@ -210,7 +210,7 @@ def calm(request: pytest.FixtureRequest, stacks: Callable[[str], Stack]) -> Iter
 
 
 @contextmanager
-def started(scaler: str, settings: Mapping[str, str], cluster: Path) -> Iterator[Stack]:
+def started(scaler: str, settings: Mapping[str, str], cluster: Path, *, feeds: int = 0) -> Iterator[Stack]:
     nomad = {"NOMAD_ADDR": REAL_NOMAD} if scaler == "nomad" and REAL_NOMAD else {}
     with (
         scratch() as directory,
@@ -219,6 +219,7 @@ def started(scaler: str, settings: Mapping[str, str], cluster: Path) -> Iterator
             provision_seconds=1.0,
             durable=False,
             scaler=scaler,
+            feeds=feeds,
             real_nomad=False,
             settings={**settings, **nomad},
             copy_of=cluster,

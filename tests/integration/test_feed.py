@@ -25,7 +25,7 @@ from tsg_workers.feed.times import Times
 from tsg_workers.reconcilers import watching
 
 #: Seconds.
-QUICK = Times(round=0.05, seat=5.0, told_within=0.5, mute=600.0, doubt=600.0)
+QUICK = Times(round=0.05, seat=5.0, told_within=0.5, found_within=0.5, mute=600.0, doubt=600.0)
 PATIENCE = 20.0
 
 
@@ -182,7 +182,6 @@ def test_what_is_told_during_a_check_is_not_lost_by_its_end(world: World) -> Non
     """The check has its list already when the machine dies, and writes that all is well after the message."""
     group = world.make_group(1)
     world.settle()
-    world.later(10)  # a list may lack a machine that was just made
     (row,) = world.rows(group)
     real = world.sim.cloud.list_machines
 
@@ -331,6 +330,16 @@ def test_two_share_the_accounts_and_the_other_takes_those_of_one_that_leaves(
     first.stop()
     eventually(lambda: set(second.feeds.watches) == everybody)
     eventually(lambda: world.sim.cloud.changefeed.shown()["connections"] == 10)
+
+
+def test_what_another_wrote_last_is_written_again(world: World, watch: Callable[..., Watcher]) -> None:
+    """One that gives an account away, and the scheduler after an outage of the database, may write after the one that has it."""
+    watcher = watch()
+    world.make_group(0)
+    eventually(lambda: noted(world)[0] == "watched")
+    world.sql("UPDATE tsg_feeds SET watcher = gen_random_uuid(), state = 'unreachable'")
+    eventually(lambda: noted(world)[0] == "watched")
+    assert str(world.sql("SELECT watcher FROM tsg_feeds")[0][0]) == watcher.feeds.id
 
 
 def test_a_status_says_whether_the_group_is_watched(world: World, watch: Callable[..., Watcher]) -> None:

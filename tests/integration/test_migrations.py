@@ -113,6 +113,12 @@ STATE_MODULES = [
 ]
 
 
+def test_the_revisions_follow_one_another_by_their_numbers() -> None:
+    """`schema.is_current` goes by the numbers, and Alembic by what each revision says that it follows."""
+    followed = [revision.revision for revision in ScriptDirectory.from_config(schema.config()).walk_revisions()]
+    assert followed == schema.revisions()
+
+
 @pytest.fixture
 def empty(postgres: Postgres) -> Iterator[Engine]:
     """A database with nothing in it."""
@@ -651,6 +657,7 @@ def use_feeds(use: Callable[..., Any], account_id: str, group_id: str) -> None:
     assert use(feeds.list_watchers) == [USER]
     assert use(feeds.list_accounts) == [account_id]
     use(feeds.mark_feeds, USER, [feeds.Feed(account_id, feeds.FeedState.TRUSTED)])
+    assert use(feeds.list_noted) == {account_id: (USER, "trusted")}
     assert use(feeds.mark_unwatched) == 0
     assert use(told.bring_back) == 0
     use(told.mark_told, [told.Told(account_id, KEY, group_id), told.Told(account_id, USER, None, "web")])

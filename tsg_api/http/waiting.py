@@ -17,7 +17,7 @@ _log = log.get(__name__)
 WAITED = "tsg.waited"
 
 #: Seconds between two looks at a group: soon at first, for what takes a moment only.
-SOONEST, LATEST = 0.1, 1.0
+SOONEST, LATEST = 0.1, 0.25
 #: Seconds between two looks for each group that is watched, so that many are looked at less often.
 LOOK_SECONDS = 0.005
 

@@ -171,6 +171,7 @@ class Status(Shown):
     generation: Count
     observed_generation: Count
     watched: bool
+    watch_error: str | None
     rollout: NewestRollout | None
 
 

@@ -12,14 +12,17 @@ from shared.state.instances import DELETING, FAILED, GONE, MISSING, Instance
 
 
 def unlisted_machines(rows: Iterable[Instance], listed: Container[str], now: datetime) -> list[Instance]:
-    """Instances whose machine should be in the list and is not. What failed, or is unknown to CloudAPI, is in no list."""
+    """Instances whose machine should be in the list and is not. What failed, or is unknown to CloudAPI, is in no list.
+
+    A new machine may be listed late. One that was seen running has been listed.
+    """
     return [
         instance
         for instance in rows
         if instance.machine_id is not None
         and instance.state not in {GONE, FAILED, MISSING}
         and instance.machine_id not in listed
-        and (now - instance.launched_at).total_seconds() > LISTED_AFTER
+        and (instance.ran_at is not None or (now - instance.launched_at).total_seconds() > LISTED_AFTER)
     ]
 
 

@@ -7,7 +7,8 @@ after something happened shows it.
 import math
 
 from shared.state.activities import LAUNCH, TERMINATE
-from shared.state.told import Deed
+from shared.state.told import OWN, Deed
+from tsg_workers.feed.times import Times
 
 #: Seconds from the upgrade on in which the subscription may not hold yet.
 SUBSCRIBED_WITHIN = 3.0
@@ -22,10 +23,9 @@ BEFORE_A_CHECK = 60.0
 class Evidence:
     """What a connection has told since it was opened. Times are the event loop's."""
 
-    def __init__(self, now: float, *, told_within: float) -> None:
-        """`told_within`: seconds after which what happened must have been told."""
+    def __init__(self, now: float, times: Times) -> None:
         self._since = now
-        self._told_within = told_within
+        self._times = times
         self._told_at = -math.inf
         self._by_machine: dict[str, float] = {}
 
@@ -35,7 +35,8 @@ class Evidence:
     def lacks(self, deed: Deed, now: float) -> bool:
         """Should the deed have been told by now, and was not?"""
         done_at = now - deed.age
-        if deed.age < self._told_within or done_at < self._since + SUBSCRIBED_WITHIN:
+        within = self._times.told_within if deed.kind in OWN else self._times.found_within
+        if deed.age < within or done_at < self._since + SUBSCRIBED_WITHIN:
             return False
         return self._by_machine.get(deed.machine_id, -math.inf) < done_at - BEFOREHAND.get(deed.kind, BEFORE_A_CHECK)
 

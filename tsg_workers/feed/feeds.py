@@ -8,7 +8,7 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import sqlalchemy.exc
@@ -49,6 +49,8 @@ class Found(NamedTuple):
     #: All that have groups, watched by any process.
     living: set[str]
     deeds: Sequence[Deed]
+    #: What the rows say, by account: who noted it, and the state.
+    noted: Mapping[str, tuple[str, str]]
 
 
 class Feeds:
@@ -107,8 +109,9 @@ class Feeds:
             if not is_steady:
                 return None
             watchers, living = feeds.list_watchers(connection), set(feeds.list_accounts(connection))
-            deeds = told.list_deeds(connection, after=self._times.told_within, until=self._times.told_within + LOOKED_AT_FOR)
-        return Found(accounts_of(self.id, watchers, living), living, deeds)
+            noted = feeds.list_noted(connection)
+            deeds = told.list_deeds(connection, after=self._times.found_within, until=self._times.told_within + LOOKED_AT_FOR)
+        return Found(accounts_of(self.id, watchers, living), living, deeds, noted)
 
     def _hold_seat(self, connection: Connection) -> bool:
         """False when the seat had ended, though this process had one: so had the others', after an outage of the database."""
@@ -141,7 +144,10 @@ class Feeds:
         for account_id in found.ours - self.watches.keys():
             self.watches[account_id] = Watch(account_id, self._common)
             self._tasks[account_id] = group.create_task(self._watch(self.watches[account_id]))
-            self._changed(self.watches[account_id])
+        # One that had the account before may have written last, or the scheduler, while the database did not hear from here.
+        for account_id, watch in self.watches.items():
+            if found.noted.get(account_id) != (self.id, watch.state):
+                self._changed(watch)
         self._gate.allow_for(len(self.watches))
         self._judge(found.deeds)
 

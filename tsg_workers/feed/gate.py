@@ -5,7 +5,7 @@ import asyncio
 #: Connections a second, at least.
 SLOWEST = 20.0
 #: Seconds in which all of a process may be opened.
-ALL_WITHIN = 60.0
+ALL_WITHIN = 50.0
 
 
 class Gate:
@@ -19,9 +19,13 @@ class Gate:
         """Set the pace by how many connections there are."""
         self._rate = max(SLOWEST, connections / ALL_WITHIN)
 
+    def slot(self, now: float) -> float:
+        """Take the next moment at which one may be opened; it is `now` while there are few."""
+        at = max(now, self._next_at)
+        self._next_at = at + 1 / self._rate
+        return at
+
     async def turn(self) -> None:
         """Wait until the next may be opened."""
         now = asyncio.get_running_loop().time()
-        at = max(now, self._next_at)
-        self._next_at = at + 1 / self._rate
-        await asyncio.sleep(at - now)
+        await asyncio.sleep(self.slot(now) - now)

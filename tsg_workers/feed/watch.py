@@ -101,7 +101,7 @@ class Watch:
             await asyncio.sleep(pause)
 
     def _open(self) -> None:
-        self._evidence = Evidence(_now(), told_within=self._common.times.told_within)
+        self._evidence = Evidence(_now(), self._common.times)
         # What happened before was told to nobody.
         self._common.rings.add_account(self.account_id)
         if self.state != FeedState.MUTE:

@@ -204,6 +204,7 @@ def test_a_status_has_these_fields(tsg: Caller) -> None:
         "observed_generation": 0,
         "watched": False,
         "rollout": None,
+        "watch_error": None,
     }
 
 

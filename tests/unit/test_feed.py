@@ -1,0 +1,112 @@
+"""The parts of tsg-feed that talk to nobody: who watches what, what is made due when, and what a connection should have told."""
+
+import uuid
+
+import pytest
+
+from shared.state.activities import LAUNCH, LOST, TERMINATE
+from shared.state.told import Deed, Told
+from tsg_workers.feed.evidence import SUBSCRIBED_WITHIN, Evidence
+from tsg_workers.feed.gate import ALL_WITHIN, SLOWEST, Gate
+from tsg_workers.feed.rings import APART, Rings
+from tsg_workers.feed.seats import accounts_of
+from tsg_workers.feed.times import USUAL
+
+
+def some(count: int) -> list[str]:
+    return [str(uuid.UUID(int=number * 7919)) for number in range(1, count + 1)]
+
+
+# Seats
+
+
+def test_each_account_is_of_one_watcher_and_their_shares_are_about_equal() -> None:
+    watchers, accounts = some(4), some(2000)
+    shares = [accounts_of(watcher, watchers, accounts) for watcher in watchers]
+    assert sum(map(len, shares)) == 2000
+    assert set.union(*shares) == set(accounts)
+    assert all(400 < len(share) < 600 for share in shares)
+
+
+def test_a_watcher_that_goes_moves_only_its_own_accounts() -> None:
+    watchers, accounts = some(3), some(300)
+    before = [accounts_of(watcher, watchers, accounts) for watcher in watchers[:2]]
+    after = [accounts_of(watcher, watchers[:2], accounts) for watcher in watchers[:2]]
+    assert all(less <= more for less, more in zip(before, after, strict=True))
+    assert accounts_of(watchers[0], [], accounts) == set()
+
+
+# Rings
+
+
+def test_the_first_message_is_handed_on_at_once_and_the_next_a_second_later() -> None:
+    rings = Rings()
+    one, other = Told("account", "m1"), Told("account", "m2")
+    rings.add(one)
+    assert rings.take(100.0) == (set(), [one])
+    rings.add(other)
+    rings.add(other)
+    assert rings.take(100.5) == (set(), [])
+    assert rings.next_at() == 100.0 + APART
+    assert rings.take(101.0) == (set(), [other])
+    assert rings.next_at() is None
+
+
+def test_a_whole_account_needs_no_message_of_its_own_and_waits_for_none() -> None:
+    rings = Rings()
+    rings.add(Told("account", "m1"))
+    rings.add_account("account")
+    rings.add(Told("other", "m2"))
+    assert rings.take(100.0) == ({"account"}, [Told("other", "m2")])
+    rings.add(Told("other", "m3"))
+    rings.add_account("other")
+    rings.forget("other")
+    assert rings.take(200.0) == (set(), [])
+
+
+# Evidence
+
+
+def test_what_was_told_is_not_lacking() -> None:
+    evidence = Evidence(0.0, USUAL)
+    evidence.hear("m", 99.0)
+    assert not evidence.lacks(Deed("a", "m", LAUNCH, 40.0), 140.0)
+    assert not evidence.lacks(Deed("a", "m", TERMINATE, 40.0), 140.0)
+    assert evidence.lacks(Deed("a", "m", TERMINATE, 40.0), 240.0), "its launch was told, and not its deletion"
+
+
+def test_what_was_not_told_is_lacking_once_it_is_late() -> None:
+    evidence = Evidence(0.0, USUAL)
+    for kind, within in ((LAUNCH, USUAL.told_within), (TERMINATE, USUAL.told_within), (LOST, USUAL.found_within)):
+        assert not evidence.lacks(Deed("a", "m", kind, within - 1), 100.0)
+        assert evidence.lacks(Deed("a", "m", kind, within), 100.0)
+
+
+def test_what_happened_before_the_subscription_is_not_asked_for() -> None:
+    evidence = Evidence(100.0, USUAL)
+    assert not evidence.lacks(Deed("a", "m", LAUNCH, 40.0), 140.0 + SUBSCRIBED_WITHIN - 0.1)
+    assert evidence.lacks(Deed("a", "m", LAUNCH, 40.0), 140.0 + SUBSCRIBED_WITHIN)
+
+
+def test_silence_is_of_the_whole_connection() -> None:
+    evidence = Evidence(0.0, USUAL)
+    deed = Deed("a", "m", LAUNCH, 40.0)
+    assert evidence.is_silent_since(deed, 100.0)
+    evidence.hear("other", 70.0)
+    assert not evidence.is_silent_since(deed, 100.0)
+    evidence.forget(1000.0)
+    assert evidence.lacks(Deed("a", "other", LOST, 40.0), 1000.0)
+
+
+# The gate
+
+
+def test_few_connections_are_opened_at_once_and_many_within_a_minute() -> None:
+    gate = Gate()
+    gate.allow_for(10)
+    assert [gate.slot(100.0) for _ in range(3)] == pytest.approx([100.0, 100.0 + 1 / SLOWEST, 100.0 + 2 / SLOWEST])
+    assert gate.slot(200.0) == 200.0, "nobody saves up turns"
+    gate.allow_for(6000)
+    taken = [gate.slot(300.0) for _ in range(6000)]
+    assert taken[0] == 300.0
+    assert taken[-1] == pytest.approx(300.0 + ALL_WITHIN, abs=0.1)
