@@ -17,6 +17,11 @@ from dev.services import ServiceError, scratch
 from dev.stack import Stack
 from dev.tour import TourFailed, tour
 from shared.runtime.settings import SettingsError, load, variables
+from tsg_client.console import pages
+from tsg_client.console.proxy import Upstream
+from tsg_client.console.serve import serving
+from tsg_client.keys import key
+from tsg_client.signer import ByDate, Signer
 
 #: The port of the 2018 service, if it is free.
 PORT = 3000
@@ -123,20 +128,33 @@ def _run(given: argparse.Namespace, settings: dict[str, str], directory: Path) -
             tour(Tsg(stack.url, stack.account, stack.key_file, stack.key_id), stack.cloud)
         if given.once:
             return 0
-        _show(stack, directory)
-        while True:
-            for line in stack.restart_the_dead():
-                print(line, flush=True)
-            time.sleep(LOOK)
+        with _console(stack, in_development=load(settings, needs_keys=False).dev_mode) as address:
+            _show(stack, directory, address)
+            while True:
+                for line in stack.restart_the_dead():
+                    print(line, flush=True)
+                time.sleep(LOOK)
 
 
-def _show(stack: Stack, directory: Path) -> None:
+@contextmanager
+def _console(stack: Stack, *, in_development: bool) -> Iterator[str]:
+    """The address of the console: the API's own in development mode, else that of a proxy that signs."""
+    if in_development:
+        yield f"{stack.url}{pages.BASE}"
+        return
+    signer = Signer(stack.account, key.read(stack.key_file.read_text()))
+    with serving(Upstream(stack.url, stack.account, ByDate(signer))) as address:
+        yield address
+
+
+def _show(stack: Stack, directory: Path, console: str) -> None:
     """How to talk to what runs."""
     shell = directory / "tsg.sh"
     shell.write_text(stack.shell() + "\n")
     settings = directory / "settings.sh"
     write_private(settings, stack.exports())
     print(f"\nThe API is at {stack.url}, the CloudAPI simulator at {stack.cloud_url} (docs/simulators.md). In another shell:\n")
+    print(f"The console is at {console}")
     print(f"    . {shell}\n    tsg doctor\n    tsg template create web-1 base-64-lts sim-small")
     print("    tsg group create web web-1 --capacity 3 --wait\n")
     print("docs/cli.md has more of tsg. tsg_curl PATH, from the same file, is curl with a signature: tsg_curl /v1/tsg/groups")

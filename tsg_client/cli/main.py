@@ -30,6 +30,7 @@ NOUNS = {
     "watch": Noun("watch:watch", "Watch a group: members, activities"),
     "profile": Noun("profile:profile", "Who sends requests, and where to"),
     "env": Noun("env:env", "Print a profile as shell variables, for Terraform and others"),
+    "console": Noun("console:console", "Show all of it in a browser"),
     "doctor": Noun("doctor:doctor", "See what is in the way of requests, and how to mend it"),
     "completion": Noun("completion:completion", "Print what makes a shell complete commands and names"),
     "api": Noun("api:api", "Send any request, signed"),

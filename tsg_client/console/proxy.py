@@ -12,6 +12,7 @@ from requests.adapters import HTTPAdapter
 
 from tsg_client.console import pages
 from tsg_client.console.guard import Guard, Refused
+from tsg_client.errors import TsgError
 
 #: Bytes of a request's body, as the server refuses more with 413. The service's own bound is lower as a rule.
 MAX_BODY = 1 << 20
@@ -49,10 +50,10 @@ class Upstream(NamedTuple):
 
     url: str
     account: str
-    #: Signs a prepared request: sets its Date and Authorization.
+    #: Signs a prepared request: sets its Date and Authorization, or raises `TsgError`. Called by several threads.
     sign: Callable[[requests.PreparedRequest], requests.PreparedRequest]
-    #: The certificate that vouches for the service, or whether any of the machine's must.
-    verify: str | bool = True
+    #: Whether a certificate that this machine trusts must vouch for the service.
+    verify: bool = True
 
 
 class Proxy:
@@ -128,6 +129,8 @@ class Proxy:
         except requests.RequestException as error:
             message = f"The service at {self._upstream.url} can't be reached ({type(error).__name__})."
             return _error(start_response, "502 Bad Gateway", "Unreachable", message)
+        except TsgError as error:
+            return _error(start_response, "502 Bad Gateway", error.code, str(error))
         passed = {name: answer.headers[name] for name in _ANSWERED if name in answer.headers}
         if int(passed.get("Content-Length", "0")) > MAX_ANSWER:
             answer.close()

@@ -3,19 +3,27 @@
 import http.client
 import json
 import re
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from email.message import Message
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import requests
 from waitress.channel import ClientDisconnected
 
 from dev.sim.common.server import Server
 from tests.integration.api.service import NOBODY, PAIR, Api, Caller
 from tsg_client.console import pages, proxy
 from tsg_client.console.proxy import Upstream
-from tsg_client.console.serve import DateSigner, serving
+from tsg_client.console.serve import serving
+from tsg_client.errors import NoKey
+from tsg_client.keys import key
+from tsg_client.signer import ByDate, Signer
 
 
 class Answered(NamedTuple):
@@ -57,8 +65,11 @@ class Console:
         return self.raw(method, path, {**headers, **more}, None if body is None else json.dumps(body).encode())
 
 
+KEY = key.read(PAIR.private_pem)
+
+
 def upstream(url: str, caller: Caller) -> Upstream:
-    return Upstream(url, caller.login, DateSigner(caller.login, PAIR.fingerprint, PAIR.private_pem.encode()))
+    return Upstream(url, caller.login, ByDate(Signer(caller.login, KEY)))
 
 
 @pytest.fixture
@@ -248,6 +259,15 @@ def test_a_service_that_is_away_is_told_in_words(tsg: Caller) -> None:
     assert answer.json["message"] == f"The service at http://127.0.0.1:{port} can't be reached (ConnectionError)."
 
 
+def test_a_key_that_cannot_sign_is_told_in_words(tsg: Caller) -> None:
+    def refuse(_request: requests.PreparedRequest) -> requests.PreparedRequest:
+        raise NoKey("the agent refuses to sign")
+
+    with serving(Upstream(tsg.api.url, tsg.login, refuse)) as address:
+        answer = Console(address).page("GET", "/v1/tsg/groups")
+    assert (answer.status, answer.json) == (502, {"code": "Signing", "message": "the agent refuses to sign"})
+
+
 def test_two_consoles_do_not_open_each_other(console: Console, api: Api, tsg: Caller) -> None:
     with serving(upstream(api.url, tsg)) as address:
         other = Console(address)
@@ -303,3 +323,25 @@ def test_the_pages_are_the_apis_own_in_development_mode(make_api: Callable[..., 
 def test_the_pages_are_not_there_where_requests_are_signed(api: Api) -> None:
     assert api.request("GET", "/console").status_code == 404
     assert api.request("GET", f"/console/{NOBODY}").status_code == 404
+
+
+# The command
+
+
+def test_the_command_prints_an_address_that_works_and_ends_by_a_signal(api: Api, tsg: Caller, tmp_path: Path) -> None:
+    profile = {"TRITON_ACCOUNT": tsg.login, "TRITON_KEY_ID": PAIR.fingerprint, "TRITON_KEY_MATERIAL": PAIR.private_pem, "TSG_URL": api.url}
+    command = [Path(sys.executable).parent / "tsg", "console", "--no-browser"]
+    environ = {**profile, "HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout
+        line = child.stdout.readline()
+        try:
+            console = Console(line.rpartition(" ")[2].strip())
+            assert line.startswith(f"The console of {tsg.login} is at ")
+            assert console.page("GET", "/v1/tsg/groups").json == []
+            assert console.page("GET", "/console/about.json").json == {"account": tsg.login, "service": api.url}
+        finally:
+            child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=30) == 0
+        assert child.stderr
+        assert "acts with your key" in child.stderr.read()

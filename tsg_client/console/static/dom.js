@@ -3,52 +3,59 @@
 const SVG = "http://www.w3.org/2000/svg";
 const PROPERTIES = new Set(["checked", "disabled", "hidden", "indeterminate", "max", "min", "readOnly", "required", "selected", "tabIndex", "value"]);
 
-function fill(element, attributes, children) {
-  for (const [name, value] of Object.entries(attributes ?? {})) {
-    if (value === undefined || value === null) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "style") for (const [key, one] of Object.entries(value)) element.style.setProperty(key, one);
-    else if (PROPERTIES.has(name) && name in element) element[name] = value;
-    else if (value !== false) element.setAttribute(name, value === true ? "" : value);
-  }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
-  return element;
+function fill(element, classes, parts) {
+	const attributes = parts[0]?.constructor === Object ? parts.shift() : {};
+	if (classes.length) element.setAttribute("class", classes.join(" "));
+	for (const [name, value] of Object.entries(attributes)) {
+		if (value === undefined || value === null) continue;
+		if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+		else if (PROPERTIES.has(name) && name in element) element[name] = value;
+		else if (value !== false) element.setAttribute(name, value === true ? "" : value);
+	}
+	put(element, parts);
+	return element;
 }
 
-/** An element of HTML: h("p", {class: "quiet"}, "text", child, [children]). */
-export const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
+/** An element of HTML: h("p.quiet", {id: "x"}, "text", child, [children]); the attributes may be left out, and children be null or false. */
+export function h(tag, ...parts) {
+	const [name, ...classes] = tag.split(".");
+	return fill(document.createElement(name), classes, parts);
+}
 
 /** The same of SVG. */
-export const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+export function s(tag, ...parts) {
+	const [name, ...classes] = tag.split(".");
+	return fill(document.createElementNS(SVG, name), classes, parts);
+}
 
 /** Set the text of an element, if it is another one: a screen reader and the layout are left alone otherwise. */
 export function say(element, text) {
-  const wanted = String(text ?? "");
-  if (element.textContent !== wanted) element.textContent = wanted;
+	const wanted = String(text ?? "");
+	if (element.textContent !== wanted) element.textContent = wanted;
 }
 
 /** Make `parent` have one child for each item, in this order; children of the same key are kept and updated. */
 export function each(parent, items, key, make, update) {
-  const kept = new Map([...parent.children].map((child) => [child.dataset.key, child]));
-  let place = parent.firstElementChild;
-  for (const item of items) {
-    const name = String(key(item));
-    let child = kept.get(name);
-    if (child) kept.delete(name);
-    else {
-      child = make(item);
-      child.dataset.key = name;
-    }
-    update?.(child, item);
-    if (child === place) place = place.nextElementSibling;
-    else parent.insertBefore(child, place);
-  }
-  for (const child of kept.values()) child.remove();
+	const kept = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+	let place = parent.firstElementChild;
+	for (const item of items) {
+		const name = String(key(item));
+		let child = kept.get(name);
+		if (child) kept.delete(name);
+		else {
+			child = make(item);
+			child.dataset.key = name;
+		}
+		update?.(child, item);
+		if (child === place) place = place.nextElementSibling;
+		else parent.insertBefore(child, place);
+	}
+	for (const child of kept.values()) child.remove();
 }
 
 /** Replace all children. */
 export function put(parent, ...children) {
-  parent.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+	parent.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
 }
 
 let last = 0;

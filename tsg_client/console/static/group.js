@@ -5,9 +5,9 @@ import { deleteDialog, scaleDialog, settingsDialog, templateDialog, changeDialog
 import { chart, RANGES, series } from "./chart.js";
 import { h, put, say } from "./dom.js";
 import { plural, short, timeElement, until } from "./format.js";
-import { countedCells, membersView } from "./members.js";
+import { membersView } from "./members.js";
 import { timeline } from "./timeline.js";
-import { bar, button, card, icon, iconButton, menu, pill, problem, setBar, setPill, toast } from "./ui.js";
+import { bar, button, card, icon, iconButton, menu, pill, problem, segments, setBar, setPill, toast } from "./ui.js";
 import { phrase, reason } from "./words.js";
 
 // Seconds of a long poll: what a request of a page that is gone may hold at most.
@@ -21,248 +21,245 @@ const MOST = 4000;
 const ROUTE = "groups/{group_id}";
 
 export async function show(root, { offer, signal, argument: id, title }) {
-  const path = `groups/${id}`;
-  const live = { group: null, status: null, etag: null, templates: new Map(), members: null, renew: () => {} };
-  const has = (method, rest, parameter) => offer.has(method, `${ROUTE}${rest}`, parameter);
+	const path = `groups/${id}`;
+	const live = { group: null, status: null, etag: null, templates: new Map(), members: null, renew: () => {} };
+	const has = (method, rest, parameter) => offer.has(method, `${ROUTE}${rest}`, parameter);
 
-  // The group itself: gone ones have a status and activities still.
-  const first = await get(`${path}/status`, { signal });
-  live.status = first.body;
-  title(live.status.group_name);
-  const crumb = h("nav", { class: "crumb", "aria-label": "Where you are" }, h("a", { href: "#/groups" }, "Groups"), icon("right"), h("span", {}, live.status.group_name));
-  const state = pill("", "idle");
-  const message = h("p", { class: "lead" });
-  const next = h("p", { class: "quiet" });
-  const trouble = h("p", { class: "trouble" });
-  const actions = h("div", { class: "actions" });
-  const heading = h("div", { class: "title" }, h("h1", {}, live.status.group_name), state, actions);
+	// The group itself: gone ones have a status and activities still.
+	const first = await get(`${path}/status`, { signal });
+	live.status = first.body;
+	title(live.status.group_name);
+	const crumb = h("nav", { class: "crumb", "aria-label": "Where you are" }, h("a", { href: "#/groups" }, "Groups"), icon("right"), h("span", live.status.group_name));
+	const state = pill("", "idle");
+	const message = h("p.lead");
+	const next = h("p.quiet");
+	const trouble = h("p.trouble");
+	const actions = h("div.actions");
+	const heading = h("div.title", h("h1", live.status.group_name), state, actions);
 
-  // Capacity
-  const numbers = h("p", { class: "big" });
-  const progress = bar();
-  const parts = h("p", { class: "quiet small" });
-  const wanted = h("input", { type: "number", min: 0, "aria-label": "Wanted capacity", inputmode: "numeric" });
-  const scale = h("form", { class: "stepper", novalidate: true }, iconButton("One fewer", "minus", { onclick: () => step(-1) }), wanted, iconButton("One more", "plus", { onclick: () => step(1) }), button("Scale", { type: "submit", class: "primary", "aria-disabled": "true" }));
-  const about = h("dl", { class: "facts" });
-  const capacity = card("Capacity", { class: "side" }, numbers, progress, parts, scale, about);
-  const step = (by) => {
-    if (!live.group) return;
-    wanted.value = Math.max(0, Number(wanted.value) + by);
-    offerScale();
-  };
-  const offerScale = () => {
-    const isOff = wanted.value === "" || !live.group || Number(wanted.value) === live.group.capacity;
-    scale.lastChild.setAttribute("aria-disabled", String(isOff));
-  };
-  wanted.addEventListener("input", offerScale);
-  scale.addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (scale.lastChild.getAttribute("aria-disabled") === "false") scaleDialog(offer, live, Number(wanted.value));
-  });
+	// Capacity
+	const numbers = h("p.big");
+	const progress = bar();
+	const parts = h("p.quiet.small");
+	const wanted = h("input", { type: "number", min: 0, "aria-label": "Wanted capacity", inputmode: "numeric" });
+	const scale = h("form", { class: "stepper", novalidate: true }, iconButton("One fewer", "minus", { onclick: () => step(-1) }), wanted, iconButton("One more", "plus", { onclick: () => step(1) }), button("Scale", { type: "submit", class: "primary", "aria-disabled": "true" }));
+	const about = h("dl.facts");
+	const capacity = card("Capacity", { class: "side" }, numbers, progress, parts, scale, about);
+	const step = (by) => {
+		if (!live.group) return;
+		wanted.value = Math.max(0, Number(wanted.value) + by);
+		offerScale();
+	};
+	const offerScale = () => {
+		const isOff = wanted.value === "" || !live.group || Number(wanted.value) === live.group.capacity;
+		scale.lastChild.setAttribute("aria-disabled", String(isOff));
+	};
+	wanted.addEventListener("input", offerScale);
+	scale.addEventListener("submit", (event) => {
+		event.preventDefault();
+		if (scale.lastChild.getAttribute("aria-disabled") === "false") scaleDialog(offer, live, Number(wanted.value));
+	});
 
-  // Members
-  const listed = has("GET", "/members");
-  const members = listed ? membersView({ actions: memberActions, templates: live.templates }) : countedCells();
-  const picture = card("Members", { actions: members.modes }, members.element);
+	// Members
+	const listed = has("GET", "/members");
+	const members = membersView({ actions: memberActions, templates: live.templates });
+	const picture = card("Members", { actions: members.modes, hidden: !listed }, members.element);
 
-  // History
-  const activities = { list: [], more: null };
-  const drawn = chart();
-  let range = 3600;
-  const ranges = h("div", { class: "segments" }, RANGES.map(([label, seconds]) => h("button", { type: "button", "aria-pressed": String(seconds === range), onclick: async (event) => {
-    range = seconds;
-    for (const one of ranges.children) one.setAttribute("aria-pressed", String(one === event.currentTarget));
-    await readBack();
-    draw();
-  } }, label)));
-  const history = card("Wanted and running", { actions: ranges }, drawn.element);
-  const told = timeline({ loadMore: async () => {
-    await older();
-    draw();
-  } });
-  const log = card("Activities", { actions: told.views, class: "whole" }, told.element);
+	// History
+	const activities = { list: [], more: null };
+	const drawn = chart();
+	let range = 3600;
+	const ranges = segments(RANGES, range, async (seconds) => {
+		range = seconds;
+		await readBack();
+		draw();
+	}, "Hours");
+	const history = card("Wanted and running", { actions: ranges }, drawn.element);
+	const told = timeline({ loadMore: async () => {
+		await older();
+		draw();
+	} });
+	const log = card("Activities", { actions: told.views, class: "whole" }, told.element);
 
-  const extra = h("div", { class: "extra whole" });
-  put(root, crumb, heading, h("div", { class: "says" }, message, trouble, next), h("div", { class: "grid" }, capacity, picture, history, extra, log));
+	put(root, crumb, heading, h("div.says", message, trouble, next), h("div.grid", capacity, picture, history, log));
 
-  function drawActions() {
-    if (!live.group) {
-      put(actions);
-      scale.hidden = true;
-      return;
-    }
-    if (actions.firstChild) return;
-    const more = [
-      Object.keys(offer.body("PUT", ROUTE)?.properties ?? {}).length > 3 && ["Settings", "edit", () => settingsDialog(offer, live)],
-      ["Delete group", "trash", () => deleteDialog(offer, live), "bad"],
-    ].filter(Boolean);
-    put(actions, button("Change template", { onclick: () => templateDialog(offer, live) }, "swap"), ...extras.flatMap((one) => one.actions ?? []), menu("More actions", more));
-  }
+	function drawActions() {
+		if (!live.group) {
+			put(actions);
+			scale.hidden = true;
+			return;
+		}
+		if (actions.firstChild) return;
+		const more = [
+			Object.keys(offer.body("PUT", ROUTE)?.properties ?? {}).length > 3 && ["Settings", "edit", () => settingsDialog(offer, live)],
+			["Delete group", "trash", () => deleteDialog(offer, live), "bad"],
+		].filter(Boolean);
+		put(actions, button("Change template", { onclick: () => templateDialog(offer, live) }, "swap"), ...extras.flatMap((one) => one.actions ?? []), menu("More actions", more));
+	}
 
-  function drawStatus() {
-    const { status } = live;
-    const [label, tone] = reason(status.reason);
-    setPill(state, label, tone);
-    say(message, status.message);
-    say(trouble, status.last_error && !status.message.includes(status.last_error) ? status.last_error : "");
-    put(next, tone === "good" || tone === "idle" ? "" : ["Since ", timeElement(h, status.since), ". "], status.next_attempt_at && ["Next look ", timeElement(h, status.next_attempt_at, until), "."],
-      status.failures > 1 && ` ${plural(status.failures, "look")} in a row ran into this.`);
-    put(numbers, h("b", {}, String(status.running)), h("span", { class: "quiet" }, ` of ${status.desired} running`));
-    setBar(progress, status);
-    say(parts, [status.provisioning && `${status.provisioning} coming up`, status.failed && `${status.failed} failed`, status.deleting && `${status.deleting} going`].filter(Boolean).join(" · ") || (status.settled ? "Nothing is on its way." : ""));
-    if (!listed) members.update(status);
-    drawAbout();
-  }
+	function drawStatus() {
+		const { status } = live;
+		const [label, tone] = reason(status.reason);
+		setPill(state, label, tone);
+		say(message, status.message);
+		say(trouble, status.last_error && !status.message.includes(status.last_error) ? status.last_error : "");
+		put(next, tone === "good" || tone === "idle" ? "" : ["Since ", timeElement(status.since), ". "], status.next_attempt_at && ["Next look ", timeElement(status.next_attempt_at, until), "."],
+			status.failures > 1 && ` ${plural(status.failures, "look")} in a row ran into this.`);
+		put(numbers, h("b", String(status.running)), h("span.quiet", ` of ${status.desired} running`));
+		setBar(progress, status);
+		say(parts, [status.provisioning && `${status.provisioning} coming up`, status.failed && `${status.failed} failed`, status.deleting && `${status.deleting} going`].filter(Boolean).join(" · ") || (status.settled ? "Nothing is on its way." : ""));
+		drawAbout();
+	}
 
-  function drawAbout() {
-    const { group } = live;
-    if (!group) return;
-    const template = live.templates.get(group.template_id);
-    const bounds = group.max_capacity !== undefined && group.max_capacity !== null;
-    put(about, [
-      ["Template", [template?.template_name ?? h("span", { class: "mono" }, short(group.template_id))]],
-      bounds && ["Bounds", `${group.min_capacity} to ${group.max_capacity}`],
-      group.suspended?.length && ["Suspended", `${group.suspended.map(phrase).join(", ")}${group.suspend_reason ? `: ${group.suspend_reason}` : ""}`],
-      ["Created", timeElement(h, group.created_at)],
-      ["Changed", timeElement(h, group.updated_at)],
-      ["Id", h("span", { class: "mono" }, group.id)],
-    ].filter(Boolean).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
-  }
+	function drawAbout() {
+		const { group } = live;
+		if (!group) return;
+		const template = live.templates.get(group.template_id);
+		const bounds = group.max_capacity !== undefined && group.max_capacity !== null;
+		put(about, [
+			["Template", [template?.template_name ?? h("span.mono", short(group.template_id))]],
+			bounds && ["Bounds", `${group.min_capacity} to ${group.max_capacity}`],
+			group.suspended?.length && ["Suspended", `${group.suspended.map(phrase).join(", ")}${group.suspend_reason ? `: ${group.suspend_reason}` : ""}`],
+			["Created", timeElement(group.created_at)],
+			["Changed", timeElement(group.updated_at)],
+			["Id", h("span.mono", group.id)],
+		].filter(Boolean).map(([name, value]) => [h("dt", name), h("dd", value)]));
+	}
 
-  function draw() {
-    told.update(activities.list, Boolean(activities.more));
-    const from = Date.now() - range * 1000;
-    drawn.update(series(activities.list, live.status, from));
-  }
+	function draw() {
+		told.update(activities.list, Boolean(activities.more));
+		const from = Date.now() - range * 1000;
+		drawn.update(series(activities.list, live.status, from));
+	}
 
-  async function older() {
-    const { body, headers } = await get(activities.more, { signal });
-    activities.list.push(...body);
-    activities.more = nextPage(headers);
-  }
+	async function older() {
+		const { body, headers } = await get(activities.more, { signal });
+		activities.list.push(...body);
+		activities.more = nextPage(headers);
+	}
 
-  /** Read activities as far back as the chart goes. */
-  async function readBack() {
-    const from = Date.now() - range * 1000;
-    while (activities.more && activities.list.length < MOST && Date.parse(activities.list.at(-1).ended_at) > from) await older();
-  }
+	/** Read activities as far back as the chart goes. */
+	async function readBack() {
+		const from = Date.now() - range * 1000;
+		while (activities.more && activities.list.length < MOST && Date.parse(activities.list.at(-1).ended_at) > from) await older();
+	}
 
-  async function readActivities() {
-    const { body, headers } = await get(`${path}/activities?limit=${PAGE}`, { signal });
-    const known = new Set(activities.list.map((one) => one.id));
-    const fresh = body.filter((one) => !known.has(one.id));
-    if (!known.size || fresh.length === body.length) Object.assign(activities, { list: body, more: nextPage(headers) });
-    else activities.list.unshift(...fresh);
-    if (!known.size) await readBack();
-    draw();
-  }
+	async function readActivities() {
+		const { body, headers } = await get(`${path}/activities?limit=${PAGE}`, { signal });
+		const known = new Set(activities.list.map((one) => one.id));
+		const fresh = body.filter((one) => !known.has(one.id));
+		if (!known.size || fresh.length === body.length) Object.assign(activities, { list: body, more: nextPage(headers) });
+		else activities.list.unshift(...fresh);
+		if (!known.size) await readBack();
+		draw();
+	}
 
-  async function readGroup() {
-    try {
-      const { body, etag } = await get(path, { signal });
-      const wasAt = live.group?.capacity;
-      Object.assign(live, { group: body, etag });
-      if (!live.templates.has(body.template_id)) for (const one of await all("templates", { signal })) live.templates.set(one.id, one);
-      // What somebody is writing stays.
-      if (wanted.value === "" || Number(wanted.value) === wasAt) wanted.value = body.capacity;
-      const limit = offer.body("PUT", ROUTE)?.properties.capacity.maximum;
-      wanted.max = limit ?? "";
-      offerScale();
-    } catch (error) {
-      if (!(error instanceof Refusal) || error.status !== 404) throw error;
-      Object.assign(live, { group: null, etag: null });
-    }
-    drawActions();
-    drawAbout();
-  }
+	async function readGroup() {
+		try {
+			const { body, etag } = await get(path, { signal });
+			const wasAt = live.group?.capacity;
+			Object.assign(live, { group: body, etag });
+			if (!live.templates.has(body.template_id)) for (const one of await all("templates", { signal })) live.templates.set(one.id, one);
+			// What somebody is writing stays.
+			if (wanted.value === "" || Number(wanted.value) === wasAt) wanted.value = body.capacity;
+			const limit = offer.body("PUT", ROUTE)?.properties.capacity.maximum;
+			wanted.max = limit ?? "";
+			offerScale();
+		} catch (error) {
+			if (!(error instanceof Refusal) || error.status !== 404) throw error;
+			Object.assign(live, { group: null, etag: null });
+		}
+		drawActions();
+		drawAbout();
+	}
 
-  async function readMembers() {
-    if (!listed) return;
-    live.members = await all(`${path}/members`, { signal });
-    members.update(live.members);
-  }
+	async function readMembers() {
+		if (!listed) return;
+		live.members = await all(`${path}/members`, { signal });
+		members.update(live.members);
+	}
 
-  function memberActions(member) {
-    const { machine_id: machine } = member;
-    const name = member.name ?? short(machine);
-    const at = `/members/${machine}`;
-    const act = async (method, rest, body, words) => {
-      try {
-        await write(method, `${path}${at}${rest}`, { body });
-        toast(words);
-        live.renew();
-      } catch (error) {
-        toast(error.message, "bad");
-      }
-    };
-    const leave = (decrement, title_, text) => changeDialog(offer, { ...live, etag: null }, {
-      title: `${title_} ${name}`, action: title_, tone: "danger", body: [h("p", {}, text)],
-      change: () => ["DELETE", `${at}?decrement=${decrement}`, undefined], done: () => toast(`${name} goes.`),
-    });
-    const one = "/members/{}";
-    return [
-      has("PUT", `${one}/protection`) && (member.protected
-        ? ["Unprotect", "shield", () => act("PUT", "/protection", { protected: false }, `${name} is not protected any more.`)]
-        : ["Protect", "shield", () => act("PUT", "/protection", { protected: true }, `${name} is protected.`)]),
-      has("PUT", `${one}/health`) && (member.health?.status === "unhealthy"
-        ? ["Mark as healthy", "check", () => act("PUT", "/health", { status: "healthy" }, `${name} counts as healthy.`)]
-        : ["Mark as unhealthy", "alert", () => act("PUT", "/health", { status: "unhealthy" }, `${name} is to be replaced.`)]),
-      has("DELETE", one) && ["Replace", "swap", () => leave(false, "Replace", "It is deleted, and another one is launched in its place."), "bad"],
-      has("DELETE", one) && ["Remove", "trash", () => leave(true, "Remove", "It is deleted, and the capacity falls by one."), "bad"],
-      has("POST", `${one}/detach`) && ["Detach", "undo", () => act("POST", "/detach", { decrement: true }, `${name} is no member any more; the machine stays.`)],
-    ].filter(Boolean);
-  }
+	function memberActions(member) {
+		const { machine_id: machine } = member;
+		const name = member.name ?? short(machine);
+		const at = `/members/${machine}`;
+		const act = async (method, rest, body, words) => {
+			try {
+				await write(method, `${path}${at}${rest}`, { body });
+				toast(words);
+				live.renew();
+			} catch (error) {
+				toast(error.message, "bad");
+			}
+		};
+		const leave = (decrement, title_, text) => changeDialog(offer, { ...live, etag: null }, {
+			title: `${title_} ${name}`, action: title_, tone: "danger", body: [h("p", text)],
+			change: () => ["DELETE", `${at}?decrement=${decrement}`, undefined], done: () => toast(`${name} goes.`),
+		});
+		const one = "/members/{}";
+		return [
+			has("PUT", `${one}/protection`) && (member.protected
+				? ["Unprotect", "shield", () => act("PUT", "/protection", { protected: false }, `${name} is not protected any more.`)]
+				: ["Protect", "shield", () => act("PUT", "/protection", { protected: true }, `${name} is protected.`)]),
+			has("PUT", `${one}/health`) && (member.health?.status === "unhealthy"
+				? ["Mark as healthy", "check", () => act("PUT", "/health", { status: "healthy" }, `${name} counts as healthy.`)]
+				: ["Mark as unhealthy", "alert", () => act("PUT", "/health", { status: "unhealthy" }, `${name} is to be replaced.`)]),
+			has("DELETE", one) && ["Replace", "swap", () => leave(false, "Replace", "It is deleted, and another one is launched in its place."), "bad"],
+			has("DELETE", one) && ["Remove", "trash", () => leave(true, "Remove", "It is deleted, and the capacity falls by one."), "bad"],
+			has("POST", `${one}/detach`) && ["Detach", "undo", () => act("POST", "/detach", { decrement: true }, `${name} is no member any more; the machine stays.`)],
+		].filter(Boolean);
+	}
 
-  // What belongs to newer services, each in a card of its own.
-  const extras = [];
-  const page = { offer, live, path, signal, extra, has };
-  if (has("POST", "/rollouts")) extras.push((await import("./rollouts.js")).rollouts(page));
-  if (has("POST", "/policies")) extras.push((await import("./policies.js")).policies(page));
-  put(extra, extras.map((one) => one.element));
+	// What belongs to newer services, each in a card of its own.
+	const extras = [];
+	const page = { offer, live, path, signal };
+	if (has("POST", "/rollouts")) extras.push((await import("./rollouts.js")).rollouts(page));
+	if (has("POST", "/policies")) extras.push((await import("./policies.js")).policies(page));
+	log.before(...extras.map((one) => one.element));
 
-  let changed = true;
-  let slow = 0;
-  /** What follows a change of the status; more often while much changes, and at least every so often. */
-  async function readRest() {
-    if (!changed && (slow += 1) % 10) return SOON;
-    changed = false;
-    await Promise.all([readActivities(), readMembers()]);
-    return SOON;
-  }
+	let changed = true;
+	let slow = 0;
+	/** What follows a change of the status; more often while much changes, and at least every so often. */
+	async function readRest() {
+		if (!changed && (slow += 1) % 10) return SOON;
+		changed = false;
+		await Promise.all([readActivities(), readMembers()]);
+		return SOON;
+	}
 
-  let seen = null;
-  let wait = new AbortController();
-  async function readStatus() {
-    wait = new AbortController();
-    signal.addEventListener("abort", () => wait.abort(), { once: true });
-    let answer;
-    try {
-      answer = await get(`${path}/status?wait=${seen ? WAIT : 0}`, { signal: wait.signal, seen });
-    } catch (error) {
-      if (error.name === "AbortError" && !signal.aborted) {
-        seen = null;
-        return 0;
-      }
-      throw error;
-    }
-    // An answer before its time has nothing new: too many wait already.
-    const rest = answer.headers.has("Retry-After") ? 2000 : 0;
-    if (answer.status === 304) return rest;
-    const before = live.status;
-    live.status = answer.body;
-    seen = answer.etag;
-    drawStatus();
-    changed = true;
-    if (!live.group || before.generation !== answer.body.generation) await readGroup();
-    return Math.max(rest, 250);
-  }
-  live.renew = () => {
-    changed = true;
-    for (const one of extras) one.renew?.();
-    wait.abort();
-  };
+	let seen = null;
+	let wait = new AbortController();
+	async function readStatus() {
+		wait = new AbortController();
+		signal.addEventListener("abort", () => wait.abort(), { once: true });
+		let answer;
+		try {
+			answer = await get(`${path}/status?wait=${seen ? WAIT : 0}`, { signal: wait.signal, seen });
+		} catch (error) {
+			if (error.name === "AbortError" && !signal.aborted) {
+				seen = null;
+				return 0;
+			}
+			throw error;
+		}
+		// An answer before its time has nothing new: too many wait already.
+		const rest = answer.headers.has("Retry-After") ? 2000 : 0;
+		if (answer.status === 304) return rest;
+		const before = live.status;
+		live.status = answer.body;
+		seen = answer.etag;
+		drawStatus();
+		changed = true;
+		if (!live.group || before.generation !== answer.body.generation) await readGroup();
+		return Math.max(rest, 250);
+	}
+	live.renew = () => {
+		changed = true;
+		for (const one of extras) one.renew?.();
+		wait.abort();
+	};
 
-  const refused = (error) => put(root, crumb, problem(error));
-  forever(readStatus, signal, refused);
-  forever(readRest, signal, refused);
+	const refused = (error) => put(root, crumb, problem(error));
+	forever(readStatus, signal, refused);
+	forever(readRest, signal, refused);
 }

@@ -2,7 +2,7 @@
 
 import { each, h, put, say } from "./dom.js";
 import { count, plural, short, timeElement } from "./format.js";
-import { button, icon, menu, pill } from "./ui.js";
+import { button, icon, menu, pill, segments, table } from "./ui.js";
 import { MEMBERS, memberState, phrase } from "./words.js";
 
 const PAGE = 50;
@@ -11,168 +11,148 @@ const TONES = { running: "good", booting: "busy", outdated: "wait", unhealthy: "
 const named = (member) => member.name ?? short(member.machine_id);
 
 function told(member) {
-  const parts = [named(member), phrase(memberState(member))];
-  if (member.protected) parts.push("protected");
-  if (member.health?.last_error) parts.push(member.health.last_error);
-  return parts.join(", ");
+	const parts = [named(member), phrase(memberState(member))];
+	if (member.protected) parts.push("protected");
+	if (member.health?.last_error) parts.push(member.health.last_error);
+	return parts.join(", ");
 }
 
 /** `actions(member)` gives the entries of a member's menu. */
 export function membersView({ actions, templates }) {
-  const cells = h("div", { class: "cells", role: "listbox", "aria-label": "Members" });
-  const legend = h("div", { class: "legend" });
-  const detail = h("div", { class: "member" });
-  const rows = h("tbody", {});
-  const more = button("Show more", { class: "small" });
-  const table = h("div", { class: "scroll", hidden: true }, h("table", { class: "table members" },
-    h("thead", {}, h("tr", {}, ["Member", "State", "Health", "Template", "Running since", "Address", ""].map((text) => h("th", { scope: "col" }, text || h("span", { class: "quiet" }, ""))))), rows), more);
-  const picture = h("div", {}, cells, detail);
-  const modes = h("div", { class: "segments" }, [["Picture", picture], ["Table", table]].map(([text, part]) =>
-    h("button", { type: "button", "aria-pressed": String(part === picture), onclick: (event) => {
-      for (const one of modes.children) one.setAttribute("aria-pressed", String(one === event.currentTarget));
-      picture.hidden = part !== picture;
-      table.hidden = part !== table;
-      draw();
-    } }, text)));
-  const element = h("div", {}, legend, picture, table);
+	const cells = h("div", { class: "cells", role: "listbox", "aria-label": "Members" });
+	const legend = h("div.legend");
+	const detail = h("div.member");
+	const rows = h("tbody");
+	const more = button("Show more", { class: "small" });
+	const listed = h("div", { hidden: true }, table(["Member", "State", "Health", "Template", "Running since", "Address", ""], rows, "members"), more);
+	const picture = h("div", cells, detail);
+	const modes = segments([[picture, "Picture"], [listed, "Table"]], picture, (part) => {
+		picture.hidden = part !== picture;
+		listed.hidden = part !== listed;
+		draw();
+	}, "Show as");
+	const element = h("div", legend, picture, listed);
 
-  let members = [];
-  let only = "";
-  let chosen = "";
-  let most = PAGE;
-  more.addEventListener("click", () => {
-    most += 4 * PAGE;
-    draw();
-  });
+	let members = [];
+	let only = "";
+	let chosen = "";
+	let most = PAGE;
+	more.addEventListener("click", () => {
+		most += 4 * PAGE;
+		draw();
+	});
 
-  function choose(id, focus) {
-    chosen = id;
-    draw();
-    if (focus) cells.querySelector("[aria-selected=true]")?.focus();
-  }
+	function choose(id, focus) {
+		chosen = id;
+		draw();
+		if (focus) cells.querySelector("[aria-selected=true]")?.focus();
+	}
 
-  cells.addEventListener("click", (event) => {
-    const cell = event.target.closest("button");
-    if (cell) choose(cell.dataset.key === chosen ? "" : cell.dataset.key);
-  });
-  cells.addEventListener("keydown", (event) => {
-    const all = [...cells.children];
-    const at = all.indexOf(document.activeElement);
-    if (at < 0) return;
-    const columns = all.findIndex((cell) => cell.offsetTop > all[0].offsetTop);
-    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns < 0 ? 0 : columns, ArrowUp: columns < 0 ? 0 : -columns, Home: -at, End: all.length - 1 - at }[event.key];
-    if (step === undefined) return;
-    event.preventDefault();
-    const next = all[Math.max(0, Math.min(all.length - 1, at + step))];
-    for (const cell of all) cell.tabIndex = cell === next ? 0 : -1;
-    next.focus();
-  });
+	cells.addEventListener("click", (event) => {
+		const cell = event.target.closest("button");
+		if (cell) choose(cell.dataset.key === chosen ? "" : cell.dataset.key);
+	});
+	cells.addEventListener("keydown", (event) => {
+		const all = [...cells.children];
+		const at = all.indexOf(document.activeElement);
+		if (at < 0) return;
+		const columns = all.findIndex((cell) => cell.offsetTop > all[0].offsetTop);
+		const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns < 0 ? 0 : columns, ArrowUp: columns < 0 ? 0 : -columns, Home: -at, End: all.length - 1 - at }[event.key];
+		if (step === undefined) return;
+		event.preventDefault();
+		const next = all[Math.max(0, Math.min(all.length - 1, at + step))];
+		for (const cell of all) cell.tabIndex = cell === next ? 0 : -1;
+		next.focus();
+	});
 
-  function draw() {
-    const states = new Map(MEMBERS.map(([state]) => [state, 0]));
-    for (const member of members) states.set(memberState(member), states.get(memberState(member)) + 1);
-    put(legend, MEMBERS.filter(([state]) => states.get(state)).map(([state, label]) => h("button", {
-      type: "button", "aria-pressed": String(only === state), onclick: () => {
-        only = only === state ? "" : state;
-        draw();
-      } }, h("i", { class: `cell ${state}` }), label, h("b", {}, count(states.get(state))))),
-    members.some((one) => one.protected) && h("span", {}, h("i", { class: "cell running protected" }), "Protected", h("b", {}, count(members.filter((one) => one.protected).length))));
-    const shown = only ? members.filter((one) => memberState(one) === only) : members;
-    if (!picture.hidden) drawCells(shown);
-    else drawRows(shown);
-  }
+	function draw() {
+		const states = new Map(MEMBERS.map(([state]) => [state, 0]));
+		for (const member of members) states.set(memberState(member), states.get(memberState(member)) + 1);
+		put(legend, MEMBERS.filter(([state]) => states.get(state)).map(([state, label]) => h("button", {
+			type: "button", "aria-pressed": String(only === state), onclick: () => {
+				only = only === state ? "" : state;
+				draw();
+			} }, h("i", { class: `cell ${state}` }), label, h("b", count(states.get(state))))),
+		members.some((one) => one.protected) && h("span", h("i.cell.running.protected"), "Protected", h("b", count(members.filter((one) => one.protected).length))));
+		const shown = only ? members.filter((one) => memberState(one) === only) : members;
+		if (!picture.hidden) drawCells(shown);
+		else drawRows(shown);
+	}
 
-  function drawCells(shown) {
-    cells.dataset.size = shown.length > 300 ? "small" : shown.length > 60 ? "middle" : "large";
-    each(cells, shown, (one) => one.machine_id, () => h("button", { type: "button", role: "option", tabIndex: -1 }), (cell, member) => {
-      const wanted = `cell ${memberState(member)}${member.protected ? " protected" : ""}`;
-      if (cell.className !== wanted) cell.className = wanted;
-      const words = told(member);
-      if (cell.title !== words) {
-        cell.title = words;
-        cell.setAttribute("aria-label", words);
-      }
-      cell.setAttribute("aria-selected", String(member.machine_id === chosen));
-    });
-    if (cells.firstChild && !cells.querySelector("[tabindex='0']")) cells.firstChild.tabIndex = 0;
-    const member = members.find((one) => one.machine_id === chosen);
-    if (!member) {
-      put(detail, shown.length ? h("p", { class: "quiet small" }, "Choose a member to see more of it.") : h("p", { class: "quiet" }, "The group has no instances."));
-      return;
-    }
-    if (detail.contains(document.activeElement) || detail.querySelector(":popover-open")) return;
-    put(detail, h("div", { class: "member-head" }, pill(phrase(memberState(member)), TONES[memberState(member)]), h("b", {}, named(member)), member.protected && h("span", { class: "quiet" }, icon("shield"), " protected"), memberMenu(member)),
-      h("dl", { class: "facts" }, facts(member).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
-  }
+	function drawCells(shown) {
+		cells.dataset.size = shown.length > 300 ? "small" : shown.length > 60 ? "middle" : "large";
+		each(cells, shown, (one) => one.machine_id, () => h("button", { type: "button", role: "option", tabIndex: -1 }), (cell, member) => {
+			const wanted = `cell ${memberState(member)}${member.protected ? " protected" : ""}`;
+			if (cell.className !== wanted) cell.className = wanted;
+			const words = told(member);
+			if (cell.title !== words) {
+				cell.title = words;
+				cell.setAttribute("aria-label", words);
+			}
+			cell.setAttribute("aria-selected", String(member.machine_id === chosen));
+		});
+		if (cells.firstChild && !cells.querySelector("[tabindex='0']")) cells.firstChild.tabIndex = 0;
+		const member = members.find((one) => one.machine_id === chosen);
+		if (!member) {
+			put(detail, shown.length ? h("p.quiet.small", "Choose a member to see more of it.") : h("p.quiet", "The group has no instances."));
+			return;
+		}
+		if (detail.contains(document.activeElement) || detail.querySelector(":popover-open")) return;
+		put(detail, h("div.member-head", pill(phrase(memberState(member)), TONES[memberState(member)]), h("b", named(member)), member.protected && h("span.quiet", icon("shield"), " protected"), memberMenu(member)),
+			h("dl.facts", facts(member).map(([name, value]) => [h("dt", name), h("dd", value)])));
+	}
 
-  function memberMenu(member) {
-    const entries = actions(member);
-    return entries.length ? menu(`Actions for ${named(member)}`, entries) : null;
-  }
+	function memberMenu(member) {
+		const entries = actions(member);
+		return entries.length ? menu(`Actions for ${named(member)}`, entries) : null;
+	}
 
-  function facts(member) {
-    const time = (text) => timeElement(h, text);
-    return [
-      ["Machine", h("span", { class: "mono" }, member.machine_id)],
-      ["Template", `${templates.get(member.template_id)?.template_name ?? short(member.template_id) ?? "–"}${member.outdated ? " (outdated)" : ""}`],
-      member.health && ["Health", healthWords(member)],
-      member.launched_at && ["Launched", time(member.launched_at)],
-      member.running_since && ["Running since", time(member.running_since)],
-      member.draining_since && ["Draining since", time(member.draining_since)],
-      member.protected_until && ["Protected until", time(member.protected_until)],
-      member.primary_ip && ["Address", h("span", { class: "mono" }, member.primary_ip)],
-      member.compute_node && ["Server", h("span", { class: "mono" }, member.compute_node)],
-    ].filter(Boolean);
-  }
+	function facts(member) {
+		const time = (text) => timeElement(text);
+		return [
+			["Machine", h("span.mono", member.machine_id)],
+			["Template", `${templates.get(member.template_id)?.template_name ?? short(member.template_id) ?? "–"}${member.outdated ? " (outdated)" : ""}`],
+			member.health && ["Health", healthWords(member)],
+			member.launched_at && ["Launched", time(member.launched_at)],
+			member.running_since && ["Running since", time(member.running_since)],
+			member.draining_since && ["Draining since", time(member.draining_since)],
+			member.protected_until && ["Protected until", time(member.protected_until)],
+			member.primary_ip && ["Address", h("span.mono", member.primary_ip)],
+			member.compute_node && ["Server", h("span.mono", member.compute_node)],
+		].filter(Boolean);
+	}
 
-  function drawRows(shown) {
-    // An open menu must stay where it is.
-    if (rows.querySelector(":popover-open")) return;
-    each(rows, shown.slice(0, most), (one) => one.machine_id, () => h("tr", {}), (row, member) => {
-      const version = JSON.stringify(member);
-      if (row.dataset.version === version || row.contains(document.activeElement)) return;
-      row.dataset.version = version;
-      const state = memberState(member);
-      put(row, h("td", {}, h("b", {}, named(member)), member.protected && [" ", icon("shield")], h("div", { class: "quiet mono" }, member.machine_id)),
-        h("td", {}, pill(phrase(state), TONES[state])),
-        h("td", { class: "small" }, healthWords(member)),
-        h("td", {}, templates.get(member.template_id)?.template_name ?? short(member.template_id)),
-        h("td", { class: "small" }, member.running_since ? timeElement(h, member.running_since) : "–"),
-        h("td", { class: "mono" }, member.primary_ip ?? "–"),
-        h("td", {}, memberMenu(member)));
-    });
-    more.hidden = shown.length <= most;
-    say(more.lastChild, `Show more of ${plural(shown.length, "member")}`);
-  }
+	function drawRows(shown) {
+		// An open menu must stay where it is.
+		if (rows.querySelector(":popover-open")) return;
+		each(rows, shown.slice(0, most), (one) => one.machine_id, () => h("tr"), (row, member) => {
+			const version = JSON.stringify(member);
+			if (row.dataset.version === version || row.contains(document.activeElement)) return;
+			row.dataset.version = version;
+			const state = memberState(member);
+			put(row, h("td", h("b", named(member)), member.protected && [" ", icon("shield")], h("div.quiet.mono", member.machine_id)),
+				h("td", pill(phrase(state), TONES[state])),
+				h("td.small", healthWords(member)),
+				h("td", templates.get(member.template_id)?.template_name ?? short(member.template_id)),
+				h("td.small", member.running_since ? timeElement(member.running_since) : "–"),
+				h("td.mono", member.primary_ip ?? "–"),
+				h("td", memberMenu(member)));
+		});
+		more.hidden = shown.length <= most;
+		say(more.lastChild, `Show more of ${plural(shown.length, "member")}`);
+	}
 
-  return {
-    element,
-    modes,
-    update(found) {
-      members = found;
-      draw();
-    },
-  };
+	return {
+		element,
+		modes,
+		update(found) {
+			members = found;
+			draw();
+		},
+	};
 }
 
 function healthWords(member) {
-  const { status, last_error: error } = member.health ?? {};
-  return status ? `${phrase(status)}${error ? `: ${error}` : ""}` : "–";
-}
-
-/** Cells without names, from the counts of a status: where the service does not list members. */
-export function countedCells() {
-  const cells = h("div", { class: "cells", role: "img" });
-  return {
-    element: cells,
-    update({ running, provisioning, failed, deleting }) {
-      const all = [["running", running], ["booting", provisioning], ["unhealthy", failed], ["draining", deleting]];
-      const states = all.flatMap(([state, number]) => Array(Math.min(number, 2000)).fill(state));
-      cells.dataset.size = states.length > 300 ? "small" : states.length > 60 ? "middle" : "large";
-      cells.setAttribute("aria-label", all.filter(([, number]) => number).map(([state, number]) => `${number} ${state}`).join(", ") || "no instances");
-      each(cells, states.map((state, index) => [index, state]), ([index]) => index, () => h("i", {}), (cell, [, state]) => {
-        cell.className = `cell ${state}`;
-      });
-    },
-  };
+	const { status, last_error: error } = member.health ?? {};
+	return status ? `${phrase(status)}${error ? `: ${error}` : ""}` : "–";
 }

@@ -4,7 +4,7 @@ import { all, forever, Refusal, request } from "./api.js";
 import { templateForm } from "./act.js";
 import { each, h, put, say } from "./dom.js";
 import { count, short, timeElement } from "./format.js";
-import { button, confirm, dialog, empty, menu, problem, toast } from "./ui.js";
+import { button, confirm, dialog, empty, listPage, menu, problem, table, toast } from "./ui.js";
 import { phrase } from "./words.js";
 
 const PAUSE = 15000;
@@ -14,63 +14,59 @@ const shown = (value) => (typeof value === "string" ? value : JSON.stringify(val
 const isGiven = (value) => !(value === null || value === "" || value === false || (Array.isArray(value) && !value.length));
 
 export async function show(root, { offer, signal, title }) {
-  title("Templates");
-  const total = h("span", { class: "count" });
-  const search = h("input", { type: "search", placeholder: "Filter by name", "aria-label": "Filter templates", autocomplete: "off" });
-  const body = h("tbody", {});
-  const table = h("div", { class: "card scroll" }, h("table", { class: "table" }, h("thead", {}, h("tr", {}, ["Template", "Package", "Image", "Groups", "Created", ""].map((text) => h("th", { scope: "col" }, text)))), body));
-  const place = h("div", {}, h("p", { class: "quiet first" }, "Loading templates …"));
-  let templates = [];
-  let users = new Map();
-  let most = PAGE;
-  let renew = () => {};
-  const create = (from) => templateForm(offer, templates, () => renew(), from);
-  const creates = offer.has("POST", "templates");
-  put(root, h("div", { class: "title" }, h("h1", {}, "Templates"), total, h("div", { class: "actions" }, creates && button("New template", { class: "primary", onclick: () => create() }, "plus"))),
-    h("div", { class: "tools" }, h("div", { class: "search" }, search)), place);
-  search.addEventListener("input", draw);
-  const more = button("Show more", { onclick: () => {
-    most += PAGE;
-    draw();
-  } });
+	title("Templates");
+	const search = h("input", { type: "search", placeholder: "Filter by name", "aria-label": "Filter templates", autocomplete: "off" });
+	const body = h("tbody");
+	const listed = h("div.card", table(["Template", "Package", "Image", "Groups", "Created", ""], body));
+	let templates = [];
+	let users = new Map();
+	let most = PAGE;
+	let renew = () => {};
+	const make = offer.has("POST", "templates") && ((from) => templateForm(offer, templates, () => renew(), from));
+	const { total, place, create } = listPage(root, "Templates", "New template", make, h("div.search", search));
+	search.addEventListener("input", draw);
+	const more = button("Show more", { onclick: () => {
+		most += PAGE;
+		draw();
+	} });
 
-  function view(one) {
-    dialog({ title: one.template_name, wide: true, body: [h("dl", { class: "facts" }, Object.entries(one).filter(([name, value]) => name !== "template_name" && isGiven(value)).map(([name, value]) => [
-      h("dt", {}, phrase(name)), h("dd", { class: "mono pre" }, shown(value))]))] });
-  }
+	function view(one) {
+		dialog({ title: one.template_name, wide: true, body: [h("dl.facts", Object.entries(one).filter(([name, value]) => name !== "template_name" && isGiven(value)).map(([name, value]) => [
+			h("dt", phrase(name)), h("dd.mono.pre", shown(value))]))] });
+	}
 
-  function remove(one) {
-    confirm(`Delete ${one.template_name}`, "A template that no group uses can go. This cannot be taken back.", "Delete template", async () => {
-      await request("DELETE", `templates/${one.id}`);
-      toast(`${one.template_name} is deleted.`);
-      renew();
-    });
-  }
+	function remove(one) {
+		confirm(`Delete ${one.template_name}`, "A template that no group uses can go. This cannot be taken back.", "Delete template", async () => {
+			await request("DELETE", `templates/${one.id}`);
+			toast(`${one.template_name} is deleted.`);
+			renew();
+		});
+	}
 
-  function draw() {
-    const words = search.value.trim().toLowerCase();
-    const found = [...templates].reverse().filter((one) => one.template_name.toLowerCase().includes(words));
-    say(total, count(templates.length));
-    if (!templates.length) return put(place, empty("No templates yet", "A template says what instances are made from: image, package, networks, tags.", creates && button("New template", { class: "primary", onclick: () => create() }, "plus")));
-    if (!found.length) return put(place, empty("Nothing fits", "No template has this name."));
-    if (table.parentNode !== place) put(place, table, more);
-    more.hidden = found.length <= most;
-    each(body, found.slice(0, most), (one) => one.id, (one) => h("tr", {},
-      h("td", {}, h("button", { type: "button", class: "link", onclick: () => view(one) }, one.template_name), h("div", { class: "quiet mono" }, one.id)),
-      h("td", { class: "mono" }, one.package.length > 30 ? short(one.package) : one.package), h("td", { class: "mono" }, short(one.image_id)), h("td", {}), h("td", { class: "small" }, timeElement(h, one.created_at)),
-      h("td", {}, menu(`Actions for ${one.template_name}`, [["View", "search", () => view(one)], creates && ["New one like it", "plus", () => create(one)],
-        offer.has("DELETE", "templates/{template_id}") && ["Delete", "trash", () => remove(one), "bad"]].filter(Boolean)))),
-    (row, one) => say(row.children[3], count(users.get(one.id) ?? 0)));
-  }
+	function draw() {
+		const words = search.value.trim().toLowerCase();
+		const found = [...templates].reverse().filter((one) => one.template_name.toLowerCase().includes(words));
+		say(total, count(templates.length));
+		if (!templates.length) return put(place, empty("No templates yet", "A template says what instances are made from: image, package, networks, tags.", create()));
+		if (!found.length) return put(place, empty("Nothing fits", "No template has this name."));
+		if (listed.parentNode !== place) put(place, listed, more);
+		more.hidden = found.length <= most;
+		each(body, found.slice(0, most), (one) => one.id, (one) => h("tr",
+			h("td", h("button", { type: "button", class: "link", onclick: () => view(one) }, one.template_name), h("div.quiet.mono", one.id)),
+			h("td.mono", one.package.length > 30 ? short(one.package) : one.package), h("td.mono", short(one.image_id)), h("td"), h("td.small", timeElement(one.created_at)),
+			h("td", menu(`Actions for ${one.template_name}`, [["View", "search", () => view(one)], make && ["New one like it", "plus", () => make(one)],
+				offer.has("DELETE", "templates/{template_id}") && ["Delete", "trash", () => remove(one), "bad"]].filter(Boolean)))),
+		(row, one) => say(row.children[3], count(users.get(one.id) ?? 0)));
+	}
 
-  async function read() {
-    const [found, groups] = await Promise.all([all("templates", { signal }), all("groups", { signal })]);
-    templates = found;
-    users = new Map();
-    for (const group of groups) users.set(group.template_id, (users.get(group.template_id) ?? 0) + 1);
-    draw();
-    return PAUSE;
-  }
-  renew = () => read().catch((error) => error instanceof Refusal && put(place, problem(error)));
-  forever(read, signal, (error) => put(place, problem(error)));
+	async function read() {
+		const [found, groups] = await Promise.all([all("templates", { signal }), all("groups", { signal })]);
+		templates = found;
+		users = new Map();
+		for (const group of groups) users.set(group.template_id, (users.get(group.template_id) ?? 0) + 1);
+		draw();
+		return PAUSE;
+	}
+	renew = () => read().catch((error) => error instanceof Refusal && put(place, problem(error)));
+	forever(read, signal, (error) => put(place, problem(error)));
 }

@@ -2,7 +2,7 @@
 
 import { each, h, put } from "./dom.js";
 import { clockWithSeconds, count, day, moment, short } from "./format.js";
-import { button } from "./ui.js";
+import { button, segments } from "./ui.js";
 import { kind } from "./words.js";
 
 const VIEWS = [["all", "All"], ["change", "Changes"], ["failed", "Failures"]];
@@ -10,75 +10,74 @@ const isChange = (one) => /^TSG_(GROUP_(CREATE|UPDATE|DELETE)|CAPACITY_CHANGE)$|
 
 /** Runs of activities that say the same of different instances. */
 function runs(activities) {
-  const found = [];
-  for (const one of activities) {
-    const last = found.at(-1);
-    const isSame = last && last[0].kind === one.kind && last[0].cause === one.cause && last[0].error_code === one.error_code && kind(one.kind)[2];
-    if (isSame && day(last[0].ended_at) === day(one.ended_at)) last.push(one);
-    else found.push([one]);
-  }
-  return found;
+	const found = [];
+	for (const one of activities) {
+		const last = found.at(-1);
+		const isSame = last && last[0].kind === one.kind && last[0].cause === one.cause && last[0].error_code === one.error_code && kind(one.kind)[2];
+		if (isSame && day(last[0].ended_at) === day(one.ended_at)) last.push(one);
+		else found.push([one]);
+	}
+	return found;
 }
 
 export function timeline({ loadMore }) {
-  const list = h("ol", { class: "timeline" });
-  const more = button("Older activities", { class: "small", onclick: async () => {
-    more.disabled = true;
-    try {
-      await loadMore();
-    } finally {
-      more.disabled = false;
-    }
-  } });
-  let view = "all";
-  let activities = [];
-  const views = h("div", { class: "segments" }, VIEWS.map(([name, label]) => h("button", { type: "button", "aria-pressed": String(name === view), onclick: (event) => {
-    view = name;
-    for (const one of views.children) one.setAttribute("aria-pressed", String(one === event.currentTarget));
-    draw();
-  } }, label)));
+	const list = h("ol.timeline");
+	const more = button("Older activities", { class: "small", onclick: async () => {
+		more.disabled = true;
+		try {
+			await loadMore();
+		} finally {
+			more.disabled = false;
+		}
+	} });
+	let view = "all";
+	let activities = [];
+	const views = segments(VIEWS, view, (name) => {
+		view = name;
+		draw();
+	}, "Show");
 
-  function draw() {
-    const shown = activities.filter((one) => view === "all" || (view === "change" ? isChange(one) : one.status === "failed" || kind(one.kind)[1] === "bad"));
-    let before = "";
-    const entries = runs(shown).map((run) => {
-      const its = day(run[0].ended_at);
-      const entry = { run, day: its === before ? "" : its, key: run.at(-1).id };
-      before = its;
-      return entry;
-    });
-    each(list, entries, (one) => one.key, () => h("li", {}), (element, { run, day: heading }) => {
-      const version = `${run.length} ${heading}`;
-      if (element.dataset.version === version) return;
-      element.dataset.version = version;
-      put(element, heading && h("h3", { class: "day" }, heading), entry(run));
-    });
-    if (!entries.length) put(list, h("li", { class: "quiet" }, view === "failed" ? "Nothing failed in what is shown." : "Nothing yet."));
-  }
+	function draw() {
+		const shown = activities.filter((one) => view === "all" || (view === "change" ? isChange(one) : one.status === "failed" || kind(one.kind)[1] === "bad"));
+		let before = "";
+		const entries = runs(shown).map((run) => {
+			const its = day(run[0].ended_at);
+			const entry = { run, day: its === before ? "" : its, key: run.at(-1).id };
+			before = its;
+			return entry;
+		});
+		each(list, entries, (one) => one.key, () => h("li"), (element, { run, day: heading }) => {
+			const version = `${run.length} ${heading}`;
+			if (element.dataset.version === version) return;
+			element.dataset.version = version;
+			put(element, heading && h("h3.day", heading), entry(run));
+		});
+		if (!entries.length) put(list, h("li.quiet", view === "failed" ? "Nothing failed in what is shown." : "Nothing yet."));
+	}
 
-  return {
-    element: h("div", {}, list, more),
-    views,
-    update(found, hasMore) {
-      activities = found;
-      more.hidden = !hasMore;
-      draw();
-    },
-  };
+	return {
+		element: h("div", list, more),
+		views,
+		update(found, hasMore) {
+			activities = found;
+			more.hidden = !hasMore;
+			draw();
+		},
+	};
 }
 
 function entry(run) {
-  const [one] = run;
-  const [name, tone, several] = kind(one.kind);
-  const title = run.length > 1 ? `${count(run.length)} ${several}` : name;
-  const from = run.at(-1).started_at;
-  const time = h("time", { datetime: one.ended_at, title: `${moment(from)} – ${moment(one.ended_at)}` }, clockWithSeconds(new Date(one.ended_at)));
-  const machines = run.flatMap((each_) => each_.instance_ids);
-  const chips = [["by", one.actor], ["request", one.request_id], ["CloudAPI request", run.length === 1 && one.cloudapi_request_id], ["error", one.error_code]].filter(([, value]) => value);
-  return h("div", { class: `entry ${one.status === "failed" ? "bad" : tone}` }, h("i", { class: "dot" }), time,
-    h("div", { class: "what" }, h("p", {}, h("b", {}, title), run.length === 1 && h("span", {}, ` ${one.description}`)),
-      one.cause && !one.description.includes(one.cause) && h("p", { class: "quiet small" }, one.cause),
-      h("p", { class: "chips" }, chips.map(([label, value]) => h("span", { title: String(value) }, `${label} `, h("span", { class: "mono" }, String(value).length > 40 ? short(value) : value)))),
-      run.length > 1 && h("details", { class: "more small" }, h("summary", {}, run.length === machines.length ? "Which" : "Each of them"),
-        h("ul", { class: "mono" }, run.slice(0, 300).map((each_) => h("li", {}, each_.description))))));
+	const [one] = run;
+	const [name, tone, several] = kind(one.kind);
+	const title = run.length > 1 ? `${count(run.length)} ${several}` : name;
+	const from = run.at(-1).started_at;
+	const time = h("time", { datetime: one.ended_at, title: `${moment(from)} – ${moment(one.ended_at)}` }, clockWithSeconds(new Date(one.ended_at)));
+	const machines = run.flatMap((each_) => each_.instance_ids);
+	const chips = [["by", one.actor], ["request", one.request_id], ["CloudAPI request", run.length === 1 && one.cloudapi_request_id], ["error", one.error_code]].filter(([, value]) => value);
+	return h("div", { class: `entry ${one.status === "failed" ? "bad" : tone}` }, h("i.dot"), time,
+		h("div.what", h("p", h("b", title), run.length === 1 && h("span", ` ${one.description}`)),
+			one.cause && !one.description.includes(one.cause) && h("p.quiet.small", one.cause),
+			h("p.chips", chips.map(([label, value]) => h("span", { title: String(value) }, `${label} `, h("span.mono", String(value).length > 40 ? short(value) : value)))),
+			run.length > 1 && h("details.more.small", h("summary", run.length === machines.length ? "Which" : "Each of them"),
+				h("ul.mono", run.slice(0, 300).map((each_) => h("li", each_.description))))));
 }
