@@ -8,14 +8,13 @@ from shared.plan.limits import Limits
 from shared.plan.outcome import Outcome
 from shared.plan.steps import Limit, Plan
 from shared.reasons import Reason
+from shared.state.feeds import LONGEST_WATCHED
 from shared.state.group_state import DueGroup
 
 #: Seconds between looks while something is moving: a quarter of the time it has been moving for, within these bounds.
 SOONEST, LATEST = 1.0, 15.0
 #: Seconds: the longest pause after CloudAPI's own failures. One that works again is noticed within it.
 CLOUDAPI_AGAIN = 15.0
-#: Seconds between checks, at most, of a settled group whose account's changefeed is trusted.
-LONGEST_WATCHED = 3600.0
 #: Reasons that say nothing against the group, its template or its account.
 OF_CLOUDAPI = frozenset({Reason.CLOUDAPI_UNAVAILABLE, Reason.THROTTLED})
 #: A deleted group that is empty is looked at this many seconds later, then after four times as long, until it has been empty for that long.

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import Column, ColumnElement, Connection, Interval, Table, case, func, literal, select, update
 
 from shared.state import work
+from shared.state.feeds import LONGEST_WATCHED, FeedState, is_in
 from shared.state.group_state import INTERVAL
 from shared.store.moments import ahead
-from shared.store.tables import accounts, group_state, groups, idempotency_keys, instances
+from shared.store.tables import accounts, feeds, group_state, groups, idempotency_keys, instances
 from shared.store.tables import work as rows
 
 #: Seconds. By so little a clock may be set back without anybody noticing.
@@ -30,6 +31,7 @@ _PAST: tuple[tuple[Table, Column[datetime]], ...] = tuple(
         # Its answer is given for another day, and not forgotten: a request that is sent again must not be carried out again.
         (idempotency_keys, ("created_at",)),
         (accounts, ("budget_at",)),
+        (feeds, ("since",)),
     )
     for name in names
 )
@@ -45,7 +47,9 @@ def bring_back(connection: Connection) -> int:
     """Have looks that lie too far ahead be due, and let nothing have been in the future; how many times were changed."""
     check_at, launch_at, due_at = group_state.c.check_at, group_state.c.launch_at, rows.c.due_at
     of_group = group_state.c.group_id == groups.c.id
-    latest = _ahead(case((group_state.c.emptied_at.is_not(None), LATE_LOOK), else_=func.greatest(INTERVAL, LONGEST_PAUSE)))
+    is_watched = is_in(group_state.c.account_id, [FeedState.TRUSTED])
+    longest = func.greatest(INTERVAL, case((is_watched, LONGEST_WATCHED), else_=LONGEST_PAUSE))
+    latest = _ahead(case((group_state.c.emptied_at.is_not(None), LATE_LOOK), else_=longest))
     late_job = _ahead(func.greatest(INTERVAL, LONGEST_PAUSE))
     # The first condition of each is for its index.
     statements = [

@@ -18,6 +18,8 @@ from shared.store.tables import accounts, feeds, groups, work
 
 #: Seconds after which the seat of a `tsg-feed` that was killed is deleted.
 SEAT_KEPT = 3600
+#: Seconds between checks, at most, of a settled group whose account's feed is trusted.
+LONGEST_WATCHED = 3600.0
 #: What is noted of the feed of a watcher that is not there any more.
 WATCHER_GONE = "The tsg-feed that watched the account is not there any more."
 

@@ -14,7 +14,7 @@ from dev.sim.cloudapi.simulator import Simulator
 from shared.clients.changefeed import Changefeed
 from shared.clients.keys import KeyPair
 from shared.plan.limits import Limits
-from shared.state import feeds, status, told
+from shared.state import clock, feeds, status, told
 from shared.state.feeds import FeedState
 from shared.state.groups import Group
 from shared.store.db import Database
@@ -224,6 +224,8 @@ def test_settled_groups_are_checked_less_often_while_the_feed_is_trusted(world: 
         return float((check_at - now).total_seconds())
 
     assert 270 * 4 - 1 <= pause(patient) <= 300 * 4
+    world.db.transact(clock.bring_back)
+    assert pause_now(world, group) > 300, "the time is not one from before the clock was set back"
     assert pause(world.worker) <= 300, "a worker to which the setting says so checks as often as ever"
     pause(patient)
     watcher.stop()

@@ -113,12 +113,6 @@ STATE_MODULES = [
 ]
 
 
-def test_the_revisions_follow_one_another_by_their_numbers() -> None:
-    """`schema.is_current` goes by the numbers, and Alembic by what each revision says that it follows."""
-    followed = [revision.revision for revision in ScriptDirectory.from_config(schema.config()).walk_revisions()]
-    assert followed == schema.revisions()
-
-
 @pytest.fixture
 def empty(postgres: Postgres) -> Iterator[Engine]:
     """A database with nothing in it."""
