@@ -12,6 +12,7 @@ from tsg_api.http import errors
 from tsg_api.http.address import CallerAddress
 from tsg_api.http.hooks import HOOKS
 from tsg_api.http.limits import Buckets, LimitAccounts, LimitAddresses
+from tsg_api.http.rehearsal import DryRuns
 from tsg_api.http.request_log import Observe
 from tsg_api.http.service import Service
 from tsg_api.http.write import Once
@@ -38,6 +39,7 @@ def create_app(service: Service, authenticator: Authenticator, healthy: Health) 
     app.add_middleware(Authenticate(authenticator))
     if service.rate_per_account:
         app.add_middleware(LimitAccounts(Buckets(service.rate_per_account)))
+    app.add_middleware(DryRuns())
     app.add_middleware(Once(service.db, service.max_body))
     app.req_options.strip_url_path_trailing_slash = True
     # Every body says what it is (tsg_api.schema.render): an answer without one has no type.

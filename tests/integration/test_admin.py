@@ -18,6 +18,8 @@ from dev.processes import free_port
 from dev.services import Valkey
 from shared.cli import admin as program
 from shared.cli.admin import named
+from shared.spec.rollout_settings import RolloutSettings
+from shared.state import rollouts
 from tests.conftest import run_here
 from tests.integration.conftest import World
 
@@ -72,6 +74,20 @@ def test_a_terminal_of_any_encoding_shows_a_group(world: World, admin: Run, enco
             assert "Größe € \x1b[2J\u0090" in json.loads(text)["last_error"]
         else:
             assert f"{shown} \\x1b[2J\\x90" in text
+
+
+def test_the_rollouts_of_a_group_are_shown_with_it(world: World, admin: Run) -> None:
+    group, template = world.make_group(2), world.make_template()
+    made = world.db.transact(
+        lambda connection: rollouts.insert_rollout(
+            connection, world.account.id, group.id, template_id=template.id, settings=RolloutSettings(), request_id=None
+        )
+    )
+    shown = admin("groups", "show", group.id).stdout
+    assert f"{made.id}: Pending" in shown
+    assert [made.id, template.id, "Pending", "0", "%"] == shown.splitlines()[-1].split()[2:7]
+    (found,) = told(admin("groups", "show", group.id, "--json"))["rollouts"]
+    assert (found["id"], found["counts"]["wanted"], found["settings"]["max_surge"]) == (made.id, 2, "25%")
 
 
 def test_a_group_is_explained_by_its_status_and_what_was_done(world: World, admin: Run) -> None:

@@ -10,6 +10,7 @@ from shared.clients.cloudapi import Client
 from shared.clients.pushed import Pushed
 from shared.errors import NotFound
 from shared.measures.gather import Gatherer
+from shared.plan.limits import Limits
 from shared.rules import is_uuid
 from shared.state.accounts import Account
 from shared.store.db import Database
@@ -46,6 +47,8 @@ class Service(NamedTuple):
     gatherer: Gatherer
     #: Where callers reach the API; empty: where the request did.
     public_url: str = ""
+    #: What workers go by when they plan.
+    limits: Limits = Limits(provision_timeout=300, launch_grace=60)
     #: Requests a second that one account, and one address, may send; 0 for as many as they like.
     rate_per_account: float = 0.0
     rate_per_address: float = 0.0

@@ -16,7 +16,7 @@ from shared.state.idempotency import Answer
 from shared.state.instances import ON_THE_WAY, RUNNING
 from shared.store.paging import Entry
 from tsg_api.auth.enrol import as_manager
-from tsg_api.http import etag, paging, write
+from tsg_api.http import etag, paging, rehearsal, write
 from tsg_api.http.errors import TooLarge
 from tsg_api.http.service import Service, found_id, read_body
 from tsg_api.schema import parse, render, responses
@@ -32,6 +32,9 @@ T = TypeVar("T")
 
 class GroupResource:
     """What is below a group."""
+
+    #: Methods that take `dry_run`.
+    rehearses: frozenset[str] = frozenset()
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -54,7 +57,10 @@ class GroupResource:
     def _change(
         self, req: falcon.Request, resp: falcon.Response, group_id: str, work: Callable[[Connection], T], answer: Callable[[T], Answer]
     ) -> None:
-        """Change a group that is there, if it is the one that the request means."""
+        """Change a group that is there, if it is the one that the request means; or say what would come of it."""
+        if rehearsal.is_asked(req):
+            rehearsal.answer(self._service, req, resp, group_id, work)
+            return
         expected = etag.asked(req)
 
         def checked(connection: Connection) -> T:
@@ -97,6 +103,8 @@ class _Putting(_Shown):
 class Groups(_Putting):
     """`/v1/tsg/groups`"""
 
+    rehearses = frozenset({"PUT"})
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         page = paging.asked(req)
         listing = paging.stored(groups, self._service.db, req.context.account.id, page, self._show)
@@ -133,6 +141,8 @@ class Groups(_Putting):
 class Group(_Putting):
     """`/v1/tsg/groups/<id>`"""
 
+    rehearses = frozenset({"PUT", "DELETE"})
+
     def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         found = self._existing(req, group_id)
         etag.answer(req, resp, found, etag.of_group(found), self._show)
@@ -151,6 +161,7 @@ class Group(_Putting):
 
 
 class _Step(GroupResource):
+    rehearses = frozenset({"PUT"})
     model: type[parse.IncrementBody | parse.DecrementBody]
     step: Callable[..., StoredGroup]
 

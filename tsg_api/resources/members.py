@@ -142,6 +142,8 @@ class Members(_MemberResource):
 class Removal(_MemberResource):
     """`/v1/tsg/groups/<id>/members/<machine>`"""
 
+    rehearses = frozenset({"DELETE"})
+
     def on_delete(self, req: falcon.Request, resp: falcon.Response, group_id: str, machine_id: str) -> None:
         with self._if_it_is_there(req, group_id, machine_id) as (asker, machine):
             lowers = parse.query(parse.RemovalQuery, req.params).decrement

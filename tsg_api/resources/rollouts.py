@@ -17,6 +17,8 @@ from tsg_api.schema import parse, render, responses
 class Rollouts(GroupResource):
     """`/v1/tsg/groups/<id>/rollouts`"""
 
+    rehearses = frozenset({"POST"})
+
     def on_get(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         page, group = paging.asked(req), self._existing(req, group_id)
         with self._service.db.read() as connection:

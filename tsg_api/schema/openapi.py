@@ -41,6 +41,10 @@ _SHOWN = (
     responses.Group,
     responses.Health,
     responses.Member,
+    responses.CapacityChange,
+    responses.PlannedChange,
+    responses.Wave,
+    responses.Plan,
     responses.RolloutCounts,
     responses.Rollout,
     responses.NewestRollout,
@@ -95,6 +99,11 @@ _PARAMETERS: dict[str, tuple[str, str, Json]] = {
     "verify": (
         "query",
         "true: ask CloudAPI first whether it could make an instance from the template; 422 with each field that is in the way",
+        {"type": "boolean"},
+    ),
+    "dry_run": (
+        "query",
+        "true: nothing is changed, and the answer is the plan of what workers would do",
         {"type": "boolean"},
     ),
     "decrement": (
@@ -189,6 +198,14 @@ def _change(
     return Operation(method, path, name, summary, answers, errors, body, (*more.get("parameters", ()), *_SEEN, KEY))
 
 
+def _rehearsed(operation: Operation) -> Operation:
+    """One that takes `dry_run`, and is answered with a plan then."""
+    shown, headers = operation.answers.get(200, (None, ["ETag"]))
+    plan = _ref("schemas", "Plan")
+    both: Json = plan if shown is None else {"anyOf": [shown, plan]}
+    return operation._replace(answers={**operation.answers, 200: (both, headers)}, parameters=("dry_run", *operation.parameters))
+
+
 def _open(path: str, name: str, summary: str, *answers: int, shown: Json | str) -> Operation:
     """A GET by anybody."""
     return Operation("GET", path, name, summary, {status: (shown, []) for status in answers}, public=True)
@@ -220,29 +237,31 @@ OPERATIONS = (
     _list(status.BASE, "listStatuses", "How far each of the account's groups is, the oldest first", _ref("schemas", "Status")),
     _list(_GROUPS, "listGroups", "The account's groups, the oldest first", _ref("schemas", "Group")),
     _create(_GROUPS, "createGroup", "Make a group", "Group", "NewGroup"),
-    _change("PUT", _GROUPS, "updateGroupByName", "Change the group of this name", 200, 400, "NewGroup", **_SHOWS_GROUP),
+    _rehearsed(_change("PUT", _GROUPS, "updateGroupByName", "Change the group of this name", 200, 400, "NewGroup", **_SHOWS_GROUP)),
     _read(_GROUP, "getGroup", "One group", "Group"),
-    _change(
-        "PUT",
-        _GROUP,
-        "updateGroup",
-        "Change a group's template or capacity; its name stays",
-        200,
-        400,
-        "NewGroup",
-        shown="Group",
-        headers=["Warning"],
+    _rehearsed(
+        _change(
+            "PUT",
+            _GROUP,
+            "updateGroup",
+            "Change a group's template or capacity; its name stays",
+            200,
+            400,
+            "NewGroup",
+            shown="Group",
+            headers=["Warning"],
+        )
     ),
-    _change("DELETE", _GROUP, "deleteGroup", "Delete a group, and in the background its instances", 204, None),
-    _change("PUT", f"{_GROUP}/increment", "incrementGroup", "Raise the capacity, at most to max_instance", 202, 400, "Increment"),
-    _change("PUT", f"{_GROUP}/decrement", "decrementGroup", "Lower the capacity, at most to min_instance", 202, 400, "Decrement"),
+    _rehearsed(_change("DELETE", _GROUP, "deleteGroup", "Delete a group, and in the background its instances", 204, None)),
+    _rehearsed(_change("PUT", f"{_GROUP}/increment", "incrementGroup", "Raise the capacity, up to max_instance", 202, 400, "Increment")),
+    _rehearsed(_change("PUT", f"{_GROUP}/decrement", "decrementGroup", "Lower the capacity, down to min_instance", 202, 400, "Decrement")),
     _list(
         f"{_GROUP}/members", "listMembers", "The group's machines as the service knows them, the oldest first", _ref("schemas", "Member")
     ),
     _change(
         "POST", f"{_GROUP}/members", "adoptMachine", "Make a running machine of the account a member", 201, None, "Adoption", shown="Member"
     ),
-    _change("DELETE", _MEMBER, "removeMember", "Have a member go", 202, 400, parameters=("decrement",)),
+    _rehearsed(_change("DELETE", _MEMBER, "removeMember", "Have a member go", 202, 400, parameters=("decrement",))),
     _change(
         "PUT",
         f"{_MEMBER}/protection",
@@ -256,11 +275,13 @@ OPERATIONS = (
     _change("PUT", f"{_MEMBER}/health", "voteOnMember", "Say that a member is healthy or not", 200, None, "NewHealth", **_SHOWS_MEMBER),
     _change("POST", f"{_MEMBER}/detach", "detachMember", "Forget a member; its machine stays", 204, 400, "Detachment"),
     _list(f"{_GROUP}/rollouts", "listRollouts", "The group's rollouts, the newest first", _ref("schemas", "Rollout")),
-    _change(
-        *("POST", f"{_GROUP}/rollouts", "startRollout", "Bring a template to the group's members; its own: make them anew"),
-        *(201, None, "NewRollout"),
-        shown="Rollout",
-        headers=["Location"],
+    _rehearsed(
+        _change(
+            *("POST", f"{_GROUP}/rollouts", "startRollout", "Bring a template to the group's members; its own: make them anew"),
+            *(201, None, "NewRollout"),
+            shown="Rollout",
+            headers=["Location"],
+        )
     ),
     _read(_ROLLOUT, "getRollout", "One rollout", "Rollout", tagged=False, parameters=("wait",)),
     _change("PUT", f"{_ROLLOUT}/pause", "pauseRollout", "Have it launch and delete nothing more for now", 200, None, **_SHOWS_ROLLOUT),

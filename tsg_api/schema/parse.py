@@ -456,6 +456,12 @@ class RemovalQuery(BaseModel):
     decrement: Annotated[bool, BeforeValidator(_yes_or_no("decrement")), documented()] = False
 
 
+class DryRunQuery(BaseModel):
+    """Whether nothing is changed, and the answer says what would be done."""
+
+    dry_run: Annotated[bool, BeforeValidator(_yes_or_no("dry_run")), documented()] = False
+
+
 class StatusQuery(BaseModel):
     """Seconds to wait for the end."""
 
@@ -527,7 +533,7 @@ def schema(model: type[Body], *, max_capacity: int) -> dict[str, Any]:
 
 def shown_schema(model: type[Shown]) -> dict[str, Any]:
     """An answer as JSON Schema."""
-    drawn = model.model_json_schema(by_alias=False, mode="serialization", ref_template="#/components/schemas/{model}")
+    drawn = model.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
     properties = {name: _field_schema(field, 0) for name, field in drawn["properties"].items()}
     for name, field in properties.items():
         field.pop("default", None)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shared.errors import INVALID, MISSING
+from shared.plan.preview import Preview
 from shared.reasons import Reason
 from shared.spec import fields
 from shared.spec.rollout import Rollout as StoredRollout
@@ -147,6 +148,64 @@ class NewestRollout(Shown):
     id: Id
     state: Annotated[str, _enum(*State)]
     counts: RolloutCounts
+
+
+class CapacityChange(Shown):
+    """The capacity before and after."""
+
+    before: Annotated[Count, Field(serialization_alias="from")]
+    after: Annotated[Count, Field(serialization_alias="to")]
+
+
+class PlannedChange(Shown):
+    """What becomes of a member; or launches beside: so many of the template."""
+
+    action: Annotated[str, _enum("launch", "terminate", "drain", "replace", "update", "take_back")]
+    count: Annotated[Count | None, Field(exclude_if=lambda value: value is None)] = None
+    template_id: Annotated[Id | None, Field(exclude_if=lambda value: value is None)] = None
+    machine_id: Annotated[Id | None, Field(exclude_if=lambda value: value is None)] = None
+    why: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+
+
+class Wave(Shown):
+    """What is done at one time; and the seconds that are paused for then, null until somebody resumes."""
+
+    launch: Count
+    terminate: list[Id]
+    drain: list[Id]
+    update: list[Id]
+    pause_seconds: Count | None
+
+
+class Plan(Shown):
+    """What workers would do. Sent again without dry_run and with If-Match it is done, or refused: 412."""
+
+    etag: str
+    as_of: Moment | None
+    capacity: CapacityChange
+    changes: list[PlannedChange]
+    waves: list[Wave]
+    warnings: list[str]
+
+
+def plan(foreseen: Preview, *, etag: str, as_of: datetime | None, capacity: tuple[int, int]) -> Plan:
+    """What was foreseen, for a group with this entity tag; `as_of` is when its members were last looked at."""
+    changes = [
+        PlannedChange(action=one.action, count=one.launches, template_id=one.template_id)
+        if one.action == "launch"
+        else PlannedChange(action=one.action, machine_id=one.machine_id, why=one.why)
+        for one in foreseen.changes
+    ]
+    waves = [Wave.model_validate(wave._asdict()) for wave in foreseen.waves]
+    before, after = capacity
+    return Plan(
+        etag=etag,
+        as_of=as_of,
+        capacity=CapacityChange(before=before, after=after),
+        changes=changes,
+        waves=waves,
+        warnings=list(foreseen.warnings),
+    )
 
 
 class Status(Shown):

@@ -12,7 +12,8 @@ from shared.clients.queue import CONVERGE, SUBMIT_JOB, make_broker, send
 from shared.errors import Conflict, NotFound
 from shared.reasons import Reason
 from shared.runtime.settings import Settings
-from shared.state import activities, group_state, jobs, overview, status
+from shared.spec.rollout import Rollout
+from shared.state import activities, group_state, jobs, overview, rollouts, status
 from shared.state.overview import Named
 from shared.state.status import Status
 
@@ -20,6 +21,8 @@ from shared.state.status import Status
 MOST = 1000
 #: Activities that an explanation tells.
 TOLD = 20
+#: The newest rollouts of a group that are shown.
+ROLLOUTS = 5
 
 Verb = Callable[..., argparse.ArgumentParser]
 
@@ -61,7 +64,10 @@ def _list(given: argparse.Namespace, chosen: Settings) -> Report:
 def _show(given: argparse.Namespace, chosen: Settings) -> Report:
     with connected(chosen).read() as connection:
         found = _status(connection, given.group)
-    return Report(_sheet(found), _data(found))
+        done = rollouts.list_of_group(connection, found.group_id, limit=ROLLOUTS)
+    rows = [(one.created_at, one.id, one.template_id, one.state, f"{one.percent_complete} %", one.message) for one in done]
+    lines = "\n\n" + table(("STARTED", "ROLLOUT", "TEMPLATE", "STATE", "COMPLETE", "MESSAGE"), rows) if rows else ""
+    return Report(_sheet(found) + lines, {**_data(found), "rollouts": [_rollout(one) for one in done]})
 
 
 def _explain(given: argparse.Namespace, chosen: Settings) -> Report:
@@ -122,7 +128,12 @@ def _status(connection: Connection, name_or_id: str) -> Status:
 
 
 def _data(found: Status) -> dict[str, object]:
-    return {**found._asdict(), "settled": found.settled, "stuck": found.stuck}
+    newest = found.rollout and {**found.rollout._asdict(), "counts": found.rollout.counts._asdict()}
+    return {**found._asdict(), "settled": found.settled, "stuck": found.stuck, "rollout": newest}
+
+
+def _rollout(found: Rollout) -> dict[str, object]:
+    return {**found._asdict(), "settings": found.settings.model_dump(mode="json"), "counts": found.counts._asdict()}
 
 
 def _sheet(found: Status) -> str:
@@ -135,6 +146,7 @@ def _sheet(found: Status) -> str:
             ("waits for", f"{found.reason}, since {found.since:%Y-%m-%d %H:%M:%SZ}"),
             ("meaning", found.message),
             ("last error", found.last_error),
+            ("rollout", found.rollout and f"{found.rollout.id}: {found.rollout.state}"),
             ("generation", f"{found.generation}; workers have handled {found.observed_generation}"),
             ("last check", found.checked_at),
             ("next check", found.next_attempt_at),
