@@ -1,22 +1,27 @@
 """What the pages in docs/ have from the code. A test holds the two together.
 
 docs/configuration.md is made of the settings (shared/runtime/settings.py), the table in docs/templates.md of the fields of a template
-(shared/spec/fields.py), and that in docs/autoscaling.md of the fields of policies (shared/spec/policy_settings.py).
+(shared/spec/fields.py), that in docs/autoscaling.md of the fields of policies (shared/spec/policy_settings.py), and those in
+docs/rollouts.md of the settings of groups and rollouts (shared/spec/group_settings.py, shared/spec/rollout_settings.py).
 """
 
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from shared.runtime import settings
 from shared.runtime.settings import Declared
 from shared.spec import policy_settings
 from shared.spec.fields import FIELDS
+from shared.spec.group_settings import GroupSettings, Update
+from shared.spec.rollout_settings import Amount, RolloutSettings
+from shared.spec.settings import Settings as ObjectSettings
 
 TOP = Path(__file__).parent.parent
 PAGE = TOP / "docs" / "configuration.md"
@@ -26,6 +31,9 @@ BEGIN, END = "<!-- Made by dev/docs of shared/spec/fields.py: change it there. -
 
 AUTOSCALING = TOP / "docs" / "autoscaling.md"
 BEGIN_POLICIES = "<!-- Made by dev/docs of shared/spec/policy_settings.py: change it there. -->"
+
+ROLLOUTS = TOP / "docs" / "rollouts.md"
+BEGIN_ROLLOUTS = "<!-- Made by dev/docs of shared/spec/group_settings.py and rollout_settings.py: change it there. -->"
 
 INTRODUCTION = """\
 # Configuration
@@ -98,6 +106,35 @@ def autoscaling_page(text: str) -> str:
     return "\n".join([before.rstrip(), "", *lines, "", END]) + after
 
 
+def rollouts_page(text: str) -> str:
+    """The page about members and rollouts, with the tables as the settings are now."""
+    before, _, rest = text.partition(BEGIN_ROLLOUTS)
+    _, _, after = rest.partition(END)
+    lines = [BEGIN_ROLLOUTS]
+    for heading, model in (("A group", GroupSettings), ("A rollout", RolloutSettings)):
+        lines += ["", f"### {heading}", "", _row(("field", "default", "what it is for")), "|---" * 3 + "|"]
+        lines += [_row(row) for row in _settings_rows(model)]
+    return "\n".join([before.rstrip(), "", *lines, "", END]) + after
+
+
+def _settings_rows(model: type[ObjectSettings], before: str = "") -> Iterator[tuple[str, str, str]]:
+    """A row for each setting, and behind it those of the objects that it holds."""
+    for name, field in model.model_fields.items():
+        value = field.default.shown() if isinstance(field.default, Amount) else field.default
+        default = "required" if field.is_required() else _code(json.dumps(to_jsonable_python(value)))
+        yield _code(before + name), default, field.description or ""
+        for held in _held(field.annotation):
+            if held is not Update:
+                yield from _settings_rows(held, f"{before}{name}.")
+
+
+def _held(kind: Any) -> Iterator[type[ObjectSettings]]:
+    if isinstance(kind, type) and issubclass(kind, ObjectSettings):
+        yield kind
+    for part in get_args(kind):
+        yield from _held(part)
+
+
 def rows_of(model: type[BaseModel], kind: str) -> list[tuple[str, str, str, str]]:
     """A row for each field of a model, and of the objects in it."""
     drawn = model.model_json_schema()
@@ -167,5 +204,6 @@ if __name__ == "__main__":
     PAGE.write_text(page())
     TEMPLATES.write_text(templates_page(TEMPLATES.read_text()))
     AUTOSCALING.write_text(autoscaling_page(AUTOSCALING.read_text()))
-    tables = " and ".join(str(page.relative_to(TOP)) for page in (TEMPLATES, AUTOSCALING))
+    ROLLOUTS.write_text(rollouts_page(ROLLOUTS.read_text()))
+    tables = ", ".join(str(page.relative_to(TOP)) for page in (TEMPLATES, AUTOSCALING, ROLLOUTS))
     print(f"wrote {PAGE.relative_to(TOP)}, and the tables in {tables}", file=sys.stderr)

@@ -67,6 +67,11 @@ def test_the_table_of_policies_is_the_one_that_their_fields_make() -> None:
     assert text == reference.autoscaling_page(text), "run dev/docs"
 
 
+def test_the_tables_of_settings_are_those_that_their_fields_make() -> None:
+    text = reference.ROLLOUTS.read_text()
+    assert text == reference.rollouts_page(text), "run dev/docs"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
 def test_every_link_leads_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
