@@ -92,7 +92,8 @@ RUN, LEAVE = "run", "gone"
 #: Votes and findings of probes.
 HEALTHY, UNHEALTHY = "healthy", "unhealthy"
 
-_INSTANCE = columns(
+#: The columns of an `Instance`.
+INSTANCE = columns(
     Instance,
     instances,
     is_unwanted=instances.c.desired == LEAVE,
@@ -104,7 +105,7 @@ def list_of_groups(connection: Connection, group_ids: Collection[str]) -> tuple[
     """The database's time, and all instances of these groups that are there or went a short while ago."""
     recent = or_(instances.c.gone_at.is_(None), instances.c.gone_at > ago(FORGET_AFTER))
     now: datetime = connection.execute(select(func.now())).scalar_one()
-    return now, all_of(Instance, connection.execute(select(*_INSTANCE).where(instances.c.group_id.in_(group_ids), recent)))
+    return now, all_of(Instance, connection.execute(select(*INSTANCE).where(instances.c.group_id.in_(group_ids), recent)))
 
 
 def list_for_preview(connection: Connection, group_id: str) -> tuple[datetime, list[tuple[Instance, datetime | None, str]]]:
@@ -161,7 +162,7 @@ def insert_found(
         upsert(instances)
         .values(account_id=lease.account_id, machine_id=machine_id, **values)
         .on_conflict_do_update(index_elements=["account_id", "machine_id"], set_={**values, **anew})
-        .returning(*_INSTANCE)
+        .returning(*INSTANCE)
     )
     (instance,) = all_of(Instance, connection.execute(statement))
     return instance

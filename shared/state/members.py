@@ -7,7 +7,7 @@ Session first, never commits, no network.
 """
 
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, func, literal, select, tuple_, update
@@ -18,64 +18,38 @@ from shared.spec.group_settings import GroupSettings
 from shared.state import activities, groups
 from shared.state.changes import Change
 from shared.state.groups import Group
-from shared.state.instances import DELETING, GONE, RUNNING
+from shared.state.instances import DELETING, GONE, INSTANCE, LEAVE, RUN, UNHEALTHY, Instance
 from shared.store.paging import Entry
 from shared.store.rows import all_of, columns
 from shared.store.tables import instances
 
-#: What is asked of an instance: that it runs, or that it goes.
-RUN, LEAVE = "run", "gone"
-#: Its health, by the application's vote or by probes.
-HEALTHY, UNHEALTHY, UNKNOWN = "healthy", "unhealthy", "unknown"
+#: Nobody has said anything of its health.
+UNKNOWN = "unknown"
 
 
 class Member(NamedTuple):
     """A machine of a group."""
 
-    id: str
-    group_id: str
-    machine_id: str
+    instance: Instance
     name: str | None
-    state: str
-    state_since: datetime
-    #: None where it was not made from a template of this service.
-    template_id: str | None
-    launched_at: datetime
     running_since: datetime | None
-    #: `LEAVE` once its owner has had it removed.
-    desired: str
-    is_protected: bool
-    protected_until: datetime | None
-    #: The application's own vote on its health, and what probes found: `healthy`, `unhealthy`, or nothing.
-    vote: str | None
     vote_note: str | None
     voted_at: datetime | None
-    probe: str | None
-    probe_since: datetime | None
     probe_error: str | None
-    draining_since: datetime | None
     compute_node: str | None
-    primary_ip: str | None
     #: The database's time.
     now: datetime
 
-    def is_outdated(self, group: Group) -> bool:
-        """Was it made from another template than the group's?"""
-        return self.template_id != group.template_id
-
-    def is_available(self, settings: GroupSettings) -> bool:
-        """Has it run for `ready_seconds`, passes its health check if there is one, and stays?"""
-        is_well = self.vote != UNHEALTHY and (settings.health_check is None or self.probe == HEALTHY)
-        stays = self.desired == RUN and self.draining_since is None
-        return self.state == RUNNING and is_well and stays and self.state_since + timedelta(seconds=settings.ready_seconds) <= self.now
+    @property
+    def machine_id(self) -> str:
+        return str(self.instance.machine_id)
 
     def health(self, settings: GroupSettings) -> "Health":
         """What is known of its health: a vote that it is unhealthy counts before what probes found."""
-        if self.vote == UNHEALTHY or (self.vote is not None and (settings.health_check is None or self.probe is None)):
-            return Health(self.vote, self.voted_at, self.vote_note)
-        if settings.health_check is not None and self.probe is not None:
-            return Health(self.probe, self.probe_since, self.probe_error)
-        return Health(UNKNOWN)
+        vote, probe = self.instance.vote, self.instance.probe if settings.health_check else None
+        if vote is not None and (vote == UNHEALTHY or probe is None):
+            return Health(vote, self.voted_at, self.vote_note)
+        return Health(UNKNOWN) if probe is None else Health(probe, self.instance.probe_since, self.probe_error)
 
 
 class Health(NamedTuple):
@@ -105,12 +79,8 @@ class Asker(NamedTuple):
     request_id: str | None
 
 
-_MEMBER = columns(
-    Member,
-    instances,
-    is_protected=and_(instances.c.protected, func.coalesce(instances.c.protected_until > func.now(), True)),
-    now=func.now(),
-)
+#: What members have beside their instances.
+_MORE = tuple(func.now().label(name) if name == "now" else instances.c[name] for name in Member._fields[1:])
 _PLACE = (instances.c.launched_at, instances.c.id)
 
 
@@ -129,8 +99,9 @@ def list_entries(connection: Connection, group_id: str, *, limit: int, marker: s
 
 def get_by_machine_ids(connection: Connection, group_id: str, machine_ids: Collection[str]) -> dict[str, Member]:
     """The group's members with these machines, by the machine's id."""
-    statement = select(*_MEMBER).where(*_of_group(group_id), instances.c.machine_id.in_(machine_ids))
-    return {member.machine_id: member for member in all_of(Member, connection.execute(statement))}
+    statement = select(*INSTANCE, *_MORE).where(*_of_group(group_id), instances.c.machine_id.in_(machine_ids))
+    found = (Member(Instance._make(row[: len(INSTANCE)]), *row[len(INSTANCE) :]) for row in connection.execute(statement))
+    return {member.machine_id: member for member in found}
 
 
 def get(connection: Connection, group_id: str, machine_id: str) -> Member:
@@ -301,7 +272,8 @@ def _owner(connection: Connection, account_id: str, machine_id: str) -> str | No
 
 
 def _require_staying(member: Member) -> None:
-    if member.desired == LEAVE or member.state == DELETING or member.draining_since is not None:
+    instance = member.instance
+    if instance.is_unwanted or instance.state == DELETING or instance.draining_since is not None:
         raise Conflict(f"The member {member.machine_id} is on its way out already.")
 
 
@@ -309,7 +281,7 @@ def _require_detachable(member: Member, *, lowers: bool) -> None:
     """One that drains can still be kept: it does not count as capacity any more."""
     if lowers:
         _require_staying(member)
-    if member.state == DELETING:
+    if member.instance.state == DELETING:
         raise Conflict(f"The member {member.machine_id} is being deleted already.")
 
 

@@ -595,10 +595,10 @@ def use_members(use: Callable[..., Any], account_id: str, group_id: str) -> None
     assert use(members.get_by_machine_ids, group_id, listed).keys() == set(listed)
     assert use(members.list_entries, group_id, limit=10, marker=listed[-1]) == []
     assert use(members.count, group_id) == len(listed)
-    assert use(members.protect, asker, one, until=None, note=None)[1].is_protected
-    assert not use(members.unprotect, asker, one, note=None)[1].is_protected
-    assert use(members.vote, asker, one, status="unhealthy", note="n")[1].vote == "unhealthy"
-    assert use(members.hold, asker, one, lowers=False)[1].is_protected
+    assert use(members.protect, asker, one, until=None, note=None)[1].instance.is_protected
+    assert not use(members.unprotect, asker, one, note=None)[1].instance.is_protected
+    assert use(members.vote, asker, one, status="unhealthy", note="n")[1].instance.vote == "unhealthy"
+    assert use(members.hold, asker, one, lowers=False)[1].instance.is_protected
     use(members.detach, asker, one, lowers=True)
     use(members.decrement, account_id, group_id, by=1, minimum=0, machine_ids=[other], request_id="r")
     use(

@@ -240,7 +240,7 @@ def _untag(client: Client, group: Group, member: Member) -> None:
     for name in ours:
         _await_turn(client)
         client.delete_tag(machine.id, name)
-    if member.draining_since is not None and machine.cns_status is not None:
+    if member.instance.draining_since is not None and machine.cns_status is not None:
         _await_turn(client)
         client.delete_metadata(machine.id, cloudapi.CNS_STATUS)
 

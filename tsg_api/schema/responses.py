@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shared.errors import INVALID, MISSING
+from shared.plan.census import is_available
 from shared.plan.preview import Preview
 from shared.reasons import Reason
 from shared.spec import fields, group_settings
@@ -15,7 +16,8 @@ from shared.spec.rollout import Rollout as StoredRollout
 from shared.spec.rollout import State
 from shared.state.activities import KINDS, STATUSES
 from shared.state.groups import Group as StoredGroup
-from shared.state.members import HEALTHY, UNHEALTHY, UNKNOWN
+from shared.state.instances import HEALTHY, UNHEALTHY
+from shared.state.members import UNKNOWN
 from shared.state.members import Member as StoredMember
 from shared.state.templates import Template
 
@@ -106,13 +108,14 @@ class Member(Shown):
 
 
 def member(group: StoredGroup, stored: StoredMember) -> Member:
-    """A member of this group."""
+    """A member of this group. It is outdated when it was not made from the group's template."""
+    instance = stored.instance
     known = {
-        "outdated": stored.is_outdated(group),
-        "available": stored.is_available(group.settings),
+        "outdated": instance.template_id != group.template_id,
+        "available": is_available(instance, group.settings, stored.now),
         "health": stored.health(group.settings),
     }
-    return Member.model_validate(stored._asdict() | known)
+    return Member.model_validate({**instance._asdict(), **stored._asdict(), **known})
 
 
 class RolloutCounts(Shown):
