@@ -168,7 +168,7 @@ def test_a_private_key_without_its_public_half_is_found_by_its_name(home: Home, 
     home.take(made("rsa"), "my.id_rsa", public=False)
     home.take(made("ed25519"), "other", public=False)
     assert keyring.find(fingerprint(made("rsa")), home=home.path).place.endswith("my.id_rsa")
-    with pytest.raises(NoKey, match="is not in"):
+    with pytest.raises(NoKey, match="is neither in"):
         keyring.find(fingerprint(made("ed25519")), home=home.path)
 
 

@@ -1,5 +1,6 @@
 """Waiting for a group, with its progress on stderr: one line that changes on a terminal, else a line for each change."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -84,6 +85,7 @@ class _Line:
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._is_terminal = sys.stderr.isatty()
+        self._last = ""
 
     @property
     def seconds(self) -> float:
@@ -91,9 +93,11 @@ class _Line:
 
     def show(self, text: str) -> None:
         if self._is_terminal:
-            click.echo(f"\r\x1b[K{self.seconds:5.0f} s  {text}", err=True, nl=False)
-        else:
+            line = f"{self.seconds:5.0f} s  {text}"[: shutil.get_terminal_size().columns - 1]
+            click.echo(f"\r\x1b[K{line}", err=True, nl=False)
+        elif text != self._last:
             click.echo(f"{self.seconds:5.0f} s  {text}", err=True)
+        self._last = text
 
     def end(self) -> None:
         if self._is_terminal:

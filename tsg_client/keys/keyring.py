@@ -75,8 +75,9 @@ def find(
         raise NoKey(f"the key {wanted.text} in {locked[0][0]} needs a passphrase, and there is no terminal to ask: ssh-add {locked[0][0]}")
     agents = "the ssh-agent" if agent_socket else "an ssh-agent (SSH_AUTH_SOCK is not set)"
     told = "".join(f"; {problem}" for problem in problems)
-    also = " or TRITON_KEY_MATERIAL" if material else ""
-    raise NoKey(f"the key {wanted.text} is not in {folder}, {agents}{also}{told}. Load it (ssh-add FILE), or name another one (-k)")
+    also = ", nor in TRITON_KEY_MATERIAL" if material else ""
+    where = f"neither in {folder} nor in {agents}{also}{told}"
+    raise NoKey(f"the key {wanted.text} is {where}. Load it (ssh-add FILE), or name another one (-k)")
 
 
 def _agent_socket() -> Path | None:
