@@ -18,6 +18,7 @@ from tsg_client.models import (
     Json,
     Member,
     Model,
+    Plan,
     Policy,
     Preview,
     Rollout,
@@ -37,6 +38,8 @@ PAGE = 500
 #: Seconds that one request waits for a status to change, and between two that are answered at once.
 LONGEST_WAIT, SOONEST = 60, 1.0
 
+#: The query that asks for a plan.
+DRY_RUN = {"dry_run": True}
 #: Seconds after which a rollout that is watched is looked at again.
 ROLLOUT_LOOK = 2
 
@@ -134,6 +137,36 @@ class Client:
         """The group's machines, as CloudAPI shows them."""
         for answer in self._answers(_under(GROUPS, group_id, "instances")):
             yield from answer.json()
+
+    # Plans: what would be done, without doing it
+
+    def plan_update(self, group_id: str, fields: Mapping[str, Any]) -> Plan:
+        """What `update_group` with these fields would do."""
+        _see_capacity(fields)
+        return self._one("PUT", _under(GROUPS, group_id), Plan, body=fields, query=DRY_RUN)
+
+    def plan_delete(self, group_id: str) -> Plan:
+        """What `delete_group` would do."""
+        return self._one("DELETE", _under(GROUPS, group_id), Plan, query=DRY_RUN)
+
+    def plan_increment(self, group_id: str, count: int, maximum: int) -> Plan:
+        """What `increment_group` would do."""
+        body = {"instance_count": count, "max_instance": maximum}
+        return self._one("PUT", _under(GROUPS, group_id, "increment"), Plan, body=body, query=DRY_RUN)
+
+    def plan_decrement(self, group_id: str, count: int, minimum: int = 0) -> Plan:
+        """What `decrement_group` would do."""
+        body = {"instance_count": count, "min_instance": minimum}
+        return self._one("PUT", _under(GROUPS, group_id, "decrement"), Plan, body=body, query=DRY_RUN)
+
+    def plan_removal(self, group_id: str, machine_id: str, *, decrement: bool = False) -> Plan:
+        """What `remove_member` would do."""
+        path = _under(GROUPS, group_id, "members", machine_id)
+        return self._one("DELETE", path, Plan, query={**DRY_RUN, "decrement": decrement})
+
+    def plan_rollout(self, group_id: str, fields: Mapping[str, Any]) -> Plan:
+        """What `start_rollout` with these fields would do."""
+        return self._one("POST", _under(GROUPS, group_id, "rollouts"), Plan, body=fields, query=DRY_RUN)
 
     # Members
 

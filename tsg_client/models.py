@@ -16,7 +16,7 @@ class Model(BaseModel):
 
     def as_json(self) -> Json:
         """As the service sent it, with fields that this version does not know."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
 class Tagged(Model):
@@ -176,6 +176,33 @@ class Rollout(Model):
     def is_over(self) -> bool:
         """It has ended, or goes on only when somebody says so."""
         return self.ended_at is not None or (self.state == "Paused" and self.next_at is None)
+
+
+class CapacityChange(Model):
+    """The capacity before and after."""
+
+    before: Annotated[int, Field(alias="from")]
+    after: Annotated[int, Field(alias="to")]
+
+
+class PlannedChange(Model):
+    """What becomes of a member; or launches: `count` of the template."""
+
+    action: str
+    count: int | None = None
+    template_id: str | None = None
+    machine_id: str | None = None
+    why: str | None = None
+
+
+class Plan(Model):
+    """What workers would do. The same request with `if_match=plan.etag` does that, or raises `Changed`."""
+
+    etag: str
+    capacity: CapacityChange
+    changes: Sequence[PlannedChange] = ()
+    waves: Sequence[Json] = ()
+    warnings: Sequence[str] = ()
 
 
 class Status(Tagged):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from tsg_client import errors
+from tsg_client.cli import plans
 from tsg_client.cli.asking import confirm, force_option
 from tsg_client.cli.completing import groups, templates
 from tsg_client.cli.errors import printable
@@ -184,6 +185,28 @@ def update(session: Session, /, name: str, template: str | None, wait: bool, tim
         wait_settled(session, made.id, timeout=timeout)
 
 
+@group.command("plan")
+@_NAME
+@click.option("-t", "--template", shell_complete=templates, help="What instances would be made from.")
+@click.option("-c", "--capacity", type=click.IntRange(0), help="How many instances there would be.")
+@_fields
+@json_option
+@click.pass_obj
+def plan(session: Session, /, name: str, template: str | None, is_json: bool, **fields: Any) -> None:
+    """Say what `update` with these options would do, and change nothing."""
+    from tsg_client.cli.template import find as find_template  # noqa: PLC0415 - only here and where it is changed
+
+    given = _given(fields)
+    if template is not None:
+        given["template_id"] = find_template(session.client, template).id
+    found = find(session.client, name)
+    planned = session.client.plan_update(found.id, _body(found, given))
+    if is_json:
+        show_object(planned, is_json=True)
+    else:
+        plans.show(planned)
+
+
 @group.command("scale", context_settings={"ignore_unknown_options": True})
 @_NAME
 @click.argument("to", metavar="N|+N|-N")
@@ -195,8 +218,10 @@ def scale(session: Session, name: str, to: str, force: bool, wait: bool, timeout
     if not re.fullmatch(r"[+-]?\d+", to):
         raise click.UsageError(f"{to} is neither a number, nor +N, nor -N", click.get_current_context())
     before = find(session.client, name)
-    if _scaled(before, to) == 0 and before.capacity and not confirm(f"Delete all {before.capacity} instances of {name}?", force=force):
-        return
+    if _scaled(before, to) == 0 and before.capacity and not force:
+        plans.show(session.client.plan_update(before.id, _body(before, {"capacity": 0})))
+        if not confirm(f"Delete all {before.capacity} instances of {name}?", force=force):
+            return
     made = change(session.client, before.id, lambda found: {"capacity": _scaled(found, to)})
     click.echo(f"Scaled group {made.group_name} ({made.id}) to {made.capacity}")
     if wait:
@@ -248,11 +273,14 @@ def _counted(session: Session, found: Group, *, wait: bool, timeout: float) -> N
 def rm(session: Session, names: tuple[str, ...], force: bool, wait: bool, timeout: float) -> None:
     """Delete groups, and in the background their instances. Asks first."""
     found = [find(session.client, name) for name in names]
+    planned = {} if force else {one.id: session.client.plan_delete(one.id) for one in found}
+    for plan in planned.values():
+        plans.show(plan)
     said = ", ".join(f"{one.group_name} and its {one.capacity} instances" for one in found)
     if not confirm(f"Delete {said}?", force=force):
         return
     for one in found:
-        session.client.delete_group(one.id)
+        session.client.delete_group(one.id, if_match=planned[one.id].etag if planned else None)
         click.echo(f"Delete (async) group {one.group_name} ({one.id})" if not wait else f"Deleting group {one.group_name} ({one.id})")
     for one in found if wait else ():
         wait_settled(session, one.id, timeout=timeout)
@@ -333,12 +361,16 @@ def change(client: Client, text: str, fields: Callable[[Group], Mapping[str, Any
     """Change the fields of a group as it stands now: what others change meanwhile is read again, and lost to nobody."""
     for _ in range(TRIES):
         found = find(client, text)
-        body = {"group_name": found.group_name, "template_id": found.template_id, "capacity": found.capacity, **fields(found)}
         try:
-            return client.update_group(found.id, body, if_match=found.etag)
+            return client.update_group(found.id, _body(found, fields(found)), if_match=found.etag)
         except errors.Changed:
             continue
     raise errors.Conflict(f"others change the group {text} all the time: {TRIES} tries", code="Conflict")
+
+
+def _body(found: Group, fields: Mapping[str, Any]) -> Json:
+    """What a PUT needs besides the fields that change."""
+    return {"group_name": found.group_name, "template_id": found.template_id, "capacity": found.capacity, **fields}
 
 
 def assignments(texts: Iterable[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from tsg_client.cli import plans
 from tsg_client.cli.asking import confirm, force_option
 from tsg_client.cli.completing import groups
 from tsg_client.cli.group import find as find_group
@@ -143,6 +144,8 @@ def rm(session: Session, name: str, machines: tuple[str, ...], decrement: bool, 
     members = list(session.client.list_members(group.id))
     found = [pick("member", machine, members, name=lambda one: one.name or "") for machine in machines]
     instead = f"and lower the capacity to {group.capacity - len(found)}" if decrement else "and launch others instead"
+    for one in () if force else found:
+        plans.show(session.client.plan_removal(group.id, one.machine_id, decrement=decrement))
     if not confirm(f"Delete {', '.join(map(_called, found))} {instead}?", force=force):
         return
     if decrement:

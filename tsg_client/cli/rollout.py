@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from tsg_client.cli import plans
 from tsg_client.cli.asking import confirm, force_option
 from tsg_client.cli.completing import groups, templates
 from tsg_client.cli.group import assignments
@@ -80,12 +81,17 @@ def get(session: Session, name: str, called: str | None, is_json: bool) -> None:
 @click.option("--on-failure", type=click.Choice(["pause", "stop", "rollback"]), help="What happens then.")
 @click.option("--protected", type=click.Choice(["wait", "skip", "replace"]), help="What happens to protected members.")
 @click.option("--set", "more", multiple=True, metavar="FIELD=VALUE", help="Any other field; the value is JSON, or a string.")
+@click.option("--dry-run", is_flag=True, help="Say what it would do, and begin nothing.")
 @wait_options
 @json_option
 @click.pass_obj
-def start(session: Session, /, name: str, wait: bool, timeout: float, is_json: bool, **given: Any) -> None:
+def start(session: Session, /, name: str, dry_run: bool, wait: bool, timeout: float, is_json: bool, **given: Any) -> None:
     """Begin a rollout."""
     group = find_group(session.client, name)
+    if dry_run:
+        planned = session.client.plan_rollout(group.id, _fields(session.client, given))
+        plans.show(planned) if not is_json else show_object(planned, is_json=True)
+        return
     made = session.client.start_rollout(group.id, _fields(session.client, given), if_match=group.etag)
     if is_json:
         show_object(made, is_json=True)

@@ -82,7 +82,7 @@ def _all(client: Client) -> list[str]:
         for one in found
     ]
     settled = sum(one.settled for one in found)
-    return [_title(f"{len(found)} groups, {settled} settled", client), "", *_table(header, rows)]
+    return [_title(f"{settled} of {len(found)} groups settled", client), "", *_table(header, rows)]
 
 
 def _one(client: Client, group_id: str) -> list[str]:

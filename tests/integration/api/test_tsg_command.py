@@ -360,7 +360,7 @@ def test_groups_are_watched(run: Run, tsg: Caller) -> None:
     assert f"{name}: 1 of 2 running" in shown
     assert "GROUP_CREATE" in shown
     assert "web-1" in shown
-    assert "1 groups, 0 settled" in run("top").stdout, "where there is no terminal it is drawn once"
+    assert "0 of 1 groups settled" in run("top").stdout, "where there is no terminal it is drawn once"
     run("watch", "nix", status=3)
 
 
@@ -435,3 +435,22 @@ def test_a_rollout_is_begun_paused_and_ended(run: Run, tsg: Caller) -> None:
     assert "use --force" in run("rollout", "cancel", name, status=2).stderr
     run("rollout", "cancel", name, "-f")
     assert "write PERCENT, PERCENT:SECONDS or PERCENT:pause" in run("rollout", "start", name, "--step", "x", status=2).stderr
+
+
+def test_what_would_be_done_is_shown_and_nothing_is_done(run: Run, tsg: Caller) -> None:
+    group = tsg.make_group(2)
+    name = group["group_name"]
+    for number in (1, 2):
+        make_member(tsg, group, name=f"web-{number}")
+    shown = run("group", "plan", name, "-c", "5").stdout
+    assert shown.startswith("capacity 2 -> 5\n  launch 3 of template ")
+    assert run("group", "plan", name).stdout.endswith("nothing would be done\n")
+    assert json.loads(run("group", "plan", name, "-c", "1", "-j").stdout)["capacity"] == {"from": 2, "to": 1}
+    assert "terminate" in run("group", "scale", name, "0", status=2).stdout
+    assert "terminate" in run("group", "rm", name, status=2).stdout
+    assert "web-1" in run("member", "ls", name).stdout
+    run("template", "create", "web-2", "base-64-lts", "sim-large")
+    assert "replace" in run("rollout", "start", name, "-t", "web-2", "--dry-run").stdout
+    assert "replace" in run("member", "rm", name, "web-1", status=2).stdout
+    assert run("rollouts", name, "-H").stdout == ""
+    assert tsg.capacity(group) == 2
