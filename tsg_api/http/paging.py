@@ -23,7 +23,7 @@ T_co = TypeVar("T_co", covariant=True)
 #: Objects in a list without `limit`.
 MOST = 10_000
 #: What is read and rendered at once: bytes of long columns (one object at least), and objects.
-BATCH_BYTES, BATCH = 262_144, 100
+BATCH_BYTES, BATCH = 262_144, 400
 
 
 class Listing(NamedTuple):
