@@ -7,11 +7,10 @@ from datetime import datetime
 from shared.plan.limits import Limits
 from shared.plan.outcome import Done, Outcome, Result, Trouble
 from shared.plan.pacing import Pacing, pacing_of
-from shared.plan.rollout import failures_of
+from shared.plan.rollout import REJECTED, fail, failures_of, rejection_of
 from shared.plan.schedule import failures_before, failures_in_a_row, interval_of, next_look, pause_after
 from shared.plan.steps import IN_PAST, Plan, Why
-from shared.spec.group_settings import GroupSettings
-from shared.spec.rollout import Rolled, Rollout
+from shared.spec.rollout import ENDED, Rolled, Rollout
 from shared.state.group_state import Check, DueGroup, Paced
 
 
@@ -29,15 +28,17 @@ def conclude(group: DueGroup, plan: Plan, outcome: Outcome, now: datetime, limit
     )
 
 
-def rolled(before: Rollout, plan: Plan, done: Sequence[Done], settings: GroupSettings) -> Rolled | None:
+def rolled(group: DueGroup, before: Rollout, plan: Plan, done: Sequence[Done], now: datetime) -> Rolled | None:
     """What came of the rollout in this pass; None when nothing did."""
     if plan.rollout is None:
         return None
-    failures = plan.rollout.failures + failures_of(plan, done, settings)
-    now = plan.rollout._replace(failures=failures, counts=plan.rollout.counts._replace(failed=failures))
+    failures = plan.rollout.failures + failures_of(plan, done, group.settings)
+    after = plan.rollout._replace(failures=failures, counts=plan.rollout.counts._replace(failed=failures))
+    if (rejection := rejection_of(done)) is not None and after.state not in ENDED:
+        after = fail(after, REJECTED, rejection, now)
     counts = Counter(IN_PAST[type(one.step)] for one in done if one.result == Result.DONE and one.step.why == Why.OUTDATED)
     wave = ", ".join(f"{verb} {count}" for verb, count in sorted(counts.items())) or None
-    return Rolled(before, now, wave) if now != before or wave else None
+    return Rolled(before, after, wave) if after != before or wave else None
 
 
 def put_off(group: DueGroup, trouble: Trouble) -> Check:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 from shared.plan.capacity import let_go
 from shared.plan.census import Sight, available_at
@@ -111,7 +112,7 @@ def advance(view: View, rolling: Rolling) -> Rollout:
     if _got_on(before.counts, rollout.counts):
         rollout = rollout._replace(progress_at=view.now)
     if trouble := _trouble(view, rollout):
-        return _failed(view, rollout, *trouble)
+        return fail(rollout, *trouble, view.now)
     match rollout.state:
         case State.PAUSING:
             return rollout if view.census.moving_since else rollout._replace(state=State.PAUSED, message="The rollout is paused.")
@@ -121,7 +122,7 @@ def advance(view: View, rolling: Rolling) -> Rollout:
         case State.IN_PROGRESS | State.BAKING:
             return _on_its_way(view, rollout, members, skips_pause=skips_pause)
         case State.ROLLING_BACK if members.is_done(100):
-            return _ended(view, rollout, State.ROLLED_BACK, "All members are of the template before again.")
+            return _ended(rollout, State.ROLLED_BACK, "All members are of the template before again.", view.now)
     return rollout
 
 
@@ -133,9 +134,7 @@ def _trouble(view: View, rollout: Rollout) -> tuple[str, str] | None:
     """Why the rollout cannot go on like this, as a reason and a sentence."""
     if rollout.state not in _MOVES:
         return None
-    group, settings = view.group, rollout.settings
-    if group.reason == Reason.TEMPLATE_REJECTED and group.observed_generation == group.generation:
-        return REJECTED, f"CloudAPI refuses to make instances from the template: {group.last_error}"
+    settings = rollout.settings
     if rollout.failures >= settings.max_failures:
         return FAILURES, f"{rollout.failures} launches or new members failed (max_failures is {settings.max_failures})."
     deadline = deadline_of(rollout)
@@ -151,22 +150,21 @@ def deadline_of(rollout: Rollout) -> datetime | None:
     return rollout.progress_at + timedelta(seconds=rollout.settings.progress_deadline_seconds)
 
 
-def _failed(view: View, rollout: Rollout, reason: str, message: str) -> Rollout:
+def fail(rollout: Rollout, reason: str, message: str, now: datetime) -> Rollout:
+    """What its owner wants done when it cannot go on. A template that CloudAPI refuses is not tried again."""
     if rollout.state == State.ROLLING_BACK:
-        return _ended(view, rollout, State.ROLLBACK_FAILED, message, reason)
+        return _ended(rollout, State.ROLLBACK_FAILED, message, now, reason)
     on_failure = rollout.settings.on_failure
     if on_failure == OnFailure.ROLLBACK and not rollout.is_reload:
-        zero = rollout.counts._replace(failed=0)
-        return rollout._replace(
-            state=State.ROLLING_BACK, reason=reason, message=message, failures=0, counts=zero, progress_at=view.now, next_at=None
-        )
+        anew: dict[str, Any] = {"failures": 0, "counts": rollout.counts._replace(failed=0), "progress_at": now, "next_at": None}
+        return rollout._replace(state=State.ROLLING_BACK, reason=reason, message=message, **anew)
     if on_failure == OnFailure.PAUSE and reason != REJECTED:
         return rollout._replace(state=State.PAUSED, reason=reason, message=message, next_at=None)
-    return _ended(view, rollout, State.FAILED, message, reason)
+    return _ended(rollout, State.FAILED, message, now, reason)
 
 
-def _ended(view: View, rollout: Rollout, state: State, message: str, reason: str | None = None) -> Rollout:
-    return rollout._replace(state=state, reason=reason, message=message, next_at=None, ended_at=view.now)
+def _ended(rollout: Rollout, state: State, message: str, now: datetime, reason: str | None = None) -> Rollout:
+    return rollout._replace(state=state, reason=reason, message=message, next_at=None, ended_at=now)
 
 
 def _awake(view: View, rollout: Rollout, members: Members) -> tuple[Rollout, bool]:
@@ -205,7 +203,7 @@ def _all_done(view: View, rollout: Rollout, members: Members) -> Rollout:
     if rollout.state == State.BAKING and rollout.next_at is not None and rollout.next_at > view.now:
         return rollout
     message = f"All members are new, but for protected ones: {names}." if names else "All members are new and available."
-    return _ended(view, rollout, State.SUCCESSFUL, message)
+    return _ended(rollout, State.SUCCESSFUL, message, view.now)
 
 
 # What it does next
@@ -298,6 +296,12 @@ def moments(view: View, rolling: Rolling) -> Iterator[datetime | None]:
 
 
 # What went wrong
+
+
+def rejection_of(done: Sequence[Done]) -> str | None:
+    """What CloudAPI said when it refused the template, if it did."""
+    refused = (one.error for one in done if isinstance(one.step, Launch | Update) and one.reason == Reason.TEMPLATE_REJECTED)
+    return next((f"CloudAPI refuses the template: {error}" for error in refused), None)
 
 
 def failures_of(plan: Plan, done: Sequence[Done], settings: GroupSettings) -> int:

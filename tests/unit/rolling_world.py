@@ -47,6 +47,8 @@ class World:
         #: The chance of a member of any template to stop, in one second.
         self.dies = 0.0
         self.launched = 0
+        #: What a refusal of NEW means.
+        self.refusal = Reason.NO_CAPACITY
 
     def add(self, template: str, state: str) -> Instance:
         number = f"{next(self._ids):05}"
@@ -115,7 +117,7 @@ class World:
         if self.rollout.state in ENDED:
             return
         before = self.rollout
-        if (found := rolled(before, plan, done, self.more)) is not None:
+        if (found := rolled(self.group, before, plan, done, self.now)) is not None:
             self.rollout = found.now
         if self.rollout.state == State.ROLLING_BACK and before.state != State.ROLLING_BACK:
             self.change(template_id=OLD)
@@ -126,7 +128,7 @@ class World:
         match step:
             case Launch():
                 if self.group.template_id == NEW and self.rng.random() < self.refused:
-                    return Done(step, Result.FAILED, error=ValueError("refused"), reason=Reason.NO_CAPACITY)
+                    return Done(step, Result.FAILED, error=ValueError("refused"), reason=self.refusal)
                 self.launched += 1
                 self.add(self.group.template_id, "provisioning")
             case Delete():

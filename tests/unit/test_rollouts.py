@@ -172,8 +172,7 @@ def test_it_pauses_at_failures_and_goes_on_when_it_is_resumed() -> None:
 
 def test_a_template_that_is_refused_fails_at_once() -> None:
     world = a_world(10, max_failures=100)
-    world.reconcile()
-    world.group = world.group._replace(reason=Reason.TEMPLATE_REJECTED, last_error="no such image")
+    world.refused, world.refusal = 1.0, Reason.TEMPLATE_REJECTED
     world.reconcile()
     assert (world.rollout.state, world.rollout.reason) == (State.FAILED, "TemplateRejected")
     assert len(world.of(OLD)) == 10

@@ -1,9 +1,10 @@
 """Carry steps out: the requests to CloudAPI of each, in parallel; one `Done` for each, whatever came of it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, zip_longest
 
 from structlog.contextvars import bound_contextvars
@@ -159,16 +160,20 @@ class Hands:
         wanted = changes(before.spec, after.spec, Instance(group.id, group.name, after.id, step.instance.id))
         client, machine_id = self._client, step.instance.machine_id or ""
 
-        def ask() -> None:
+        def calls() -> Iterator[Callable[[], None]]:
             if wanted.metadata:
-                client.add_metadata(machine_id, wanted.metadata)
-            for key in wanted.metadata_gone:
-                client.delete_metadata(machine_id, key)
+                yield partial(client.add_metadata, machine_id, wanted.metadata)
+            yield from (partial(client.delete_metadata, machine_id, key) for key in wanted.metadata_gone)
             if wanted.firewall is not None:
-                client.set_firewall(machine_id, enabled=wanted.firewall)
-            for tag in wanted.tags_gone:
-                client.delete_tag(machine_id, tag)
-            client.add_tags(machine_id, wanted.tags)
+                yield partial(client.set_firewall, machine_id, enabled=wanted.firewall)
+            yield from (partial(client.delete_tag, machine_id, tag) for tag in wanted.tags_gone)
+            yield partial(client.add_tags, machine_id, wanted.tags)
+
+        def ask() -> None:
+            for number, call in enumerate(calls()):
+                if number and not self._allowance.take():
+                    raise cloudapi.Withheld("this pass has no time left: the next one goes on")
+                call()
 
         done = self._asked(assignment, step, Reason.TEMPLATE_REJECTED, ask)
         if done.result == Result.DONE:

@@ -11,7 +11,7 @@ from shared.clients.cloudapi import CloudAPIError
 from shared.plan.outcome import Done, Outcome, Result
 from shared.plan.rollout import TROUBLES
 from shared.plan.steps import IN_WORDS, VERBS, Act, Delete, Drain, Launch, Limit, Plan, Undrain, Update
-from shared.reasons import MEANING, Reason
+from shared.reasons import CHOSEN, MEANING, Reason
 from shared.spec.rollout import Rolled, State
 from shared.state import activities, group_state, instances, rollouts
 from shared.state.activities import DONE, FAILED, REASONS
@@ -25,7 +25,7 @@ _log = log.get(__name__)
 Audit = Callable[[str, str, str, str, str], None]
 
 #: Reasons that are no trouble.
-_GOOD = frozenset({Reason.SETTLED, Reason.DELETED})
+_GOOD = CHOSEN | {Reason.SETTLED, Reason.DELETED}
 
 
 def no_audit(*_event: str) -> None:

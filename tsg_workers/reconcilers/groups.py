@@ -246,7 +246,7 @@ class _Pass:
                 check = conclude(group, plan, outcome, now, self._limits)
                 self._recorder.concluded(check, plan, outcome, breaker=self._limits.breaker)
                 if (rolling := self._rollings.get(group.id)) is not None:
-                    return check._replace(rolled=rolled(rolling.rollout, plan, done, group.settings))
+                    return check._replace(rolled=rolled(group, rolling.rollout, plan, done, now))
                 return check
         return put_off(group, troubles[-1])
 
