@@ -50,6 +50,7 @@ def heal(*, quick: bool) -> Iterator[Figure]:
             if knobs.get("feed_mute"):
                 stack.cloud("POST", "/changefeed/cut")
                 fleet.wait_for("watched")
+                fleet.wait_for_connections()
             late = knobs.get("feed_late_seconds", 0.0)
             yield _healed(fleet, f"feed {name}", kills, float(INTERVAL) if knobs.get("feed_mute") else SOON + late)
             stack.cloud("PATCH", "/knobs", USUAL)
@@ -91,6 +92,10 @@ class _Fleet:
         if not wait_for(lambda: self.stack.sql(query, state)[0][0] == len(self.tenants), seconds=60, longest_pause=0.25):
             raise TimeoutError(f"the feeds are not {state}: {self.stack.sql('SELECT state, problem FROM tsg_feeds')}")
 
+    def wait_for_connections(self) -> None:
+        if not wait_for(lambda: self.stack.cloud("GET", "/changefeed")["connections"] == len(self.tenants), seconds=60, longest_pause=0.25):
+            raise TimeoutError("the feeds do not connect")
+
     def wait_for_trust(self) -> None:
         """Have each account launch something, if it must prove itself."""
         trusted = "SELECT count(*) FROM tsg_feeds WHERE state = 'trusted'"
@@ -98,7 +103,7 @@ class _Fleet:
             # Another connection: a mute one is told of what follows, too, and this one is not doubted.
             self.stack.processes["feed-1"].stop()
             self.stack.start_process("feed-1", "tsg-feed")
-            self.wait_for("watched")
+            self.wait_for_connections()
             for tenant in self.tenants:
                 self.stack.cloud("POST", "/machines/kill", {"account": tenant.name, "count": 1})
             self.wait_for("trusted")
