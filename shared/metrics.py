@@ -68,6 +68,8 @@ feed_lag = Histogram(
 )
 feed_heard_at = Gauge("tsg_feed_message_timestamp_seconds", "When the last message of a changefeed came.", registry=REGISTRY)
 
+deliveries = Counter("tsg_deliveries", "Attempts to deliver a notification, by result.", ["result"], registry=REGISTRY)
+
 # Other services
 
 cloudapi_requests = Counter("tsg_cloudapi_requests", "Requests to CloudAPI.", ["endpoint", "status"], registry=REGISTRY)

@@ -16,7 +16,7 @@ from tsg_api.http.rehearsal import DryRuns
 from tsg_api.http.request_log import Observe
 from tsg_api.http.service import Service
 from tsg_api.http.write import Once
-from tsg_api.resources import console, groups, health, members, policies, rollouts, status, templates, verification
+from tsg_api.resources import console, groups, health, members, notifications, policies, rollouts, status, templates, verification
 from tsg_api.schema import openapi
 
 
@@ -71,6 +71,15 @@ def create_app(service: Service, authenticator: Authenticator, healthy: Health) 
     in_development = isinstance(authenticator, DevelopmentMode)
     if in_development:
         console.install(app)
+    _add_scaling(app, service)
+    described = openapi.document(max_capacity=service.max_capacity, signed=not in_development)
+    app.add_route(openapi.BASE + "/openapi.json", openapi.Description(described))
+    app.add_route(openapi.BASE + "/docs", openapi.Page(described))
+    return app
+
+
+def _add_scaling(app: App, service: Service) -> None:
+    """Groups that scale themselves, and tell."""
     app.add_route(groups.BASE + "/{group_id}/policies", policies.Policies(service))
     app.add_route(groups.BASE + "/{group_id}/policies/preview", policies.Preview(service))
     app.add_route(groups.BASE + "/{group_id}/policies/{policy_id}", policies.Policy(service))
@@ -79,7 +88,8 @@ def create_app(service: Service, authenticator: Authenticator, healthy: Health) 
     app.add_route(groups.BASE + "/{group_id}/decisions", policies.Decisions(service))
     app.add_route(groups.BASE + "/{group_id}/metrics/{name}", policies.Metric(service))
     app.add_route(HOOKS + "/{token}", policies.Hook(service))
-    described = openapi.document(max_capacity=service.max_capacity, signed=not in_development)
-    app.add_route(openapi.BASE + "/openapi.json", openapi.Description(described))
-    app.add_route(openapi.BASE + "/docs", openapi.Page(described))
-    return app
+    app.add_route(notifications.BASE, notifications.Notifications(service))
+    app.add_route(notifications.BASE + "/{notification_id}", notifications.Notification(service))
+    app.add_route(notifications.BASE + "/{notification_id}/rotate", notifications.Secret(service))
+    app.add_route(notifications.BASE + "/{notification_id}/deliveries", notifications.Deliveries(service))
+    app.add_route(notifications.BASE + "/{notification_id}/deliveries/{delivery_id}/replay", notifications.Replay(service))

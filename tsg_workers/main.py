@@ -4,11 +4,13 @@ import argparse
 import os
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy.exc
 from dramatiq import Worker
+from dramatiq.broker import Broker
 
 from shared import lines, log
 from shared.runtime import diagnostics, flags, health, monitor, program
@@ -57,8 +59,9 @@ def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> boo
     runners = wiring.runners(chosen, database, stop)
     actors.declare(broker, runners)
     broker.emit_after("process_boot")
-    worker = Worker(broker, worker_threads=chosen.worker_threads, worker_timeout=IDLE_MS)
-    worker.start()
+    workers = _workers(chosen, broker, runners)
+    for worker in workers:
+        worker.start()
     prober = wiring.prober(chosen, database)
     prober.start()
     debugging = diagnostics.start(chosen, "tsg-worker")
@@ -66,11 +69,23 @@ def _work(chosen: Settings, database: db.Database, stop: threading.Event) -> boo
     wait(stop)
     _log.info("stopping")
     prober.stop()
-    worker.stop(timeout=round(chosen.stop_seconds * 1000))
+    until = time.monotonic() + chosen.stop_seconds
+    for worker in workers:
+        worker.stop(timeout=max(0, round((until - time.monotonic()) * 1000)))
     cut_off = _hand_back(runners)
     debugging.stop()
     broker.close()
     return not cut_off
+
+
+def _workers(chosen: Settings, broker: Broker, runners: Sequence[Runner[Any]]) -> list[Worker]:
+    """Threads for all kinds of work together, and for those kinds for which the others must not wait."""
+    own = [runner.reconciler for runner in runners if runner.reconciler.threads]
+    common = {queue for runner in runners if not runner.reconciler.threads for queue in runner.reconciler.queues}
+    return [
+        Worker(broker, queues=common, worker_threads=chosen.worker_threads, worker_timeout=IDLE_MS),
+        *(Worker(broker, queues=set(one.queues), worker_threads=one.threads, worker_timeout=IDLE_MS) for one in own),
+    ]
 
 
 def _hand_back(runners: Sequence[Runner[Any]]) -> int:

@@ -122,6 +122,8 @@ class Reconciler(Generic[C]):
     queues: ClassVar[tuple[str, ...]]
     #: Seconds until a claim ends unless it is renewed: for so long a killed worker delays its subjects.
     claim_seconds: float = 30
+    #: Threads of a worker that answer its wake-ups alone, where others must not wait for it; 0: those of all kinds.
+    threads: ClassVar[int] = 0
 
     @classmethod
     def claim_due(cls, connection: Connection, *, limit: int, late: float = 0) -> list[tuple[str, str]]:

@@ -11,12 +11,14 @@ from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import Sealer
 from shared.clients.nomad import Nomad
 from shared.clients.queue import WakeUps, make_broker, waker
+from shared.clients.webhooks import Sender
 from shared.measures.sources import make_gatherer
 from shared.plan.limits import Limits
 from shared.runtime.settings import Settings
 from shared.store import db
 from tsg_workers.cloud.record import Audit, no_audit
 from tsg_workers.probes.prober import Prober
+from tsg_workers.reconcilers.deliveries import DeliveryReconciler
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 from tsg_workers.reconcilers.jobspec import Shape
 from tsg_workers.reconcilers.nomad_jobs import NomadJobReconciler
@@ -70,6 +72,11 @@ def policy_reconciler(chosen: Settings, database: db.Database) -> PolicyReconcil
     )
 
 
+def delivery_reconciler(chosen: Settings, database: db.Database) -> DeliveryReconciler:
+    """The reconciler of notifications."""
+    return DeliveryReconciler(database, Sealer(chosen.secret_keys), Sender(chosen.notify_rules))
+
+
 def shape(chosen: Settings) -> Shape:
     """What the settings say of Nomad jobs."""
     return Shape(
@@ -110,6 +117,7 @@ KINDS = (
     Kind(GroupReconciler, group_reconciler),
     Kind(NomadJobReconciler, nomad_job_reconciler, scaler="nomad"),
     Kind(PolicyReconciler, policy_reconciler),
+    Kind(DeliveryReconciler, delivery_reconciler),
 )
 
 

@@ -24,6 +24,7 @@ CONVERGE = "converge"  # account_id
 SUBMIT_JOB = "submit_job"  # group_id
 REMOVE_JOB = "remove_job"  # group_id
 DECIDE = "decide"  # group_id
+DELIVER = "deliver"  # notification_id
 
 #: Milliseconds after which a wake-up is dropped: the scheduler has sent another one by then. The clocks of sender and worker may differ, so
 #: this is more than the 300 s by which a clock may be wrong before CloudAPI refuses its signatures.

@@ -16,6 +16,7 @@ from environs import Env, EnvValidationError
 from sqlalchemy.engine import URL
 
 from shared.clients.access import NomadAccess, Trust
+from shared.clients.webhooks import Rules
 from shared.runtime import values
 from shared.runtime.values import (
     AUTHORITIES,
@@ -317,6 +318,11 @@ class Settings:
         YES_NO, False, "Whether it keeps tenants apart by X-Scope-OrgID, which is an account's UUID. Then all accounts may query it."
     )
 
+    notify_http: bool = _setting(YES_NO, False, "Whether notifications may go to http:// addresses.")
+    notify_private: bool = _setting(
+        YES_NO, False, "Whether notifications may go to addresses that are not public. A user could then reach your own network."
+    )
+
     metrics_enable: bool = _setting(
         YES_NO,
         True,
@@ -369,6 +375,11 @@ class Settings:
 
     #: Which of `NOT_USED` were given.
     not_used: tuple[str, ...] = ()
+
+    @property
+    def notify_rules(self) -> Rules:
+        """What the URLs of notifications may lead to."""
+        return Rules(self.notify_private, self.notify_http)
 
     @property
     def triton_trust(self) -> Trust:

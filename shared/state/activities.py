@@ -8,10 +8,11 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Interval, bindparam, delete, func, insert, literal, select, tuple_
+from sqlalchemy import Connection, delete, func, literal, select, text, tuple_
 
 from shared.errors import FieldError, Invalid
 from shared.reasons import Reason
+from shared.state.outbox import SENT
 from shared.store.moments import ago
 from shared.store.paging import Entry, array, by_ids
 from shared.store.rows import all_of, columns
@@ -28,6 +29,8 @@ GROUP_CREATED = "TSG_GROUP_CREATE"
 GROUP_UPDATED = "TSG_GROUP_UPDATE"
 CAPACITY_CHANGED = "TSG_CAPACITY_CHANGE"
 GROUP_DELETED = "TSG_GROUP_DELETE"
+#: What policies did.
+POLICY_SCALED = "TSG_POLICY_SCALE"
 ROLLOUT_STARTED = "TSG_ROLLOUT_START"
 #: What a worker did about it: another state or step, and members that it replaced.
 ROLLOUT_STATE, ROLLOUT_WAVE = "TSG_ROLLOUT_STATE", "TSG_ROLLOUT_WAVE"
@@ -60,6 +63,7 @@ REASONS: dict[Reason, str] = {reason: f"TSG_GROUP_{reason.name}" for reason in R
 
 KINDS = (
     *(GROUP_CREATED, GROUP_UPDATED, CAPACITY_CHANGED, GROUP_DELETED),
+    POLICY_SCALED,
     *(PROTECTED, VOTED, REMOVED, ADOPTED, DETACHED),
     *(ROLLOUT_STARTED, *ROLLOUT_ASKED.values(), ROLLOUT_STATE, ROLLOUT_WAVE),
     *(DRAIN, DRAIN_ERROR, UNDRAIN, UNDRAIN_ERROR, UPDATE, UPDATE_ERROR),
@@ -99,7 +103,15 @@ class Activity(NamedTuple):
 
 
 _ACTIVITY = columns(Activity, activities)
-_RECORD = insert(activities).values(started_at=func.now() - bindparam("took", type_=Interval())).inline()
+#: With the deliveries to those that ask for it.
+_RECORD = text(
+    "WITH told AS (INSERT INTO tsg_activities (account_id, group_id, kind, status, description, cause, machine_id, rollout_id, error_code,"  # noqa: S608
+    " cloudapi_request_id, request_id, actor, started_at)"
+    " VALUES (CAST(:account_id AS uuid), CAST(:group_id AS uuid), :kind, :status, :description, :cause, CAST(:machine_id AS uuid),"
+    " CAST(:rollout_id AS uuid), :error_code, :cloudapi_request_id, :request_id, :actor, now() - CAST(:took AS interval))"
+    f"{SENT} SELECT count(*) FROM told"
+)
+_OPTIONAL = dict.fromkeys(("cause", "machine_id", "rollout_id", "error_code", "cloudapi_request_id", "request_id"))
 _BY_IDS = by_ids(Activity, activities, _ACTIVITY)
 _PLACE = (activities.c.at, activities.c.id)
 
@@ -112,7 +124,7 @@ def insert_activity(
     `more` are columns of it: cause, machine_id, rollout_id, error_code, cloudapi_request_id, request_id, actor.
     """
     values = {"account_id": account_id, "group_id": group_id, "kind": kind, "status": status, "description": description[:2000], **more}
-    connection.execute(_RECORD, {**values, "took": timedelta(seconds=took)})
+    connection.execute(_RECORD, {**_OPTIONAL, **values, "took": timedelta(seconds=took)})
 
 
 def list_of_group(

@@ -6,6 +6,7 @@ Session first, never commits, no network.
 from typing import NamedTuple
 
 from shared.state import work
+from shared.state.outbox import SENT
 
 #: One more activity, of what a request did, for each row of the table whose name follows.
 TOLD = (
@@ -54,7 +55,7 @@ def statement(returned: str) -> str:
         " state AS (UPDATE tsg_group_state SET generation = changed.generation, changed_at = now(), check_at = now(), launch_at = NULL"
         " FROM changed WHERE group_id = changed.id),"
         f" job AS (UPDATE tsg_work SET due_at = now() FROM changed WHERE kind = '{work.NOMAD_JOB}' AND subject = changed.id),"
-        f" told AS ({TOLD} changed WHERE CAST(:cause AS text) IS NOT NULL)"
+        f" told AS ({TOLD} changed WHERE CAST(:cause AS text) IS NOT NULL{SENT}"
         f" SELECT {returned} FROM changed"
     )
 

@@ -16,6 +16,7 @@ from shared.spec import group_settings
 from shared.spec.group_settings import DEFAULT, GroupSettings, Strategy
 from shared.state import activities, changes, probes, rollouts, templates, work
 from shared.state.changes import Change
+from shared.state.outbox import SENT
 from shared.store import paging
 from shared.store.prepared import Prepared
 from shared.store.rows import columns
@@ -82,7 +83,7 @@ _CREATE = Prepared(
         " state AS (INSERT INTO tsg_group_state (group_id, account_id) SELECT id, CAST(:owner AS uuid) FROM made),"
         f" job AS (INSERT INTO tsg_work (kind, subject, due_at) SELECT '{work.NOMAD_JOB}', id, now() FROM made"
         " WHERE CAST(:has_job AS boolean)),"
-        f" told AS ({changes.TOLD} made)"
+        f" told AS ({changes.TOLD} made{SENT}"
         f" SELECT {_FIELDS} FROM made"
     ),
 )
@@ -214,7 +215,7 @@ def decrement(connection: Connection, account_id: str, group_id: str, *, by: int
 def scale(connection: Connection, account_id: str, group_id: str, *, capacity: int, settings: GroupSettings, cause: str) -> Group:
     """Give a group the capacity and the settings that its policies decided on, and tell why. `NotFound` for one that is deleted."""
     more = group_settings.to_document(settings)
-    wanted = Change(account_id, group_id, activities.CAPACITY_CHANGED, cause, None, capacity=capacity, more=more, has_more=True)
+    wanted = Change(account_id, group_id, activities.POLICY_SCALED, cause, None, capacity=capacity, more=more, has_more=True)
     return change(connection, wanted)
 
 

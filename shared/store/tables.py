@@ -6,6 +6,7 @@ Their history is in `shared/store/migrations`; a test holds the two together.
 from datetime import datetime
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     Column,
@@ -410,6 +411,52 @@ hook_calls = Table(
     Index("tsg_hook_calls_key", "policy_id", "key", unique=True, postgresql_where=text("key IS NOT NULL")),
     Index("tsg_hook_calls_waiting", "group_id", "at", postgresql_where=text("decided_at IS NULL")),
     Index("tsg_hook_calls_by_age", "at"),
+)
+
+#: Where an account's activities are told, and which of them (see `shared.state.notifications`).
+notifications = Table(
+    "tsg_notifications",
+    metadata,
+    _id(),
+    _reference("account_id", "tsg_accounts.id"),
+    Column("url", Text, nullable=False),
+    # Ids of groups or `*`; kinds of activities as they were asked for, and as SQL's LIKE has them.
+    Column("groups", ARRAY(Text), nullable=False),
+    Column("kinds", ARRAY(Text), nullable=False),
+    Column("patterns", ARRAY(Text), nullable=False),
+    Column("enabled", Boolean, nullable=False, server_default=true()),
+    Column("disabled_why", Text),
+    # Sealed, as private keys are.
+    Column("secret", Text, nullable=False),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    _time("created_at", now=True),
+    _time("updated_at", now=True),
+    Index("tsg_notifications_listed", "account_id", "created_at", "id"),
+)
+
+#: One activity told to one receiver, written with the activity (see `shared.state.outbox`).
+deliveries = Table(
+    "tsg_deliveries",
+    metadata,
+    _id(),
+    _reference("notification_id"),
+    _reference("account_id"),
+    _reference("group_id"),
+    _reference("activity_id"),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'waiting'")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    _time("due_at", now=True),
+    Column("status", Integer),
+    Column("last_error", Text),
+    _time("at", now=True),
+    # When it was sent first, or replayed.
+    _time("first_at", now=True),
+    _time("ended_at", nullable=True),
+    Index("tsg_deliveries_listed", "notification_id", "at", "id"),
+    Index("tsg_deliveries_waiting", "notification_id", "at", postgresql_where=text("state = 'waiting'")),
+    Index("tsg_deliveries_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
 )
 
 #: Columns that only programs of the previous release use. The next release drops them.

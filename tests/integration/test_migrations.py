@@ -28,6 +28,7 @@ from shared.state import (
     activities,
     adoption,
     decisions,
+    deliveries,
     feeds,
     group_state,
     groups,
@@ -36,6 +37,7 @@ from shared.state import (
     jobs,
     leases,
     members,
+    notifications,
     policies,
     probes,
     rollouts,
@@ -110,6 +112,8 @@ STATE_MODULES = [
     work,
     policies,
     decisions,
+    notifications,
+    deliveries,
 ]
 
 
@@ -507,6 +511,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(activities.delete_old, days=1, limit=10) == 0
 
     use_policies(use, account_id, group.id)
+    use_notifications(use, account_id, group.id)
     use_jobs(use, group.id)
     use_probes(use, group.id)
     use_work(use, group.id)
@@ -573,6 +578,32 @@ def use_policies(use: Callable[..., Any], account_id: str, group_id: str) -> Non
     assert use(decisions.delete_old, days=1, limit=10) == 0
     use(policies.delete_policy, account_id, group_id, made.id)
     use(policies.delete_of_group, group_id)
+
+
+def use_notifications(use: Callable[..., Any], account_id: str, group_id: str) -> None:
+    fields = {"url": "https://example.com", "groups": ["*"], "kinds": ["instance.*", "k"], "enabled": True}
+    made = use(notifications.insert_notification, account_id, its_id=KEY, secret="sealed", **fields)
+    assert use(notifications.list_of_account, account_id) == [made]
+    assert use(notifications.get, account_id, made.id) == use(notifications.find, made.id) == made
+    assert use(notifications.update_notification, account_id, made.id, **fields).version == 2
+    use(notifications.mark_rotated, account_id, made.id, "sealed")
+    assert use(notifications.list_secrets) == [(KEY, "sealed")]
+    assert use(notifications.replace_secret, made.id, "sealed", "sealed anew")
+    use(notifications.mark_failures, made.id, 1)
+    for _ in range(2):
+        use(activities.insert_activity, account_id=account_id, group_id=group_id, kind="k", status="s", description="d", actor="a")
+    first, second = use(deliveries.list_due, made.id)
+    assert use(deliveries.get_next_due, made.id) == 0.0
+    use(deliveries.mark_delivered, first.id, 200)
+    assert not use(deliveries.mark_failed, second.id, status=500, error="no", after=5)
+    use(deliveries.mark_put_off, made.id, after=60)
+    assert use(deliveries.count_waiting) == 1
+    use(deliveries.mark_all_dead, made.id, "gone")
+    assert use(deliveries.mark_replayed, made.id, second.id).state == "waiting"
+    assert len(use(deliveries.list_newest, made.id, limit=5, state="waiting")) == 1
+    assert use(deliveries.delete_old, days=1, limit=5) == 0
+    use(notifications.mark_disabled, made.id, "gone")
+    use(notifications.delete_notification, account_id, made.id)
 
 
 def use_work(use: Callable[..., Any], subject: str) -> None:

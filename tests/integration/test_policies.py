@@ -140,7 +140,7 @@ def test_a_measure_over_its_target_grows_the_group(scaling: Scaling) -> None:
         next_at=None,
     )
     assert "the measure is 90, the target 60: 6 instances would carry it; capacity 4 -> 6" in decision.message
-    newest = [told for told in scaling.world.told(scaling.group) if told.kind == "TSG_CAPACITY_CHANGE"][-1]
+    newest = [told for told in scaling.world.told(scaling.group) if told.kind == "TSG_POLICY_SCALE"][-1]
     assert decision.message in newest.description
     assert 13 < (scaling.due_in() or 0) <= 15
     scaling.world.settle()

@@ -9,6 +9,7 @@ import falcon
 
 from shared.errors import FieldError, Invalid
 from shared.state.groups import Group
+from shared.state.notifications import Notification
 from shared.state.policies import Stored as Policy
 from shared.state.templates import Template
 from tsg_api.http.errors import PreconditionFailed
@@ -73,6 +74,11 @@ def of_group(group: Group) -> str:
 def of_policy(policy: Policy) -> str:
     """The entity tag of a policy: every change that was asked for makes a new one; decisions do not."""
     return f'"{policy.id}.{policy.version}"'
+
+
+def of_notification(notification: Notification) -> str:
+    """The entity tag of a notification; deliveries make no new one, but for the last, which turns it off."""
+    return f'"{notification.id}.{notification.version}"'
 
 
 def of_template(template: Template) -> str:

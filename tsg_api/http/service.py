@@ -7,7 +7,9 @@ from typing import NamedTuple, TypeVar
 import falcon
 
 from shared.clients.cloudapi import Client
+from shared.clients.keys import Sealer
 from shared.clients.pushed import Pushed
+from shared.clients.webhooks import Rules
 from shared.errors import NotFound
 from shared.measures.gather import Gatherer
 from shared.plan.limits import Limits
@@ -45,6 +47,9 @@ class Service(NamedTuple):
     #: What groups' owners push, and all that policies measure.
     pushed: Pushed
     gatherer: Gatherer
+    #: Seals the secrets of notifications, and what their URLs may lead to.
+    sealer: Sealer
+    notify_rules: Rules = Rules()
     #: Where callers reach the API; empty: where the request did.
     public_url: str = ""
     #: What workers go by when they plan.

@@ -15,7 +15,8 @@ from shared.state.idempotency import Answer
 from tsg_api.http.hooks import HOOKS
 from tsg_api.http.write import HEADER as KEY
 from tsg_api.http.write import REPLAYED
-from tsg_api.resources import docs, groups, status, templates
+from tsg_api.resources import docs, groups, notifications, status, templates
+from tsg_api.schema import notifications as notification_schema
 from tsg_api.schema import parse, render, responses
 from tsg_api.schema import policies as policy_schema
 
@@ -37,6 +38,8 @@ _SHOWN = (
     policy_schema.Decision,
     policy_schema.Preview,
     policy_schema.Called,
+    notification_schema.Notification,
+    notification_schema.Delivery,
     responses.Verification,
     responses.Group,
     responses.Health,
@@ -64,6 +67,7 @@ _BODIES: dict[str, type[parse.Body]] = {
     "Adoption": parse.AdoptionBody,
     "Detachment": parse.DetachmentBody,
     "Metric": policy_schema.MetricBody,
+    "NewNotification": notification_schema.NotificationBody,
     "NewRollout": parse.rollout_body(),
 }
 
@@ -96,6 +100,7 @@ _PARAMETERS: dict[str, tuple[str, str, Json]] = {
     "before": ("query", "The id of the last activity of the page before", _OF_ACTIVITIES["before"]),
     "status": ("query", "Those alone that ended so", _OF_ACTIVITIES["status"]),
     "kind": ("query", "Those alone of this kind", _OF_ACTIVITIES["kind"]),
+    "state": ("query", "Those alone in this state", parse.query_schema(parse.DeliveriesQuery)["state"]),
     "verify": (
         "query",
         "true: ask CloudAPI first whether it could make an instance from the template; 422 with each field that is in the way",
@@ -224,6 +229,8 @@ _ROLLOUT = f"{_GROUP}/rollouts/{{rollout_id}}"
 _MEMBER = f"{_GROUP}/members/{{machine_id}}"
 _SHOWS_GROUP: Json = {"shown": "Group", "headers": ["Warning"]}
 _SHOWS_MEMBER: Json = {"shown": "Member"}
+_NOTIFICATIONS = notifications.BASE
+_NOTIFICATION = f"{_NOTIFICATIONS}/{{notification_id}}"
 _POLICIES, _POLICY = f"{_GROUP}/policies", f"{_GROUP}/policies/{{policy_id}}"
 _SHOWS_ROLLOUT: Json = {"shown": "Rollout"}
 _OF_DELETED = "; of a deleted group too"
@@ -326,6 +333,23 @@ OPERATIONS = (
         {202: (_ref("schemas", "Called"), [])},
         (413, 503),
         public=True,
+    ),
+    _list(_NOTIFICATIONS, "listNotifications", "Where activities are told", _ref("schemas", "Notification"), parameters=()),
+    _create(_NOTIFICATIONS, "createNotification", "Have activities told; the answer has the secret", "Notification", "NewNotification"),
+    _read(_NOTIFICATION, "getNotification", "One notification", "Notification"),
+    _change("PUT", _NOTIFICATION, "updateNotification", "Change a notification", 200, None, "NewNotification", shown="Notification"),
+    _change("DELETE", _NOTIFICATION, "deleteNotification", "Delete a notification, and its deliveries", 204, None),
+    _post(f"{_NOTIFICATION}/rotate", "rotateSecret", "Another secret; the one before signs for a day beside it", "Notification"),
+    _list(
+        *(f"{_NOTIFICATION}/deliveries", "listDeliveries", "What was sent, or is to be, the newest first"),
+        _ref("schemas", "Delivery"),
+        parameters=("limit", "before", "state"),
+    ),
+    Operation(
+        *("POST", f"{_NOTIFICATION}/deliveries/{{delivery_id}}/replay", "replayDelivery", "Send it once more"),
+        {202: (None, [REPLAYED])},
+        (404, 409, 413, 422),
+        parameters=(KEY,),
     ),
     _open("/healthz", "isAlive", "Does the process answer?", 200, shown=_STATE),
     _open("/readyz", "isReady", "Is all there that requests need? 503: send them elsewhere", 200, 503, shown=_READY),

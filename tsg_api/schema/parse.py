@@ -33,6 +33,7 @@ from shared.spec.rollout_settings import RolloutSettings
 from shared.spec.settings import FromJson, Moment
 from shared.spec.spec import Spec, conflicts, request
 from shared.state.activities import KINDS, STATUSES
+from shared.state.deliveries import STATES
 from shared.state.groups import Wish
 from tsg_api.schema.responses import Shown
 
@@ -442,6 +443,14 @@ class DecisionsQuery(BaseModel):
 
     limit: Annotated[int | None, BeforeValidator(_limit), documented(minimum=1, maximum=MAX_PAGE)] = None
     before: Annotated[str | None, BeforeValidator(_last("before", "decision")), Uuid] = None
+
+
+class DeliveriesQuery(BaseModel):
+    """Which deliveries of a notification: the newest first, from before one of them on."""
+
+    limit: Annotated[int | None, BeforeValidator(_limit), documented(minimum=1, maximum=MAX_PAGE)] = None
+    before: Annotated[str | None, BeforeValidator(_last("before", "delivery")), Uuid] = None
+    state: Annotated[str | None, BeforeValidator(_one_of("state", STATES)), documented(enum=list(STATES))] = None
 
 
 class TemplateQuery(BaseModel):

@@ -3,7 +3,7 @@
 from dramatiq.brokers.redis import RedisBroker
 
 from shared import metrics
-from shared.clients.queue import CONVERGE, DECIDE, REMOVE_JOB, SUBMIT_JOB, count_waiting
+from shared.clients.queue import CONVERGE, DECIDE, DELIVER, REMOVE_JOB, SUBMIT_JOB, count_waiting
 from shared.reasons import Reason
 from shared.state import group_state, instances, jobs
 from shared.store.db import Database
@@ -24,7 +24,7 @@ def count(database: Database, broker: RedisBroker) -> bool:
     metrics.groups_due.set(backlog.due)
     metrics.groups_late.set(backlog.late)
     metrics.oldest_change.set(backlog.oldest_change)
-    for actor in (CONVERGE, SUBMIT_JOB, REMOVE_JOB, DECIDE):
+    for actor in (CONVERGE, SUBMIT_JOB, REMOVE_JOB, DECIDE, DELIVER):
         metrics.queue_messages.labels(actor).set(count_waiting(broker, actor))
     metrics.read_at.set_to_current_time()
     return True

@@ -24,7 +24,7 @@ from shared.management.access import NoManagementKey
 from shared.management.rotation import Rotation
 from shared.runtime import flags, process, settings, values
 from shared.runtime.settings import Settings
-from shared.state import accounts, group_state
+from shared.state import accounts, group_state, notifications
 from shared.state.accounts import Account
 from shared.store import db, schema
 
@@ -212,9 +212,10 @@ def _keys_reseal(_given: argparse.Namespace, chosen: Settings) -> Report:
     sealer = _sealer(chosen)
     database = connected(chosen)
     with database.read() as connection:
-        found = accounts.list_key_materials(connection)
+        materials = [(*one, accounts.replace_material) for one in accounts.list_key_materials(connection)]
+        found = materials + [(*one, notifications.replace_secret) for one in notifications.list_secrets(connection)]
     sealed = failed = 0
-    for key_id, material in found:
+    for key_id, material, replace in found:
         if sealer.is_under_first(material) or key_id == seed.KEY_ID:  # development's is no key
             continue
         try:
@@ -225,7 +226,7 @@ def _keys_reseal(_given: argparse.Namespace, chosen: Settings) -> Report:
             continue
         with database.read() as connection:
             # One that was replaced or sealed meanwhile is somebody else's work.
-            sealed += accounts.replace_material(connection, key_id, material, anew)
+            sealed += replace(connection, key_id, material, anew)
     left = len(found) - sealed - failed
     text = f"{_number(sealed, 'key')} sealed again, {_number(left, 'key')} unchanged"
     return Report(text, {"sealed": sealed, "left": left, "failed": failed}, code=FAILED if failed else DONE)

@@ -27,6 +27,7 @@ from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
 from shared.clients.pushed import Pushed
 from shared.clients.queue import DECIDE, WakeUps, make_broker, waker
+from shared.clients.webhooks import Rules
 from shared.measures.gather import Gatherer
 from shared.measures.pushed import PushedSource
 from shared.measures.source import Source
@@ -90,6 +91,7 @@ class Api:
         parks: bool = True,
         health: Health | None = None,
         sources: Mapping[str, Source] | None = None,
+        notify_anywhere: bool = False,
     ) -> None:
         self.db = database
         self.sim = simulator
@@ -115,6 +117,8 @@ class Api:
             parks=parks,
             pushed=self.pushed,
             gatherer=self.gatherer,
+            sealer=self.sealer,
+            notify_rules=Rules(private=True, http=True) if notify_anywhere else Rules(),
             rate_per_account=rate_per_account,
             rate_per_address=rate_per_address,
         )

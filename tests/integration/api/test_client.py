@@ -18,7 +18,10 @@ from tsg_client.models import Status
 from tsg_client.signer import Signer
 
 #: Routes (`operationId`) that the client has no method for yet. A new route needs one in tsg_client/client.py, and a command.
-TO_COME: set[str] = set()
+TO_COME = {
+    *("listNotifications", "createNotification", "getNotification", "updateNotification", "deleteNotification", "rotateSecret"),
+    *("listDeliveries", "replayDelivery"),
+}
 
 
 def client_of(caller: Caller, *, user: str | None = None) -> Client:

@@ -358,13 +358,24 @@ ROUTES = [
     ("GET", "/groups/{group}/policies/{policy}/decisions", None),
     ("GET", "/groups/{group}/decisions", None),
     ("PUT", "/groups/{group}/metrics/{name}", {"value": 1}),
+    ("GET", "/notifications/{notification}", None),
+    ("PUT", "/notifications/{notification}", {"url": "https://example.com"}),
+    ("DELETE", "/notifications/{notification}", None),
+    ("POST", "/notifications/{notification}/rotate", None),
+    ("GET", "/notifications/{notification}/deliveries", None),
+    ("POST", "/notifications/{notification}/deliveries/{delivery}/replay", None),
     ("DELETE", "/groups/{group}", None),
     ("GET", "/templates/{template}", None),
     ("GET", "/templates/{template}/verification", None),
     ("DELETE", "/templates/{template}", None),
 ]
-NOWHERE = {"group": NOBODY, "template": NOBODY, "policy": NOBODY, "machine": NOBODY, "rollout": NOBODY, "name": "queue_length"}
+NOWHERE = {
+    **dict.fromkeys(("group", "template", "policy", "notification", "delivery", "machine", "rollout"), NOBODY),
+    "name": "queue_length",
+}
 COLLECTIONS = [
+    ("GET", "/notifications"),
+    ("POST", "/notifications"),
     ("GET", "/status"),
     ("GET", "/groups"),
     ("POST", "/groups"),
@@ -382,7 +393,10 @@ def filled(value: Any, ids: dict[str, str]) -> Any:
 
 def test_the_routes_are_all_there_are(api: Api) -> None:
     """A route that comes later must be put to the test here."""
-    known = {(method, re.sub(r"{(group|template|machine|policy|rollout)}", r"{\1_id}", path)) for method, path, _body in ROUTES}
+    known = {
+        (method, re.sub(r"{(group|template|machine|policy|notification|delivery|rollout)}", r"{\1_id}", path))
+        for method, path, _body in ROUTES
+    }
     # The last three are for everybody.
     known |= {*COLLECTIONS, ("GET", "/openapi.json"), ("GET", "/docs"), ("POST", "/hooks/{token}")}
     found = set()
@@ -415,6 +429,8 @@ def test_an_object_of_another_account_is_answered_as_one_that_is_not_there(tsg: 
         there["policy"] = tsg.ok("POST", f"/groups/{group['id']}/policies", {**POLICY, "policy_name": "less"})["id"]
     if "rollout" in path:
         there["rollout"] = tsg.ok("POST", f"/groups/{group['id']}/rollouts", {})["id"]
+    if "notification" in path:
+        there["notification"] = tsg.ok("POST", "/notifications", {"url": "https://example.com"})["id"]
     own = {"group": stranger.make_group(1)["id"], "template": stranger.make_template()}
     strangers_body = filled(body, {**there, "template": own["template"]})
     before = snapshot(tsg)

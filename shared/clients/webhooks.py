@@ -1,0 +1,142 @@
+"""Webhooks out, as the Standard Webhooks specification has them: signed, to an address that is not the operator's own."""
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import urllib3
+
+PREFIX = "whsec_"
+SECRET_BYTES = 32
+#: Seconds to wait for a connection, and for an answer.
+CONNECT, READ = 3.0, 5.0
+#: Statuses of success.
+DONE = range(200, 300)
+#: The receiver wants no more.
+GONE = 410
+
+
+class Refused(Exception):
+    """Nothing is sent to this address. The text says why."""
+
+
+class Failed(Exception):
+    """The receiver did not take it: the text says why, `status` what it answered."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Rules(NamedTuple):
+    """What the operator lets users reach: addresses that are not public, and plain HTTP."""
+
+    private: bool = False
+    http: bool = False
+
+
+def make_secret() -> str:
+    """A new secret, as receivers' libraries take it."""
+    return PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+
+
+def sign(message_id: str, timestamp: int, body: bytes, signing: Sequence[str]) -> str:
+    """The header `webhook-signature`: one signature for each secret that is valid."""
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    digests = [hmac.digest(base64.b64decode(secret.removeprefix(PREFIX)), signed, hashlib.sha256) for secret in signing]
+    return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
+
+
+def problem(url: str, rules: Rules) -> str | None:
+    """What is wrong with a URL as it stands, before anything is looked up; None when nothing is."""
+    try:
+        place = urlsplit(url)
+        host, _ = place.hostname or "", place.port
+    except ValueError:
+        return "must be a URL"
+    if place.scheme not in ({"https", "http"} if rules.http else {"https"}):
+        return "must begin with https://"
+    if not host or place.username or place.password or place.fragment or not url.isascii() or not url.isprintable() or " " in url:
+        return "must be a URL with a host, and without user, password, fragment and blanks"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return None if rules.private or is_public(address) else f"must not lead to {host}, which is not a public address"
+
+
+def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Can it be nobody's own network, loopback, link or group of hosts? IPv4 in IPv6 counts as itself."""
+    embedded = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
+    teredo = getattr(address, "teredo", None)
+    if embedded is not None or teredo is not None:
+        return is_public(embedded) if embedded is not None else False
+    if address.version == 6 and address in _NAT64:
+        return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class Sender:
+    """Sends webhooks. Thread-safe; keeps no connections: receivers are many, and seldom told something."""
+
+    def __init__(self, rules: Rules, authorities: str | None = None) -> None:
+        self._rules = rules
+        self._context = ssl.create_default_context(cafile=authorities)
+
+    def send(self, url: str, message_id: str, body: bytes, signing: Sequence[str]) -> int:
+        """The status of a receiver that took it. `Refused`, `Failed`. The name is looked up once, and what was checked is connected to."""
+        if wrong := problem(url, self._rules):
+            raise Refused(f"url {wrong}")
+        place = urlsplit(url)
+        host, is_tls = place.hostname or "", place.scheme == "https"
+        port = place.port or (443 if is_tls else 80)
+        timestamp = int(time.time())
+        headers = {
+            "Host": host if place.port is None else f"{host}:{port}",
+            "Content-Type": "application/json",
+            "User-Agent": "tsg",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": sign(message_id, timestamp, body, signing),
+        }
+        address = self._address(host, port)
+        timeout = urllib3.Timeout(connect=CONNECT, read=READ)
+        pool: urllib3.HTTPConnectionPool
+        if is_tls:
+            pool = urllib3.HTTPSConnectionPool(
+                address, port, timeout=timeout, ssl_context=self._context, server_hostname=host, assert_hostname=host, retries=False
+            )
+        else:
+            pool = urllib3.HTTPConnectionPool(address, port, timeout=timeout, retries=False)
+        target = (place.path or "/") + (f"?{place.query}" if place.query else "")
+        try:
+            answer = pool.request("POST", target, body=body, headers=headers, redirect=False, preload_content=False)
+            answer.close()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Failed(f"the receiver did not answer: {type(error).__name__}") from None
+        finally:
+            pool.close()
+        if answer.status not in DONE:
+            raise Failed(f"the receiver answered {answer.status}", answer.status)
+        return answer.status
+
+    def _address(self, host: str, port: int) -> str:
+        try:
+            found = [str(place[4][0]) for place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        except OSError:
+            raise Failed(f"the name {host} is not known") from None
+        for one in found:
+            if not self._rules.private and not is_public(ipaddress.ip_address(one.partition("%")[0])):
+                raise Refused(f"{host} is at an address that is not public")
+        return found[0]
