@@ -273,6 +273,8 @@ def _given(wish: Wish) -> dict[str, Any]:
 
 def _settings_changed(old: GroupSettings, new: GroupSettings) -> list[str]:
     """Each in words: whole objects may be too long."""
+    if old == new:
+        return []
     before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
     found = []
     for name in (name for name in after if before[name] != after[name]):
