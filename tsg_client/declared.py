@@ -8,6 +8,8 @@
       - name: web
         template: web-1
         capacity: 3
+        policies:
+          - {name: evenings, kind: schedule, schedule: {cron: "0 18 * * *"}, set: {capacity: 2}}
 
 Further keys are fields of the API. A group's `template` may be an object instead of a name: the fields of a template that is named after
 the group and its own content, so that another content makes another template.
@@ -16,14 +18,14 @@ the group and its own content, so that another content makes another template.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from tsg_client.errors import Misconfigured
-from tsg_client.models import Group, Json, Template
+from tsg_client.models import Group, Json, Policy, Template
 
 CREATE, UPDATE, DELETE = "create", "update", "delete"
-TEMPLATE, GROUP = "template", "group"
+TEMPLATE, GROUP, POLICY = "template", "group", "policy"
 
 #: What a group has where nobody has said anything: it is not exported.
 DEFAULTS: Mapping[str, Any] = {
@@ -33,11 +35,16 @@ DEFAULTS: Mapping[str, Any] = {
     "update": {"strategy": "manual"},
     "suspended": [],
 }
-_NOT_DECLARED = {"id", "created_at", "updated_at", "template_id", "group_name", "template_name"}
+#: What the service adds to a policy as it was asked for.
+ADDED = frozenset({"id", "out_until", "in_until", "failures", "created_at", "updated_at", "webhook_url"})
+_NOT_DECLARED = ADDED | {"id", "created_at", "updated_at", "template_id", "group_name", "template_name", "policy_name"}
 
 
 class Change(NamedTuple):
-    """One step from what is there to what is declared. `fields` are those to send, `shown` what a person reads."""
+    """One step from what is there to what is declared. `fields` are those to send, `shown` what a person reads.
+
+    The name of a policy is that of its group, a slash and its own.
+    """
 
     verb: str
     kind: str
@@ -52,6 +59,8 @@ class Declared:
 
     templates: Mapping[str, Json]
     groups: Mapping[str, Json]
+    #: Of the groups that say something of policies: all of theirs.
+    policies: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,10 +69,16 @@ class Actual:
 
     templates: Mapping[str, Template]
     groups: Mapping[str, Group]
+    #: Of the groups whose policies matter.
+    policies: Mapping[str, Mapping[str, Policy]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, templates: Iterable[Template], groups: Iterable[Group]) -> "Actual":
         return cls({one.template_name: one for one in templates}, {one.group_name: one for one in groups})
+
+    def with_policies(self, found: Mapping[str, Iterable[Policy]]) -> "Actual":
+        """With the policies of these groups."""
+        return replace(self, policies={group: {one.policy_name: one for one in policies} for group, policies in found.items()})
 
     def template_of(self, group: Group) -> str:
         """The name of a group's template, or the id of one that is deleted."""
@@ -78,6 +93,7 @@ def read(document: object, image_id: Callable[[str], str]) -> Declared:
         raise Misconfigured(f"the file has {', '.join(sorted(map(str, unknown)))}: it may have templates and groups")
     templates = {name: _template(fields, image_id) for name, fields in _items(document, "templates").items()}
     groups = _items(document, "groups")
+    policies = {name: _policies(name, fields.pop("policies")) for name, fields in groups.items() if "policies" in fields}
     for name, fields in groups.items():
         wanted = fields.get("template")
         if isinstance(wanted, dict):
@@ -87,7 +103,7 @@ def read(document: object, image_id: Callable[[str], str]) -> Declared:
             templates[fields["template"]] = inline
         elif not isinstance(wanted, str):
             raise Misconfigured(f"the group {name} needs a template: the name of one, or its fields")
-    return Declared(templates, groups)
+    return Declared(templates, groups, policies)
 
 
 def differences(wanted: Declared, actual: Actual, *, prune: bool) -> list[Change]:
@@ -97,6 +113,8 @@ def differences(wanted: Declared, actual: Actual, *, prune: bool) -> list[Change
         if fields["template"] not in wanted.templates and fields["template"] not in actual.templates:
             raise Misconfigured(f"the group {name} names the template {fields['template']}, which is neither in the file nor there")
         steps += _of_group(name, fields, actual)
+        if name in wanted.policies:
+            steps += _of_policies(name, wanted.policies[name], actual.policies.get(name, {}), prune=prune)
     if prune:
         steps += [Change(DELETE, GROUP, name, {}) for name in actual.groups if name not in wanted.groups]
         needed = wanted.templates.keys() | {fields["template"] for fields in wanted.groups.values()}
@@ -115,10 +133,16 @@ def export(actual: Actual, names: Sequence[str], *, most: int | None) -> Json:
                 "name": group.group_name,
                 "template": actual.template_of(group),
                 **_plain(group.as_json(), {**DEFAULTS, "max_capacity": most}),
+                **_exported_policies(actual.policies.get(group.group_name, {})),
             }
             for group in groups
         ],
     }
+
+
+def _exported_policies(policies: Mapping[str, Policy]) -> Json:
+    rows = [{"name": name, **_plain(policy.as_json(), {})} for name, policy in policies.items()]
+    return {"policies": rows} if rows else {}
 
 
 def _plain(fields: Json, defaults: Mapping[str, Any]) -> Json:
@@ -147,6 +171,12 @@ def _items(document: Json, kind: str) -> dict[str, Json]:
     return found
 
 
+def _policies(group: str, rows: object) -> dict[str, Json]:
+    """The policies of a group by their names. YAML reads a bare `off` as false."""
+    found = _items({f"policies of {group}": rows}, f"policies of {group}")
+    return {name: fields | {"mode": "off"} if fields.get("mode") is False else fields for name, fields in found.items()}
+
+
 def _template(fields: Json, image_id: Callable[[str], str]) -> Json:
     if "image" not in fields:
         return dict(fields)
@@ -169,6 +199,17 @@ def _of_group(name: str, fields: Json, actual: Actual) -> list[Change]:
         return [Change(CREATE, GROUP, name, {"group_name": name, **fields}, said)]
     shown = _different(fields, there.as_json() | {"template": actual.template_of(there)})
     return [Change(UPDATE, GROUP, name, fields, shown)] if shown else []
+
+
+def _of_policies(group: str, wanted: Mapping[str, Json], there: Mapping[str, Policy], *, prune: bool) -> list[Change]:
+    steps = []
+    for name, fields in wanted.items():
+        body, called = {"policy_name": name, **fields}, f"{group}/{name}"
+        if name not in there:
+            steps.append(Change(CREATE, POLICY, called, body, (str(fields.get("kind")),)))
+        elif shown := _different(fields, there[name].as_json()):
+            steps.append(Change(UPDATE, POLICY, called, body, shown))
+    return steps + [Change(DELETE, POLICY, f"{group}/{name}", {}) for name in there if prune and name not in wanted]
 
 
 def _different(fields: Json, there: Json) -> tuple[str, ...]:

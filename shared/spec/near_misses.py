@@ -17,7 +17,7 @@ _PLACES = "write affinity (rules) or spread (this group's instances on different
 
 #: By name, without `_` and `-` and in lower case: what to write instead, or why there is no such field.
 _INSTEAD = {
-    "deletionprotection": "scaling in would have to break it: protect single machines (triton instance enable-deletion-protection)",
+    "deletionprotection": "scaling in would have to break it: protect single members of the group instead",
     "locality": f"CloudAPI has given it up: {_PLACES}",
     "placement": _PLACES,
     "antiaffinity": _PLACES,

@@ -15,13 +15,11 @@ from tsg_client.cli.group import find as find_group
 from tsg_client.cli.output import Table, json_option, list_options, show_object, word
 from tsg_client.cli.session import Session
 from tsg_client.cli.verbs import Verbs
+from tsg_client.declared import ADDED
 from tsg_client.models import Decision, Group, Json, Policy, Preview
 from tsg_client.names import pick, short
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-#: What the service adds to what was asked for.
-ADDED = {"id", "out_until", "in_until", "failures", "created_at", "updated_at", "webhook_url"}
 
 POLICIES = Table[Policy](
     {

@@ -208,7 +208,7 @@ def test_what_cloudapi_would_drop_or_refuse_is_refused_at_once(given: dict[str, 
 
 
 NEAR_MISSES = {
-    "deletion_protection": "protect single machines",
+    "deletion_protection": "protect single members",
     "locality": "write affinity",
     "default_networks": "write networks",
     "bootrom": "follows from the image",

@@ -313,6 +313,8 @@ groups:
     template: web-1
     capacity: 3
     health_check: {type: http, port: 80}
+    policies:
+      - {name: evenings, kind: schedule, schedule: {cron: "0 18 * * *"}, set: {capacity: 2}, mode: off}
   - name: api
     template: {image: base-64-lts@23.4.0, package: sim-large}
     capacity: 1
@@ -325,12 +327,15 @@ def test_a_file_is_applied_once(run: Run, tsg: Caller, tmp_path: Path) -> None:
     shown = run("apply", "-f", str(file), "--dry-run").stdout
     assert "+ group web: template web-1, capacity 3\n" in shown
     assert tsg.ok("GET", "/groups") == []
-    assert run("apply", "-f", str(file)).stdout == f"{shown}4 changes made\n"
+    assert run("apply", "-f", str(file)).stdout == f"{shown}5 changes made\n"
     assert run("apply", "-f", str(file), "--prune").stdout == "Nothing to do\n"
 
     file.write_text(FILE.replace("capacity: 3", "capacity: 5"))
-    assert run("apply", "-f", str(file)).stdout == "~ group web: capacity 3 -> 5\n1 changes made\n"
+    assert run("apply", "-f", str(file)).stdout == "~ group web: capacity 3 -> 5\n1 change made\n"
+    file.write_text(FILE.replace("capacity: 3", "capacity: 5").replace("mode: off", "mode: shadow"))
+    assert run("apply", "-f", str(file)).stdout == "~ policy web/evenings: mode off -> shadow\n1 change made\n"
     exported = run("export").stdout
+    assert "evenings" in exported
     file.write_text(exported)
     assert run("apply", "-f", str(file), "--prune").stdout == "Nothing to do\n"
 
@@ -345,7 +350,7 @@ def test_a_file_that_is_refused_half_way_says_how_far_it_came(run: Run, tsg: Cal
     file = tmp_path / "groups.yaml"
     file.write_text(FILE.replace("capacity: 1", "capacity: 1000"))
     done = run("apply", "-f", str(file), status=1)
-    assert "3 of 4 changes were made" in done.stderr
+    assert "4 of 5 changes were made" in done.stderr
     assert "group capacity cannot be more than 100" in done.stderr
     file.write_text("a: [")
     assert "is no YAML" in run("apply", "-f", str(file), status=1).stderr
