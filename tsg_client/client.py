@@ -14,10 +14,12 @@ from tsg_client import errors
 from tsg_client.models import (
     Activity,
     Decision,
+    Delivery,
     Group,
     Json,
     Member,
     Model,
+    Notification,
     Plan,
     Policy,
     Preview,
@@ -31,7 +33,7 @@ from tsg_client.signer import Signer
 from tsg_client.transport import Transport
 
 BASE = "/v1/tsg"
-TEMPLATES, GROUPS = f"{BASE}/templates", f"{BASE}/groups"
+TEMPLATES, GROUPS, NOTIFICATIONS = f"{BASE}/templates", f"{BASE}/groups", f"{BASE}/notifications"
 
 #: Objects of a page.
 PAGE = 500
@@ -290,6 +292,41 @@ class Client:
     def call_webhook(self, token: str, body: object = None) -> str:
         """Call a webhook as others do; the id of the decision that it leads to. It needs no signature."""
         return str(self._transport.send("POST", _under(f"{BASE}/hooks", token), body=body).json()["decision_id"])
+
+    # Notifications
+
+    def list_notifications(self) -> Iterator[Notification]:
+        """Where the account's activities are sent, the oldest first."""
+        return self._pages(NOTIFICATIONS, Notification, paged=False)
+
+    def create_notification(self, fields: Mapping[str, Any]) -> Notification:
+        """Have activities sent to a `url`. Its `secret` is in this answer and in no other."""
+        return self._one("POST", NOTIFICATIONS, Notification, body=fields)
+
+    def get_notification(self, notification_id: str) -> Notification:
+        """One notification."""
+        return self._one("GET", _under(NOTIFICATIONS, notification_id), Notification)
+
+    def update_notification(self, notification_id: str, fields: Mapping[str, Any], *, if_match: str | None = None) -> Notification:
+        """Replace a notification's fields by these."""
+        return self._one("PUT", _under(NOTIFICATIONS, notification_id), Notification, body=fields, if_match=if_match)
+
+    def delete_notification(self, notification_id: str, *, if_match: str | None = None) -> None:
+        """Send no more there."""
+        self._transport.send("DELETE", _under(NOTIFICATIONS, notification_id), if_match=if_match)
+
+    def rotate_secret(self, notification_id: str) -> Notification:
+        """Give a notification another secret, which is in this answer and in no other."""
+        return self._one("POST", _under(NOTIFICATIONS, notification_id, "rotate"), Notification)
+
+    def list_deliveries(self, notification_id: str, *, state: str | None = None, limit: int = 100) -> Iterator[Delivery]:
+        """What was sent there, or is to be, the newest first."""
+        for answer in self._answers(_under(NOTIFICATIONS, notification_id, "deliveries"), {"state": state, "limit": limit}):
+            yield from (Delivery.model_validate(one) for one in answer.json())
+
+    def replay_delivery(self, notification_id: str, delivery_id: str) -> None:
+        """Send a delivery once more."""
+        self._transport.send("POST", _under(NOTIFICATIONS, notification_id, "deliveries", delivery_id, "replay"))
 
     # What a group does
 

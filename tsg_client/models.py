@@ -178,6 +178,38 @@ class Rollout(Model):
         return self.ended_at is not None or (self.state == "Paused" and self.next_at is None)
 
 
+class Notification(Tagged):
+    """Where activities are sent."""
+
+    id: str
+    url: str
+    groups: Sequence[str] = ()
+    kinds: Sequence[str] = ()
+    enabled: bool = True
+    disabled_why: str | None = None
+    failures: int = 0
+    created_at: datetime
+    updated_at: datetime
+    #: By which deliveries are signed. There once, when it is made.
+    secret: str | None = None
+
+
+class Delivery(Model):
+    """One activity on its way to one receiver."""
+
+    id: str
+    group_id: str
+    activity_id: str
+    kind: str
+    state: str
+    attempts: int = 0
+    status: int | None = None
+    last_error: str | None = None
+    due_at: datetime | None = None
+    at: datetime
+    ended_at: datetime | None = None
+
+
 class CapacityChange(Model):
     """The capacity before and after."""
 

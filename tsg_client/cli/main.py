@@ -24,6 +24,7 @@ NOUNS = {
     "template": Noun("template:template", "Templates: what instances are made from"),
     "rollout": Noun("rollout:rollout", "Rollouts: bring a template to the instances that run, or go back"),
     "policy": Noun("policy:policy", "Policies of a group: schedules, targets, steps, webhooks"),
+    "notify": Noun("notify:notify", "Notifications: send activities to a URL"),
     "apply": Noun("apply:apply", "Make groups and templates as a file declares them"),
     "export": Noun("apply:export_", "Print groups and templates as such a file"),
     "top": Noun("watch:top", "Watch all groups"),

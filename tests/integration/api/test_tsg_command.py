@@ -459,3 +459,18 @@ def test_what_would_be_done_is_shown_and_nothing_is_done(run: Run, tsg: Caller) 
     assert "replace" in run("member", "rm", name, "web-1", status=2).stdout
     assert run("rollouts", name, "-H").stdout == ""
     assert tsg.capacity(group) == 2
+
+
+def test_notifications_are_made_changed_and_deleted(run: Run, tsg: Caller) -> None:
+    group, url = tsg.make_group(), "https://example.com/hooks/tsg"
+    made = run("notify", "create", url, "-g", group["group_name"], "--kind", "rollout.*").stdout
+    assert "Its secret, which is not shown again: whsec_" in made
+    found = json.loads(run("notify", "get", url).stdout)
+    assert (found["groups"], found["kinds"], found["enabled"]) == ([group["id"]], ["rollout.*"], True)
+    run("notify", "update", found["id"][:8], "--disable", "--kind", "instance.*")
+    assert rows(run("notify", "ls", "-H", "-o", "url,enabled,kinds,groups").stdout) == [[url, "no", "instance.*", group["id"]]]
+    assert "whsec_" in run("notify", "rotate", url, "-f").stdout
+    assert run("notify", "deliveries", url, "-H").stdout == ""
+    assert "no delivery with name" in run("notify", "replay", url, "nix", status=3).stderr
+    run("notify", "rm", url, "-f")
+    assert run("notify", "ls", "-H").stdout == ""
