@@ -58,6 +58,15 @@ export function put(parent, ...children) {
 	parent.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
 }
 
+/** Fill an element anew if `version` is another one, and not while a menu in it is open. A focus in it stays with its first button. */
+export function renew(element, version, fill_) {
+	if (element.dataset.version === version || element.querySelector(":popover-open")) return;
+	element.dataset.version = version;
+	const had = element.contains(document.activeElement);
+	put(element, fill_());
+	if (had) element.querySelector("button")?.focus();
+}
+
 let last = 0;
 /** An id that no other element has. */
 export const unique = (prefix) => `${prefix}-${(last += 1)}`;

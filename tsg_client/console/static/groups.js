@@ -4,7 +4,7 @@ import { all, forever, pages } from "./api.js";
 import { h, put, say } from "./dom.js";
 import { ago, count, moment, since, span } from "./format.js";
 import { bar, button, empty, listPage, problem, setBar, setPill, pill } from "./ui.js";
-import { phrase, PILES, reason, rolloutTone } from "./words.js";
+import { phrase, PILES, reason, ROLLOUT_ENDED, rolloutTone } from "./words.js";
 
 // Rows above and below those in sight.
 const MARGIN = 8;
@@ -146,7 +146,7 @@ const words = (one) => `${one.name} ${one.template} ${one.label}`.toLowerCase();
 /** The work under way of a row: its rollout. */
 function work(status) {
 	const rollout = status.rollout;
-	return rollout?.state ? [phrase(`Rollout${rollout.state}`).replace("Rollout", "Rollout: "), rolloutTone(rollout.state)] : null;
+	return rollout?.state && !ROLLOUT_ENDED.includes(rollout.state) ? [phrase(`Rollout${rollout.state}`).replace("Rollout", "Rollout: "), rolloutTone(rollout.state)] : null;
 }
 
 function table(signal) {

@@ -1,6 +1,6 @@
 // The members of a group: a picture with a cell for each, and a table.
 
-import { each, h, put, say } from "./dom.js";
+import { each, h, put, renew, say } from "./dom.js";
 import { count, plural, short, timeElement } from "./format.js";
 import { button, icon, menu, pill, segments, table } from "./ui.js";
 import { MEMBERS, memberState, phrase } from "./words.js";
@@ -94,12 +94,12 @@ export function membersView({ actions, templates }) {
 		if (cells.firstChild && !cells.querySelector("[tabindex='0']")) cells.firstChild.tabIndex = 0;
 		const member = members.find((one) => one.machine_id === chosen);
 		if (!member) {
+			detail.dataset.version = "";
 			put(detail, shown.length ? h("p.quiet.small", "Choose a member to see more of it.") : h("p.quiet", "The group has no instances."));
 			return;
 		}
-		if (detail.contains(document.activeElement) || detail.querySelector(":popover-open")) return;
-		put(detail, h("div.member-head", pill(phrase(memberState(member)), TONES[memberState(member)]), h("b", named(member)), member.protected && h("span.quiet", icon("shield"), " protected"), memberMenu(member)),
-			h("dl.facts", facts(member).map(([name, value]) => [h("dt", name), h("dd", value)])));
+		renew(detail, JSON.stringify([member, templates.size]), () => [h("div.member-head", pill(phrase(memberState(member)), TONES[memberState(member)]), h("b", named(member)), member.protected && h("span.quiet", icon("shield"), " protected"), memberMenu(member)),
+			h("dl.facts", facts(member).map(([name, value]) => [h("dt", name), h("dd", value)]))]);
 	}
 
 	function memberMenu(member) {
@@ -123,20 +123,15 @@ export function membersView({ actions, templates }) {
 	}
 
 	function drawRows(shown) {
-		// An open menu must stay where it is.
-		if (rows.querySelector(":popover-open")) return;
 		each(rows, shown.slice(0, most), (one) => one.machine_id, () => h("tr"), (row, member) => {
-			const version = JSON.stringify(member);
-			if (row.dataset.version === version || row.contains(document.activeElement)) return;
-			row.dataset.version = version;
 			const state = memberState(member);
-			put(row, h("td", h("b", named(member)), member.protected && [" ", icon("shield")], h("div.quiet.mono", member.machine_id)),
+			renew(row, JSON.stringify([member, templates.size]), () => [h("td", h("b", named(member)), member.protected && [" ", icon("shield")], h("div.quiet.mono", member.machine_id)),
 				h("td", pill(phrase(state), TONES[state])),
 				h("td.small", healthWords(member)),
 				h("td", templates.get(member.template_id)?.template_name ?? short(member.template_id)),
 				h("td.small", member.running_since ? timeElement(member.running_since) : "–"),
 				h("td.mono", member.primary_ip ?? "–"),
-				h("td", memberMenu(member)));
+				h("td", memberMenu(member))]);
 		});
 		more.hidden = shown.length <= most;
 		say(more.lastChild, `Show more of ${plural(shown.length, "member")}`);

@@ -1,7 +1,7 @@
 // Notifications: to which addresses activities are told, and what became of each delivery.
 
 import { all, forever, get, write } from "./api.js";
-import { each, h, put, say } from "./dom.js";
+import { each, h, put, renew, say } from "./dom.js";
 import { Form, Incomplete } from "./form.js";
 import { ago, count, timeElement } from "./format.js";
 import { button, confirm, dialog, empty, listPage, menu, pill, problem, table, toast } from "./ui.js";
@@ -27,10 +27,7 @@ export async function show(root, { offer, signal, title }) {
 		}
 		if (shown.parentNode !== place) put(place, shown);
 		each(body, found, (one) => one.id, () => h("tr"), (row, one) => {
-			const version = JSON.stringify(one);
-			if (row.dataset.version === version || row.querySelector(":popover-open")) return;
-			row.dataset.version = version;
-			put(row, h("td.mono", one.url), h("td.small", (one.groups ?? []).map((id) => (id === "*" ? "All" : groups.get(id) ?? id)).join(", ")), h("td.small.mono", (one.kinds ?? []).join(", ")),
+			renew(row, JSON.stringify(one), () => [h("td.mono", one.url), h("td.small", (one.groups ?? []).map((id) => (id === "*" ? "All" : groups.get(id) ?? id)).join(", ")), h("td.small.mono", (one.kinds ?? []).join(", ")),
 				h("td", one.enabled === false ? pill("Off", "idle") : pill("On", "good")), h("td.small", one.created_at && timeElement(one.created_at)),
 				h("td", menu(`Actions for ${one.url}`, [
 					offer.has("GET", `${ONE}/deliveries`) && ["Deliveries", "search", () => deliveries(one)],
@@ -40,7 +37,7 @@ export async function show(root, { offer, signal, title }) {
 						await write("DELETE", `notifications/${one.id}`);
 						again();
 					}), "bad"],
-				].filter(Boolean))));
+				].filter(Boolean)))]);
 		});
 		return PAUSE;
 	}

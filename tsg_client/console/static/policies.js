@@ -1,7 +1,7 @@
 // The policies of a group: what makes it scale itself, what each decided last, and what a new one would.
 
 import { forever, get, request, write } from "./api.js";
-import { each, h, put } from "./dom.js";
+import { each, h, put, renew } from "./dom.js";
 import { Form, Incomplete } from "./form.js";
 import { ago, moment, timeElement } from "./format.js";
 import { button, card, confirm, dialog, empty, menu, pill, problem, segments, table, toast } from "./ui.js";
@@ -42,11 +42,8 @@ export function policies({ offer, path, signal }) {
 		nothing.hidden = found.body.length > 0;
 		each(list, found.body, (one) => one.id, () => h("li"), (item, one) => {
 			const decision = last.get(one.id);
-			const version = JSON.stringify([one, decision]);
-			if (item.dataset.version === version || item.querySelector(":popover-open")) return;
-			item.dataset.version = version;
-			put(item, h("div.policy-head", h("b", one.policy_name), h("span.quiet", summary(one)), one.mode !== "active" && pill(phrase(one.mode), "idle"), actions(one)),
-				decision && h("p.small", pill(phrase(decision.result), RESULTS[decision.result] ?? "idle"), ` ${decision.message} `, h("span.quiet", timeElement(decision.last_at ?? decision.at), decision.next_at && [", next ", moment(decision.next_at)])));
+			renew(item, JSON.stringify([one, decision]), () => [h("div.policy-head", h("b", one.policy_name), h("span.quiet", summary(one)), one.mode !== "active" && pill(phrase(one.mode), "idle"), actions(one)),
+				decision && h("p.small", pill(phrase(decision.result), RESULTS[decision.result] ?? "idle"), ` ${decision.message} `, h("span.quiet", timeElement(decision.last_at ?? decision.at), decision.next_at && [", next ", moment(decision.next_at)]))]);
 		});
 		return REST;
 	}

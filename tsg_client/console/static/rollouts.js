@@ -6,9 +6,8 @@ import { each, h, put, say, unique } from "./dom.js";
 import { Form, rowsControl } from "./form.js";
 import { short, span, timeElement, until } from "./format.js";
 import { button, card, confirm, pill, setPill, toast } from "./ui.js";
-import { phrase, rolloutTone } from "./words.js";
+import { phrase, ROLLOUT_ENDED as ENDED, rolloutTone } from "./words.js";
 
-const ENDED = ["Successful", "Failed", "Cancelled", "RolledBack", "RollbackFailed"];
 const PAUSED = ["Pausing", "Paused"];
 // What may be asked in which state: [verb, label, icon].
 const ASKS = [

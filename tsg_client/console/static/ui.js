@@ -169,7 +169,7 @@ export function segments(entries, value, choose, label) {
 
 /** A table with these heads around the rows in `body`. */
 export const table = (heads, body, kind = "") =>
-	h("div.scroll", h("table", { class: `table ${kind}` }, h("thead", h("tr", heads.map((text) => h("th", { scope: "col" }, text)))), body));
+	h("div.scroll", h("table", { class: `table ${kind}` }, h("thead", h("tr", heads.map((text) => h("th", { scope: "col", "aria-label": text ? null : "Actions" }, text)))), body));
 
 /** A page that is one list: its title, how many there are, a button for a new one, and a place for the list. */
 export function listPage(root, title, action, make, ...tools) {

@@ -67,6 +67,7 @@ const ROLLOUTS = {
 	Pending: "busy", InProgress: "busy", Pausing: "busy", Paused: "wait", Baking: "busy", Successful: "good",
 	Failed: "bad", Cancelled: "idle", RollingBack: "busy", RolledBack: "idle", RollbackFailed: "bad",
 };
+export const ROLLOUT_ENDED = ["Successful", "Failed", "Cancelled", "RolledBack", "RollbackFailed"];
 export const rolloutTone = (state) => ROLLOUTS[state] ?? "wait";
 
 /** What a member is to a person: the first of these that holds. */
