@@ -248,7 +248,8 @@ def next_wave(view: View, rolling: Rolling) -> Wave:
     kept = {sight.instance.id for sight in members.kept}
     candidates = [sight for sight in members.old if sight.sure and sight.instance.machine_id and sight.instance.id not in kept]
     updates = [sight for sight in candidates if view.works(sight) and rolling.is_changeable(sight.instance)][:lacking]
-    candidates = [sight for sight in candidates if sight not in updates]
+    updated = {sight.instance.id for sight in updates}
+    candidates = [sight for sight in candidates if sight.instance.id not in updated]
     new = len(members.new) + len(updates)
     old = len(members.old) - len(updates)
     removable = min(len(candidates), max(0, old - max(0, capacity - max(new, len(members.new) + lacking))))

@@ -110,19 +110,28 @@ def test_a_template_that_cloudapi_refuses_fails_at_once(world: World) -> None:
     assert world.ids(group) == before
 
 
-def test_scaling_goes_on_meanwhile(world: World, other: Template) -> None:
-    group = world.make_group(20)
+def test_scaling_goes_on_meanwhile_and_the_bounds_go_along(world: World, other: Template) -> None:
+    group = world.make_group(50)
     world.settle()
     rollout = begin(world, group, other, max_surge="20%")
-    live(world, lambda: len(made_from(world, group, other.id)) >= 8)
-    world.resize(group, 28, template=other)
-    live(world, lambda: world.running(group) >= 28)
-    world.resize(group, 8, template=other)
+    capacity = 50
+
+    def look() -> None:
+        assert len(world.machines(group, "provisioning", "running")) <= max(50, capacity) * 1.2
+        assert world.running(group) >= min(50, capacity)
+
+    live(world, lambda: len(made_from(world, group, other.id)) >= 20, seen=look)
+    capacity = 70
+    world.resize(group, capacity, template=other)
+    live(world, lambda: world.running(group) >= 70, seen=look)
+    world.sim.cloud.kill(world.machines(group, "running")[-1])
+    capacity = 20
+    world.resize(group, capacity, template=other)
     live(world, lambda: is_over(world, rollout))
     live(world, lambda: world.group_row(group).reason == Reason.SETTLED)
     assert now(world, rollout).state == State.SUCCESSFUL
     assert made_from(world, group, group.template_id) == []
-    assert world.running(group) == 8
+    assert world.running(group) == 20
 
 
 def test_a_pause_a_resume_a_cancel_and_a_rollback_are_done(world: World, other: Template) -> None:

@@ -195,6 +195,9 @@ class Hands:
         began = time.monotonic()
         try:
             ask()
+        except cloudapi.NotFound:
+            # The machine went meanwhile: the next look sees it.
+            return Done(step, Result.LEFT)
         except CloudAPIError as error:
             return self._failed(assignment, step, error, began, refusal)
         return Done(step, Result.DONE, time.monotonic() - began)
