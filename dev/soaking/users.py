@@ -157,14 +157,14 @@ class User:
         try:
             answer = self._tsg(method, path, body)
         except requests.RequestException as error:
-            self._told.answered(what, None)
-            self._told.say(f"{self._account.name}: {what} {body or ''} -> {type(error).__name__}")
+            self._findings.answered(what, None)
+            self._findings.say(f"{self._account.name}: {what} {body or ''} -> {type(error).__name__}")
             if changes:
                 self._resolve(sent)
             return None, sent
         status = answer.status_code
-        self._told.answered(what, status)
-        self._told.say(f"{self._account.name}: {what} {body or ''} -> {status}")
+        self._findings.answered(what, status)
+        self._findings.say(f"{self._account.name}: {what} {body or ''} -> {status}")
         if status == 503 and self._world.was_away(sent):
             if changes:
                 self._resolve(sent, f"{what} {body or ''}" if "nothing was changed" in answer.text else "")
