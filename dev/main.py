@@ -153,8 +153,8 @@ def _show(stack: Stack, directory: Path, console: str) -> None:
     shell.write_text(stack.shell() + "\n")
     settings = directory / "settings.sh"
     write_private(settings, stack.exports())
-    print(f"\nThe API is at {stack.url}, the CloudAPI simulator at {stack.cloud_url} (docs/simulators.md). In another shell:\n")
-    print(f"The console is at {console}")
+    print(f"\nThe API is at {stack.url}, the CloudAPI simulator at {stack.cloud_url} (docs/simulators.md).")
+    print(f"The console is at {console}\n\nIn another shell:\n")
     print(f"    . {shell}\n    tsg doctor\n    tsg template create web-1 base-64-lts sim-small")
     print("    tsg group create web web-1 --capacity 3 --wait\n")
     print("docs/cli.md has more of tsg. tsg_curl PATH, from the same file, is curl with a signature: tsg_curl /v1/tsg/groups")

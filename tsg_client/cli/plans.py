@@ -22,7 +22,7 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"capacity {plan.capacity.before} -> {plan.capacity.after}"
     for one in plan.changes:
         yield f"  {click.style(one.action, fg=_COLORS.get(one.action))} {_what(one)}"
-    if plan.waves:
+    if len(plan.waves) > 1:
         yield f"in {len(plan.waves)} waves"
     if not plan.changes and plan.capacity.before == plan.capacity.after:
         yield "nothing would be done"
