@@ -539,7 +539,7 @@ def test_a_deletion_that_was_refused_is_tried_again(world: World) -> None:
     world.sim.knobs.turn({"error_share": 1, "error_endpoints": ["DeleteMachine"]})
     world.converge()
     assert world.states(group) == ["running"] * 3
-    assert "told to fail" in world.group_row(group).last_error
+    assert "set to fail" in world.group_row(group).last_error
     assert world.kinds(group).count(activities.TERMINATE_ERROR) == 2
     world.sim.knobs.turn({"error_share": 0})
     world.settle()

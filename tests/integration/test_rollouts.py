@@ -82,6 +82,28 @@ def test_a_reload_of_fifty_keeps_fifty_available_and_at_most_sixty_there(world: 
     live(world, lambda: world.group_row(group).reason == Reason.SETTLED)
 
 
+def test_a_rollout_without_surge_fits_into_the_account_s_quota(world: World) -> None:
+    group = world.make_group(10)
+    world.settle()
+    world.sim.knobs.turn({"default_quota": 10, "delete_seconds": 0})
+    rollout = begin(world, group, None, max_surge=0, max_unavailable="50%")
+    live(world, lambda: is_over(world, rollout))
+    assert now(world, rollout).state == State.SUCCESSFUL
+    assert world.sim.cloud.counters.to_json()["by_endpoint"]["CreateMachine"] == {"201": 20}, "none was asked for before there was room"
+
+
+def test_what_could_not_be_deleted_is_not_replaced_yet(world: World) -> None:
+    group = world.make_group(10)
+    world.settle()
+    world.sim.knobs.turn({"error_share": 1, "error_endpoints": ["DeleteMachine"]})
+    rollout = begin(world, group, None, max_surge=0, max_unavailable="50%")
+    world.converge()
+    assert (world.asked("DeleteMachine"), world.creates, len(world.machines(group))) == (5, 10, 10)
+    world.sim.knobs.turn({"error_share": 0})
+    live(world, lambda: is_over(world, rollout))
+    assert (now(world, rollout).state, world.creates) == (State.SUCCESSFUL, 20)
+
+
 def test_a_canary_that_never_boots_is_rolled_back_to_the_same_machines(world: World) -> None:
     group = world.make_group(50)
     world.settle()

@@ -40,6 +40,9 @@ class Assignment:
     stopped: bool = False
     #: CloudAPI refused a launch: it would refuse the next one too.
     refused: bool = False
+    #: Nothing is launched before what goes is gone for CloudAPI, and as much less as did not go: a rollout has a bound, and a quota may be
+    #: as large as the group.
+    in_order: bool = False
 
     @property
     def template(self) -> Template | None:
@@ -60,7 +63,13 @@ class Hands:
     def carry_out(self, assignments: Sequence[Assignment]) -> Mapping[str, list[Done]]:
         """All steps, going round the groups: a large one keeps no small one waiting. What was done, by group, in the order of its end."""
         done: dict[str, list[Done]] = {assignment.group.id: [] for assignment in assignments}
-        by_group = [[(assignment, step) for step in assignment.steps] for assignment in assignments]
+        self._in_parallel(
+            done, [[(one, step) for step in one.steps if not (one.in_order and isinstance(step, Launch))] for one in assignments]
+        )
+        self._in_parallel(done, [_launches_after(one, done[one.group.id]) for one in assignments if one.in_order])
+        return done
+
+    def _in_parallel(self, done: Mapping[str, list[Done]], by_group: Sequence[Sequence[tuple[Assignment, Act]]]) -> None:
         in_turn = [pair for pair in chain.from_iterable(zip_longest(*by_group)) if pair is not None]
         if in_turn:
             self._allowance.renew()
@@ -68,7 +77,6 @@ class Hands:
                 begun = {pool.submit(self._step, assignment, step): assignment.group.id for assignment, step in in_turn}
                 for future in as_completed(begun):
                     done[begun[future]].append(future.result())
-        return done
 
     def _step(self, assignment: Assignment, step: Act) -> Done:
         """One step, and the record of it. A fault of this service costs its own group alone."""
@@ -210,6 +218,13 @@ class Hands:
             result = Result.PUT_OFF
             assignment.stopped = True
         return Done(step, result, time.monotonic() - began, error, None if isinstance(error, cloudapi.Withheld) else reason)
+
+
+def _launches_after(assignment: Assignment, done: Sequence[Done]) -> list[tuple[Assignment, Act]]:
+    """The launches that there is room for after what was done."""
+    left = sum(isinstance(one.step, Delete) and one.result != Result.DONE for one in done)
+    launches = [step for step in assignment.steps if isinstance(step, Launch)]
+    return [(assignment, step) for step in launches[: len(launches) - left]]
 
 
 def _changed_meanwhile(assignment: Assignment, step: Act) -> Done:

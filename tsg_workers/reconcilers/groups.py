@@ -230,7 +230,7 @@ class _Pass:
                 troubles[group.id].append(trouble)
                 acts = tuple(step for step in acts if not isinstance(step, Launch | Update))
             put_off = any(trouble.put_off for trouble in troubles[group.id])
-            assignments.append(Assignment(group, acts, needed, stopped=put_off))
+            assignments.append(Assignment(group, acts, needed, stopped=put_off, in_order=plan.rolling is not None))
         return assignments
 
     def _conclude(self, group: DueGroup, plan: Plan | None, observed: Observed, done: Sequence[Done], now: datetime) -> Check | None:
