@@ -5,6 +5,7 @@ must come to its capacity exactly. The same seed is the same sequence of request
 
     oracle.py   what each account should have: every answer is predicted, and every capacity is remembered with its time
     users.py    requests of one account, one after the other
+    owners.py   the same, by one who knows of members and rollouts
     faults.py   what is broken, how, and for how long
     ledger.py   the lives of all machines, held against the capacities: who was launched or deleted without need
     world.py    the stack, its accounts, and what all of them write down

@@ -12,21 +12,25 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 import requests
 
+from dev.client import Tsg
 from dev.processes import ChildError, stop_on_signals, wait_for
 from dev.services import ServiceError
 from dev.soaking import ledger
 from dev.soaking.faults import CALM, CLOUDS, NOMADS, OURS, Lane, ended
+from dev.soaking.ledger import Rolled
 from dev.soaking.memory import Memory
 from dev.soaking.oracle import Group
-from dev.soaking.users import User
+from dev.soaking.owners import Owner
 from dev.soaking.world import METADATA, USERDATA, Findings, World
 from dev.stack import Stack
+from shared.spec import rollout_settings
 
 #: Seconds between lines of progress, and between looks while everything settles.
 PROGRESS, LOOK = 10.0, 0.5
@@ -80,7 +84,7 @@ class Soak:
     def run(self, minutes: float) -> None:
         self.world.knobs(**CALM)
         for name, account in self.world.accounts.items():
-            User(self.world, account, self._dice(name)).furnish()
+            Owner(self.world, account, self._dice(name)).furnish()
         while not self.rounds or time.monotonic() - self._began < minutes * 60:
             self.rounds += 1
             self._disturb()
@@ -103,7 +107,7 @@ class Soak:
         lanes = [Lane(world, faults, self._dice(name)) for name, faults in self._faults.items() if faults]
         with ThreadPoolExecutor(16) as pool:
             running = [
-                pool.submit(User(world, account, self._dice(name)).send, dice.randint(5, 25)) for name, account in world.accounts.items()
+                pool.submit(Owner(world, account, self._dice(name)).send, dice.randint(5, 25)) for name, account in world.accounts.items()
             ]
             running += [pool.submit(lane.run, dice.randint(1, 4)) for lane in lanes]
             while not all(done.done() for done in running):
@@ -119,8 +123,10 @@ class Soak:
     def _settle(self, *, counts: bool = True) -> None:
         """Wait until every group is at its capacity and nothing else is there, and note how long each took."""
         world = self.world
-        for name, account in world.accounts.items():
-            User(world, account, self._dice(name)).compare()
+        owners = [Owner(world, account, self._dice(name)) for name, account in world.accounts.items()]
+        for owner in owners:
+            owner.wind_up()
+            owner.compare()
         quiet_since, deadline = world.last_disturbed, time.monotonic() + PATIENCE
         waiting = {group.id: group for account in world.accounts.values() for group in account.all_groups.values()}
         settled_at: dict[str, float] = {}
@@ -138,6 +144,8 @@ class Soak:
                     self.findings.violated(f"not settled {PATIENCE:.0f} s after the last disturbance: {problem}")
                 return
             self._progress(f"settling, {len(problems)} groups to go")
+            for owner in owners:
+                owner.end_paused_rollouts()
             time.sleep(LOOK)
         if not counts:
             return
@@ -153,7 +161,8 @@ class Soak:
             self.world.stack.sql(
                 "SELECT id::text, CASE WHEN archived THEN s.emptied_at IS NOT NULL ELSE s.observed_generation = g.generation"
                 " AND s.last_error IS NULL AND NOT EXISTS (SELECT 1 FROM tsg_instances i WHERE i.group_id = g.id"
-                " AND i.gone_at IS NULL AND i.state <> 'running') END FROM tsg_groups g JOIN tsg_group_state s ON s.group_id = g.id"
+                " AND i.gone_at IS NULL AND i.state <> 'running') AND NOT EXISTS (SELECT 1 FROM tsg_rollouts r WHERE r.group_id = g.id"
+                " AND r.ended_at IS NULL) END FROM tsg_groups g JOIN tsg_group_state s ON s.group_id = g.id"
             )
         )
         found = {}
@@ -174,6 +183,8 @@ class Soak:
         """
         known, found = self._known(), []
         for machine in self.world.machines(live=True):
+            if "tsg.group" not in machine["tags"] and machine["id"] not in known:
+                continue  # made by hand, or detached
             if machine["state"] == "failed" and machine["id"] not in known:
                 self.never_listed.add(machine["id"])
             else:
@@ -188,8 +199,8 @@ class Soak:
         """What must be so whenever all is quiet."""
         world, findings = self.world, self.findings
         groups = {group.id: group for account in world.accounts.values() for group in account.all_groups.values()}
-        everything = world.machines(live=False)
-        for problem in ledger.violations(everything, groups, provision_timeout=float(SETTINGS["TSG_PROVISION_TIMEOUT"])):
+        everything, timeout = world.machines(live=False), float(SETTINGS["TSG_PROVISION_TIMEOUT"])
+        for problem in ledger.violations(everything, groups, provision_timeout=timeout, rollouts=self._rollouts()):
             findings.violated(problem)
         truth = {machine["id"] for machine in self._there()}
         known = self._known()
@@ -206,6 +217,7 @@ class Soak:
                 if answer.status_code != 200 or len(answer.json()) != group.capacity:
                     findings.violated(f"{account.name}: instances of {group.name} answered {answer.status_code} {answer.text[:300]}")
                 status = tsg.ok("GET", f"/groups/{group.id}/status")
+                self._check_members(group, tsg)
                 if not status["settled"] or (status["desired"], status["running"]) != (group.capacity, group.capacity):
                     findings.violated(f"{account.name}: all is quiet, and the status of {group.name} is {status}")
         explained = {row[0] for row in world.stack.sql("SELECT machine_id::text FROM tsg_activities WHERE machine_id IS NOT NULL")}
@@ -214,6 +226,29 @@ class Soak:
             findings.violated(f"no activity names the machines {unexplained}")
         self.counters = world.stack.cloud("GET", "/counters")
         self._check_logs()
+
+    def _rollouts(self) -> dict[str, list[Rolled]]:
+        """All there ever were, by the group's id."""
+        rows = self.world.stack.sql(
+            "SELECT group_id::text, extract(epoch FROM created_at)::float, extract(epoch FROM ended_at)::float, settings FROM tsg_rollouts"
+        )
+        found: dict[str, list[Rolled]] = {}
+        for group_id, began, until, settings in rows:
+            rolled = Rolled(began, float("inf") if until is None else until, rollout_settings.from_document(settings))
+            found.setdefault(group_id, []).append(rolled)
+        return found
+
+    def _check_members(self, group: Group, tsg: Tsg) -> None:
+        """All is quiet: the members are the machines, and those of a successful rollout are of its template."""
+        members = tsg.ok("GET", f"/groups/{group.id}/members")
+        if len(members) != group.capacity or not all(member["available"] for member in members):
+            self.findings.violated(f"{group.account}: all is quiet, and the members of {group.name} are {members}")
+        newest = next(iter(tsg.ok("GET", f"/groups/{group.id}/rollouts?limit=1")), None)
+        if not newest or newest["state"] != "Successful" or newest["protected"] == "skip" or newest["skip_matching"]:
+            return
+        old = [member["machine_id"] for member in members if member["outdated"] and member["machine_id"] not in group.adopted]
+        if old and group.template == newest["template_id"] and group.turned_at < _moment(newest["created_at"]):
+            self.findings.violated(f"{group.account}: the rollout {newest['id']} of {group.name} was successful, and {old} are outdated")
 
     def _check_logs(self) -> None:
         """Nothing secret, and no fault of the service's own."""
@@ -235,9 +270,9 @@ class Soak:
         if len(groups) < 2:
             return
         shrunk, robbed = dice.sample(groups, 2)
-        before = self._lives(shrunk)
+        before, outdated = self._lives(shrunk), self._outdated(shrunk)
         account = world.accounts[shrunk.account]
-        User(world, account, dice).resize(shrunk.name, "", dice.randint(1, shrunk.capacity - 1), 2)
+        Owner(world, account, dice).resize(shrunk.name, "", dice.randint(1, shrunk.capacity - 1), 2)
         victim = next(iter(self._lives(robbed)))
         died = time.time()
         world.stack.cloud("POST", f"/machines/{victim}/kill")
@@ -251,10 +286,18 @@ class Soak:
             self.findings.violated(f"a dead machine of {robbed.account}'s {robbed.name} is not replaced after {time.time() - died:.0f} s")
         self._settle(counts=False)
         after = self._lives(shrunk)
-        gone = [at for machine, at in before.items() if machine not in after]
-        # CloudAPI tells times in milliseconds: of two that were made within one, either is the older.
-        if not after.keys() <= before.keys() or (gone and max(gone) > min(after.values()) + 0.002):
-            self.findings.violated(f"of {shrunk.account}'s {shrunk.name} not the oldest went: {before} became {after}")
+        # Outdated ones go first, then the oldest. CloudAPI tells times in milliseconds: of two made within one, either is the older.
+        order = {machine: (machine not in outdated, at) for machine, at in before.items()}
+        last_gone = max((order[machine] for machine in before if machine not in after), default=(False, 0.0))
+        first_left = min((order[machine] for machine in after if machine in order), default=(True, float("inf")))
+        if not after.keys() <= before.keys() or last_gone > (first_left[0], first_left[1] + 0.002):
+            self.findings.violated(
+                f"of {shrunk.account}'s {shrunk.name} not the oldest went: {before} became {after}, outdated: {outdated}"
+            )
+
+    def _outdated(self, group: Group) -> set[str]:
+        members = self.world.client(group.account).ok("GET", f"/groups/{group.id}/members")
+        return {member["machine_id"] for member in members if member["outdated"]}
 
     def _lives(self, group: Group) -> dict[str, float]:
         """When the machines of a group that are there were made, the oldest first."""
@@ -265,7 +308,7 @@ class Soak:
         """In the end everything is deleted, and nothing may be left."""
         self.rounds += 1
         for name, account in self.world.accounts.items():
-            user = User(self.world, account, self._dice(name))
+            user = Owner(self.world, account, self._dice(name))
             for group in list(account.groups):
                 user.delete_group(group, "", 0, 0)
         self._settle(counts=False)
@@ -313,6 +356,10 @@ class Soak:
             "memory": self.memory.report(),
             "violations": self.findings.violations,
         }
+
+
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
 def _spread(seconds: list[float]) -> dict[str, float]:

@@ -15,6 +15,18 @@ class Change:
 
 
 @dataclass
+class Span:
+    """Something that was asked for: in force for certain from when it was answered until its end was sent."""
+
+    what: str
+    since: float
+    until: float = float("inf")
+
+    def covers(self, since: float, until: float) -> bool:
+        return self.since <= since and until <= self.until
+
+
+@dataclass
 class Group:
     """A group, alive or deleted, and every capacity it has had."""
 
@@ -24,6 +36,20 @@ class Group:
     account: str
     changes: list[Change] = field(default_factory=list)
     deleted: bool = False
+    #: The template that it gets back when its rollout fails.
+    fallback: str | None = None
+    #: When its template was last changed without a rollout.
+    turned_at: float = 0.0
+    #: Machines that somebody wants to go, and those that came or went by hand: since when at the earliest.
+    unwanted: dict[str, float] = field(default_factory=dict)
+    adopted: dict[str, float] = field(default_factory=dict)
+    detached: dict[str, float] = field(default_factory=dict)
+    #: Machines whose adoption or detachment was not answered for certain.
+    half_adopted: set[str] = field(default_factory=set)
+    half_detached: dict[str, float] = field(default_factory=dict)
+    #: Machines that are protected, and what the service may not do.
+    protections: list[Span] = field(default_factory=list)
+    suspensions: list[Span] = field(default_factory=list)
 
     @property
     def capacity(self) -> int:
@@ -31,6 +57,18 @@ class Group:
 
     def to_json(self) -> dict[str, Any]:
         return {"id": self.id, "group_name": self.name, "template_id": self.template, "capacity": self.capacity}
+
+    def is_shown_as(self, shown: dict[str, Any]) -> bool:
+        """Is what the service answers of the group what it should be? Takes over the template that a failed rollout gave back."""
+        if self.fallback is not None and shown["template_id"] == self.fallback:
+            self.template = self.fallback
+        return {name: shown[name] for name in self.to_json()} == self.to_json()
+
+    def end(self, spans: list[Span], what: str, sent: float) -> None:
+        """Its end is asked for."""
+        for span in spans:
+            if span.what == what and span.until > sent:
+                span.until = sent
 
     def capacities(self, since: float, until: float) -> list[int]:
         """Every capacity that may have been in force at some time between; 0 for before it was made."""
@@ -80,7 +118,7 @@ class Account:
         found += [
             f"{self.name}: group {name} is {shown[name]}, should be {wanted[name]}"
             for name in shown.keys() & wanted.keys()
-            if shown[name] != wanted[name]
+            if not self.groups[name].is_shown_as(shown[name])
         ]
         if len(groups) != len(shown):
             found.append(f"{self.name}: two groups of one name among {sorted(group['group_name'] for group in groups)}")

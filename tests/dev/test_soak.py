@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from dev.soaking.ledger import LAG, violations
+from dev.soaking.ledger import LAG, Rolled, violations
 from dev.soaking.memory import GROWN_UP, Memory
-from dev.soaking.oracle import Account, Change, Group
+from dev.soaking.oracle import Account, Change, Group, Span
+from shared.spec.rollout_settings import Amount, RolloutSettings
 
 TIMEOUT = 30.0
 START = 1_000_000.0
@@ -28,6 +29,10 @@ def machine(name: str, *life: tuple[float, str], launch: str | None = None) -> d
 
 def found(of: Group, *machines: dict[str, Any]) -> list[str]:
     return violations(machines, {of.id: of}, provision_timeout=TIMEOUT)
+
+
+def rolled(of: Group, rollout: Rolled, *machines: dict[str, Any]) -> list[str]:
+    return violations(machines, {of.id: of}, provision_timeout=TIMEOUT, rollouts={of.id: [rollout]})
 
 
 def test_growing_shrinking_and_replacing_is_as_it_should_be() -> None:
@@ -59,6 +64,46 @@ def test_what_is_not_healthy_may_go() -> None:
     failed = machine("one", (1, "provisioning"), (2, "failed"), (3, "destroy"), (4, "deleted"))
     stuck = machine("two", (5, "provisioning"), (5 + TIMEOUT, "destroy"), (40, "deleted"))
     assert found(group((0, 1)), failed, stuck) == []
+
+
+def test_a_rollout_moves_both_bounds_by_as_much_as_it_may() -> None:
+    rollout = Rolled(START + 50, START + 80, RolloutSettings(max_surge=Amount(1), max_unavailable=Amount(0)))
+    old = [machine(name, (1, "provisioning"), (2, "running"), (70, "destroy"), (71, "deleted")) for name in ("one",)]
+    kept = machine("two", (1, "provisioning"), (2, "running"))
+    new = machine("three", (60, "provisioning"), (65, "running"))
+    assert rolled(group((0, 2)), rollout, *old, kept, new) == []
+    assert len(found(group((0, 2)), *old, kept, new)) == 1, "without a rollout it is one too many"
+    (told,) = rolled(group((0, 2)), rollout, *old, kept, machine("three", (60, "provisioning"), (75, "running")))
+    assert "one was deleted" in told, "before the new one ran"
+    (told,) = rolled(group((0, 2)), rollout, *old, kept, new, machine("four", (61, "provisioning"), (62, "running")))
+    assert "four was launched" in told
+
+
+def test_what_somebody_wants_to_go_counts_for_nothing() -> None:
+    of = group((0, 1))
+    of.unwanted["one"] = START + 40
+    going = machine("one", (1, "provisioning"), (2, "running"), (60, "destroy"), (61, "deleted"))
+    assert found(of, going, machine("two", (50, "provisioning"), (51, "running"))) == []
+
+
+def test_what_is_protected_or_suspended_is_left_alone() -> None:
+    one = machine("one", (1, "provisioning"), (2, "running"), (60, "destroy"), (61, "deleted"))
+    of = group((0, 1), (50, 0))
+    assert found(of, one) == []
+    of.protections = [Span("one", START + 10)]
+    assert "one was deleted at 1000060.0, and it was protected" in found(of, one)[0]
+    of.end(of.protections, "one", START + 55)
+    of.suspensions = [Span("terminate", START + 10), Span("launch", START)]
+    told = found(of, one, machine("two", (20, "provisioning"), (21, "failed")))
+    assert ["terminate was suspended" in told[-1], "launch was suspended" in " ".join(told)] == [True, True]
+
+
+def test_machines_that_come_and_go_by_hand_are_members_meanwhile() -> None:
+    of = group((0, 1), (20, 2), (60, 1))
+    of.adopted["two"], of.detached["one"] = START + 20, START + 60
+    one = machine("one", (1, "provisioning"), (2, "running"), (80, "deleted"))
+    del one["tags"]["tsg.group"]
+    assert found(of, one, machine("two", (0, "provisioning"), (0.5, "running"))) == []
 
 
 def test_two_machines_of_one_launch_and_a_machine_of_nobody_are_seen() -> None:
