@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dev.benches import api, feeds, healing, probes, reload, scaling, steady
+from dev.benches import api, feeds, healing, policies, probes, reload, scaling, steady
 from dev.benches.report import Figure, table
 from dev.processes import stop_on_signals
 
@@ -20,6 +20,7 @@ BENCHES: dict[str, tuple[Callable[..., Iterator[Figure]], str]] = {
     "quiet": (healing.quiet, "CloudAPI's lists in an hour of settled groups, with and without the changefeed"),
     "settle": (healing.settle, "seconds from the last machine's running to the answer that says so, with and without the changefeed"),
     "feed": (feeds.bench, "what 2,000 accounts cost one tsg-feed, and how it comes back from a restart of CloudAPI"),
+    "policies": (policies.bench, "policies evaluated a second by one worker, beside those that are due, and what they cost"),
     "probes": (probes.bench, "health probes a second of one process, beside those that are due, and what they cost"),
     "queue": (scaling.queue, "milliseconds from a wake-up to a worker's turn, beside what is asked for"),
     "reload": (reload.bench, "seconds for a rollout to all members, beside its waves of booting, and the least and most there meanwhile"),

@@ -50,7 +50,7 @@ def list_members(database: Database) -> Callable[[Scaled], Sequence[str]]:
 
     def members(group: Scaled) -> list[str]:
         with database.read() as connection:
-            return policies.list_available(connection, group.id, ready_seconds=group.settings.ready_seconds)
+            return policies.list_available(connection, group.id, group.settings)
 
     return members
 

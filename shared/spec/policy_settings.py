@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -383,8 +384,9 @@ class Unreadable(Exception):
     """A stored policy of another version, or that this release's rules refuse."""
 
 
+@lru_cache(maxsize=20_000)
 def read(document: str) -> Settings:
-    """Stored settings. `Unreadable`."""
+    """Stored settings, which nobody changes: they are looked at again and again. `Unreadable`."""
     try:
         read = json.loads(document)
         if read.pop("version", None) != VERSION:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, select, true, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from shared.errors import Conflict, FieldError, Invalid, NotFound
@@ -18,7 +18,7 @@ from shared.spec.policy import Policy, Progress, from_memory, to_memory
 from shared.spec.policy_settings import Settings, Unreadable
 from shared.state import groups as state_of_groups
 from shared.state import work
-from shared.state.instances import RUNNING
+from shared.state.instances import HEALTHY, RUN, RUNNING, UNHEALTHY
 from shared.store.moments import ago
 from shared.store.rows import all_of, columns, one_of
 from shared.store.tables import accounts, groups, hook_calls, instances, policies
@@ -110,34 +110,12 @@ _ROW = columns(_Row, policies)
 _OF_GROUP = select(*_ROW).where(policies.c.group_id == bindparam("its_group")).order_by(policies.c.created_at, policies.c.id)
 
 
-def is_available(ready_seconds: int) -> ColumnElement[bool]:
-    """The condition that an instance is available: it runs, for so long, is not on its way out, and nothing says that it is unhealthy."""
-    since = func.coalesce(instances.c.running_since, instances.c.ran_at)
-    return and_(
-        instances.c.state == RUNNING,
-        instances.c.gone_at.is_(None),
-        instances.c.draining_since.is_(None),
-        func.coalesce(instances.c.vote, instances.c.probe, "healthy") != "unhealthy",
-        since <= ago(float(ready_seconds)),
-    )
-
-
 def find_scaled(connection: Connection, group_id: str) -> Scaled | None:
     """The group as its policies see it; None when there is none."""
-    available = select(func.count(instances.c.id).label("available")).where(instances.c.group_id == groups.c.id, is_available(0)).lateral()
-    statement = (
-        select(
-            *columns(Scaled, groups, accounts, id=groups.c.id, archived=groups.c.archived, available=available.c.available, now=func.now())
-        )
-        .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
-        .join(available, true())
-        .where(groups.c.id == group_id)
-    )
-    found = one_of(Scaled, connection.execute(statement))
-    ready = found.settings.ready_seconds if found else 0
-    if found is None or not ready:
-        return found
-    return found._replace(available=len(list_available(connection, group_id, ready_seconds=ready)))
+    given = {"archived": groups.c.archived, "available": literal(0), "now": func.now()}
+    statement = select(*columns(Scaled, groups, accounts, **given)).join_from(groups, accounts, groups.c.account_id == accounts.c.id)
+    found = one_of(Scaled, connection.execute(statement.where(groups.c.id == group_id)))
+    return found and found._replace(available=len(list_available(connection, group_id, found.settings)))
 
 
 def lock_group(connection: Connection, group_id: str) -> None:
@@ -145,11 +123,20 @@ def lock_group(connection: Connection, group_id: str) -> None:
     connection.execute(select(groups.c.id).where(groups.c.id == group_id).with_for_update())
 
 
-def list_available(connection: Connection, group_id: str, *, ready_seconds: int) -> list[str]:
-    """The machines of the group's available members."""
+def list_available(connection: Connection, group_id: str, settings: GroupSettings) -> list[str]:
+    """The machines of the group's available members, by the rule of the plan (`shared.plan.census.is_available`)."""
     statement = select(instances.c.machine_id).where(
-        instances.c.group_id == group_id, instances.c.machine_id.is_not(None), is_available(ready_seconds)
+        instances.c.group_id == group_id,
+        instances.c.machine_id.is_not(None),
+        instances.c.gone_at.is_(None),
+        instances.c.state == RUNNING,
+        instances.c.desired == RUN,
+        instances.c.draining_since.is_(None),
+        instances.c.vote.is_distinct_from(UNHEALTHY),
+        instances.c.state_since <= ago(float(settings.ready_seconds)),
     )
+    if settings.health_check is not None:
+        statement = statement.where(instances.c.probe == HEALTHY)
     return list(connection.execute(statement.order_by(instances.c.machine_id)).scalars())
 
 

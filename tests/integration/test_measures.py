@@ -50,7 +50,7 @@ def settled(world: World, capacity: int = 2, **fields: Any) -> Group:
 def asked(world: World, group: Group, *, is_total: bool = False, **metric: Any) -> Asked:
     with world.db.read() as connection:
         found = policies.find_scaled(connection, group.id)
-        members = policies.list_available(connection, group.id, ready_seconds=0)
+        members = policies.list_available(connection, group.id, group.settings)
     assert found is not None
     return Asked(found, tuple(members), Metric.model_validate(metric), is_total)
 

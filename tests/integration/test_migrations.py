@@ -559,7 +559,7 @@ def use_policies(use: Callable[..., Any], account_id: str, group_id: str) -> Non
     assert use(policies.update_policy, account_id, group_id, made.id, settings).version == 2
     use(policies.mark_rotated, account_id, group_id, made.id, "other hash")
     scaled = use(policies.find_scaled, group_id)
-    assert (scaled.available, use(policies.list_available, group_id, ready_seconds=5)) == (0, [])
+    assert (scaled.available, use(policies.list_available, group_id, scaled.settings)) == (0, [])
     use(groups.scale, account_id, group_id, capacity=scaled.capacity, settings=scaled.settings, cause="policies")
     assert use(policies.insert_call, "other hash", call_id=USER, key="key") == group_id
     assert use(policies.list_waiting, group_id) == [(USER, made.id)]

@@ -326,7 +326,7 @@ def test_pushed_values_are_averaged_over_available_members(world: World, valkey:
     world.settle()
     with world.db.read() as connection:
         found = policies.find_scaled(connection, group.id)
-        members = policies.list_available(connection, group.id, ready_seconds=0)
+        members = policies.list_available(connection, group.id, group.settings)
     assert found is not None
     assert (found.available, len(members)) == (2, 2)
     source = PushedSource(pushed)
