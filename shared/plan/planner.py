@@ -12,7 +12,7 @@ from shared.plan.notice import notice_of, until
 from shared.plan.pacing import Pacing, pacing_of
 from shared.plan.repair import finish, repair
 from shared.plan.rolling import Rolling
-from shared.plan.rollout import Wave, advance, moments, next_wave, to_roll
+from shared.plan.rollout import Members, Wave, advance, moments, next_wave, to_roll
 from shared.plan.steps import Delete, Hold, Plan, Step
 from shared.plan.view import View
 from shared.spec.rollout import ENDED, State
@@ -36,14 +36,15 @@ def make_plan(group: DueGroup, sights: Sequence[Sight], now: datetime, limits: L
             # The group gets its former template first. Then all is looked at anew.
             return Plan(census, replacing=group.replacing, rolling=rolling, next_at=now)
     disruption = disruption_of(group, census, limits)
-    steps = tuple(_steps(view, disruption))
-    return Plan(census, steps, disruption.under_way, rolling, _next_at(view, steps), notice_of(view, steps))
+    members = Members(view, rolling) if rolling else None
+    steps = tuple(_steps(view, members, disruption))
+    return Plan(census, steps, disruption.under_way, rolling, _next_at(view, members, steps), notice_of(view, steps))
 
 
-def _steps(view: View, disruption: Disruption) -> Iterator[Step]:
+def _steps(view: View, members: Members | None, disruption: Disruption) -> Iterator[Step]:
     group, census = view.group, view.census
-    repairs = list(repair(view, disruption, to_roll=to_roll(view, view.rolling)))
-    wave = next_wave(view, view.rolling) if view.rolling else Wave()
+    repairs = list(repair(view, disruption, to_roll=to_roll(members) if members else 0))
+    wave = next_wave(members) if members else Wave()
     held = sum(step.count for step in repairs if isinstance(step, Hold))
     missing = group.desired - len(census.counted) + len(wave.removed) - held
     back = list(take_back(view, missing))
@@ -52,7 +53,7 @@ def _steps(view: View, disruption: Disruption) -> Iterator[Step]:
     finished = list(finish(view, {step.instance.id for step in back}))
     missing = max(0, missing - len(back))
     surge = 0
-    if view.rolling is not None:
+    if members is not None:
         gone = sum(isinstance(step, Delete) for step in (*wave.removals, *shrunk, *finished))
         room = max(0, group.desired + wave.surge - (len(census.counted) + len(census.leaving) + held - gone))
         missing = min(missing, room)
@@ -70,10 +71,10 @@ def _pacing(view: View) -> Pacing:
     return pacing
 
 
-def _next_at(view: View, steps: Sequence[Step]) -> datetime | None:
+def _next_at(view: View, members: Members | None, steps: Sequence[Step]) -> datetime | None:
     """When time alone changes what is to be done."""
-    if view.rolling is not None and view.rolling.rollout.state in ENDED:
+    if members is not None and members.rolling.rollout.state in ENDED:
         return view.now
     drained = (sight.instance.drained_at for sight in view.census.leaving)
-    rolling = moments(view, view.rolling) if view.rolling is not None else ()
+    rolling = moments(members) if members is not None else ()
     return min((moment for moment in (*drained, *rolling, *until(view, steps)) if moment is not None), default=None)

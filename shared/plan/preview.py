@@ -16,7 +16,7 @@ from shared.state.group_state import DueGroup
 from shared.state.instances import DELETING, HEALTHY, LAUNCHING, ON_THE_WAY, RUNNING, Instance
 
 #: Waves that a preview shows, and plans that it makes times members that each has: more would take too long.
-WAVES_SHOWN, MOST_LOOKS = 100, 200_000
+WAVES_SHOWN, MOST_LOOKS = 100, 120_000
 #: What the ids of launches begin with, which are no instances yet.
 _NEW = "new-"
 #: A member that goes for one of these reasons is replaced.

@@ -40,7 +40,8 @@ class Members:
 
     @cached_property
     def new(self) -> list[Sight]:
-        return [sight for sight in self.view.census.counted if self.rolling.is_new(sight.instance)]
+        """Of the template that the rollout brings, and counted as capacity."""
+        return self._parted[True]
 
     @cached_property
     def new_available(self) -> int:
@@ -49,7 +50,14 @@ class Members:
     @cached_property
     def old(self) -> list[Sight]:
         """Outdated, and counted as capacity."""
-        return [sight for sight in self.view.census.counted if not self.rolling.is_new(sight.instance)]
+        return self._parted[False]
+
+    @cached_property
+    def _parted(self) -> dict[bool, list[Sight]]:
+        parts: dict[bool, list[Sight]] = {True: [], False: []}
+        for sight in self.view.census.counted:
+            parts[self.rolling.is_new(sight.instance)].append(sight)
+        return parts
 
     @cached_property
     def kept(self) -> list[Sight]:
@@ -227,24 +235,25 @@ class Wave:
         return {step.instance.id for step in self.removals}
 
 
-def to_roll(view: View, rolling: Rolling | None) -> int:
+def to_roll(members: Members) -> int:
     """How many more members may become new now."""
-    if rolling is None or rolling.rollout.state not in _MOVES or not view.may_replace:
+    rollout = members.rolling.rollout
+    if rollout.state not in _MOVES or not members.view.may_replace:
         return 0
-    members = Members(view, rolling)
-    return max(0, members.target(_percent(rolling.rollout)) - len(members.new))
+    return max(0, members.target(_percent(rollout)) - len(members.new))
 
 
-def next_wave(view: View, rolling: Rolling) -> Wave:
+def next_wave(members: Members) -> Wave:
     """What to update, what to delete, and how many to launch."""
-    rollout, members = rolling.rollout, Members(view, rolling)
+    view, rolling = members.view, members.rolling
+    rollout = rolling.rollout
     if rollout.state in ENDED:
         return Wave()
     capacity = view.group.desired
     surge, unavailable = rollout.settings.bounds(capacity)
     if not view.may_replace:
         return Wave(waiting=min(surge, len(members.old)), surge=surge)
-    lacking = to_roll(view, rolling)
+    lacking = to_roll(members)
     kept = {sight.instance.id for sight in members.kept}
     candidates = [sight for sight in members.old if sight.sure and sight.instance.machine_id and sight.instance.id not in kept]
     updates = [sight for sight in candidates if view.works(sight) and rolling.is_changeable(sight.instance)][:lacking]
@@ -282,9 +291,9 @@ def _going(view: View, candidates: list[Sight], count: int, *, floor: int) -> It
     yield from victims(view, running, min(count - len(free), spare))
 
 
-def moments(view: View, rolling: Rolling) -> Iterator[datetime | None]:
+def moments(members: Members) -> Iterator[datetime | None]:
     """When time alone brings the rollout on, or to its end."""
-    rollout, members = rolling.rollout, Members(view, rolling)
+    view, rollout = members.view, members.rolling.rollout
     if rollout.state in ENDED:
         return
     yield rollout.next_at
