@@ -270,3 +270,35 @@ def test_the_keyboard_is_enough(tsg: Caller, opened: Open) -> None:
         expect(page.get_by_role("dialog")).to_have_count(0)
         expect(page.get_by_role("button", name="Scale", exact=True)).to_be_focused()
         assert tsg.ok("GET", f"/groups/{group['id']}")["capacity"] == 3
+
+
+def test_a_policy_is_looked_at_before_it_is_made(tsg: Caller, opened: Open) -> None:
+    group = tsg.make_group(1)
+    with opened(f"#/groups/{group['id']}") as page:
+        page.get_by_role("button", name="New policy").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Name", exact=True).fill("mornings")
+        dialog.get_by_label("Cron").fill("0 8 * * mon-fri")
+        dialog.get_by_label("Capacity", exact=False).first.fill("5")
+        dialog.get_by_role("button", name="Preview").click()
+        expect(dialog.get_by_text("Its next times")).to_be_visible()
+        dialog.get_by_role("button", name="Create policy").click()
+        expect(page.get_by_role("region", name="Policies")).to_contain_text("capacity 5 at 0 8 * * mon-fri")
+        (policy,) = tsg.ok("GET", f"/groups/{group['id']}/policies")
+        assert (policy["policy_name"], policy["kind"], policy["set"]["capacity"]) == ("mornings", "schedule", 5)
+
+
+def test_a_notification_shows_its_secret_once(tsg: Caller, opened: Open) -> None:
+    with opened("#/notifications") as page:
+        page.get_by_role("button", name="New notification").first.click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Address").fill("https://example.com/hook")
+        dialog.get_by_role("button", name="Create notification").click()
+        expect(dialog.get_by_label("Secret")).to_have_value(re.compile("whsec_.+"))
+        dialog.get_by_role("button", name="Close").last.click()
+        expect(page.get_by_role("cell", name="https://example.com/hook", exact=True)).to_be_visible()
+        page.get_by_role("button", name="Actions for").click()
+        page.get_by_role("menuitem", name="Delete").click()
+        dialog.get_by_role("button", name="Delete", exact=True).click()
+        expect(page.get_by_text("No notifications")).to_be_visible()
+        assert tsg.ok("GET", "/notifications") == []

@@ -171,7 +171,7 @@ export function changeDialog(offer, live, { change, body, form, done, ...more })
 	});
 }
 
-const ACTIONS = { launch: "launched", terminate: "deleted", drain: "drained, then deleted", replace: "replaced", update: "changed in place" };
+const ACTIONS = { launch: "launched", terminate: "deleted", drain: "drained, then deleted", replace: "replaced", update: "changed in place", take_back: "taken back from its drain" };
 
 /** What a plan would do, in words. */
 export function planView(plan, templates) {
@@ -192,15 +192,16 @@ export function planView(plan, templates) {
 	const waves = plan.waves ?? [];
 	return h("div.planned", h("h3", "What this does"),
 		lines.length ? h("ul", lines) : h("p.quiet", "Nothing is launched, deleted or changed now."),
-		waves.length > 0 && h("ol.waves", waves.map((wave, index) => h("li", waveWords(wave, index)))),
-		(plan.warnings ?? []).map((text) => h("p.note", typeof text === "string" ? text : text.message ?? JSON.stringify(text))));
+		waves.length > 1 && h("ol.waves", waves.map((wave) => h("li", waveWords(wave)))),
+		(plan.warnings ?? []).map((text) => h("p.note", text)));
 }
 
-function waveWords(wave, index) {
-	if (typeof wave === "string") return wave;
-	const told = Object.entries(wave).filter(([, value]) => ["string", "number"].includes(typeof value)).map(([name, value]) => `${phrase(name).toLowerCase()} ${value}`);
-	const members = Object.values(wave).find(Array.isArray);
-	return `Wave ${index + 1}: ${[...told, members && plural(members.length, "instance")].filter(Boolean).join(", ")}`;
+function waveWords(wave) {
+	const done = [["launch", "launched"], ["update", "changed in place"], ["drain", "drained"], ["terminate", "deleted"]]
+		.map(([name, words]) => [Array.isArray(wave[name]) ? wave[name].length : wave[name], words])
+		.filter(([number]) => number).map(([number, words]) => `${number} ${words}`);
+	const rest = wave.pause_seconds === null ? ", then a pause until you resume it" : wave.pause_seconds ? `, then ${wave.pause_seconds} s of pause` : "";
+	return `${done.join(", ") || "Nothing"}${rest}`;
 }
 
 const grown = (from, to) =>

@@ -94,7 +94,7 @@ export async function show(root, { offer, signal, argument: id, title }) {
 			Object.keys(offer.body("PUT", ROUTE)?.properties ?? {}).length > 3 && ["Settings", "edit", () => settingsDialog(offer, live)],
 			["Delete group", "trash", () => deleteDialog(offer, live), "bad"],
 		].filter(Boolean);
-		put(actions, button("Change template", { onclick: () => templateDialog(offer, live) }, "swap"), ...extras.flatMap((one) => one.actions ?? []), menu("More actions", more));
+		put(actions, button("Change template", { onclick: choosing(() => templateDialog(offer, live)) }, "swap"), ...extras.flatMap((one) => one.actions ?? []), menu("More actions", more));
 	}
 
 	function drawStatus() {
@@ -154,6 +154,16 @@ export async function show(root, { offer, signal, argument: id, title }) {
 		draw();
 	}
 
+	/** Before a choice among templates: there may be newer ones. */
+	const choosing = (open) => async () => {
+		try {
+			for (const one of await all("templates", { signal })) live.templates.set(one.id, one);
+			open();
+		} catch (error) {
+			toast(error.message, "bad");
+		}
+	};
+
 	async function readGroup() {
 		try {
 			const { body, etag } = await get(path, { signal });
@@ -212,7 +222,7 @@ export async function show(root, { offer, signal, argument: id, title }) {
 
 	// What belongs to newer services, each in a card of its own.
 	const extras = [];
-	const page = { offer, live, path, signal };
+	const page = { offer, live, path, signal, choosing };
 	if (has("POST", "/rollouts")) extras.push((await import("./rollouts.js")).rollouts(page));
 	if (has("POST", "/policies")) extras.push((await import("./policies.js")).policies(page));
 	log.before(...extras.map((one) => one.element));

@@ -3,7 +3,7 @@
 import { all, forever, pages } from "./api.js";
 import { h, put, say } from "./dom.js";
 import { ago, count, moment, since, span } from "./format.js";
-import { bar, button, empty, listPage, problem, setBar, setPill, pill } from "./ui.js";
+import { bar, button, empty, listPage, problem, setBar, setPill, pill, toast } from "./ui.js";
 import { phrase, PILES, reason, ROLLOUT_ENDED, rolloutTone } from "./words.js";
 
 // Rows above and below those in sight.
@@ -29,9 +29,14 @@ export async function show(root, { offer, signal, title }) {
 
 	async function makeGroup() {
 		const { groupForm } = await import("./act.js");
-		groupForm(offer, [...model.templates.values()], (made) => {
-			location.hash = `#/groups/${made.id}`;
-		});
+		try {
+			// Those of now: the list may not have been read yet, and a template be newer than it.
+			groupForm(offer, await all("templates", { signal }), (made) => {
+				location.hash = `#/groups/${made.id}`;
+			});
+		} catch (error) {
+			toast(error.message, "bad");
+		}
 	}
 
 	for (const [name, label] of PILES) {

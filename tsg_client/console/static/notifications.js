@@ -28,7 +28,7 @@ export async function show(root, { offer, signal, title }) {
 		if (shown.parentNode !== place) put(place, shown);
 		each(body, found, (one) => one.id, () => h("tr"), (row, one) => {
 			renew(row, JSON.stringify(one), () => [h("td.mono", one.url), h("td.small", (one.groups ?? []).map((id) => (id === "*" ? "All" : groups.get(id) ?? id)).join(", ")), h("td.small.mono", (one.kinds ?? []).join(", ")),
-				h("td", one.enabled === false ? pill("Off", "idle") : pill("On", "good")), h("td.small", one.created_at && timeElement(one.created_at)),
+				h("td", one.enabled ? pill("On", "good") : pill("Off", "idle"), h("div.quiet.small", one.disabled_why)), h("td.small", one.created_at && timeElement(one.created_at)),
 				h("td", menu(`Actions for ${one.url}`, [
 					offer.has("GET", `${ONE}/deliveries`) && ["Deliveries", "search", () => deliveries(one)],
 					offer.has("PUT", ONE) && ["Edit", "edit", () => edit(one)],
@@ -68,8 +68,8 @@ export async function show(root, { offer, signal, title }) {
 		dialog({ title: "Deliveries", wide: true, body: [h("p.quiet.mono", one.url), table(["When", "What", "State", ""], list, "small")] });
 		const fill = async () => {
 			const { body: found } = await get(`notifications/${one.id}/deliveries?limit=100`);
-			put(list, found.length ? found.map((delivery) => h("tr", h("td", ago(delivery.created_at ?? delivery.at)), h("td.mono", delivery.kind ?? delivery.activity_id ?? delivery.id),
-				h("td", phrase(delivery.state ?? delivery.status ?? ""), " ", h("span.quiet", delivery.last_error ?? delivery.error ?? "")),
+			put(list, found.length ? found.map((delivery) => h("tr", h("td", ago(delivery.at)), h("td.mono", delivery.kind),
+				h("td", phrase(delivery.state), " ", h("span.quiet", delivery.last_error)),
 				h("td", offer.has("POST", `${ONE}/deliveries/{}/replay`) && button("Send again", { class: "small", onclick: async () => {
 					try {
 						await write("POST", `notifications/${one.id}/deliveries/${delivery.id}/replay`);

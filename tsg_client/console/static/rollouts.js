@@ -20,7 +20,7 @@ const FIRST = ["template_id", "max_surge", "max_unavailable", "steps", "on_failu
 const SHOWN = 6;
 const REST = 20000;
 
-export function rollouts({ offer, live, path, signal }) {
+export function rollouts({ offer, live, path, signal, choosing }) {
 	const name = (id) => live.templates.get(id)?.template_name ?? short(id);
 	const state = pill("", "idle");
 	const headline = h("p.lead");
@@ -123,7 +123,7 @@ export function rollouts({ offer, live, path, signal }) {
 		});
 	}
 
-	return { element, actions: [button("Roll out", { class: "primary", onclick: start }, "play")], renew: () => stop.abort() };
+	return { element, actions: [button("Roll out", { class: "primary", onclick: choosing(start) }, "play")], renew: () => stop.abort() };
 }
 
 const STEPS = [
