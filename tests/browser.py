@@ -1,4 +1,4 @@
-"""A real browser for the console's pages: one for all tests of a process, and what no page may ever do."""
+"""A real browser for the console's pages: one for all tests of a module, and what no page may ever do."""
 
 import os
 import re
@@ -19,9 +19,12 @@ _EXPECTED = re.compile(r"Failed to load resource: (the server responded with a s
 expect.set_options(timeout=PATIENCE)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium. Where none is installed the tests are skipped, but in CI they fail."""
+    """Chromium. Where none is installed the tests are skipped, but in CI they fail.
+
+    No longer than a module: while Playwright runs, its event loop is the thread's, and no other test could run one.
+    """
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         message = "no chromium is installed (Debian: apt-get install chromium)"
