@@ -464,7 +464,7 @@ class Client:
     # Changes of a machine. CloudAPI makes them later, in a job: until then it shows what was. Call `turn` first. `NotFound` when the
     # machine is gone. A change may be asked for twice.
 
-    def add_metadata(self, machine_id: str, values: Mapping[str, str]) -> None:
+    def add_metadata(self, machine_id: str, values: Mapping[str, Any]) -> None:
         """Set keys of a machine's metadata, and leave its others."""
         self._change(machine_id, "POST", "/metadata", _usable(values))
 

@@ -12,7 +12,7 @@ _TAG, _METADATA, _FIREWALL = "tag.", "metadata.", "firewall_enabled"
 class Changes(NamedTuple):
     """What CloudAPI is asked for, in this order. A firewall of None stays as it is."""
 
-    metadata: Mapping[str, str]
+    metadata: Mapping[str, Any]
     metadata_gone: list[str]
     firewall: bool | None
     tags_gone: list[str]
@@ -26,7 +26,7 @@ def changes(before: Spec, after: Spec, instance: Instance) -> Changes:
     tags |= instance.tags
     is_on = bool(new.get(_FIREWALL))
     return Changes(
-        {key: str(value) if not isinstance(value, bool) else str(value).lower() for key, value in metadata.items()},
+        metadata,
         _gone(old, new, _METADATA),
         is_on if is_on != bool(old.get(_FIREWALL)) else None,
         _gone(old, new, _TAG),

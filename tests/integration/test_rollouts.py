@@ -181,24 +181,32 @@ def test_a_pause_a_resume_a_cancel_and_a_rollback_are_done(world: World, other: 
 
 
 def test_members_are_changed_where_tags_and_metadata_alone_differ(world: World) -> None:
-    first = world.make_template(tags={"role": "web", "old": "x"}, metadata={"a": "1"})
-    second = world.make_template(tags={"role": "api"}, metadata={"a": "2", "b": "3"}, firewall_enabled=True)
+    """What is changed is then as one that is made anew."""
+    first = world.make_template(tags={"role": "web", "old": "x", "kept": 1}, metadata={"a": "1", "gone": "x"}, cns_services=["web:80"])
+    tags, metadata = {"role": "api", "kept": 1, "on": True, "n": 7}, {"a": "2", "b": 3, "c": True, "d": 1.5}
+    second = world.make_template(tags=tags, metadata=metadata, firewall_enabled=True, cns_services=["web:80", "api"], spread="prefer")
+    third = world.make_template(tags=tags, metadata=metadata, firewall_enabled=True, cns_services=["web:80", "api"])
     group = world.make_group(3, template=first)
     world.settle()
     before = world.ids(group)
-    rollout = begin(world, group, second)
+    rollout = begin(world, group, third)
     live(world, lambda: is_over(world, rollout))
     world.later(5)
     assert now(world, rollout).state == State.SUCCESSFUL
     assert (world.ids(group), world.creates) == (before, 3)
-    for machine in world.machines(group):
-        assert {key: machine.tags.get(key) for key in ("role", "old", "tsg.template")} == {
-            "role": "api",
-            "old": None,
-            "tsg.template": second.id,
-        }
-        assert {key: machine.metadata.get(key) for key in ("a", "b")} == {"a": "2", "b": "3"}
-        assert machine.firewall_enabled
+    world.resize(group, 4, template=third)
+    world.settle()
+    looks = [
+        (machine.tags | {"tsg.launch": ""}, machine.metadata, machine.firewall_enabled)
+        for machine in sorted(world.machines(group), key=lambda machine: machine.id in before)
+    ]
+    for tags, metadata, is_on in looks[1:]:
+        assert set(tags.items()) == set(looks[0][0].items())
+        assert set(metadata.items()) == set(looks[0][1].items())
+        assert is_on == looks[0][2]
+    rollout = begin(world, group, second)
+    live(world, lambda: is_over(world, rollout))
+    assert set(before).isdisjoint(world.ids(group)), "another rule of placement takes another machine"
 
 
 def test_members_whose_template_says_the_same_count_as_new(world: World) -> None:
