@@ -145,6 +145,8 @@ groups = Table(
     Index("tsg_groups_live_name", "account_id", "name", unique=True, postgresql_where=text("NOT archived")),
     Index("tsg_groups_due", "check_at", "account_id", postgresql_where=text("check_at IS NOT NULL")),
     Index("tsg_groups_template", "template_id"),
+    # Groups with a health check.
+    Index("tsg_groups_probed", "id", postgresql_where=text("""more LIKE '%"health_check": {%' AND NOT archived""")),
 )
 
 #: What the service has observed of a group: one row for each.

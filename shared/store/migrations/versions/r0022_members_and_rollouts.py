@@ -50,9 +50,14 @@ def upgrade() -> None:
     op.execute("CREATE UNIQUE INDEX IF NOT EXISTS tsg_rollouts_under_way ON tsg_rollouts (group_id) WHERE ended_at IS NULL")
     op.execute("CREATE INDEX IF NOT EXISTS tsg_rollouts_listed ON tsg_rollouts (group_id, created_at, id)")
     op.execute("ALTER TABLE tsg_activities ADD COLUMN IF NOT EXISTS rollout_id UUID")
+    op.execute(
+        "CREATE INDEX IF NOT EXISTS tsg_groups_probed ON tsg_groups (id)"
+        """ WHERE more LIKE '%"health_check": {%' AND NOT archived"""
+    )
 
 
 def downgrade() -> None:
+    op.execute("DROP INDEX IF EXISTS tsg_groups_probed")
     op.execute("ALTER TABLE tsg_activities DROP COLUMN IF EXISTS rollout_id")
     op.execute("DROP TABLE IF EXISTS tsg_rollouts")
     for table, columns in (("tsg_groups", _GROUPS), ("tsg_instances", _INSTANCES)):
