@@ -53,7 +53,8 @@ def next_look(
         got_on = (outcome.launched or outcome.deleted or outcome.changed) and outcome.reason != Reason.THROTTLED
         return 0.0 if got_on else SOONEST
     if outcome.launched or outcome.deleted or outcome.changed:
-        return SOONEST
+        # A rollout goes on, or ends, with what is gone or changed; only what boots takes time.
+        return 0.0 if plan.rollout is not None and not outcome.launched else SOONEST
     looks = [usual]
     if plan.next_at is not None:
         looks.append(max(0.0, (plan.next_at - now).total_seconds()))
