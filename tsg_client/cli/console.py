@@ -1,8 +1,8 @@
 """`tsg console`: the service in a browser, its requests signed with the user's key. Ends with Ctrl-C."""
 
+import signal
 import threading
 import webbrowser
-from contextlib import suppress
 
 import click
 
@@ -24,13 +24,16 @@ def console(session: Session, port: int, no_browser: bool) -> None:
     profile = usable(session.profile)
     # Over the date alone: the service can show such a signature to CloudAPI, for sub-users too.
     upstream = Upstream((profile.tsg_url or "").rstrip("/"), profile.account or "", ByDate(session.signer), verify=not profile.insecure)
+    ended = threading.Event()
+    # Also where a script starts it with `&`, which has SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: ended.set())
     try:
         with serving(upstream, port=port) as address:
             click.echo(f"The console of {upstream.account} is at {address}")
             click.echo("Anybody on this machine who has this address acts with your key. Ctrl-C ends it.", err=True)
             if not no_browser:
                 webbrowser.open(address)
-            with suppress(KeyboardInterrupt):
-                threading.Event().wait()
+            ended.wait()
     except OSError as error:
         raise Misconfigured(f"cannot listen on {HOST}:{port}: {error.strerror}") from None
