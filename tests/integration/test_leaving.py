@@ -138,6 +138,7 @@ def test_of_two_servers_the_crowded_one_gives(world: World) -> None:
     servers = ["11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"]
     for number, machine in enumerate(world.machines(group)):
         machine.compute_node = servers[0 if number < 4 else 1]
+        machine.touch(machine.updated)
     world.later(20)
     world.resize(group, 3)
     world.settle()
