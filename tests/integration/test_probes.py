@@ -61,22 +61,37 @@ class Machine:
         self._loop.call_soon_threadsafe(self._server.close)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            if self.resets:
-                writer.transport.abort()
-                return
-            request = await reader.readuntil(b"\r\n\r\n")
-            self.requests.append(request)
-            answer = self.answer
-            if answer is None:
-                await reader.read()
-            else:
-                writer.write(answer)
-                await writer.drain()
-            while self.endless:
-                writer.write(b"x" * 65536)
-                await writer.drain()
-        writer.close()
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._answer(reader, writer)
+        finally:
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.resets:
+            writer.transport.abort()
+            return
+        request = await reader.readuntil(b"\r\n\r\n")
+        self.requests.append(request)
+        answer = self.answer
+        if answer is None:
+            await reader.read()
+        else:
+            writer.write(answer)
+            await writer.drain()
+        while self.endless:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+
+async def _end() -> None:
+    """Close what is still open: a connection that goes with the loop warns in another test."""
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +100,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     thread = threading.Thread(target=made.run_forever, daemon=True)
     thread.start()
     yield made
+    asyncio.run_coroutine_threadsafe(_end(), made).result(20)
     made.call_soon_threadsafe(made.stop)
     thread.join()
     made.close()

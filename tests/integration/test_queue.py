@@ -186,7 +186,7 @@ def test_closing_does_not_wait_for_a_redis_that_is_away() -> None:
         for number in range(100):
             wake_ups.enqueue(CONVERGE, f"account-{number}")
         began = time.monotonic()
-    assert time.monotonic() - began < PAUSE
+    assert time.monotonic() - began < 20 * PAUSE, "a hundred tries would take longer"
     assert threading.active_count() == before, "nobody is left who would go on trying"
 
 
