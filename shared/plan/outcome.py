@@ -9,6 +9,7 @@ from shared.plan.steps import Act, Delete, Drain, Launch, Limit, Plan, Why
 from shared.reasons import Reason
 from shared.spec.rollout import ENDED, State
 from shared.state.group_state import DueGroup
+from shared.state.instances import DOUBTED
 
 #: An answer that takes longer is said to be slow.
 SLOW_SECONDS = 5.0
@@ -86,7 +87,7 @@ class Outcome:
         if plan.census.never_ran:
             instance = plan.census.never_ran[-1].instance
             return f"Instance {instance.machine_id} never came to run: it was {instance.state}, and is replaced."
-        if plan.held_by(Limit.BACKOFF) and not self.launched:
+        if not self.launched and (plan.held_by(Limit.BACKOFF) or _is_in_doubt(plan, group)):
             return group.last_error
         return plan.notice
 
@@ -102,8 +103,6 @@ class Outcome:
         if held or self.failed_launches:
             # The reason of an earlier refusal still stands, until a launch is taken on again.
             return Reason(group.reason) if group.reason and group.last_error and not self.launched else Reason.BACKOFF
-        if plan.held_by(Limit.SUSPENDED):
-            return Reason.SUSPENDED
         return self._under_way(plan, group)
 
     def _under_way(self, plan: Plan, group: DueGroup) -> Reason:
@@ -112,6 +111,8 @@ class Outcome:
             return Reason.SETTLED
         rollout, leaving = plan.rollout, plan.census.leaving or any(isinstance(step, Drain) for step in plan.steps)
         reasons = (
+            (not self.launched and _is_in_doubt(plan, group), Reason.CLOUDAPI_UNAVAILABLE),
+            (plan.held_by(Limit.SUSPENDED) > 0, Reason.SUSPENDED),
             (self.slowest > SLOW_SECONDS, Reason.CLOUDAPI_SLOW),
             (rollout is not None and rollout.state == State.PAUSED, Reason.ROLLOUT_PAUSED),
             (rollout is not None and rollout.state not in ENDED, Reason.ROLLING_OUT),
@@ -122,6 +123,15 @@ class Outcome:
             (plan.held_by(Limit.DISRUPTION) > 0, Reason.REPLACING),
         )
         return next((reason for holds, reason in reasons if holds), Reason.PROVISIONING)
+
+
+def _is_in_doubt(plan: Plan, group: DueGroup) -> bool:
+    """Did CloudAPI fail over all launches under way, and has it yet to be seen what came of them?
+
+    A check that waits for that is no sign that CloudAPI works: taken for one, it would let all launches go at once, over and over.
+    """
+    states = {sight.instance.state for sight in plan.census.on_the_way}
+    return group.reason == Reason.CLOUDAPI_UNAVAILABLE and states == {DOUBTED}
 
 
 def outcome_of(troubles: Sequence[Trouble], done: Sequence[Done], *, slowest: float = 0.0) -> Outcome:

@@ -11,7 +11,7 @@ from shared.plan.outcome import Outcome
 from shared.plan.pacing import PROBE_EVERY, Pacing
 from shared.reasons import Reason
 from shared.state.group_state import DueGroup
-from shared.state.instances import DELETING, GONE, LAUNCHING, MISSING, Instance
+from shared.state.instances import DELETING, DOUBTED, GONE, LAUNCHING, MISSING, Instance
 from tests.unit.planned import Planned, planned
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -202,3 +202,13 @@ def test_the_reason_for_a_pause_is_what_was_refused_until_the_breaker_opens() ->
     assert Outcome().reason_after(found.plan, group(2), is_open=False) is Reason.BACKOFF
     assert Outcome().reason_after(found.plan, before, is_open=True) is Reason.CIRCUIT_OPEN
     assert Outcome().reason_after(made(1, some(1, "running")).plan, before, is_open=False) is Reason.SETTLED
+
+
+def test_launches_in_doubt_are_no_sign_that_cloudapi_works_again() -> None:
+    before = group(3, reason=Reason.CLOUDAPI_UNAVAILABLE, failures=1, last_error="it failed")
+    found = made(3, some(3, DOUBTED, ran=False, since=2))
+    assert found.launches == 0
+    assert Outcome().reason_after(found.plan, before, is_open=False) is Reason.CLOUDAPI_UNAVAILABLE
+    assert Outcome().error_after(found.plan, before) == "it failed"
+    assert Outcome(launched=1).reason_after(found.plan, before, is_open=False) is Reason.PROVISIONING
+    assert Outcome().reason_after(found.plan, group(3), is_open=False) is Reason.PROVISIONING
