@@ -144,7 +144,9 @@ INTERVAL = func.least(func.greatest(func.coalesce(groups.c.health_check_interval
 #: Seconds before their time at which settled groups are checked, when another of their account is.
 AHEAD = 60.0
 
-_IS_DUE = group_state.c.check_at <= func.now()
+#: Seconds: a statement sees changes that were committed while it was planned, with times that are ahead of its own `now()`.
+PLANNING = 0.05
+_IS_DUE = group_state.c.check_at <= ahead(PLANNING)
 _IS_DUE_SOON = and_(
     group_state.c.reason == Reason.SETTLED,
     group_state.c.check_at <= ahead(AHEAD),
