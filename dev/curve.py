@@ -145,7 +145,7 @@ def play(database: Database, cloud: Simulator, cmon: CmonSimulator, redis_url: s
 def look(database: Database, cloud: Simulator, group_id: str, hour: float) -> Point:
     with database.read() as connection:
         scaled = policies.find_scaled(connection, group_id)
-        last = decisions.list_last(connection, group_id)
+        last = decisions.list_last(connection, [group_id])
     running = sum(one.state == "running" for one in cloud.cloud.all_machines())
     return Point(hour, load_at(hour) / TARGET, scaled.capacity if scaled else 0, running, last[0].result if last else "")
 

@@ -93,10 +93,15 @@ groups = Gauge("tsg_groups", "Groups that are not gone, by what they wait for.",
 oldest_change = Gauge("tsg_oldest_unhandled_change_seconds", "Age of the oldest change that no worker has looked at.", registry=None)
 nomad_jobs_failing = Gauge("tsg_nomad_jobs_failing", "Nomad jobs of groups that Nomad refuses or does not run.", registry=None)
 machines = Gauge("tsg_machines", "Machines of groups, by state.", ["state"], registry=None)
+work_late = Gauge("tsg_work_late", "Subjects whose time came over a minute ago, by kind of work.", ["kind"], registry=None)
+deliveries_waiting = Gauge("tsg_deliveries_waiting", "Deliveries of notifications that wait for their receivers.", registry=None)
 queue_messages = Gauge("tsg_queue_messages", "Wake-ups in Redis that wait for a worker.", ["queue"], registry=None)
 read_at = Gauge("tsg_state_read_timestamp_seconds", "When the clock last read the state above.", registry=None)
 
-STATE = (groups_due, groups_late, groups, oldest_change, nomad_jobs_failing, machines, queue_messages, read_at)
+STATE = (
+    *(groups_due, groups_late, groups, oldest_change, nomad_jobs_failing, machines),
+    *(work_late, deliveries_waiting, queue_messages, read_at),
+)
 
 #: The state of a request that got no answer.
 NO_ANSWER = "none"

@@ -259,6 +259,8 @@ class Status(Tagged):
     next_attempt_at: datetime | None = None
     generation: int = 0
     observed_generation: int = 0
+    #: The last one of each policy.
+    decisions: Sequence[Decision] = ()
 
 
 class Activity(Model):

@@ -1,6 +1,6 @@
 """Decisions of policies: one row for each result or recommendation that is another than the policy's last. Session first, never commits."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
@@ -75,10 +75,11 @@ def list_newest(
     return all_of(Decision, connection.execute(statement.order_by(*(column.desc() for column in _PLACE)).limit(limit)))
 
 
-def list_last(connection: Connection, group_id: str) -> Sequence[Decision]:
-    """The last decision of each of the group's policies."""
+def list_last(connection: Connection, group_ids: Collection[str]) -> list[Decision]:
+    """The last decision of each policy of these groups, that of a group's oldest policy first."""
     statement = select(*_DECISION).join_from(decisions, policies, policies.c.decision_id == decisions.c.id)
-    return all_of(Decision, connection.execute(statement.where(policies.c.group_id == group_id).order_by(policies.c.created_at)))
+    statement = statement.where(policies.c.group_id.in_(group_ids)).order_by(policies.c.created_at, policies.c.id)
+    return all_of(Decision, connection.execute(statement))
 
 
 def delete_old(connection: Connection, *, days: int, limit: int) -> int:

@@ -1,20 +1,22 @@
 """How far a group is on its way to what it should be, and what it waits for. Session first, never commits, no network."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Float, Row, Select, case, cast, extract, func, select, true
+from sqlalchemy import ColumnElement, Connection, Float, Row, Select, case, cast, exists, extract, func, select, true
 
 from shared.errors import NotFound
 from shared.reasons import MEANING, NEEDS_A_CHANGE, Reason
 from shared.spec.rollout import Counts, State
+from shared.state import decisions
 from shared.state import groups as stored
+from shared.state.decisions import Decision
 from shared.state.feeds import WATCHING, is_in
 from shared.state.instances import DELETING, ON_THE_WAY, RUNNING
 from shared.state.rollouts import counts_of
 from shared.store.paging import Entry
-from shared.store.tables import accounts, feeds, group_state, groups, instances, rollouts
+from shared.store.tables import accounts, feeds, group_state, groups, instances, policies, rollouts
 
 _SHOWN = (
     *(groups.c.id, groups.c.account_id, groups.c.name, groups.c.capacity, groups.c.archived, groups.c.generation, groups.c.updated_at),
@@ -71,6 +73,8 @@ class Status(NamedTuple):
     #: CloudAPI's changefeed tells when something happens to its machines; and why not, where that was tried.
     watched: bool
     watch_error: str | None
+    #: The last one of each policy that has decided: why the group has this size, and what comes next.
+    decisions: tuple[Decision, ...]
 
     @property
     def settled(self) -> bool:
@@ -91,14 +95,12 @@ def find(connection: Connection, group_id: str, *, account_id: str | None = None
     statement = _select().where(groups.c.id == group_id)
     if account_id is not None:
         statement = statement.where(groups.c.account_id == account_id)
-    row = connection.execute(statement).one_or_none()
-    return None if row is None else _of_row(row)
+    return next(iter(_read(connection, statement)), None)
 
 
 def get_by_ids(connection: Connection, group_ids: Collection[str]) -> dict[str, Status]:
     """How far these groups are, by their ids."""
-    rows = connection.execute(_select().where(groups.c.id.in_(group_ids)))
-    return {row.id: _of_row(row) for row in rows}
+    return {found.group_id: found for found in _read(connection, _select().where(groups.c.id.in_(group_ids)))}
 
 
 def list_entries(connection: Connection, account_id: str, *, limit: int, marker: str | None = None) -> list[Entry]:
@@ -109,6 +111,14 @@ def list_entries(connection: Connection, account_id: str, *, limit: int, marker:
 def count(connection: Connection, account_id: str) -> int:
     """How many live groups the account has."""
     return stored.count(connection, account_id)
+
+
+def _read(connection: Connection, statement: Select[Any]) -> list[Status]:
+    rows = connection.execute(statement).all()
+    decided: dict[str, list[Decision]] = {row.id: [] for row in rows if row.has_policies}
+    for last in decisions.list_last(connection, decided) if decided else ():
+        decided[last.group_id].append(last)
+    return [_of_row(row, decided.get(row.id, ())) for row in rows]
 
 
 def _select() -> Select[Any]:
@@ -133,7 +143,7 @@ def _select() -> Select[Any]:
         .lateral()
     )
     return (
-        select(*_SHOWN, accounts.c.account_name, group_state.c.job_error, counted, newest, _seconds_until(), *_watch())
+        select(*_SHOWN, accounts.c.account_name, group_state.c.job_error, counted, newest, _seconds_until(), *_watch(), _has_policies())
         .join_from(groups, accounts, groups.c.account_id == accounts.c.id)
         .outerjoin(group_state, group_state.c.group_id == groups.c.id)
         .join(counted, true())
@@ -141,7 +151,7 @@ def _select() -> Select[Any]:
     )
 
 
-def _of_row(row: Row[Any]) -> Status:
+def _of_row(row: Row[Any], decided: Sequence[Decision]) -> Status:
     reason, since, problem = Reason(row.reason or Reason.PROVISIONING), row.reason_since or row.updated_at, row.last_error
     desired = 0 if row.archived else row.capacity
     message = MEANING[reason]
@@ -178,6 +188,7 @@ def _of_row(row: Row[Any]) -> Status:
         rollout=NewestRollout(row.rollout_id, State(row.rollout_state), counts_of(row.rollout_counts)) if row.rollout_id else None,
         watched=row.watched,
         watch_error=None if row.watched else row.watch_error,
+        decisions=tuple(decided),
     )
 
 
@@ -192,6 +203,10 @@ def get(connection: Connection, account_id: str, group_id: str) -> Status:
 def _watch() -> tuple[ColumnElement[Any], ...]:
     problem = select(feeds.c.problem).where(feeds.c.account_id == groups.c.account_id).scalar_subquery()
     return (is_in(groups.c.account_id, WATCHING).label("watched"), problem.label("watch_error"))
+
+
+def _has_policies() -> ColumnElement[bool]:
+    return exists(select(policies.c.id).where(policies.c.group_id == groups.c.id)).label("has_policies")
 
 
 def _seconds_until() -> ColumnElement[float]:

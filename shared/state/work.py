@@ -7,6 +7,7 @@ Rows and not locks: visible in SQL, the same on PostgreSQL and CockroachDB, and 
 Session first, never commits, no network.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
@@ -118,6 +119,12 @@ def claim_wake_ups(connection: Connection, kind: str, *, limit: int) -> list[str
         .returning(work.c.due_at, work.c.subject)
     )
     return [subject for _, subject in sorted(map(tuple, connection.execute(taken)))]
+
+
+def count_late(connection: Connection, kinds: Collection[str], *, late: float) -> dict[str, int]:
+    """How many subjects of each of these kinds have been due for over `late` seconds."""
+    statement = select(work.c.kind, func.count()).where(work.c.kind.in_(kinds), work.c.due_at <= ago(late)).group_by(work.c.kind)
+    return {**dict.fromkeys(kinds, 0), **{kind: int(count) for kind, count in connection.execute(statement)}}
 
 
 def is_held(claimed: Claim) -> ColumnElement[bool]:

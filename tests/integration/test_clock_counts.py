@@ -55,7 +55,11 @@ def test_a_change_is_old_until_a_worker_has_looked_at_it(world: World, valkey: V
         "UPDATE tsg_group_state SET changed_at = now() - interval '90 s', check_at = now() - interval '90 s' WHERE group_id = :id",
         id=group.id,
     )
+    for kind, late in (("policies", 61), ("policies", 30), ("deliveries", 90)):
+        due = "INSERT INTO tsg_work (kind, subject, due_at) VALUES (:kind, gen_random_uuid(), now() - :late * interval '1 s')"
+        world.sql(due, kind=kind, late=late)
     waiting = read(world, valkey)
+    assert [waiting[f'tsg_work_late{{kind="{kind}"}}'] for kind in ("policies", "deliveries")] == [1, 1]
     assert 90 <= waiting["tsg_oldest_unhandled_change_seconds"] < 600
     assert (waiting["tsg_groups_due"], waiting["tsg_groups_late"]) == (1, 1)
     assert waiting['tsg_groups{reason="Provisioning"}'] == 1
@@ -170,7 +174,7 @@ def test_counting_reads_indexes_and_no_table(world: World, valkey: Valkey) -> No
         statements.append((statement, parameters))
 
     read(world, valkey)
-    assert len(statements) == 5
+    assert len(statements) == 7
     plans = []
     with world.db.engine.begin() as connection:
         connection.execute(text("SET LOCAL enable_seqscan = off"))

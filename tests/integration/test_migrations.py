@@ -572,7 +572,7 @@ def use_policies(use: Callable[..., Any], account_id: str, group_id: str) -> Non
     use(decisions.insert_decision, account_id, decision)
     use(policies.mark_progress, made.id, made.progress, decision_id=USER)
     use(decisions.mark_repeated, [USER])
-    (last,) = use(decisions.list_last, group_id)
+    (last,) = use(decisions.list_last, [group_id])
     assert use(decisions.list_newest, group_id, limit=10, policy_id=made.id) == [last]
     assert last.times == 2
     assert use(decisions.delete_old, days=1, limit=10) == 0
@@ -609,6 +609,7 @@ def use_notifications(use: Callable[..., Any], account_id: str, group_id: str) -
 def use_work(use: Callable[..., Any], subject: str) -> None:
     use(work.mark_due, "kind", subject)
     assert use(work.claim_wake_ups, "kind", limit=10) == [subject]
+    assert use(work.count_late, ["kind"], late=60) == {"kind": 0}
     for give_back in (work.mark_done, work.mark_postponed):
         claimed = use(work.claim, "kind", subject, owner="test", seconds=5)
         assert use(work.renew, claimed, seconds=10)

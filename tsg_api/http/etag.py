@@ -87,8 +87,8 @@ def of_template(template: Template) -> str:
 
 
 def of_status(status: responses.Status) -> str:
-    """The entity tag of a group's status: weak, since the times of the last check and the next one don't count."""
-    text = status.model_dump_json(exclude={"checked_at", "next_attempt_at"})
+    """The entity tag of a group's status: weak, since the times of checks don't count, nor the same decision once more."""
+    text = status.model_dump_json(exclude={"checked_at": True, "next_attempt_at": True, "decisions": {"__all__": {"times", "last_at"}}})
     return f'W/"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 

@@ -33,7 +33,7 @@ from tsg_api.http.errors import TooMany, Unavailable
 from tsg_api.http.hooks import HOOKS
 from tsg_api.http.limits import Buckets
 from tsg_api.http.service import Service, found_id, read_body, read_text
-from tsg_api.schema import parse, render
+from tsg_api.schema import parse, render, responses
 from tsg_api.schema import policies as schema
 from tsg_api.schema.parse import DecisionsQuery
 
@@ -209,7 +209,11 @@ class Decisions(_Resource):
             paging.link_next(req, resp, before=found[most - 1].id)
         by_id = {one.id: one for one in found[:most]}
         entries = [Entry(one, len(by_id[one].message)) for one in by_id]
-        paging.send(req, resp, entries, lambda ids: [schema.Decision.model_validate(by_id[one]) for one in ids], self._service.slots.lists)
+
+        def read(ids: Sequence[str]) -> list[object]:
+            return [responses.Decision.model_validate(by_id[one]) for one in ids]
+
+        paging.send(req, resp, entries, read, self._service.slots.lists)
 
 
 class PolicyDecisions(Decisions):

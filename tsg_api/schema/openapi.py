@@ -35,7 +35,6 @@ _IN_PATHS: dict[str, Json] = {
 
 _SHOWN = (
     policy_schema.Outcome,
-    policy_schema.Decision,
     policy_schema.Preview,
     policy_schema.Called,
     notification_schema.Notification,

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from shared.errors import FieldError
 from shared.policies.verdict import Result
-from shared.rules import Text, UuidForm, documented, uuid
+from shared.rules import Text, UuidForm, uuid
 from shared.spec import policy_settings
 from shared.spec.policy_settings import MOST, Settings
 from shared.state.decisions import BY
@@ -97,25 +97,6 @@ class Outcome(Shown):
     message: str
     value: float | None
     target: float | None
-    recommended: int | None
-    capacity_before: int
-    capacity_after: int
-    next_at: Moment | None
-
-
-class Decision(Shown):
-    """What was decided about a policy, and why."""
-
-    id: Id
-    policy_id: Id
-    policy_name: str
-    at: Moment
-    times: int
-    last_at: Moment
-    result: Annotated[str, Field(json_schema_extra={"enum": list(Result)})]
-    by: Annotated[str, Field(json_schema_extra={"enum": sorted(set(BY.values()))})]
-    message: str
-    observed: Annotated[dict[str, float | int | None], documented(description="value, target; and of members, samples and reporting")]
     recommended: int | None
     capacity_before: int
     capacity_after: int

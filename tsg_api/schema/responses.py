@@ -10,11 +10,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from shared.errors import INVALID, MISSING
 from shared.plan.census import is_available
 from shared.plan.preview import Preview
+from shared.policies.verdict import Result
 from shared.reasons import Reason
+from shared.rules import documented
 from shared.spec import fields, group_settings
 from shared.spec.rollout import Rollout as StoredRollout
 from shared.spec.rollout import State
 from shared.state.activities import KINDS, STATUSES
+from shared.state.decisions import BY
 from shared.state.groups import Group as StoredGroup
 from shared.state.instances import HEALTHY, UNHEALTHY
 from shared.state.members import UNKNOWN
@@ -219,6 +222,25 @@ def plan(foreseen: Preview, *, etag: str, as_of: datetime | None, capacity: tupl
     )
 
 
+class Decision(Shown):
+    """What was decided about a policy, and why."""
+
+    id: Id
+    policy_id: Id
+    policy_name: str
+    at: Moment
+    times: int
+    last_at: Moment
+    result: Annotated[str, _enum(*Result)]
+    by: Annotated[str, _enum(*sorted(set(BY.values())))]
+    message: str
+    observed: Annotated[dict[str, float | int | None], documented(description="value, target; and of members, samples and reporting")]
+    recommended: int | None
+    capacity_before: int
+    capacity_after: int
+    next_at: Moment | None
+
+
 class Status(Shown):
     """How far a group is."""
 
@@ -243,6 +265,7 @@ class Status(Shown):
     watched: bool
     watch_error: str | None
     rollout: NewestRollout | None
+    decisions: list[Decision]
 
 
 class Activity(Shown):

@@ -315,6 +315,8 @@ def explain(session: Session, name: str, is_json: bool) -> None:
         click.echo(f"  next check    {status.next_attempt_at:%H:%M:%S} UTC")
     if status.generation > status.observed_generation:
         click.echo("  change        no worker has seen the newest one yet")
+    for one in status.decisions:
+        click.echo(f"  policy        {printable(one.message)} ({word(one.result)}, {age(one.last_at)} ago)")
     click.echo("  last activities, the newest first:")
     last = islice(session.client.list_activities(group_id, limit=FEW), FEW)
     print_cells([[f"    {age(one.ended_at)} ago", one.kind.removeprefix("TSG_"), one.status, printable(one.description)] for one in last])

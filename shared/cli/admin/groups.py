@@ -128,8 +128,9 @@ def _status(connection: Connection, name_or_id: str) -> Status:
 
 
 def _data(found: Status) -> dict[str, object]:
+    decided = [one._asdict() for one in found.decisions]
     newest = found.rollout and {**found.rollout._asdict(), "counts": found.rollout.counts._asdict()}
-    return {**found._asdict(), "settled": found.settled, "stuck": found.stuck, "rollout": newest}
+    return {**found._asdict(), "settled": found.settled, "stuck": found.stuck, "rollout": newest, "decisions": decided}
 
 
 def _rollout(found: Rollout) -> dict[str, object]:
@@ -146,6 +147,7 @@ def _sheet(found: Status) -> str:
             ("waits for", f"{found.reason}, since {found.since:%Y-%m-%d %H:%M:%SZ}"),
             ("meaning", found.message),
             ("last error", found.last_error),
+            *(("policy", f"{one.message} ({one.result}, {one.last_at:%Y-%m-%d %H:%M:%SZ})") for one in found.decisions),
             ("rollout", found.rollout and f"{found.rollout.id}: {found.rollout.state}"),
             ("generation", f"{found.generation}; workers have handled {found.observed_generation}"),
             ("last check", found.checked_at),

@@ -2,12 +2,16 @@
 
 import re
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from shared.reasons import Reason
+from shared.state import decisions, policies
 from shared.state.activities import KINDS
+from shared.state.decisions import Decision
 from tests.integration.api.service import NOBODY, TIMESTAMP, Api, Caller, error, field_errors
 
 Group = dict[str, Any]
@@ -205,7 +209,42 @@ def test_a_status_has_these_fields(tsg: Caller) -> None:
         "watched": False,
         "rollout": None,
         "watch_error": None,
+        "decisions": [],
     }
+
+
+def test_the_last_decision_of_each_policy_says_why_the_group_has_its_size(api: Api, tsg: Caller) -> None:
+    group, other = tsg.make_group(4), tsg.make_group(1)
+    hook = {"kind": "webhook", "change": "+1"}
+    first, second = (tsg.ok("POST", f"/groups/{group['id']}/policies", {"policy_name": name, **hook}) for name in ("first", "second"))
+    made = decided(api, group, second)
+    answer = tsg("GET", f"/groups/{group['id']}/status")
+    (shown,) = answer.json()["decisions"]
+    assert shown == tsg.ok("GET", f"/groups/{group['id']}/decisions")[0]
+    assert (shown["id"], shown["policy_name"], shown["message"]) == (made, "second", "second: called")
+    assert status(tsg, other)["decisions"] == []
+    by_group = {one["group_id"]: one["decisions"] for one in tsg.ok("GET", "/status")}
+    assert by_group == {group["id"]: [shown], other["id"]: []}
+    api.db.transact(lambda connection: decisions.mark_repeated(connection, [made]))
+    seen = {"If-None-Match": answer.headers["ETag"]}
+    assert tsg("GET", f"/groups/{group['id']}/status", headers=seen).status_code == 304, "the same decision again is no change"
+    decided(api, group, first)
+    again = tsg("GET", f"/groups/{group['id']}/status", headers=seen)
+    assert [one["policy_name"] for one in again.json()["decisions"]] == ["first", "second"]
+
+
+def decided(api: Api, group: Group, policy: dict[str, Any]) -> str:
+    """A worker decided about the policy; the id of its decision."""
+
+    def write(connection: Connection) -> str:
+        stored, now = policies.get(connection, group["id"], policy["id"]), datetime.now(UTC)
+        it = Decision(str(uuid.uuid4()), group["id"], stored.id, stored.name, now, 1, now, "clamped", "webhook", f"{stored.name}: called",
+                      None, None, None, None, 5, 4, 4, None)  # fmt: skip
+        decisions.insert_decision(connection, stored.account_id, it)
+        policies.mark_progress(connection, stored.id, stored.progress, decision_id=it.id)
+        return it.id
+
+    return api.db.transact(write)
 
 
 def test_instances_are_counted_by_what_they_are(api: Api, tsg: Caller) -> None:
