@@ -22,12 +22,17 @@ from pathlib import Path
 #: Lines of its log that an error about a child carries.
 TAIL = 20
 
-#: Runs in the child, in the place of its program, which it then becomes: gives up root where that was asked for and asks the
-#: kernel for a signal at our death. Another program instead of a preexec_fn, which may deadlock in a process with threads;
-#: it costs 15 ms. The order matters: a change of user takes the request back.
+#: Runs in the child, in the place of its program, which it then becomes: enters a network and gives up root where that was asked
+#: for, and asks the kernel for a signal at our death. Another program instead of a preexec_fn, which may deadlock in a process with
+#: threads; it costs 15 ms. The order matters: a change of user takes the request back.
 _LEASH = """
 import ctypes, os, sys
 parent, signum, uid, gid = map(int, sys.argv[1:5])
+network = sys.argv[5]
+if network:
+    CLONE_NEWNET = 0x40000000
+    if ctypes.CDLL(None).setns(os.open(network, os.O_RDONLY), CLONE_NEWNET):
+        sys.exit(f"cannot enter {network}")
 if uid >= 0:
     os.setgroups([])
     os.setgid(gid)
@@ -38,9 +43,9 @@ if sys.platform == "linux":
     if os.getppid() != parent:
         sys.exit("the process that started this one is gone")
 try:
-    os.execv(sys.argv[5], sys.argv[5:])
+    os.execv(sys.argv[6], sys.argv[6:])
 except OSError as error:
-    sys.exit(f"cannot run {sys.argv[5]}: {error.strerror}")
+    sys.exit(f"cannot run {sys.argv[6]}: {error.strerror}")
 """
 
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
@@ -60,7 +65,10 @@ class Account:
 
 
 class Child:
-    """One running program. `log` is appended to; `keep` are descriptors it inherits; `orphaned` is the signal it gets when we die."""
+    """One running program. `log` is appended to; `keep` are descriptors it inherits; `orphaned` is the signal it gets when we die.
+
+    `network` is the file of a network namespace that it runs in, where that is not ours.
+    """
 
     def __init__(
         self,
@@ -72,13 +80,14 @@ class Child:
         account: Account | None = None,
         keep: Sequence[int] = (),
         orphaned: signal.Signals = signal.SIGTERM,
+        network: Path | None = None,
     ) -> None:
         self.name = Path(command[0]).name
         self.log = log
         # found here: the child may have given up the right to read what Python searches PATH with
         program = shutil.which(command[0], path=env.get("PATH") if env else None) or command[0]
         uid, gid = (account.uid, account.gid) if account else (-1, -1)
-        leash = [sys.executable, "-I", "-S", "-c", _LEASH, *map(str, (os.getpid(), int(orphaned), uid, gid))]
+        leash = [sys.executable, "-I", "-S", "-c", _LEASH, *map(str, (os.getpid(), int(orphaned), uid, gid, network or ""))]
 
         def spawn() -> subprocess.Popen[bytes]:
             return subprocess.Popen(

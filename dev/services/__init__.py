@@ -9,13 +9,15 @@ there. Run as root, PostgreSQL (which refuses root) runs as `nobody`; nothing ab
 __main__.py      python -m dev.services
 postgres.py      Postgres
 valkey.py        Valkey
-server.py        what both have in common: a lock, a child, a socket, and the ways of its end
+sentinel.py      Sentinel
+server.py        what all have in common: a lock, a child, a socket, and the ways of its end
 directories.py   whose a directory is, and who can enter it
 programs.py      where the servers' programs are
 """
 
 from dev.services.directories import ServiceError, copy_of, scratch
 from dev.services.postgres import Postgres
-from dev.services.valkey import Valkey
+from dev.services.sentinel import Sentinel
+from dev.services.valkey import Address, Valkey
 
-__all__ = ["Postgres", "ServiceError", "Valkey", "copy_of", "scratch"]
+__all__ = ["Address", "Postgres", "Sentinel", "ServiceError", "Valkey", "copy_of", "scratch"]

@@ -97,6 +97,7 @@ class Postgres(Server):
             account=account,
             keep=[lock],
             orphaned=self.farewell,
+            network=self.network,
         )
 
     def _init(self, programs: Path, account: Account | None) -> None:

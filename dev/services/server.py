@@ -31,8 +31,9 @@ class Server(ABC):
     farewell: ClassVar[signal.Signals]
     _child: Child | None = None
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, network: Path | None = None) -> None:
         self.data_dir = data_dir.absolute()
+        self.network = network
         self.log = self.data_dir / f"{self.name}.log"
         self._run = self.data_dir / "run"
         self._short_run: Path | None = None

@@ -3,6 +3,8 @@
 import signal
 import socket
 from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from dev.processes import Account, Child
@@ -11,12 +13,33 @@ from dev.services.programs import valkey_program
 from dev.services.server import Server
 
 
+class Address(NamedTuple):
+    """Where others reach a server by TCP."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
 class Valkey(Server):
-    """A Valkey (or Redis) on `data_dir`: append-only file synced every second, nothing evicted, a unix socket only."""
+    """A Valkey (or Redis) on `data_dir`: append-only file synced every second, nothing evicted.
+
+    It listens on a unix socket, and at `address` where that is given, for everybody. `primary`: whose replica it is at first; later,
+    what Sentinel has made of it.
+    """
 
     name = "valkey"
     socket_name = "valkey.sock"
     farewell = signal.SIGTERM
+
+    def __init__(
+        self, data_dir: Path, *, address: Address | None = None, primary: Address | None = None, network: Path | None = None
+    ) -> None:
+        super().__init__(data_dir, network=network)
+        self._address = address
+        self._primary = primary
 
     @property
     def url(self) -> str:
@@ -32,7 +55,8 @@ class Valkey(Server):
         return Child(
             [
                 valkey_program(),
-                *("--port", "0", "--unixsocket", self._socket, "--unixsocketperm", "700", "--dir", self.data_dir),
+                self._configuration(),
+                *("--unixsocket", self._socket, "--unixsocketperm", "700", "--dir", self.data_dir),
                 *("--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"),
                 *("--daemonize", "no"),
             ],
@@ -40,7 +64,19 @@ class Valkey(Server):
             account=account,
             keep=[lock],
             orphaned=self.farewell,
+            network=self.network,
         )
+
+    def _configuration(self) -> Path:
+        """What Sentinel may change, in a file that the server writes anew then."""
+        file = self.data_dir / "valkey.conf"
+        if not file.exists():
+            # A replica would have to wait 5 s, for others that may come.
+            lines = ["repl-diskless-sync-delay 0"]
+            lines += [f"bind {self._address.host}", f"port {self._address.port}", "protected-mode no"] if self._address else ["port 0"]
+            lines += [f"replicaof {self._primary.host} {self._primary.port}"] if self._primary else []
+            file.write_text("\n".join(lines) + "\n")
+        return file
 
     def _ready(self) -> bool:
         with suppress(OSError):

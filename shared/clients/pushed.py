@@ -3,9 +3,7 @@
 import json
 from typing import NamedTuple
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from shared.clients import redis_client
 
 #: Seconds for which a measure is kept.
 KEPT = 3600
@@ -42,9 +40,7 @@ class Pushed:
     """The measures in one Redis. Raises the errors of its client. Thread-safe."""
 
     def __init__(self, url: str, *, patience: float = 2.0) -> None:
-        self._client = redis.Redis.from_url(
-            url, socket_connect_timeout=patience, socket_timeout=patience, retry=Retry(NoBackoff(), 0), decode_responses=True
-        )
+        self._client = redis_client.connect(url, patience=patience, decode_responses=True)
 
     def close(self) -> None:
         self._client.close()

@@ -12,10 +12,9 @@ import redis
 from dramatiq import Message, Middleware
 from dramatiq.broker import Broker, Consumer
 from dramatiq.brokers.redis import RedisBroker
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from shared import log, metrics
+from shared.clients import redis_client
 
 _log = log.get(__name__)
 
@@ -64,8 +63,7 @@ class ListeningBroker(RedisBroker):
 
 def make_broker(url: str, middleware: Sequence[Middleware] = (), *, patience: float = 5.0) -> RedisBroker:
     """A broker on Redis without retries of its own. It waits `patience` seconds for an answer."""
-    client = redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=patience, retry=Retry(NoBackoff(), 0))
-    return ListeningBroker(client=client, middleware=list(middleware), maintenance_chance=MAINTENANCE)  # type: ignore[no-untyped-call]
+    return ListeningBroker(client=redis_client.connect(url, patience=patience), middleware=list(middleware), maintenance_chance=MAINTENANCE)  # type: ignore[no-untyped-call]
 
 
 def send(broker: Broker, actor: str, subject: str) -> None:

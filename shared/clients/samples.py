@@ -4,9 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from shared.clients import redis_client
 
 #: Seconds for which a sample is kept.
 KEPT = 900
@@ -25,9 +23,7 @@ class Samples:
     """The samples in one Redis. Raises the errors of its client. Thread-safe."""
 
     def __init__(self, url: str, *, patience: float = 2.0) -> None:
-        self._client = redis.Redis.from_url(
-            url, socket_connect_timeout=patience, socket_timeout=patience, retry=Retry(NoBackoff(), 0), decode_responses=True
-        )
+        self._client = redis_client.connect(url, patience=patience, decode_responses=True)
 
     def get(self, group_id: str) -> tuple[float, dict[str, Sample]]:
         """Redis' time, and the samples of a group by machine."""

@@ -133,7 +133,10 @@ class Settings:
     crdb_port: int = _setting(PORT, 26257, "The same: its port.")
     crdb_database: str = _setting(TEXT, "triton", "The same: its name.")
     redis_url: str = _setting(
-        REDIS_URL, "redis://127.0.0.1:6379/0", "A Redis or Valkey that keeps its data: redis://, rediss:// or unix://.", secret=True
+        REDIS_URL,
+        "redis://127.0.0.1:6379/0",
+        "A Redis or Valkey that keeps its data: redis://, rediss:// or unix://; or sentinel://HOST:PORT,HOST:PORT/NAME.",
+        secret=True,
     )
 
     http_bind: str = _setting(

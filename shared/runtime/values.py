@@ -17,6 +17,8 @@ from psycopg2.extensions import make_dsn
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from shared.clients import redis_client
+
 LEVELS = ("DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
 #: AES-256: bytes in a key of TSG_SECRET_KEYS.
 SECRET_KEY_BYTES = 32
@@ -141,8 +143,12 @@ def _host_or_http_url(text: str) -> str:
 
 
 def _redis_url(text: str) -> str:
-    if not text.startswith(("redis://", "rediss://", "unix://")):
-        raise ValidationError("must begin with redis://, rediss:// or unix://")
+    if not text.startswith(("redis://", "rediss://", "unix://", "sentinel://", "sentinels://")):
+        raise ValidationError("must begin with redis://, rediss://, unix://, sentinel:// or sentinels://")
+    try:
+        redis_client.check(text)
+    except ValueError as error:
+        raise ValidationError(f"is not a Redis URL: {error}") from None
     return text
 
 

@@ -15,7 +15,8 @@ from dramatiq import Message, Worker
 from dramatiq.brokers.redis import RedisBroker
 
 from dev.processes import free_port, wait_for
-from dev.services import Valkey, scratch
+from dev.services import Address, Sentinel, Valkey, scratch
+from shared.clients.pushed import Pushed
 from shared.clients.queue import CONVERGE, MAX_AGE_MS, PAUSE, REMOVE_JOB, SUBMIT_JOB, WAITING, WakeUps, make_broker, send
 from shared.runtime import health, settings
 from shared.runtime.checks import health_of
@@ -262,3 +263,37 @@ def test_an_address_that_moves_to_another_redis_is_followed(own_valkey: Valkey, 
 
 def socket_of(url: str) -> str:
     return url.removeprefix("unix://").partition("?")[0]
+
+
+# Sentinel
+
+
+def test_the_primary_that_sentinel_names_is_followed() -> None:
+    """By the clients that were connected to the one that was killed. One of the Sentinels is away."""
+    first, second, third = (Address("127.0.0.1", free_port()) for _ in range(3))
+    url = f"sentinel://127.0.0.1:{free_port()},{third}/main?db=7"
+    with (
+        scratch() as directory,
+        Valkey(directory / "first", address=first) as primary,
+        Valkey(directory / "second", address=second, primary=first) as replica,
+        redis.Redis.from_url(replica.url) as of_replica,
+    ):
+        assert wait_for(lambda: of_replica.info("replication")["master_link_status"] == "up", seconds=20)
+        with Sentinel(directory / "sentinel", third, primary=first, patience_ms=300) as sentinel, redis.Redis(*third) as of_sentinel:
+            assert wait_for(lambda: of_sentinel.sentinel_master("main")["num-slaves"] == 1, seconds=20), sentinel.log.read_text()
+            broker, pushed = make_broker(url), Pushed(url)
+            send(broker, CONVERGE, "before")
+            pushed.put("group", "load", 1.5)
+            primary.kill()
+            with pytest.raises(redis.ConnectionError):
+                send(broker, CONVERGE, "lost")
+            assert wait_for(lambda: of_sentinel.sentinel_master("main")["port"] == second.port, seconds=30), sentinel.log.read_text()
+            send(broker, CONVERGE, "after")
+            pushed.put("group", "load", 2.5)
+            assert [sample.value for sample in pushed.get("group", "load", max_age=60)] == [2.5]
+            with listening(url) as heard:
+                last = ""
+                while last != "after":
+                    _, last = heard.get(timeout=20)
+            pushed.close()
+            close(broker)

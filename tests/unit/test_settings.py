@@ -10,8 +10,11 @@ from typing import Any
 
 import certifi
 import pytest
+from redis.connection import SSLConnection
+from redis.sentinel import SentinelConnectionPool
 from sqlalchemy.engine import make_url
 
+from shared.clients import redis_client
 from shared.runtime import flags
 from shared.runtime.settings import NOT_USED, Settings, SettingsError, declared, load, load_arguments, variables
 
@@ -299,6 +302,40 @@ def test_all_wrong_values_are_told_in_one_message() -> None:
     assert lines[0] == "wrong settings, nothing was started:"
     assert [line.partition(":")[0].strip() for line in lines[1:]] == sorted(WRONG)
     assert all(line.partition(":")[2].strip() for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sentinel://redis-1",
+        f"sentinel://:{PASSWORD}@redis-1:0/main",
+        f"sentinel://:{PASSWORD}@redis-1,,redis-2/main",
+        f"sentinel://:{PASSWORD}@redis-1/main?db=first",
+        f"sentinel://redis-1:{PASSWORD}/main",
+        f"redis://redis-1:{PASSWORD}/0",
+        f"redis://:slash/{PASSWORD}@redis-1",
+    ],
+)
+def test_a_url_of_redis_that_is_none_is_told_without_its_password(url: str) -> None:
+    problems = problems_of(NEEDED | {"TSG_REDIS_URL": url})
+    assert list(problems) == ["TSG_REDIS_URL"]
+    assert PASSWORD not in str(problems)
+
+
+def test_a_url_of_sentinel_names_all_of_them_and_what_they_watch() -> None:
+    url = f"sentinels://tsg:{PASSWORD}@redis-1,redis-2:1234,[fd00::3]:5/main?db=3&sentinel_password=x&socket_keepalive=true"
+    client = redis_client.connect(load(NEEDED | {"TSG_REDIS_URL": url}).redis_url, patience=1.0)
+    pool = client.connection_pool
+    assert isinstance(pool, SentinelConnectionPool)
+    assert issubclass(pool.connection_class, SSLConnection)
+    assert pool.service_name == "main"
+    of_server, of_sentinels = pool.connection_kwargs, [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
+    assert (of_server["username"], of_server["password"], of_server["db"]) == ("tsg", PASSWORD, 3)
+    assert [(one["host"], one["port"]) for one in of_sentinels] == [("redis-1", 26379), ("redis-2", 1234), ("fd00::3", 5)]
+    assert {(one["username"], one["password"], one["socket_timeout"], one["socket_keepalive"]) for one in of_sentinels} == {
+        (None, "x", 1.0, True)
+    }
+    assert PASSWORD not in f"{client!r} {pool.sentinel_manager!r}"
 
 
 def test_a_wrong_value_of_a_default_that_is_not_used_is_wrong_all_the_same() -> None:
