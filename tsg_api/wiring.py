@@ -80,7 +80,7 @@ def assembled(chosen: Settings, stopping: threading.Event, *, parks: bool = Fals
         trusted_proxy=chosen.http_trusted_proxy,
     )
     authenticator: Authenticator = (
-        DevelopmentMode(database)
+        DevelopmentMode(database, chosen.http_public_url)
         if chosen.dev_mode
         else signed(
             service,

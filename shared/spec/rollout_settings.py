@@ -101,13 +101,13 @@ class RolloutSettings(Settings):
 
     called: ClassVar[str] = "a rollout"
 
-    max_surge: Annotated[_Amount, Field(description="Members that may be there beside the capacity; a share is rounded up")] = Amount(
-        25, is_percent=True
+    # Defaults as in JSON: the description shows them so.
+    max_surge: _Amount = Field(
+        default="25%", validate_default=True, description="Members that may be there beside the capacity; a share is rounded up"
     )
-    max_unavailable: Annotated[
-        _Amount,
-        Field(description="Available members that may be missing to the capacity; a share is rounded down"),
-    ] = Amount(0)
+    max_unavailable: _Amount = Field(
+        default=0, validate_default=True, description="Available members that may be missing to the capacity; a share is rounded down"
+    )
     steps: Annotated[
         tuple[Step, ...],
         FromJson,

@@ -8,9 +8,8 @@ from tsg_client.console import pages
 
 
 class Pages:
-    """`/console` and the files that it loads"""
+    """`/console` and the files that it loads; not by a foreign `Host`, as all in development mode"""
 
-    public = True
     quiet = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, **_name: str) -> None:

@@ -21,6 +21,7 @@ from shared.clients.keys import KeyPair
 from shared.state import accounts
 from tests.conftest import new_pair
 from tests.integration.api.service import KEY_NAME, NOBODY, PAIR, Api, Caller, error, legacy, modern, now, sign, template_body, together
+from tsg_api.auth.development import DevelopmentMode
 from tsg_api.auth.vouching import NOT_PROVEN
 
 OTHER = new_pair()
@@ -994,6 +995,18 @@ def test_in_development_mode_no_page_of_another_site_sends_requests(make_api: Ca
     for number, origin in enumerate(("http://localhost:3000", "http://127.0.0.1:8080", "http://[::1]:3000")):
         body = template_body(template_name=f"template-{number}")
         assert api.request("POST", "/v1/tsg/templates", json=body, headers={"Origin": origin}).status_code == 201
+
+
+def test_in_development_mode_no_name_of_another_site_leads_here(make_api: Callable[..., Api]) -> None:
+    api = make_api(dev_mode=True)
+    for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "", "[", "x@127.0.0.1.evil"):
+        for path in ("/v1/tsg/groups", "/console", "/console/main.js", "/console/about.json"):
+            answer = api.request("GET", path, headers={"Host": host})
+            assert "development mode" in error(answer, 403, "NotAuthorized")["message"].lower(), (host, path)
+    for number, host in enumerate(("localhost", "localhost:1", "127.0.0.1:1", "[::1]:1", "192.0.2.1:8080")):
+        body, own = template_body(template_name=f"template-{number}"), {"Host": host, "Origin": f"http://{host}"}
+        assert api.request("POST", "/v1/tsg/templates", json=body, headers=own).status_code == 201
+    assert DevelopmentMode(api.db, "https://tsg.example:8443/")._leads_here("tsg.example:8443")
 
 
 def test_a_header_that_cloudapi_refused_is_refused_for_a_while_without_asking(newcomer: Caller) -> None:

@@ -25,7 +25,7 @@ def described(api: Api) -> dict[str, Any]:
     return found
 
 
-def test_every_route_is_described_and_nothing_else(api: Api) -> None:
+def test_every_route_is_defaultsand_nothing_else(api: Api) -> None:
     routes = falcon.inspect.inspect_routes(api.app)
     served = {
         (method.method, route.path) for route in routes for method in route.methods if method.method in METHODS and not method.internal
@@ -47,11 +47,18 @@ def test_what_is_shown_has_the_fields_that_are_described(tsg: Caller) -> None:
     assert list(template) == schemas["Template"]["required"], "of the fields that 2018 did not know it was given none"
 
 
-def test_the_limits_described_are_those_of_the_settings(make_api: Callable[..., Api]) -> None:
+def test_the_limits_defaultsare_those_of_the_settings(make_api: Callable[..., Api]) -> None:
     schemas = described(make_api(max_capacity=7))["components"]["schemas"]
     assert schemas["NewGroup"]["properties"]["capacity"]["maximum"] == 7
     assert schemas["Increment"]["properties"]["max_instance"]["maximum"] == 7
     assert schemas["NewGroup"]["required"] == ["group_name", "template_id"]
+
+
+def test_defaults_are_described_as_they_are_on_the_wire(api: Api, tsg: Caller) -> None:
+    group = tsg.make_group(1, update={"strategy": "rolling"})
+    shown = described(api)["components"]["schemas"]["Group"]["properties"]["update"]["properties"]
+    defaults = {field: one["default"] for field, one in shown.items() if "default" in one}
+    assert defaults.items() <= group["update"].items()
 
 
 def test_requests_are_signed_except_in_development_mode(api: Api, make_api: Callable[..., Api]) -> None:
