@@ -25,7 +25,7 @@ def described(api: Api) -> dict[str, Any]:
     return found
 
 
-def test_every_route_is_defaultsand_nothing_else(api: Api) -> None:
+def test_every_route_is_described_and_nothing_else(api: Api) -> None:
     routes = falcon.inspect.inspect_routes(api.app)
     served = {
         (method.method, route.path) for route in routes for method in route.methods if method.method in METHODS and not method.internal
@@ -47,7 +47,7 @@ def test_what_is_shown_has_the_fields_that_are_described(tsg: Caller) -> None:
     assert list(template) == schemas["Template"]["required"], "of the fields that 2018 did not know it was given none"
 
 
-def test_the_limits_defaultsare_those_of_the_settings(make_api: Callable[..., Api]) -> None:
+def test_the_limits_described_are_those_of_the_settings(make_api: Callable[..., Api]) -> None:
     schemas = described(make_api(max_capacity=7))["components"]["schemas"]
     assert schemas["NewGroup"]["properties"]["capacity"]["maximum"] == 7
     assert schemas["Increment"]["properties"]["max_instance"]["maximum"] == 7
