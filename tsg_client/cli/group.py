@@ -1,10 +1,9 @@
 """`tsg group`."""
 
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import click
 
@@ -16,6 +15,8 @@ from tsg_client.cli.errors import printable
 from tsg_client.cli.output import Table, age, json_option, list_options, print_cells, show_object, word
 from tsg_client.cli.progress import TIMEOUT, counts, wait_options, wait_settled, why
 from tsg_client.cli.session import Session
+from tsg_client.cli.setting import assignments, set_option
+from tsg_client.cli.template import find as find_template
 from tsg_client.cli.verbs import Verbs
 from tsg_client.client import Client
 from tsg_client.models import Activity, Group, Json, Status
@@ -25,8 +26,6 @@ from tsg_client.names import is_uuid, pick, short
 TRIES = 5
 #: Activities that `explain` shows.
 FEW = 5
-
-T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -136,7 +135,7 @@ def _fields(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options for the fields of a group that are given by name."""
     options = (
         click.option("--health-check-interval", type=int, metavar="SECONDS", help="Between two checks while the group is settled."),
-        click.option("--set", "more", multiple=True, metavar="FIELD=VALUE", help="Any other field; the value is JSON, or a string."),
+        set_option,
     )
     for option in reversed(options):
         function = option(function)
@@ -151,13 +150,10 @@ def _fields(function: Callable[..., Any]) -> Callable[..., Any]:
 @wait_options
 @json_option
 @click.pass_obj
-def create(session: Session, /, name: str, template: str, capacity: int, wait: bool, timeout: float, is_json: bool, **fields: Any) -> None:
+def create(session: Session, /, name: str, template: str, wait: bool, timeout: float, is_json: bool, **fields: Any) -> None:
     """Make a group NAME of instances of TEMPLATE."""
-    from tsg_client.cli.template import find as find_template  # noqa: PLC0415 - only here and in update
-
-    body = {"group_name": name, "template_id": find_template(session.client, template).id, "capacity": capacity, **_given(fields)}
-    made = session.client.create_group(body)
-    _done(f"Created group {made.group_name} ({made.id}, {template}, {capacity} instances)", made, is_json=is_json)
+    made = session.client.create_group({"group_name": name, **_given(session.client, template, fields)})
+    _done(f"Created group {made.group_name} ({made.id}, {template}, {made.capacity} instances)", made, is_json=is_json)
     if wait:
         wait_settled(session, made.id, timeout=timeout)
 
@@ -172,11 +168,7 @@ def create(session: Session, /, name: str, template: str, capacity: int, wait: b
 @click.pass_obj
 def update(session: Session, /, name: str, template: str | None, wait: bool, timeout: float, is_json: bool, **fields: Any) -> None:
     """Change a group. What is not given stays as it is."""
-    from tsg_client.cli.template import find as find_template  # noqa: PLC0415 - only here and in create
-
-    given = _given(fields)
-    if template is not None:
-        given["template_id"] = find_template(session.client, template).id
+    given = _given(session.client, template, fields)
     if not given:
         raise click.UsageError("nothing to change: give -t, -c or another option", click.get_current_context())
     made = change(session.client, name, lambda _group: given)
@@ -194,11 +186,7 @@ def update(session: Session, /, name: str, template: str | None, wait: bool, tim
 @click.pass_obj
 def plan(session: Session, /, name: str, template: str | None, is_json: bool, **fields: Any) -> None:
     """Say what `update` with these options would do, and change nothing."""
-    from tsg_client.cli.template import find as find_template  # noqa: PLC0415 - only here and where it is changed
-
-    given = _given(fields)
-    if template is not None:
-        given["template_id"] = find_template(session.client, template).id
+    given = _given(session.client, template, fields)
     found = find(session.client, name)
     planned = session.client.plan_update(found.id, _body(found, given))
     if is_json:
@@ -375,24 +363,10 @@ def _body(found: Group, fields: Mapping[str, Any]) -> Json:
     return {"group_name": found.group_name, "template_id": found.template_id, "capacity": found.capacity, **fields}
 
 
-def assignments(texts: Iterable[str]) -> dict[str, Any]:
-    """Of `FIELD=VALUE`: the value is JSON, or a string."""
-    return dict(_assignment(text) for text in texts)
-
-
-def _given(fields: dict[str, Any]) -> dict[str, Any]:
-    more = assignments(fields.pop("more", ()))
-    return {name: value for name, value in fields.items() if value is not None} | more
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise click.UsageError(f"--set {text}: write FIELD=VALUE", click.get_current_context())
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+def _given(client: Client, template: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that the options name."""
+    found = {"template_id": None if template is None else find_template(client, template).id, **fields}
+    return {name: value for name, value in found.items() if name != "more" and value is not None} | assignments(fields["more"])
 
 
 def _done(text: str, made: Group, *, is_json: bool) -> None:

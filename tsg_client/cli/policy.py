@@ -10,10 +10,10 @@ import click
 from tsg_client.cli.asking import confirm, force_option
 from tsg_client.cli.completing import groups
 from tsg_client.cli.errors import printable
-from tsg_client.cli.group import assignments
 from tsg_client.cli.group import find as find_group
 from tsg_client.cli.output import Table, json_option, list_options, show_object, word
 from tsg_client.cli.session import Session
+from tsg_client.cli.setting import assignments, set_option
 from tsg_client.cli.verbs import Verbs
 from tsg_client.declared import ADDED
 from tsg_client.models import Decision, Group, Json, Policy, Preview
@@ -78,7 +78,7 @@ def _fields(function: F) -> F:
         click.option("--step", "steps", multiple=True, metavar="FROM..TO:CHANGE", help="step: such as 70..85:+2, 85..:+20% and ..20:-1."),
         click.option("--for", "for_seconds", type=int, metavar="SECONDS", help="step: for so long the metric was there."),
         click.option("--change", metavar="CHANGE", help="webhook: +1, -1, +10% or =5."),
-        click.option("--set", "more", multiple=True, metavar="FIELD=VALUE", help="Any other field; the value is JSON, or a string."),
+        set_option,
         click.option("--body", type=click.File(), metavar="FILE", help="Fields as a JSON object; options go before them."),
     )
     for option in reversed(options):

@@ -8,11 +8,11 @@ import click
 from tsg_client.cli import plans
 from tsg_client.cli.asking import confirm, force_option
 from tsg_client.cli.completing import groups, templates
-from tsg_client.cli.group import assignments
 from tsg_client.cli.group import find as find_group
 from tsg_client.cli.output import Table, json_option, list_options, show_object
 from tsg_client.cli.progress import TIMEOUT, rollout_line, wait_options, wait_rollout
 from tsg_client.cli.session import Session
+from tsg_client.cli.setting import assignments, set_option
 from tsg_client.cli.template import find as find_template
 from tsg_client.cli.verbs import Verbs
 from tsg_client.client import Client
@@ -80,7 +80,7 @@ def get(session: Session, name: str, called: str | None, is_json: bool) -> None:
 @click.option("--max-failures", type=click.IntRange(1), help="Failures at which --on-failure comes.")
 @click.option("--on-failure", type=click.Choice(["pause", "stop", "rollback"]), help="What happens then.")
 @click.option("--protected", type=click.Choice(["wait", "skip", "replace"]), help="What happens to protected members.")
-@click.option("--set", "more", multiple=True, metavar="FIELD=VALUE", help="Any other field; the value is JSON, or a string.")
+@set_option
 @click.option("--dry-run", is_flag=True, help="Say what it would do, and begin nothing.")
 @wait_options
 @json_option

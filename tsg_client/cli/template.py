@@ -10,9 +10,9 @@ import click
 from tsg_client import errors
 from tsg_client.cli.asking import confirm, force_option
 from tsg_client.cli.completing import templates
-from tsg_client.cli.group import assignments
 from tsg_client.cli.output import Table, json_option, list_options, show_object
 from tsg_client.cli.session import Session
+from tsg_client.cli.setting import assignments, set_option
 from tsg_client.cli.verbs import Verbs
 from tsg_client.client import Client
 from tsg_client.models import Template
@@ -88,7 +88,7 @@ def get(session: Session, name: str, is_json: bool) -> None:
 @click.option("-b", "--brand", type=click.Choice(["bhyve", "kvm"]), help="Of a virtual machine.")
 @click.option("--cns", "cns_services", multiple=True, metavar="SERVICE,...", help="Names in DNS.")
 @click.option("--instance-name", metavar="PATTERN", help="Such as {{group}}-{{shortId}}.")
-@click.option("--set", "more", multiple=True, metavar="FIELD=VALUE", help="Any other field; the value is JSON, or a string.")
+@set_option
 @click.option("--body", type=click.File(), metavar="FILE", help="Fields as a JSON object; options go before them.")
 @click.option("--verify", is_flag=True, help="Ask CloudAPI first whether it can be launched.")
 @click.option("--dry-run", is_flag=True, help="Show the fields, and make nothing.")
