@@ -1668,6 +1668,11 @@ def test_errors_come_at_the_same_calls_whatever_else_is_asked(sim, demo):
         assert [client.get("/my/machines").status_code for _ in range(20)] == first
 
 
+def test_errors_may_come_evenly(sim, demo):
+    sim.knobs.turn({"error_share": 0.25, "error_evenly": True, "error_endpoints": ["ListMachines"]})
+    assert [demo.get("/my/machines").status_code for _ in range(8)] == [200, 200, 200, 500] * 2
+
+
 def test_answers_may_not_be_json(sim, demo):
     sim.knobs.bad_json = True
     answer = demo.get("/my/machines")

@@ -82,7 +82,7 @@ class Cloud:
         self._now = now
         self._ahead = 0.0
         self._random = random.Random(seed)
-        self._calls: dict[tuple[int, str], int] = {}  #: of each `error_seed` and endpoint
+        self._calls: dict[tuple[int | None, str], int] = {}  #: of each `error_seed` and endpoint
         self._lock = threading.RLock()
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
         self._sequence = itertools.count()
@@ -121,12 +121,14 @@ class Cloud:
 
     def is_to_fail(self, endpoint: str) -> bool:
         """Whether this call of the endpoint is one of the `error_share`."""
-        seed = self.knobs.error_seed
-        if seed is None:
-            return self.chance(self.knobs.error_share)
+        share, seed, evenly = self.knobs.error_share, self.knobs.error_seed, self.knobs.error_evenly
+        if seed is None and not evenly:
+            return self.chance(share)
         with self._lock:
             number = self._calls[seed, endpoint] = self._calls.get((seed, endpoint), 0) + 1
-        return random.Random(f"{seed} {endpoint} {number}").random() < self.knobs.error_share
+        if evenly:
+            return int(number * share) > int((number - 1) * share)
+        return random.Random(f"{seed} {endpoint} {number}").random() < share
 
     def use_up(self, knob: str) -> bool:
         """Whether a counting knob (`fail_next_creates`) still has one to give, and take it."""

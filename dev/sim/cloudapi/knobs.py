@@ -59,6 +59,7 @@ class Knobs(simulation.Knobs):
     # Wrong answers. A refused or failed call has done nothing; one whose answer is lost has done everything.
     error_share: Share = 0.0
     error_seed: Limit = None  #: the n-th call of an endpoint fails or not as this number says, in every run; null: at random
+    error_evenly: Flag = False  #: no luck in it: of a share of 0.5, every second call of each endpoint
     error_status: Status = 500
     error_code: Text = "InternalError"
     error_message: Text = "the simulator was set to fail"
