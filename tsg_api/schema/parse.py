@@ -81,6 +81,7 @@ _ENCODINGS = {
     **dict.fromkeys((b"\xff\xfe", b"\xfe\xff"), "in UTF-16"),
     b"\xef\xbb\xbf": "UTF-8 with a byte order mark (BOM)",
 }
+_BEGINNINGS = tuple(_ENCODINGS)
 
 
 class Unreadable(Invalid):
@@ -219,7 +220,7 @@ class Body(BaseModel):
         context = info.context or {}
         context["spelled"] = {field: names for field, names in spelled.items() if field in known}
         context["given"] = {field for field in context["spelled"] if data[spelled[field][0]] is not None}
-        others = (name for name, value in data.items() if value is not None and name.casefold() not in known)
+        others = (name for name, value in data.items() if name not in known and value is not None and name.casefold() not in known)
         context["refused"] = [refusal for name in others if (refusal := cls.refusal(name)) is not None]
         # Go clients send null for an empty array.
         found = {field: data[names[0]] for field, names in spelled.items()}
@@ -313,8 +314,9 @@ class GroupBody(Body):
 
     def wish(self) -> Wish:
         """What is asked for: settings that were not given stay as they are, those given as null are default."""
-        capacity = None if "capacity" in self.left_out else self.capacity
-        given = {name: getattr(self, name) for name in self.resettable if name in self.model_fields_set}
+        named = self.model_fields_set
+        capacity = self.capacity if "capacity" in named else None
+        given = {name: getattr(self, name) for name in named & self.resettable}
         return Wish(self.group_name, self.template_id.lower(), capacity, self.health_check_interval, given)
 
 
@@ -483,9 +485,8 @@ Q = TypeVar("Q", bound=BaseModel)
 
 def _encoding_of(data: bytes) -> str | None:
     """What the bytes of a body are, if they are no text in UTF-8 that begins at once."""
-    for begins, encoding in _ENCODINGS.items():
-        if data.startswith(begins):
-            return encoding
+    if data.startswith(_BEGINNINGS):
+        return next(encoding for begins, encoding in _ENCODINGS.items() if data.startswith(begins))
     # An object of JSON begins with two characters of ASCII, of which other encodings fill up the bytes with zeros.
     if data[:4].count(0) in {2, 3}:
         return "in UTF-16" if data[:4].count(0) == 2 else "in UTF-32"

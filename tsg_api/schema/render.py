@@ -18,16 +18,20 @@ def answer(response: falcon.Response, body: object, *, status: str = falcon.HTTP
     """Answer with a JSON body."""
     response.status = status
     response.content_type = JSON
-    response.text = to_json(body)
+    response.data = _dumped(body)
 
 
 def to_json(body: object) -> str:
     """The text of a JSON body: of a model, several, or what came as JSON itself."""
+    return _dumped(body).decode()
+
+
+def _dumped(body: object) -> bytes:
     try:
-        return dumped(body).decode()
+        return dumped(body)
     except PydanticSerializationError:
         # Half a character, which a machine's tag may hold: only an escape can say it.
-        return json.dumps(body, separators=(",", ":"))
+        return json.dumps(body, separators=(",", ":")).encode()
 
 
 def send(response: falcon.Response, given: Answer) -> None:
