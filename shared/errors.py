@@ -5,6 +5,7 @@
       Conflict          something else is in the way: change that first
       Refused           the request can never be carried out as it stands
         Invalid         one or more of its fields are wrong; `fields` says which
+      OtherRelease      another release of this service wrote what is stored: ask one of that release
 
 The clients of other services have trees of their own (`shared.clients.cloudapi`).
 """
@@ -46,3 +47,11 @@ class Invalid(Refused):
     def __init__(self, fields: Sequence[FieldError]) -> None:
         self.fields = list(fields)
         super().__init__("; ".join(dict.fromkeys(error.message for error in self.fields)))
+
+
+class OtherRelease(ServiceError):
+    """What is stored was written by another release of this service, and can't be read by this one."""
+
+    def __init__(self, what: str) -> None:
+        """`what`: "the settings of a group"."""
+        super().__init__(f"Another release of this service wrote {what}, which this one can't read: ask the service's operator.")

@@ -213,5 +213,5 @@ def to_document(settings: GroupSettings) -> str | None:
 
 @lru_cache(maxsize=1024)
 def from_document(text: str | None) -> GroupSettings:
-    """The settings in a document. `ValueError` for one that is not ours."""
+    """The settings in a document. `OtherRelease` for one that is not ours."""
     return DEFAULT if text is None else GroupSettings.from_document(text, VERSION)

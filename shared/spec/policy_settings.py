@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from annotated_types import GroupedMetadata
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from shared.errors import OtherRelease
 from shared.rules import documented, refuse
 from shared.spec import changes, times
 from shared.spec.changes import Change
@@ -380,17 +381,13 @@ OF_KIND: dict[str, type[Settings]] = {
 }
 
 
-class Unreadable(Exception):
-    """A stored policy of another version, or that this release's rules refuse."""
-
-
 @lru_cache(maxsize=20_000)
 def read(document: str) -> Settings:
-    """Stored settings, which nobody changes: they are looked at again and again. `Unreadable`."""
+    """Stored settings, which nobody changes: they are looked at again and again. `OtherRelease` for those that are not ours."""
     try:
         read = json.loads(document)
-        if read.pop("version", None) != VERSION:
-            raise Unreadable("a policy of another version of this service")
-        return OF_KIND[read["kind"]].model_validate_json(json.dumps(read))
-    except (ValueError, KeyError, TypeError) as error:
-        raise Unreadable(f"{type(error).__name__}") from None
+        if read.pop("version") == VERSION:
+            return OF_KIND[read["kind"]].model_validate_json(json.dumps(read))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise OtherRelease("a policy")

@@ -4,6 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from shared.spec import rollout_settings
 from shared.spec.rollout_settings import RolloutSettings
 
 
@@ -70,7 +71,8 @@ class Rollout(NamedTuple):
     #: While it rolls back its members become those of `previous_template_id` again. The two are one in a reload.
     template_id: str
     previous_template_id: str
-    settings: RolloutSettings
+    #: The document of its settings.
+    document: str
     state: State
     #: What a request asked for that no worker has taken into account yet; `state` says it already.
     asked: str | None
@@ -87,6 +89,11 @@ class Rollout(NamedTuple):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+
+    @property
+    def settings(self) -> RolloutSettings:
+        """How it goes about it. `OtherRelease` where another one wrote it."""
+        return rollout_settings.from_document(self.document)
 
     @property
     def is_reload(self) -> bool:

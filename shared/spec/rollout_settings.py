@@ -2,6 +2,7 @@
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, ClassVar, NamedTuple
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
@@ -162,6 +163,7 @@ def to_document(settings: RolloutSettings) -> str:
     return settings.to_document(VERSION)
 
 
+@lru_cache(maxsize=1024)
 def from_document(text: str) -> RolloutSettings:
-    """The settings in a document. `ValueError` for one that is not ours."""
+    """The settings in a document. `OtherRelease` for one that is not ours."""
     return RolloutSettings.from_document(text, VERSION)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Strict, model_validator
 
+from shared.errors import OtherRelease
 from shared.rules import refuse
 
 #: What a name in a message may hold.
@@ -42,11 +43,14 @@ class Settings(BaseModel):
 
     @classmethod
     def from_document(cls, text: str, version: int) -> Self:
-        """Settings from a document, by the rules that they came in by; what it lacks is default. `ValueError` if it is not ours."""
-        document = json.loads(text)
-        if not isinstance(document, dict) or document.get("version") != version:
-            raise ValueError("another version")
-        return cls.model_validate_json(json.dumps(document.get("fields")))
+        """Settings from a document, by the rules that they came in by; what it lacks is default. `OtherRelease` if it is not ours."""
+        try:
+            document = json.loads(text)
+            if document["version"] == version:
+                return cls.model_validate_json(json.dumps(document["fields"]))
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise OtherRelease(f"the settings of {cls.called}")
 
 
 def _moment(value: object) -> datetime:

@@ -33,7 +33,7 @@ from sqlalchemy.types import TypeEngine
 
 from shared.errors import NotFound
 from shared.reasons import Reason
-from shared.spec.group_settings import GroupSettings, from_document
+from shared.spec.group_settings import DEFAULT, GroupSettings, from_document
 from shared.spec.rollout import Rolled
 from shared.state import work
 from shared.state.feeds import FeedState, is_in
@@ -90,8 +90,8 @@ class DueGroup(NamedTuple):
 
     @property
     def settings(self) -> GroupSettings:
-        """What its owner asks for beside. `ValueError` for a document of another release."""
-        return from_document(self.more)
+        """What its owner asks for beside. `OtherRelease` where another one wrote it. To a deleted group it makes no difference."""
+        return DEFAULT if self.archived else from_document(self.more)
 
 
 class Owner(NamedTuple):

@@ -43,7 +43,7 @@ class Group(NamedTuple):
 
     @property
     def settings(self) -> GroupSettings:
-        """What its owner asks for beyond the columns of 2018. `ValueError` where another release wrote it."""
+        """What its owner asks for beyond the columns of 2018. `OtherRelease` where another one wrote it."""
         return group_settings.from_document(self.more)
 
 

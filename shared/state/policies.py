@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, delete, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from shared.errors import Conflict, FieldError, Invalid, NotFound
+from shared.errors import Conflict, FieldError, Invalid, NotFound, OtherRelease
 from shared.spec import group_settings, policy_settings
 from shared.spec.group_settings import GroupSettings, Suspension
 from shared.spec.policy import Policy, Progress, from_memory, to_memory
-from shared.spec.policy_settings import Settings, Unreadable
+from shared.spec.policy_settings import Settings
 from shared.state import groups as state_of_groups
 from shared.state import work
 from shared.state.instances import HEALTHY, RUN, RUNNING, UNHEALTHY
@@ -92,6 +92,7 @@ class Scaled(NamedTuple):
 
     @property
     def settings(self) -> GroupSettings:
+        """What its owner asks for beside. `OtherRelease` where another one wrote it."""
         return group_settings.from_document(self.more)
 
     @property
@@ -275,7 +276,7 @@ def _updated(connection: Connection, group_id: str, policy_id: str, values: Mapp
 def _stored(row: _Row) -> Stored:
     try:
         settings = policy_settings.read(row.settings)
-    except Unreadable:
+    except OtherRelease:
         settings = None
     progress = from_memory(row.memory)._replace(
         out_until=row.out_until, in_until=row.in_until, ran_until=row.ran_until, failures=row.failures

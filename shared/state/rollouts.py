@@ -17,9 +17,10 @@ from shared.spec.rollout import ASKS, ENDED, Ask, Counts, Rollout, State
 from shared.spec.rollout_settings import OnFailure, RolloutSettings
 from shared.state import activities, changes, templates
 from shared.state.changes import Change
+from shared.store.rows import columns
 from shared.store.tables import groups, rollouts
 
-_COLUMNS = tuple(rollouts.c[name] for name in Rollout._fields)
+_COLUMNS = columns(Rollout, rollouts, document=rollouts.c.settings)
 _PLACE = (rollouts.c.created_at, rollouts.c.id)
 #: A group of the account, which nobody else changes until the transaction ends.
 _GROUP = text(
@@ -161,8 +162,9 @@ def cancel_of_deleted(connection: Connection, group_id: str) -> None:
 
 
 def counts_of(text: str | None) -> Counts:
-    """What a row's column holds."""
-    return Counts(**json.loads(text or "{}"))
+    """What a row's column holds. Another release may count other things beside."""
+    counts = json.loads(text or "{}")
+    return Counts(**{name: counts[name] for name in Counts._fields if name in counts})
 
 
 def _locked(connection: Connection, account_id: str, group_id: str) -> Row[Any]:
@@ -189,14 +191,4 @@ def _turn(connection: Connection, rollout: Rollout, template_id: str, kind: str,
 
 
 def _rollouts(result: Result[Any]) -> list[Rollout]:
-    return [
-        Rollout(
-            **{
-                **row,
-                "settings": rollout_settings.from_document(row["settings"]),
-                "state": State(row["state"]),
-                "counts": counts_of(row["counts"]),
-            }
-        )
-        for row in result.mappings()
-    ]
+    return [Rollout(**{**row, "state": State(row["state"]), "counts": counts_of(row["counts"])}) for row in result.mappings()]

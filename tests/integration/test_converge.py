@@ -21,7 +21,8 @@ from shared.clients.signature import Signer
 from shared.plan.census import LISTED_AFTER
 from shared.plan.schedule import CLOUDAPI_AGAIN
 from shared.reasons import Reason
-from shared.state import activities, group_state, groups, instances, leases
+from shared.spec.rollout_settings import RolloutSettings
+from shared.state import activities, group_state, groups, instances, leases, rollouts
 from shared.state.groups import Group, Wish
 from shared.store.db import Database
 from tests.conftest import order
@@ -854,6 +855,29 @@ def test_a_group_whose_template_is_missing_costs_itself_only(database: Database,
     world.settle()
     assert world.group_row(bad).emptied_at is not None
     world.close()
+
+
+def test_settings_that_another_release_wrote_cost_their_own_group_only(world: World) -> None:
+    rolled, bad, good = (world.make_group(1) for _ in range(3))
+    world.settle()
+    for group in (rolled, bad, good):
+        world.resize(group, 2)
+    later = '{"version": 99, "fields": {}}'
+    world.db.transact(
+        lambda connection: rollouts.insert_rollout(
+            connection, world.account.id, rolled.id, template_id=None, settings=RolloutSettings(), request_id=None
+        )
+    )
+    world.sql("UPDATE tsg_rollouts SET settings = :later", later=later)
+    world.sql("UPDATE tsg_groups SET more = :later WHERE id = :id", later=later, id=bad.id)
+    world.settle()
+    assert [settled(world, group, count) for group, count in ((good, 2), (rolled, 1), (bad, 1))] == [True] * 3
+    for group, what in ((rolled, "a rollout"), (bad, "a group")):
+        row = world.group_row(group)
+        assert (row.reason, f"Another release of this service wrote the settings of {what}" in row.last_error) == ("ServiceFailed", True)
+    world.delete(bad)
+    world.settle()
+    assert world.group_row(bad).emptied_at is not None
 
 
 @pytest.mark.parametrize("column", ["tags", "metadata"])

@@ -14,6 +14,7 @@ from shared.plan.planner import make_plan
 from shared.plan.rolling import Rolling
 from shared.plan.steps import Delete, Drain, Launch, Plan, Undrain, Update, Why
 from shared.reasons import Reason
+from shared.spec import rollout_settings
 from shared.spec.group_settings import GroupSettings, to_document
 from shared.spec.rollout import ENDED, Ask, Counts, Rollout, State
 from shared.spec.rollout_settings import RolloutSettings
@@ -39,7 +40,7 @@ class World:
         for _ in range(capacity):
             self.add(OLD, RUNNING)
         self.rollout = Rollout(
-            *("r", "a", "g", NEW, OLD, settings, State.PENDING, None, None, None, 0, 0, Counts()),
+            *("r", "a", "g", NEW, OLD, rollout_settings.to_document(settings), State.PENDING, None, None, None, 0, 0, Counts()),
             *(NOW, None, None, NOW, None, None),
         )
         #: Of a launch and of a member of NEW: the chance that it is refused, never runs, or stops while it comes up.

@@ -9,7 +9,7 @@ import sqlalchemy.exc
 
 from shared import log
 from shared.clients.cloudapi import CloudAPIError
-from shared.errors import Conflict, Invalid, NotFound, Refused
+from shared.errors import Conflict, Invalid, NotFound, OtherRelease, Refused
 from shared.store import db
 from tsg_api.schema import render
 from tsg_api.schema.parse import Unreadable
@@ -105,7 +105,7 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
     app.add_error_handler(Unauthenticated, _unauthenticated)
     app.add_error_handler(TooMany, _too_many)
     app.add_error_handler(UnsupportedEncoding, _unsupported_encoding)
-    for away in (Unavailable, CloudAPIError):
+    for away in (Unavailable, CloudAPIError, OtherRelease):
         app.add_error_handler(away, _unavailable)
     for failed in (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError):
         app.add_error_handler(failed, _database)

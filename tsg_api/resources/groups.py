@@ -8,7 +8,7 @@ import falcon
 from sqlalchemy import Connection
 
 from shared.clients.cloudapi import Client, Machine
-from shared.errors import Invalid
+from shared.errors import Invalid, OtherRelease
 from shared.spec.machines import TAG_NAME, find_owner
 from shared.state import groups, instances, members
 from shared.state.groups import Group as StoredGroup
@@ -82,6 +82,13 @@ class _Shown(GroupResource):
     def _show(self, group: StoredGroup) -> dict[str, Any]:
         return responses.group(group, max_capacity=self._service.max_capacity)
 
+    def _listed(self, group: StoredGroup) -> dict[str, Any]:
+        """In a list, a group whose settings another release wrote stands without them."""
+        try:
+            return self._show(group)
+        except OtherRelease:
+            return responses.group_of_2018(group)
+
     def _shown(self, group: StoredGroup, status: int) -> Answer:
         return Answer(status, render.to_json(self._show(group)), etag=etag.of_group(group))
 
@@ -107,7 +114,7 @@ class Groups(_Putting):
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         page = paging.asked(req)
-        listing = paging.stored(groups, self._service.db, req.context.account.id, page, self._show)
+        listing = paging.stored(groups, self._service.db, req.context.account.id, page, self._listed)
         paging.answer(req, resp, page, listing, self._service.slots.lists)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:

@@ -424,13 +424,12 @@ def _template(new: Json) -> Json:
 
 
 def _add_settings(shown: Json, new: Json, settings: type[Settings]) -> None:
-    """They are there always, and null is only what is the default of one."""
+    """They are there unless another release wrote them, and null is only what is the default of one."""
     for name, setting in settings.model_fields.items():
         field = {key: part for key, part in new["properties"][name].items() if key != "default"}
         if setting.default is not None or name == "max_capacity":
             _not_null(field)
         shown["properties"][name] = field
-        shown["required"].append(name)
 
 
 def _policies(max_capacity: int) -> Json:

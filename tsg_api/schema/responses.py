@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from shared.errors import INVALID, MISSING
+from shared.errors import INVALID, MISSING, OtherRelease
 from shared.plan.census import is_available
 from shared.plan.preview import Preview
 from shared.policies.verdict import Result
@@ -74,7 +74,12 @@ def group(stored: StoredGroup, *, max_capacity: int) -> dict[str, Any]:
     """A group with its settings. Without a max_capacity of its own it has the operator's."""
     settings = _settings_in(stored.more)
     bound = max_capacity if settings["max_capacity"] is None else settings["max_capacity"]
-    return {**Group.model_validate(stored).model_dump(), **settings, "max_capacity": bound}
+    return {**group_of_2018(stored), **settings, "max_capacity": bound}
+
+
+def group_of_2018(stored: StoredGroup) -> dict[str, Any]:
+    """A group without its settings."""
+    return Group.model_validate(stored).model_dump()
 
 
 @lru_cache(maxsize=1024)
@@ -153,8 +158,12 @@ class Rollout(Shown):
 
 
 def rollout(stored: StoredRollout) -> dict[str, Any]:
-    """A rollout with its settings."""
-    return Rollout.model_validate(stored).model_dump() | stored.settings.model_dump()
+    """A rollout with its settings; without them where another release wrote them: it can be looked at and cancelled all the same."""
+    shown = Rollout.model_validate(stored).model_dump()
+    try:
+        return shown | stored.settings.model_dump()
+    except OtherRelease:
+        return shown
 
 
 class NewestRollout(Shown):

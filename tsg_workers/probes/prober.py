@@ -20,6 +20,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from shared import log, metrics
+from shared.errors import OtherRelease
 from shared.spec import group_settings
 from shared.spec.group_settings import HealthCheck
 from shared.state import probes, work
@@ -187,7 +188,7 @@ class Prober:
         """None for an instance that is not to be probed."""
         try:
             check = group_settings.from_document(target.more).health_check
-        except ValueError as error:
+        except OtherRelease as error:
             _log.warning("group_settings_unreadable", group_id=target.group_id, error=str(error))
             return None
         if check is None:

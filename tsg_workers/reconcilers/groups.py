@@ -19,15 +19,18 @@ from shared.clients.budget import Budget
 from shared.clients.cloudapi import Client, CloudAPI, CloudAPIError
 from shared.clients.keys import Sealer
 from shared.clients.queue import CONVERGE
+from shared.errors import OtherRelease
 from shared.management.access import NoManagementKey, client_for, forget_registration
 from shared.plan.conclusion import conclude, put_off, rolled
 from shared.plan.limits import Limits
 from shared.plan.outcome import Done, Trouble, crash, outcome_of
 from shared.plan.planner import make_plan
-from shared.plan.rolling import Rolling, rolling_of
+from shared.plan.rolling import rolling_of
 from shared.plan.schedule import late_look
 from shared.plan.steps import Launch, Plan, Update
 from shared.reasons import Reason
+from shared.spec.rollout import Rollout
+from shared.spec.spec import Spec
 from shared.state import accounts, group_state, leases, rollouts, templates
 from shared.state.group_state import Check, DueGroup
 from shared.state.leases import Lease, LeaseLost
@@ -169,7 +172,7 @@ class _Pass:
         self._keeper = keeper
         self._limits = pace.limits
         self._part_seconds = pace.part_seconds
-        self._rollings: Mapping[str, Rolling] = {}
+        self._rollouts: Mapping[str, Rollout] = {}
         self._recorder = recorder
 
     def run(self, due: Sequence[DueGroup]) -> Collection[str]:
@@ -177,7 +180,6 @@ class _Pass:
         began = time.monotonic()
         allowance = Allowance(self._client, self._keeper, seconds=self._part_seconds)
         observed = observe(self._db, self._client, self._lease, allowance, self._recorder, self._limits, due)
-        self._rollings = self._rolling(due, observed)
         plans = self._plan(due, observed)
         hands = Hands(self._db, self._client, self._lease, allowance, self._recorder)
         done = hands.carry_out(self._assignments(due, plans, observed.troubles))
@@ -191,29 +193,25 @@ class _Pass:
     def _plan(self, due: Sequence[DueGroup], observed: Observed) -> dict[str, Plan]:
         """The plan of each group; a group over which the planner fails has none."""
         plans = {}
+        members = {group.id: {sight.instance.template_id for sight in observed.sights[group.id]} for group in due if group.rollout_id}
+        specs = self._under_way(members) if members else {}
         for group in due:
             with _sparing_others(group, observed.troubles[group.id]):
-                rolling = self._rollings.get(group.id)
+                rolling = None
+                if (rollout := self._rollouts.get(group.id)) is not None:
+                    rolling = rolling_of(rollout, {one: specs[one] for one in {*members[group.id], rollout.target_id} if one in specs})
                 plan = make_plan(group, observed.sights[group.id], observed.now, self._limits, rolling)
                 self._recorder.planned(group, plan)
                 plans[group.id] = plan
         return plans
 
-    def _rolling(self, due: Sequence[DueGroup], observed: Observed) -> dict[str, Rolling]:
-        """The rollouts under way, beside the templates of the members."""
-        rolling = [group.id for group in due if group.rollout_id is not None]
-        if not rolling:
-            return {}
-        members = {group_id: {sight.instance.template_id for sight in observed.sights[group_id]} for group_id in rolling}
+    def _under_way(self, members: Mapping[str, Collection[str | None]]) -> dict[str, Spec]:
+        """Read the rollouts of these groups, and what their templates and those of the members say."""
         with self._db.read() as connection:
-            under_way = rollouts.list_under_way(connection, rolling)
-            wanted = {rollout.target_id for rollout in under_way.values()}
+            self._rollouts = rollouts.list_under_way(connection, list(members))
+            wanted = {rollout.target_id for rollout in self._rollouts.values()}
             known = templates.get_by_ids(connection, {one for of_group in members.values() for one in of_group if one} | wanted)
-        specs = {template.id: template.spec for template in known.values() if not template.unreadable}
-        return {
-            group_id: rolling_of(rollout, {one: specs[one] for one in {*members[group_id], rollout.target_id} if one in specs})
-            for group_id, rollout in under_way.items()
-        }
+        return {template.id: template.spec for template in known.values() if not template.unreadable}
 
     def _assignments(self, due: Sequence[DueGroup], plans: Mapping[str, Plan], troubles: Mapping[str, list[Trouble]]) -> list[Assignment]:
         """The steps of each group that has a plan. No launches without a template to launch from."""
@@ -245,17 +243,20 @@ class _Pass:
                 outcome = outcome_of(troubles, done, slowest=observed.slowest)
                 check = conclude(group, plan, outcome, now, self._limits)
                 self._recorder.concluded(check, plan, outcome, breaker=self._limits.breaker)
-                if (rolling := self._rollings.get(group.id)) is not None:
-                    return check._replace(rolled=rolled(group, rolling.rollout, plan, done, now))
+                if (rollout := self._rollouts.get(group.id)) is not None:
+                    return check._replace(rolled=rolled(group, rollout, plan, done, now))
                 return check
         return put_off(group, troubles[-1])
 
 
 @contextmanager
 def _sparing_others(group: DueGroup, troubles: list[Trouble]) -> Iterator[None]:
-    """A fault of this service over one group costs the others nothing."""
+    """What this service fails on, or cannot read, costs its own group alone."""
     try:
         yield
+    except OtherRelease as error:
+        _log.warning("group_put_off", group_id=group.id, error=str(error))
+        troubles.append(Trouble(str(error), Reason.SERVICE_FAILED))
     except Exception as error:
         if is_unavailable(error):
             raise

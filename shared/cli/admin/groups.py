@@ -1,6 +1,7 @@
 """tsg-admin groups, tsg-admin jobs: how groups are, why, and a push where one is needed."""
 
 import argparse
+import json
 from collections.abc import Callable
 
 import redis
@@ -134,7 +135,8 @@ def _data(found: Status) -> dict[str, object]:
 
 
 def _rollout(found: Rollout) -> dict[str, object]:
-    return {**found._asdict(), "settings": found.settings.model_dump(mode="json"), "counts": found.counts._asdict()}
+    told = {name: value for name, value in found._asdict().items() if name != "document"}
+    return {**told, "settings": json.loads(found.document)["fields"], "counts": found.counts._asdict()}
 
 
 def _sheet(found: Status) -> str:

@@ -243,3 +243,27 @@ def test_a_manual_group_gets_another_template_without_a_rollout(tsg: Caller) -> 
     assert field_errors(tsg("PUT", f"/groups/{rolling['id']}", body(rolling, template_id=NOBODY))) == {
         "template_id": f"there is no template {NOBODY}"
     }
+
+
+def test_settings_that_another_release_wrote_cost_their_own_group_a_clear_answer(tsg: Caller) -> None:
+    fine, other = tsg.make_group(1), tsg.make_group(1)
+    rollout = tsg.ok("POST", f"/groups/{other['id']}/rollouts", {"bake_seconds": 1})
+    later = '{"version": 99, "fields": {}}'
+    tsg.api.sql("UPDATE tsg_groups SET more = :later WHERE id = :id", later=later, id=other["id"])
+    tsg.api.sql("UPDATE tsg_rollouts SET settings = :later, counts = :counts", later=later, counts='{"wanted": 1, "spare": 2}')
+    shown, bare = tsg.ok("GET", "/groups")
+    assert (shown, body(bare), "drain" in bare) == (fine, body(other), False)
+    path = f"/groups/{other['id']}"
+    for method, below, sent in (
+        ("GET", "", None),
+        ("PUT", "", body(other)),
+        ("PUT", "/increment", {"instance_count": 1, "max_instance": 9}),
+    ):
+        answer = tsg(method, path + below, sent)
+        assert (answer.status_code, answer.headers.get("Retry-After")) == (503, "5"), answer.text
+        assert "Another release of this service wrote the settings of a group" in answer.text
+    assert tsg.ok("GET", path + "/status")["rollout"]["counts"]["wanted"] == 1
+    (told,) = tsg.ok("GET", path + "/rollouts")
+    assert (told["id"], "bake_seconds" in told) == (rollout["id"], False)
+    assert tsg.ok("PUT", f"{path}/rollouts/{rollout['id']}/cancel")["state"] == "Cancelled"
+    assert tsg("DELETE", path).status_code == 204
