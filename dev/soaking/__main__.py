@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from dev.soaking.ledger import Rolled
 from dev.soaking.memory import Memory
 from dev.soaking.oracle import Group
 from dev.soaking.owners import Owner
-from dev.soaking.world import METADATA, USERDATA, Findings, World
+from dev.soaking.world import METADATA, USERDATA, Findings, World, moment
 from dev.stack import Stack
 from shared.spec import rollout_settings
 
@@ -247,7 +246,7 @@ class Soak:
         if not newest or newest["state"] != "Successful" or newest["protected"] == "skip" or newest["skip_matching"]:
             return
         old = [member["machine_id"] for member in members if member["outdated"] and member["machine_id"] not in group.adopted]
-        if old and group.template == newest["template_id"] and group.turned_at < _moment(newest["created_at"]):
+        if old and group.template == newest["template_id"] and group.turned_at < moment(newest["created_at"]):
             self.findings.violated(f"{group.account}: the rollout {newest['id']} of {group.name} was successful, and {old} are outdated")
 
     def _check_logs(self) -> None:
@@ -356,10 +355,6 @@ class Soak:
             "memory": self.memory.report(),
             "violations": self.findings.violations,
         }
-
-
-def _moment(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
 
 
 def _spread(seconds: list[float]) -> dict[str, float]:

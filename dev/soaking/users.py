@@ -11,7 +11,7 @@ import requests
 from dev.client import Tsg
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.soaking.oracle import Account, Group
-from dev.soaking.world import METADATA, USERDATA, World
+from dev.soaking.world import METADATA, USERDATA, World, moment
 
 TEMPLATES = ("red", "green", "blue")
 #: Few names, so that they are used again and again.
@@ -21,6 +21,8 @@ MOST = 12
 PAUSE = 1.5
 #: Seconds for the service to answer a look again, after whatever was broken.
 PATIENCE = 120
+#: Seconds by which the database's time of something may be before ours of what came before it.
+CLOCKS = 1.0
 
 Answer = requests.Response | None
 
@@ -71,10 +73,24 @@ class User:
 
     def delete_template(self, _name: str, template: str, _number: int, _bound: int) -> None:
         found = self._account.templates.get(template)
-        expected = {404} if found is None else {409} if self._account.uses(found) else {204}
-        answer, _ = self._ask("DELETE", f"/templates/{found or uuid.uuid4()}", None, expected)
-        if answer is not None and answer.status_code == 204:
+        expected = {404} if found is None else {409} if self._account.uses(found) else {204, 409}
+        answer, sent = self._ask("DELETE", f"/templates/{found or uuid.uuid4()}", None, expected)
+        if answer is None or found is None:
+            return
+        if answer.status_code == 204:
             del self._account.templates[template]
+        elif not self._account.uses(found) and not self._may_go_back(found, sent):
+            self._findings.violated(f"{self._account.name}: nothing needs the template {found}: {answer.text[:300]}")
+
+    def _may_go_back(self, template_id: str, since: float) -> bool:
+        """Was a rollout under way that may go back to this template?"""
+        ends = [
+            rollout["ended_at"]
+            for group in self._account.groups.values()
+            for rollout in self.look(f"/groups/{group.id}/rollouts?limit=1")
+            if rollout["previous_template_id"] == template_id
+        ]
+        return any(ended_at is None or moment(ended_at) >= since - CLOCKS for ended_at in ends)
 
     def create_group(self, name: str, template: str, number: int, _bound: int) -> None:
         found = self._account.templates.get(template)

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import requests
@@ -16,6 +17,11 @@ from dev.stack import Stack
 USERDATA, METADATA = "userdata-that-nobody-may-read", "metadata-that-nobody-may-read"
 #: Lines of what happened last, for the report of a failure.
 LAST = 60
+
+
+def moment(text: str) -> float:
+    """Seconds since the epoch of a moment as the API tells it."""
+    return datetime.fromisoformat(text).timestamp()
 
 
 @dataclass
