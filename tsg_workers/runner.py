@@ -143,7 +143,8 @@ class Reconciler(Generic[C]):
     def renew(self, connection: Connection, claimed: Any) -> bool:
         return work.renew(connection, claimed, seconds=self.claim_seconds)
 
-    def give_back(self, connection: Connection, claimed: Any, result: Result) -> None:
+    def give_back(self, connection: Connection, claimed: Any, result: Result) -> bool:
+        """Give the claim back; is the subject due again at once?"""
         match result:
             case After(seconds):
                 work.mark_done(connection, claimed, after=seconds)
@@ -154,6 +155,7 @@ class Reconciler(Generic[C]):
                 work.mark_postponed(connection, claimed, after=seconds)
             case Gone():
                 work.delete_work(connection, claimed)
+        return isinstance(result, After) and result.seconds == 0
 
 
 class Runner(Generic[C]):
@@ -201,8 +203,8 @@ class Runner(Generic[C]):
         finally:
             del self._held[threading.get_ident()]
             with self._db.read() as connection:
-                reconciler.give_back(connection, claimed, result)
-        return isinstance(result, After) and result.seconds == 0
+                is_due = reconciler.give_back(connection, claimed, result)
+        return is_due
 
     def hand_back(self) -> int:
         """Give back the claims of work that has not ended in time; how many. What it was doing is in the rows."""

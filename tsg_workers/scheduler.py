@@ -22,7 +22,7 @@ from shared.runtime import diagnostics, flags, health, monitor, program
 from shared.runtime.checks import health_of
 from shared.runtime.settings import Settings
 from shared.runtime.signals import on_signal
-from shared.state import jobs
+from shared.state import group_state, jobs
 from shared.store import db
 from tsg_workers import wiring
 from tsg_workers.nomad_watch import NomadWatch
@@ -31,8 +31,8 @@ from tsg_workers.wiring import Kind
 
 _log = log.get(__name__)
 
-#: Seconds between looks at what is due.
-TICK = 1.0
+#: Seconds between looks at what is due, at most; and at least, where a group is due before that.
+TICK, SHORTEST_TICK = 1.0, 0.2
 #: Subjects of a kind for which one look sends wake-ups.
 MOST = 1000
 #: Seconds, at most, until a duty that failed is tried again.
@@ -106,9 +106,18 @@ def _tick(chosen: Settings, database: db.Database, stop: threading.Event, watch:
     while not stop.is_set():
         results = [duty.run_if_due() for duty in duties]
         metrics.ticks.labels(next((result for result in results if result != DONE), DONE)).inc()
-        stop.wait(TICK)
+        stop.wait(TICK if watch else _pause(database))
     debugging.stop()
     broker.close()
+
+
+def _pause(database: db.Database) -> float:
+    """Seconds until the next look. A database that can't be asked is the duties' to log."""
+    try:
+        with database.read() as connection:
+            return min(TICK, max(SHORTEST_TICK, group_state.get_next_due(connection)))
+    except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError):
+        return TICK
 
 
 def _duties(chosen: Settings, database: db.Database, broker: RedisBroker, watch: NomadWatch | None) -> list[Duty]:

@@ -3,6 +3,7 @@
 Session first, never commits, no network.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -294,6 +295,13 @@ def mark_emptied(connection: Connection, lease: Lease, group: DueGroup, *, after
         # Its Nomad job is over.
         work.mark_due(connection, work.NOMAD_JOB, group.id)
     return row is not None
+
+
+def get_next_due(connection: Connection) -> float:
+    """Seconds until the next group is due that is not yet; infinite when there is none."""
+    ahead_by = cast(extract("epoch", func.min(group_state.c.check_at) - func.now()), Float)
+    found = connection.execute(select(ahead_by).where(group_state.c.check_at > func.now())).scalar_one()
+    return math.inf if found is None else float(found)
 
 
 def get_backlog(connection: Connection, *, late: float) -> Backlog:

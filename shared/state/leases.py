@@ -55,15 +55,18 @@ _TAKE = text(
 )
 
 
-#: What was made due under the lease stays due: the account's row has no time of its own.
+#: What was made due under the lease stays due, and nobody has been woken for it: the wake-up found the lease taken.
 _RELEASE = text(
     """
     WITH released AS (
         UPDATE tsg_work SET until = NULL, owner = NULL, failures = 0, last_error = NULL
         WHERE kind = :kind AND subject = :account_id AND token = :token AND until > now() RETURNING subject
+    ),
+    given AS (
+        UPDATE tsg_accounts SET budget_left = :budget_left, budget_at = now(), lease_owner = NULL, lease_until = NULL
+        FROM released WHERE id = released.subject RETURNING id
     )
-    UPDATE tsg_accounts SET budget_left = :budget_left, budget_at = now(), lease_owner = NULL, lease_until = NULL
-    FROM released WHERE id = released.subject
+    SELECT EXISTS (SELECT 1 FROM tsg_group_state, given WHERE account_id = given.id AND check_at <= now())
     """
 )
 
@@ -83,10 +86,10 @@ def renew(connection: Connection, lease: Lease, *, seconds: int) -> bool:
     return renewed
 
 
-def release(connection: Connection, lease: Lease, *, budget_left: float) -> None:
-    """Give the lease back, with what is left of the budget for the next holder. One statement."""
+def release(connection: Connection, lease: Lease, *, budget_left: float) -> bool:
+    """Give the lease back, with what is left of the budget for the next holder; is a group due? One statement."""
     parameters = {"kind": ACCOUNT, "account_id": lease.account_id, "token": lease.token, "budget_left": budget_left}
-    connection.execute(_RELEASE, parameters)
+    return bool(connection.execute(_RELEASE, parameters).scalar_one())
 
 
 def is_held(lease: Lease) -> ColumnElement[bool]:

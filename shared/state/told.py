@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Float, Interval, cast, exists, extract, func, literal, or_, select, tuple_, union, update
+from sqlalchemy import Connection, Float, Interval, case, cast, exists, extract, func, literal, select, tuple_, union, update
 
 from shared.reasons import Reason
 from shared.state.activities import LAUNCH, LOST, TERMINATE, UNHEALTHY
@@ -47,9 +47,10 @@ class Deed(NamedTuple):
 
 
 def mark_told(connection: Connection, messages: Collection[Told]) -> set[str]:
-    """Make the groups due that messages are about; the accounts of those that were not.
+    """Make the groups due that messages are about; their accounts. A deleted group that is over is not.
 
-    A group whose check is under way is due again after it: the check may have seen the machine before it changed.
+    A group whose check is under way is due again after it: the check may have seen the machine before it changed. One that is due already
+    has its account woken, too: it may have been waiting for the scheduler.
     """
     named = [(told.account_id, told.group_id) for told in messages if told.group_id]
     of_2018 = [(told.account_id, told.group_name) for told in messages if told.group_name and not told.group_id]
@@ -60,10 +61,10 @@ def mark_told(connection: Connection, messages: Collection[Told]) -> set[str]:
         select(instances.c.group_id).where(tuple_(instances.c.account_id, instances.c.machine_id).in_(known)),
     )
     under_way = exists(select(work.c.subject).where(work.c.kind == ACCOUNT, work.c.subject == group_state.c.account_id, ~is_free()))
-    statement = update(group_state).where(
-        group_state.c.group_id.in_(about), group_state.c.check_at.is_not(None), or_(group_state.c.check_at > func.now(), under_way)
-    )
-    return set(connection.execute(statement.values(check_at=func.now()).returning(group_state.c.account_id)).scalars())
+    statement = update(group_state).where(group_state.c.group_id.in_(about), group_state.c.check_at.is_not(None))
+    # How long a group has been due is not forgotten.
+    due_at = case((under_way, func.now()), else_=func.least(group_state.c.check_at, func.now()))
+    return set(connection.execute(statement.values(check_at=due_at).returning(group_state.c.account_id)).scalars())
 
 
 def mark_accounts_due(connection: Connection, account_ids: Collection[str]) -> set[str]:

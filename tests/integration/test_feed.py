@@ -174,7 +174,10 @@ def test_a_group_of_2018_is_found_by_its_name(world: World, watch: Callable[...,
     quiet(world)
     put_off(world)
     told_of = told.Told(world.account.id, "11111111-1111-4111-8111-111111111111", None, group.name)
-    assert world.db.transact(lambda connection: told.mark_told(connection, [told_of])) == {world.account.id}
+    for already_due in (False, True):
+        assert is_due(world, group) == already_due
+        woken = world.db.transact(lambda connection: told.mark_told(connection, [told_of]))
+        assert woken == {world.account.id}, "one that is due already does not wait for the scheduler either"
     assert is_due(world, group)
 
 

@@ -41,9 +41,9 @@ def renew(world: World, lease: Lease, *, seconds: int = 30) -> bool:
         return leases.renew(connection, lease, seconds=seconds)
 
 
-def release(world: World, lease: Lease, *, budget_left: float = 0.0) -> None:
+def release(world: World, lease: Lease, *, budget_left: float = 0.0) -> bool:
     with world.db.read() as connection:
-        leases.release(connection, lease, budget_left=budget_left)
+        return leases.release(connection, lease, budget_left=budget_left)
 
 
 def expire(world: World) -> None:
@@ -405,3 +405,15 @@ def test_a_worker_of_the_previous_release_and_one_of_this_keep_each_other_out(wo
     assert renew(world, lease)
     release(world, lease)
     assert world.sql(held, id=world.account.id)[0][0] is None
+
+
+def test_the_end_of_a_lease_shows_what_was_made_due_under_it(world: World) -> None:
+    """The wake-up for it found the lease taken, and is gone."""
+    group = world.make_group(0)
+    world.settle()
+    lease = taken(world)
+    world.db.transact(lambda connection: group_state.mark_due(connection, group.id))
+    assert release(world, lease)
+    assert not release(world, lease), "it is another's business now"
+    world.settle()
+    assert not release(world, taken(world))

@@ -527,6 +527,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert [owner.id for owner in use(group_state.list_owners, account_id, ids={group.id}, names={"web"})] == [group.id]
     use(group_state.mark_due, group.id)
     use(group_state.mark_all_due, account_id)
+    assert use(group_state.get_next_due) > 0
     assert use(status.find, group.id) == use(status.get, account_id, group.id) == use(status.get_by_ids, [group.id])[group.id]
     assert use(status.list_entries, account_id, limit=10) == [(group.id, 0)]
     assert use(status.count, account_id) == 1

@@ -8,7 +8,7 @@ from shared.state.activities import LAUNCH, LOST, TERMINATE
 from shared.state.told import Deed, Told
 from tsg_workers.feed.evidence import SUBSCRIBED_WITHIN, Evidence
 from tsg_workers.feed.gate import ALL_WITHIN, SLOWEST, Gate
-from tsg_workers.feed.rings import APART, Rings
+from tsg_workers.feed.rings import APART, SOONEST, Rings
 from tsg_workers.feed.seats import accounts_of
 from tsg_workers.feed.times import USUAL
 
@@ -39,17 +39,34 @@ def test_a_watcher_that_goes_moves_only_its_own_accounts() -> None:
 # Rings
 
 
-def test_the_first_message_is_handed_on_at_once_and_the_next_a_second_later() -> None:
+def test_the_first_message_is_handed_on_at_once_and_the_next_ones_ever_later_up_to_a_second() -> None:
     rings = Rings()
     one, other = Told("account", "m1"), Told("account", "m2")
     rings.add(one)
     assert rings.take(100.0) == (set(), [one])
     rings.add(other)
     rings.add(other)
-    assert rings.take(100.5) == (set(), [])
-    assert rings.next_at() == 100.0 + APART
-    assert rings.take(101.0) == (set(), [other])
+    assert rings.take(100.0 + SOONEST - 0.01) == (set(), [])
+    assert rings.next_at() == 100.0 + SOONEST
+    assert rings.take(100.0 + SOONEST) == (set(), [other])
     assert rings.next_at() is None
+
+
+def test_a_hundred_messages_of_one_second_are_handed_on_in_a_few_turns_and_the_last_of_them_soon() -> None:
+    rings = Rings()
+    turns: list[float] = []
+    for hundredth in range(600):
+        if hundredth < 100:
+            rings.add(Told("account", f"m{hundredth}"))
+        if rings.take(hundredth / 100)[1]:
+            turns.append(hundredth / 100)
+    assert turns == pytest.approx([0.0, SOONEST, 3 * SOONEST, 3 * SOONEST + APART])
+    for hundredth in range(1000, 2000):
+        rings.add(Told("account", "m"))
+        if rings.take(hundredth / 100)[1]:
+            turns.append(hundredth / 100)
+    assert turns[4:6] == pytest.approx([10.0, 10.0 + SOONEST]), "after a quiet time it begins anew"
+    assert len(turns[4:]) == pytest.approx(10 / APART, abs=2)
 
 
 def test_a_whole_account_needs_no_message_of_its_own_and_waits_for_none() -> None:

@@ -16,10 +16,10 @@ _log = log.get(__name__)
 #: The name in a WSGI environment of the context of a request that was parked.
 WAITED = "tsg.waited"
 
-#: Seconds between two looks at a group: soon at first, for what takes a moment only.
-SOONEST, LATEST = 0.1, 0.25
-#: Seconds between two looks for each group that is watched, so that many are looked at less often.
-LOOK_SECONDS = 0.005
+#: Seconds between two looks at a group, and until the first; and for each group that is watched, so that many are looked at less often.
+PAUSE, LOOK_SECONDS = 0.1, 0.01
+#: Seconds between two rounds, at least.
+ROUND = 0.01
 
 K = TypeVar("K", bound=Hashable)
 
@@ -49,22 +49,19 @@ class _Watch:
 
     def __init__(self) -> None:
         self.waiters: list[_Waiter] = []
-        self.pause = SOONEST
         self.due = 0.0
 
     def add(self, waiter: _Waiter, now: float) -> None:
         self.waiters.append(waiter)
-        self.pause = SOONEST
-        self.due = now + SOONEST
+        self.due = now + PAUSE
 
-    def take(self, now: float, *, over: bool, slowest: float) -> list[_Waiter]:
+    def take(self, now: float, *, over: bool, pause: float) -> list[_Waiter]:
         """Those that have waited long enough; the rest is looked for again later."""
         waiters, taken = self.waiters, list[_Waiter]()
         self.waiters = []
         for one in waiters:
             (taken if over or one.deadline <= now or one.is_gone() else self.waiters).append(one)
-        self.pause = min(slowest, self.pause * 1.5)
-        self.due = min([now + self.pause, *(one.deadline for one in self.waiters)])
+        self.due = min([now + pause, *(one.deadline for one in self.waiters)])
         return taken
 
 
@@ -97,8 +94,9 @@ class Watcher(Generic[K]):
         over.wait()
 
     def _watch(self) -> None:
+        pause = PAUSE
         while True:
-            self._stopping.wait(SOONEST)
+            self._stopping.wait(pause)
             now = time.monotonic()
             with self._lock:
                 due = [awaited for awaited, watch in self._watches.items() if watch.due <= now or self._stopping.is_set()]
@@ -108,6 +106,9 @@ class Watcher(Generic[K]):
                 if not self._watches:
                     self._is_running = False
                     return
+                # A new one is due a pause from now, so this is never too long.
+                next_at = min(watch.due for watch in self._watches.values())
+            pause = min(PAUSE, max(ROUND, next_at - time.monotonic()))
 
     def _look(self, awaited: K) -> None:
         try:
@@ -117,7 +118,7 @@ class Watcher(Generic[K]):
             over = True
         with self._lock:
             watch = self._watches[awaited]
-            taken = watch.take(time.monotonic(), over=over, slowest=max(LATEST, LOOK_SECONDS * len(self._watches)))
+            taken = watch.take(time.monotonic(), over=over, pause=max(PAUSE, LOOK_SECONDS * len(self._watches)))
             if not watch.waiters:
                 del self._watches[awaited]
         for waiter in taken:

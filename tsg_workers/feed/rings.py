@@ -1,11 +1,15 @@
-"""What is to be made due, gathered: the groups of an account at most once a second, however many messages come. Pure."""
+"""What is to be made due, gathered: the groups of an account at once after a quiet time, then once a second, whatever comes. Pure."""
 
+import math
 from collections import defaultdict
 
 from shared.state.told import Told
 
-#: Seconds between two times at which an account's groups are made due.
-APART = 1.0
+#: Seconds between two times at which an account's groups are made due: few after a quiet time, since what comes next may be the end of
+#: what is waited for, then twice as many each time, up to `APART`.
+SOONEST, APART = 0.25, 1.0
+#: Seconds without a message that are a quiet time.
+QUIET = 2.0
 
 
 class Rings:
@@ -16,6 +20,7 @@ class Rings:
         #: By account, by machine.
         self._told: dict[str, dict[str, Told]] = defaultdict(dict)
         self._rang_at: dict[str, float] = {}
+        self._pauses: dict[str, float] = {}
 
     def add(self, told: Told) -> None:
         """The group of this machine."""
@@ -30,15 +35,22 @@ class Rings:
         self._whole.discard(account_id)
         self._told.pop(account_id, None)
         self._rang_at.pop(account_id, None)
+        self._pauses.pop(account_id, None)
 
     def take(self, now: float) -> tuple[set[str], list[Told]]:
         """Accounts whose groups are all to be made due now, and the messages of the others whose turn it is."""
         whole, self._whole = self._whole, set()
-        ready = [account_id for account_id in self._told if now >= self._rang_at.get(account_id, 0.0) + APART]
+        ready = [account_id for account_id in self._told if now >= self._turn_of(account_id)]
         told = [one for account_id in ready for one in self._told.pop(account_id).values() if account_id not in whole]
-        self._rang_at.update(dict.fromkeys((*whole, *ready), now))
+        for account_id in {*whole, *ready}:
+            is_quiet = now - self._rang_at.get(account_id, -math.inf) > QUIET
+            self._pauses[account_id] = SOONEST if is_quiet else min(APART, 2 * self._pauses[account_id])
+            self._rang_at[account_id] = now
         return whole, told
 
     def next_at(self) -> float | None:
         """When the next turn is, of what was left; None when nothing was."""
-        return min((self._rang_at.get(account_id, 0.0) + APART for account_id in self._told), default=None)
+        return min(map(self._turn_of, self._told), default=None)
+
+    def _turn_of(self, account_id: str) -> float:
+        return self._rang_at.get(account_id, -math.inf) + self._pauses.get(account_id, 0.0)

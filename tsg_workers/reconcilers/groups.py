@@ -109,30 +109,28 @@ class GroupReconciler(Reconciler[Claimed]):
     def renew(self, connection: Connection, claimed: Claimed) -> bool:
         return leases.renew(connection, claimed.lease, seconds=self._pace.lease_seconds)
 
-    def give_back(self, connection: Connection, claimed: Claimed, result: Result) -> None:
+    def give_back(self, connection: Connection, claimed: Claimed, result: Result) -> bool:
         """When the account is due again, and what failed, stands in the state of its groups."""
         del result
-        leases.release(connection, claimed.lease, budget_left=claimed.budget.left)
+        return leases.release(connection, claimed.lease, budget_left=claimed.budget.left)
 
     def reconcile(self, claimed: Claimed, keeper: Keeper) -> Result:
         """Work on the account's due groups until none is due, or for `TURN_SECONDS`."""
         with bound_contextvars(account_id=claimed.lease.account_id):
-            are_left = self._turn(claimed.lease, keeper, claimed.budget, until=time.monotonic() + TURN_SECONDS)
-        return After(0 if are_left else None)
+            self._turn(claimed.lease, keeper, claimed.budget, until=time.monotonic() + TURN_SECONDS)
+        return After(None)
 
-    def _turn(self, lease: Lease, keeper: Keeper, budget: Budget, *, until: float) -> bool:
+    def _turn(self, lease: Lease, keeper: Keeper, budget: Budget, *, until: float) -> None:
         while keeper.holds:
             with self._db.read() as connection:
                 due = group_state.list_due(connection, lease.account_id, limit=GROUPS_A_PASS)
                 account = accounts.get(connection, lease.account_id) if due else None
-            if not due:
-                return False
-            if time.monotonic() > until:
-                return True
+            if not due or time.monotonic() > until:
+                return
             recorder = Recorder(self._db, lease, account.name if account else "", self._owner, self._audit)
             if account is None:
                 self._put_off(recorder, keeper, due, Trouble("The account is disabled.", Reason.ACCOUNT_REJECTED))
-                return False
+                return
             try:
                 client = client_for(self._db, self._clouds, self._sealer, account, budget, lambda: keeper.holds)
                 with metrics.passes.time():
@@ -146,7 +144,6 @@ class GroupReconciler(Reconciler[Claimed]):
                 self._put_off(recorder, keeper, due, _account_trouble(error))
                 if isinstance(error, cloudapi.Unauthorized):
                     forget_registration(self._db, account)
-        return False
 
     def _put_off(self, recorder: Recorder, keeper: Keeper, due: Sequence[DueGroup], trouble: Trouble) -> None:
         """Nothing can be done for any of these groups now."""
