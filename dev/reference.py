@@ -40,11 +40,11 @@ INTRODUCTION = """\
 
 <!-- Made by dev/docs of shared/runtime/settings.py: change it there. -->
 
-Every program reads every setting. A value is looked for among the flags, then in the environment, then in the file that `--config FILE`
-names, and then here among the defaults. All that is wrong is named at once, by variable name, and then nothing is started (exit code 2).
+All programs of the service read the same settings. A program looks for a value among its flags, then in the environment, then in the file
+that `--config FILE` names, then among the defaults. It names all wrong values at once, by variable, and does not start (exit code 2).
 
-The file is TOML. The 2018 service's is read as it is. The tables below have the keys; the variable's name without `TSG_`, the first word
-being the section, is one as well (`[max] capacity`):
+The file is TOML; a file of the 2018 service works unchanged. The tables below have the keys. The variable's name without `TSG_` works too,
+with its first word as the section: `TSG_MAX_CAPACITY` is also `[max] capacity`.
 
 ```toml
 scaler = "worker"
@@ -60,12 +60,12 @@ port = 3000
 max-body = 100000
 ```
 
-An unknown key is an error; an unknown variable is not. `agent.log-format` and `http.dc` of 2018 mean `log.format` and `triton.dc`;
-`crdb.mode` and the section `tsgcli` mean nothing any more. Durations are seconds. The variables `NOMAD_*` are those that Nomad's own
-program reads; they, and others that do not begin with `TSG_`, can't be set in the file.
+An unknown key is an error; an unknown variable is ignored. `agent.log-format` and `http.dc` of 2018 mean `log.format` and `triton.dc`;
+`crdb.mode` and the section `tsgcli` are ignored. Durations are in seconds. Nomad's own programs read the variables `NOMAD_*` too. Variables
+that do not begin with `TSG_` cannot be set in the file.
 
-Requests to CloudAPI and Nomad go through the proxy that `HTTPS_PROXY` (or `HTTP_PROXY`, for an `http://` address; or `ALL_PROXY`) names,
-except to what `NO_PROXY` lists, and to loopback. Nothing else of the environment has a say in them: no `.netrc`.
+Requests to CloudAPI and Nomad go through the proxy in `HTTPS_PROXY` (for `http://` addresses `HTTP_PROXY`) or else `ALL_PROXY`, except to
+loopback and to what `NO_PROXY` lists. The programs read no `.netrc`.
 """
 
 COLUMNS = ("variable", "value", "default", "key in the file", "flag", "what it is")

@@ -122,16 +122,16 @@ class Settings:
     database_url: URL = _setting(
         DATABASE_URL,
         "",
-        "postgresql://USER:PASSWORD@HOST:PORT/NAME (or HOST:PORT,HOST:PORT) or cockroachdb://...; else one is "
-        "made of the TSG_CRDB variables.",
+        "postgresql://USER:PASSWORD@HOST:PORT/NAME (or HOST:PORT,HOST:PORT) or cockroachdb://...; without it, "
+        "the TSG_CRDB variables apply.",
         heading="Database and queue",
         secret=True,
     )
-    crdb_user: str = _setting(TEXT, "root", "The database's user, where there is no TSG_DATABASE_URL, as in 2018.")
-    crdb_password: str = _setting(TEXT, "", "The same: its password.", secret=True)
-    crdb_host: str = _setting(TEXT, "127.0.0.1", "The same: its host.")
-    crdb_port: int = _setting(PORT, 26257, "The same: its port.")
-    crdb_database: str = _setting(TEXT, "triton", "The same: its name.")
+    crdb_user: str = _setting(TEXT, "root", "The database's user, if TSG_DATABASE_URL is not set, as in 2018.")
+    crdb_password: str = _setting(TEXT, "", "Likewise: its password.", secret=True)
+    crdb_host: str = _setting(TEXT, "127.0.0.1", "Likewise: its host.")
+    crdb_port: int = _setting(PORT, 26257, "Likewise: its port.")
+    crdb_database: str = _setting(TEXT, "triton", "Likewise: its name.")
     redis_url: str = _setting(
         REDIS_URL,
         "redis://127.0.0.1:6379/0",
@@ -140,239 +140,243 @@ class Settings:
     )
 
     http_bind: str = _setting(
-        BIND, "127.0.0.1", "The address, or a name of one, that tsg-api listens on. `::` takes IPv4 too.", heading="The HTTP API"
+        BIND, "127.0.0.1", "The address or host name that tsg-api listens on. `::` accepts IPv4 too.", heading="The HTTP API"
     )
-    http_port: int = _setting(PORT_OR_FREE, 3000, "The port that tsg-api listens on; 0: a free one, which the log names.")
+    http_port: int = _setting(PORT_OR_FREE, 3000, "The port that tsg-api listens on; 0: any free port, which the log names.")
     http_reuse_port: bool = _setting(
-        YES_NO, False, "Whether several tsg-api may listen on the port (SO_REUSEPORT): the system deals connections out among them."
+        YES_NO, False, "Whether several tsg-api may share the port (SO_REUSEPORT): the system distributes connections among them."
     )
-    http_threads: int = _setting(whole(1, 256), 8, "Requests that one tsg-api answers at once, and its connections to the database.")
-    http_pin: bool = _setting(YES_NO, True, "Whether each process stays on one core, where the system can do that.")
+    http_threads: int = _setting(
+        whole(1, 256),
+        8,
+        "Requests that one tsg-api answers at once. It opens up to one and a half times as many connections to the database.",
+    )
+    http_pin: bool = _setting(YES_NO, True, "Whether each tsg-api is bound to one core, if the system can do that.")
     http_max_body: int = _setting(
-        whole(1_000, 10_000_000), 100_000, "Bytes of a request's body. CloudAPI itself takes no request over 100,000."
+        whole(1_000, 10_000_000), 100_000, "The largest body of a request, in bytes. CloudAPI itself accepts at most 100,000."
     )
     http_trusted_proxy: str = _setting(
-        PROXY, "", "Whose X-Forwarded-For is believed: an address, * for everybody that reaches the port, or nobody's."
+        PROXY, "", "The proxy whose X-Forwarded-For is trusted: its address, or * for any. Without it, none is."
     )
     http_public_url: str = _setting(
         HTTP_URL,
         "",
-        "Where callers reach the API, for the URLs of webhooks; without it, where the request that makes one did.",
+        "The base URL of the API for callers, in the URLs of webhooks. Without it, that of the request that makes the webhook.",
         otherwise="none",
     )
 
     rate_per_account: float = _setting(
-        number(0, 1_000_000), 0.0, "Requests a second of one account to one tsg-api, 0 for no limit.", heading="Limits and authentication"
+        number(0, 1_000_000), 0.0, "Requests a second of one account to one tsg-api; 0: no limit.", heading="Limits and authentication"
     )
     rate_per_address: float = _setting(
         number(0, 1_000_000),
         0.0,
-        "Requests a second from one address (of IPv6: one /64) to one tsg-api, before it is known whose they are; 0 for no limit.",
+        "Requests a second from one address (IPv6: one /64) to one tsg-api that prove no caller; 0: no limit.",
     )
-    auth_cache_seconds: int = _setting(whole(1, 3_600), 300, "Seconds for which a caller's key is believed after CloudAPI vouched for it.")
+    auth_cache_seconds: int = _setting(whole(1, 3_600), 300, "Seconds for which a caller's key is trusted after CloudAPI confirmed it.")
 
     triton_dc: str = _setting(
         like(r"[A-Za-z0-9][A-Za-z0-9_.-]*"),
         "us-east-1",
-        "The name of the datacenter: Nomad's for the jobs, and the end of the management keys' name.",
+        "The name of the datacenter: the jobs' datacenter in Nomad, and the end of the management keys' names.",
         heading="Triton",
     )
     triton_url: str = _setting(HTTP_URL, "https://us-east-1.api.joyent.com", "The CloudAPI in which instances are launched.")
-    triton_auth_url: str = _setting(
-        HTTP_URL, "", "Where callers are authenticated; the CloudAPI above unless another is given.", otherwise="TSG_TRITON_URL"
-    )
+    triton_auth_url: str = _setting(HTTP_URL, "", "The CloudAPI that confirms callers' keys.", otherwise="TSG_TRITON_URL")
     triton_key_prefix: str = _setting(
-        like(r"[A-Za-z0-9][A-Za-z0-9_.-]*"), "TSG_Management", "The management key of an account is called PREFIX_DATACENTER in CloudAPI."
+        like(r"[A-Za-z0-9][A-Za-z0-9_.-]*"), "TSG_Management", "The management key of an account is named PREFIX_DATACENTER in CloudAPI."
     )
     triton_whitelist: bool = _setting(
-        YES_NO, True, "Whether only the accounts of `tsg_accounts` may call (`tsg-admin accounts add`), or all that CloudAPI knows."
+        YES_NO,
+        True,
+        "true: only accounts that an operator added may call (`tsg-admin accounts add`). false: all accounts that CloudAPI knows.",
     )
     triton_cacert: Path | None = _setting(
         AUTHORITIES,
         "",
-        "The certificate authorities of CloudAPI's certificate, in PEM; without it, REQUESTS_CA_BUNDLE, "
+        "The certificate authorities for CloudAPI's certificate, in PEM; without it, REQUESTS_CA_BUNDLE, "
         "CURL_CA_BUNDLE, SSL_CERT_FILE, SSL_CERT_DIR, or the public ones.",
     )
     triton_skip_verify: bool = _setting(
-        YES_NO, False, "Whether CloudAPI's certificate is taken unseen. Anybody between the two can then act for all accounts."
+        YES_NO, False, "Whether CloudAPI's certificate is accepted unverified. Anybody in between can then act for all accounts."
     )
     skip_tls_verify: bool = _setting(
         YES_NO,
         False,
-        "The same as TSG_TRITON_SKIP_VERIFY, where that is not set, as triton-go and Terraform read it.",
+        "Used if TSG_TRITON_SKIP_VERIFY is not set; triton-go and Terraform read it too.",
         variable="TRITON_SKIP_TLS_VERIFY",
     )
     requests_ca_bundle: Path | None = _setting(
         AUTHORITIES,
         "",
-        "The certificate authorities of CloudAPI and Nomad, where nothing of their own is set.",
+        "The certificate authorities for CloudAPI and Nomad, if TSG_TRITON_CACERT or NOMAD_CACERT is not set.",
         variable="REQUESTS_CA_BUNDLE",
     )
-    curl_ca_bundle: Path | None = _setting(AUTHORITIES, "", "The same, where REQUESTS_CA_BUNDLE is not set.", variable="CURL_CA_BUNDLE")
-    ssl_cert_file: Path | None = _setting(AUTHORITIES, "", "The same, where CURL_CA_BUNDLE is not set.", variable="SSL_CERT_FILE")
+    curl_ca_bundle: Path | None = _setting(AUTHORITIES, "", "The same, if REQUESTS_CA_BUNDLE is not set.", variable="CURL_CA_BUNDLE")
+    ssl_cert_file: Path | None = _setting(AUTHORITIES, "", "The same, if CURL_CA_BUNDLE is not set.", variable="SSL_CERT_FILE")
     ssl_cert_dir: Path | None = _setting(
-        AUTHORITIES, "", "The same, where SSL_CERT_FILE is not set: a directory of certificates, by hash.", variable="SSL_CERT_DIR"
+        AUTHORITIES, "", "The same, if SSL_CERT_FILE is not set: a directory of certificates, by hash.", variable="SSL_CERT_DIR"
     )
-    cloudapi_rate: float = _setting(number(0.1, 100_000), 10.0, "CloudAPI's throttle: requests a second, per account.")
-    cloudapi_burst: int = _setting(whole(1, 100_000), 30, "CloudAPI's throttle: requests in one burst, per account.")
+    cloudapi_rate: float = _setting(number(0.1, 100_000), 10.0, "CloudAPI's throttle: requests a second of one account.")
+    cloudapi_burst: int = _setting(whole(1, 100_000), 30, "CloudAPI's throttle: requests of one account in a burst.")
     cloudapi_connect_timeout: float = _setting(number(0.1, 60), 3.05, "Seconds to wait for a connection to CloudAPI.")
-    cloudapi_read_timeout: float = _setting(number(0.1, 300), 30.0, "Seconds to wait for CloudAPI to go on with an answer.")
+    cloudapi_read_timeout: float = _setting(number(0.1, 300), 30.0, "Seconds to wait for the next bytes of CloudAPI's answer.")
 
     feed: str = _setting(
         choice("auto", "on", "off"),
         "auto",
-        "Whether tsg-feed watches the accounts' machines by CloudAPI's changefeed. auto: where CloudAPI has one. on: one that has none is "
-        "a fault, which /readyz and the log report.",
+        "Whether tsg-feed watches machines by CloudAPI's changefeed. auto: if CloudAPI has one. on: a CloudAPI without one is a fault, "
+        "which /readyz and the log report.",
         heading="The changefeed",
         file="triton.feed",
     )
     feed_interval: float = _setting(
         number(1, 100),
         4.0,
-        "Settled groups are checked this many times less often, at most once an hour, while the changefeed proves to report changes; "
-        "1: as often as without. Nomad's jobs run as often as ever.",
+        "By this factor settled groups are checked less often while the changefeed is trusted, but at least once an hour. "
+        "1: no less often. Nomad's jobs run at their intervals.",
         file="triton.feed-interval",
     )
 
     scaler: str = _setting(
         choice("worker", "nomad"),
         "worker",
-        "worker: workers converge. nomad: Nomad's jobs do, and workers where Nomad does not come to it in time.",
+        "worker: workers reconcile groups. nomad: Nomad's jobs do, and workers where a job is late (TSG_NOMAD_GRACE).",
         heading="Nomad",
     )
     nomad_url: str = _setting(HOST_OR_HTTP_URL, "", "Nomad's host, as in 2018, or its whole address. Without it, NOMAD_ADDR.")
-    nomad_port: int = _setting(PORT, 4646, "Nomad's port, where TSG_NOMAD_URL is a host.")
-    nomad_addr: str = _setting(HTTP_URL, "", "Nomad's whole address, where there is no TSG_NOMAD_URL.", variable="NOMAD_ADDR")
+    nomad_port: int = _setting(PORT, 4646, "Nomad's port, if TSG_NOMAD_URL is a host.")
+    nomad_addr: str = _setting(HTTP_URL, "", "Nomad's whole address, if TSG_NOMAD_URL is not set.", variable="NOMAD_ADDR")
     nomad_token: str = _setting(TEXT, "", "The ACL token for Nomad.", variable="NOMAD_TOKEN", secret=True)
     nomad_namespace: str = _setting(TEXT, "", "The namespace of the jobs.", variable="NOMAD_NAMESPACE")
     nomad_region: str = _setting(TEXT, "", "The region of the jobs.", variable="NOMAD_REGION")
-    nomad_cacert: Path | None = _setting(AUTHORITIES, "", "The certificate authority of Nomad's certificate.", variable="NOMAD_CACERT")
-    nomad_client_cert: Path | None = _setting(FILE, "", "The certificate that Nomad knows us by.", variable="NOMAD_CLIENT_CERT")
+    nomad_cacert: Path | None = _setting(AUTHORITIES, "", "The certificate authority for Nomad's certificate.", variable="NOMAD_CACERT")
+    nomad_client_cert: Path | None = _setting(FILE, "", "The client certificate for Nomad.", variable="NOMAD_CLIENT_CERT")
     nomad_client_key: Path | None = _setting(FILE, "", "Its private key.", variable="NOMAD_CLIENT_KEY")
-    nomad_skip_verify: bool = _setting(YES_NO, False, "Whether Nomad's certificate is taken unseen.", variable="NOMAD_SKIP_VERIFY")
+    nomad_skip_verify: bool = _setting(YES_NO, False, "Whether Nomad's certificate is accepted unverified.", variable="NOMAD_SKIP_VERIFY")
     nomad_role: str = _setting(NAME, "automater", "The `meta.role` of the nodes that run the jobs.")
     nomad_driver: str = _setting(choice("exec", "raw_exec", "docker"), "exec", "Nomad's driver for the jobs.")
-    nomad_command: str = _setting(NAME, "tsg-scale", "What the jobs run on a node.")
-    nomad_image: str = _setting(TEXT, "triton-service-groups", "The image that the driver docker runs it in.")
-    nomad_artifact: str = _setting(TEXT, "", "An archive that the jobs fetch first, as Nomad's `artifact` takes it; none when empty.")
-    nomad_config: str = _setting(TEXT, "", "A file on the nodes that the jobs hand to `--config`; none when empty.")
-    nomad_cpu: int = _setting(whole(20, 100_000), 100, "MHz that a job asks for.")
-    nomad_memory: int = _setting(whole(64, 100_000), 128, "MiB that a job asks for.")
-    nomad_grace: int = _setting(
-        whole(5, 3_600), 60, "Seconds after it was due at which a group that Nomad has not looked at is a worker's."
-    )
+    nomad_command: str = _setting(NAME, "tsg-scale", "The command that the jobs run on a node.")
+    nomad_image: str = _setting(TEXT, "triton-service-groups", "The image in which the docker driver runs the command.")
+    nomad_artifact: str = _setting(TEXT, "", "The source of an archive that the jobs fetch first (Nomad's `artifact`).")
+    nomad_config: str = _setting(TEXT, "", "A file on the nodes that the jobs pass to `--config`.")
+    nomad_cpu: int = _setting(whole(20, 100_000), 100, "MHz that a job reserves.")
+    nomad_memory: int = _setting(whole(64, 100_000), 128, "MiB that a job reserves.")
+    nomad_grace: int = _setting(whole(5, 3_600), 60, "Seconds for which a due group waits for its Nomad job before a worker reconciles it.")
     max_capacity: int = _setting(
-        whole(1, 10_000), 100, "The most instances that a group may ask for.", heading="Groups and workers", file="groups.max-capacity"
+        whole(1, 10_000), 100, "The highest capacity that a group may have.", heading="Groups and workers", file="groups.max-capacity"
     )
     health_check_interval: int = _setting(
         whole(10, 86_400),
         300,
-        "Seconds between looks at a group that is as it should be, unless it has an interval of its own.",
+        "Seconds between the checks of a settled group without a `health_check_interval`.",
         file="groups.health-check-interval",
     )
-    activity_days: int = _setting(
-        whole(1, 3_650), 42, "Days for which it is kept what was done for a group, or refused.", file="groups.activity-days"
-    )
+    activity_days: int = _setting(whole(1, 3_650), 42, "Days for which activities are kept.", file="groups.activity-days")
     provision_timeout: int = _setting(
-        whole(10, 7_200), 300, "Seconds after which a machine that has not come up is replaced.", file="workers.provision-timeout"
+        whole(10, 7_200), 300, "Seconds after which a machine that still boots is replaced.", file="workers.provision-timeout"
     )
     launch_grace: int = _setting(
         whole(5, 600),
         60,
-        "Seconds for which a create whose answer was lost may still turn up in CloudAPI's list.",
+        "Seconds for which a launch whose answer was lost counts: its machine may still appear in CloudAPI's list.",
         file="workers.launch-grace",
     )
     replace_percent: int = _setting(
         whole(1, 100),
         20,
-        "Per cent of a group's capacity that may be replaced at once of the machines that ran and look unhealthy "
-        "now; at least one machine.",
+        "The most machines that ran and are unhealthy which are replaced at a time, in per cent of the group's capacity; at least one.",
         file="workers.replace-percent",
     )
     breaker_failures: int = _setting(
         whole(1, 100),
         5,
-        "Attempts to launch that fail in a row before a group's launches are tried one at a time, once a minute at most.",
+        "Failed launches in a row after which a group's launches are tried one at a time, once a minute at most.",
         file="workers.breaker-failures",
     )
     lease_seconds: int = _setting(
-        whole(3, 300), 10, "Seconds after its holder was last heard of at which an account's lease ends.", file="workers.lease-seconds"
+        whole(3, 300), 10, "Seconds after which an account's lease ends unless its holder renews it.", file="workers.lease-seconds"
     )
-    worker_threads: int = _setting(whole(1, 64), 8, "Accounts that one tsg-worker works on at once.", file="workers.threads")
+    worker_threads: int = _setting(
+        whole(1, 64),
+        8,
+        "Accounts, policies and Nomad jobs that one tsg-worker works on at once. Deliveries have threads of their own.",
+        file="workers.threads",
+    )
     probe_networks: tuple[IPv4Network | IPv6Network, ...] = _setting(
         NETWORKS,
         "",
-        "Networks whose addresses health checks may probe, beside public addresses: those on which workers reach the instances themselves.",
+        "Networks that health checks may probe besides public addresses: those in which workers reach the instances.",
         file="workers.probe-networks",
     )
 
     policy_interval: float = _setting(
-        number(1, 3_600), 15.0, "Seconds between evaluations of a group's policies that measure something.", heading="Policies"
+        number(1, 3_600), 15.0, "Seconds between evaluations of the policies that measure something.", heading="Policies"
     )
 
     cmon_url: str = _setting(
-        HTTP_URL, "", "Where CMON is, with its port; without it, where CloudAPI's list of services says.", otherwise="CloudAPI's services"
+        HTTP_URL, "", "The URL of CMON, with its port. Without it, the one in CloudAPI's list of services.", otherwise="CloudAPI's services"
     )
-    prometheus_url: str = _setting(HTTP_URL, "", "The Prometheus that policies may query; without it, none is offered.", otherwise="none")
+    prometheus_url: str = _setting(
+        HTTP_URL, "", "The Prometheus that policies may query. Without it, the source `prometheus` is refused.", otherwise="none"
+    )
     prometheus_accounts: str = _setting(
-        TEXT, "", "The accounts that may query it, by login or UUID, with commas between: PromQL reads the series of all."
+        TEXT, "", "The accounts that may query it: logins or UUIDs, separated by commas. PromQL can read the series of all accounts."
     )
     prometheus_tenants: bool = _setting(
-        YES_NO, False, "Whether it keeps tenants apart by X-Scope-OrgID, which is an account's UUID. Then all accounts may query it."
+        YES_NO,
+        False,
+        "Whether it separates tenants by X-Scope-OrgID, for which the service sends the account's UUID. Then all accounts may query it.",
     )
 
     notify_http: bool = _setting(YES_NO, False, "Whether notifications may go to http:// addresses.")
     notify_private: bool = _setting(
-        YES_NO, False, "Whether notifications may go to addresses that are not public. A user could then reach your own network."
+        YES_NO, False, "Whether notifications may go to addresses that are not public. Users can then reach your own network."
     )
 
     metrics_enable: bool = _setting(
         YES_NO,
         True,
-        "Whether each process has a port for those who look after it: /metrics, /healthz and /readyz.",
-        heading="Health, metrics and the end",
+        "Whether each process serves /metrics, /healthz and /readyz on a port of its own.",
+        heading="Health, metrics and shutdown",
     )
     metrics_bind: str = _setting(
-        BIND, "127.0.0.1", "The address of that port. It asks for no password: leave it on loopback, or on a network of your own."
+        BIND, "127.0.0.1", "The address of that port. It asks for no password: leave it on loopback, or on a private network."
     )
-    metrics_port: int = _setting(PORT_OR_FREE, 0, "The port; 0: a free one, which the log tells.")
+    metrics_port: int = _setting(PORT_OR_FREE, 0, "The port; 0: any free port, which the log names.")
 
     drain_seconds: float = _setting(
         number(0, 300),
         0.0,
-        "Seconds after SIGTERM for which the API goes on taking requests while /readyz says that it is going, for a load balancer to see.",
+        "Seconds after SIGTERM for which tsg-api still answers requests while /readyz says 503, so that a load balancer notices.",
     )
     stop_seconds: float = _setting(
         number(1, 300),
         20.0,
-        "Seconds that requests and passes under way at SIGTERM have to finish. A supervisor should wait longer before it kills.",
+        "Seconds that requests and checks under way at SIGTERM have to finish. A supervisor should wait longer before it kills.",
     )
 
     gops_enable: bool = _setting(YES_NO, False, "Whether each process runs the agent that `gops` talks to.", heading="Diagnostics")
     gops_bind: str = _setting(BIND, "127.0.0.1", "The address that the agent listens on. It asks for no password: leave it on loopback.")
-    gops_port: int = _setting(
-        PORT_OR_FREE, 9090, "The agent's port; 0: a free one. Where it is taken a free one is used. The log tells it."
-    )
+    gops_port: int = _setting(PORT_OR_FREE, 9090, "The agent's port; 0, or if it is taken: any free port. The log names it.")
     pprof_enable: bool = _setting(YES_NO, False, "Whether each process serves /debug/pprof/ for `go tool pprof` and browsers.")
     pprof_bind: str = _setting(
         BIND, "127.0.0.1", "The address that these pages are served on. They ask for no password: leave it on loopback."
     )
-    pprof_port: int = _setting(
-        PORT_OR_FREE, 9191, "The port of these pages; 0: a free one. Where it is taken a free one is used. The log tells it."
-    )
+    pprof_port: int = _setting(PORT_OR_FREE, 9191, "The port of these pages; 0, or if it is taken: any free port. The log names it.")
 
     dev_mode: bool = _setting(
         YES_NO,
         False,
-        "Whether every request is taken for the seeded account's. For development alone, and on a loopback address.",
+        "Whether every request counts as the seeded account's, without a signature. For development only, on a loopback address.",
         heading="Development and secrets",
     )
-    dev_mode_anywhere: bool = _setting(YES_NO, False, "Whether development mode is meant although others than this machine reach the API.")
+    dev_mode_anywhere: bool = _setting(YES_NO, False, "Whether development mode is allowed where other machines reach the API.")
     secret_keys: tuple[bytes, ...] = _setting(
         SECRET_KEYS,
         "",
-        "AES-256 keys for what is sealed at rest, base64 with commas between: the first seals, all open. `tsg-admin keys generate`.",
-        otherwise="none: is needed",
+        "AES-256 keys for secrets in the database, base64, comma-separated. The first encrypts, all decrypt. `tsg-admin keys generate`.",
+        otherwise="none: required",
         secret=True,
     )
 
