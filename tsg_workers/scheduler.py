@@ -17,7 +17,7 @@ from dramatiq.brokers.redis import RedisBroker
 
 from shared import log, metrics
 from shared.clients.nomad import Nomad
-from shared.clients.queue import make_broker, send
+from shared.clients.queue import count_waiting, make_broker, send
 from shared.runtime import diagnostics, flags, health, monitor, program
 from shared.runtime.checks import health_of
 from shared.runtime.settings import Settings
@@ -27,16 +27,19 @@ from shared.store import db
 from tsg_workers import wiring
 from tsg_workers.nomad_watch import NomadWatch
 from tsg_workers.reconcilers import clock_mending, retention, statistics, watching
+from tsg_workers.room import Room
 from tsg_workers.wiring import Kind
 
 _log = log.get(__name__)
 
 #: Seconds between looks at what is due, at most; and at least, where a group is due before that.
 TICK, SHORTEST_TICK = 1.0, 0.2
-#: Subjects of a kind for which one look sends wake-ups.
-MOST = 1000
+#: Of the scheduler's time, what a duty that is run at intervals may take: one that takes long is run less often.
+SHARE = 0.05
 #: Seconds, at most, until a duty that failed is tried again.
 RETRY = 15.0
+#: Seconds to wait for a duty that is under way at the end.
+STOP_SECONDS = 5.0
 #: The result of a duty that did not fail.
 DONE = "done"
 
@@ -80,9 +83,10 @@ class Duty:
         """The result, as the metric of ticks names it."""
         if time.monotonic() < self._due_at:
             return DONE
-        after, result = min(self._every, RETRY), DONE
+        began, after, result = time.monotonic(), min(self._every, RETRY), DONE
         try:
-            after = self._every if self._run() else 0.0
+            is_complete = self._run()
+            after = max(self._every, (time.monotonic() - began) / SHARE) if is_complete and self._every else 0.0
         except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
             result = "database_unavailable"
             _log.warning("database_unavailable", duty=self.name, error=str(error))
@@ -102,11 +106,12 @@ def _tick(chosen: Settings, database: db.Database, stop: threading.Event, watch:
     debugging = diagnostics.start(chosen, "tsg-clock")
     _log.info("ticking")
     metrics.export_state()
-    duties = _duties(chosen, database, broker, watch)
-    while not stop.is_set():
-        results = [duty.run_if_due() for duty in duties]
-        metrics.ticks.labels(next((result for result in results if result != DONE), DONE)).inc()
-        stop.wait(TICK if watch else _pause(database))
+    wake_ups, others = _duties(chosen, database, broker, watch)
+    # Of a large cloud a count takes seconds: no wake-up waits for it.
+    thread = threading.Thread(target=_repeat, args=(others, stop, lambda: TICK), name="duties", daemon=True)
+    thread.start()
+    _repeat(wake_ups, stop, lambda: TICK if watch else _pause(database))
+    thread.join(timeout=STOP_SECONDS)
     debugging.stop()
     broker.close()
 
@@ -120,16 +125,28 @@ def _pause(database: db.Database) -> float:
         return TICK
 
 
-def _duties(chosen: Settings, database: db.Database, broker: RedisBroker, watch: NomadWatch | None) -> list[Duty]:
-    """All duties, in the order of their turns: wake-ups first."""
+def _repeat(duties: Sequence[Duty], stop: threading.Event, pause: Callable[[], float]) -> None:
+    """Run what is due of them until the end. `pause`: seconds until the next look."""
+    while not stop.is_set():
+        results = [duty.run_if_due() for duty in duties]
+        metrics.ticks.labels(next((result for result in results if result != DONE), DONE)).inc()
+        stop.wait(pause())
 
-    def wake(kind: Kind) -> bool:
+
+def _duties(chosen: Settings, database: db.Database, broker: RedisBroker, watch: NomadWatch | None) -> tuple[list[Duty], list[Duty]]:
+    """Wake-ups, and all other duties, in the order of their turns."""
+
+    def wake(kind: Kind, room: Room) -> bool:
         """What is still due comes at the next look."""
         late = chosen.nomad_grace if watch and not watch.is_away else 0
-        with database.read() as connection:
-            wake_ups = kind.reconciler.claim_due(connection, limit=MOST, late=late)
-        for queue, subject in wake_ups:
-            send(broker, queue, subject)
+        waiting = sum(count_waiting(broker, queue) for queue in kind.reconciler.queues)
+        wake_ups: list[tuple[str, str]] = []
+        if (most := room.count(waiting, time.monotonic())) > 0:
+            with database.read() as connection:
+                wake_ups = kind.reconciler.claim_due(connection, limit=most, late=late)
+            for queue, subject in wake_ups:
+                send(broker, queue, subject)
+        room.sent(waiting + len(wake_ups), time.monotonic())
         return True
 
     def enrol() -> bool:
@@ -137,11 +154,10 @@ def _duties(chosen: Settings, database: db.Database, broker: RedisBroker, watch:
             jobs.insert_missing(connection)
         return True
 
-    duties = [Duty(f"wake_{kind.reconciler.kind}", partial(wake, kind)) for kind in wiring.kinds(chosen)]
-    if watch:
-        duties.append(Duty("enrol_nomad_jobs", enrol, every=statistics.EVERY))
-    return [
-        *duties,
+    wake_ups = [Duty(f"wake_{kind.reconciler.kind}", partial(wake, kind, Room())) for kind in wiring.kinds(chosen)]
+    enrolment = [Duty("enrol_nomad_jobs", enrol, every=statistics.EVERY)] if watch else []
+    return wake_ups, [
+        *enrolment,
         Duty("watching", partial(watching.mend, database), every=watching.EVERY),
         Duty("clock_mending", partial(clock_mending.ClockWatch().mend, database)),
         Duty("statistics", partial(statistics.count, database, broker), every=statistics.EVERY),

@@ -1,16 +1,15 @@
 """What many accounts cost one `tsg-feed`, and how it comes back when CloudAPI ends all its connections at once."""
 
-import os
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import requests
 from sqlalchemy import Connection, make_url, text
 
 from dev.benches.report import Figure
 from dev.benches.scaling import running_stack
+from dev.benches.used import cpu_of, resident_mb
 from dev.processes import wait_for
 from dev.stack import DATABASE, Stack
 from shared.clients import keys
@@ -44,15 +43,15 @@ def bench(*, quick: bool) -> Iterator[Figure]:
         feed = stack.start_process("feed-1", "tsg-feed")
         _wait_for(stack, count)
         yield Figure(f"{count:,} accounts connected, from nothing", time.monotonic() - began, "s", 60.0)
-        used, since = _cpu(feed.pid), time.monotonic()
+        used, since = cpu_of([feed.pid]), time.monotonic()
         time.sleep(IDLE if not quick else 15)
-        share = (_cpu(feed.pid) - used) / (time.monotonic() - since) * 100
+        share = (cpu_of([feed.pid]) - used) / (time.monotonic() - since) * 100
         yield Figure(f"{count:,} accounts at rest, CPU of a core", share, "%", 5.0)
-        yield Figure(f"{count:,} accounts at rest, memory", _memory(feed.pid), "MB", 300.0)
+        yield Figure(f"{count:,} accounts at rest, memory", resident_mb(feed.pid), "MB", 300.0)
         stack.sql(PUT_OFF)
         stack.cloud("POST", "/changefeed/cut")
         yield from _come_back(stack, count)
-        yield Figure(f"{count:,} accounts after it, memory", _memory(feed.pid), "MB", 300.0)
+        yield Figure(f"{count:,} accounts after it, memory", resident_mb(feed.pid), "MB", 300.0)
 
 
 def _come_back(stack: Stack, count: int) -> Iterator[Figure]:
@@ -104,15 +103,3 @@ def _wait_for(stack: Stack, count: int) -> None:
 
 def _opened(stack: Stack) -> int:
     return int(stack.cloud("GET", "/changefeed")["opened"])
-
-
-def _cpu(pid: int) -> float:
-    """Seconds that the process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _memory(pid: int) -> float:
-    """Resident MB."""
-    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
-    return int(line.split()[1]) / 1024

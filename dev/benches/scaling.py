@@ -19,9 +19,13 @@ from shared.clients.queue import CONVERGE, make_broker, send
 
 #: Requests a second: CloudAPI's throttle, which the service keeps to by itself.
 RATE = 10.0
+#: Seconds that the simulator takes for a deletion.
+DELETING = 0.5
 NO_BUDGET = {"TSG_CLOUDAPI_RATE": "100000", "TSG_CLOUDAPI_BURST": "100000"}
 #: Instances of one group at most.
 MOST = 100
+#: Instances of the one large group.
+LARGE = 1000
 
 _names = itertools.count(1)
 
@@ -41,6 +45,19 @@ class Tenant:
     def make_group(self, capacity: int) -> str:
         body = {"group_name": f"group-{next(_names)}", "template_id": self.template, "capacity": capacity}
         return str(self.tsg.ok("POST", "/groups", body, status=201)["id"])
+
+    def resize(self, group: str, capacity: int) -> None:
+        shown = self.tsg.ok("GET", f"/groups/{group}")
+        body = {"group_name": shown["group_name"], "template_id": self.template, "capacity": capacity}
+        self.tsg.ok("PUT", f"/groups/{group}", body)
+
+    def wait_for_settled(self, group: str, *, seconds: float) -> float:
+        """When the answer came that says so."""
+        until = time.time() + seconds
+        while not self.tsg.ok("GET", f"/groups/{group}/status?wait=60")["settled"]:
+            if time.time() > until:
+                raise TimeoutError(f"the group is not settled after {seconds:.0f} s")
+        return time.time()
 
     def machines(self) -> list[dict[str, Any]]:
         return [machine for machine in self.stack.cloud("GET", "/machines?live=true") if machine["account"] == self.name]
@@ -79,6 +96,10 @@ def capacity(*, quick: bool) -> Iterator[Figure]:
         stack.cloud("PATCH", "/knobs", {"throttle": False})
         for case in unlimited:
             yield _grow(stack, *case, budget=False)
+    if not quick:
+        for feeds in (0, 1):
+            with running_stack({"TSG_FEED": "auto"}, feeds=feeds) as stack:
+                yield from _in_one_group(stack, LARGE, 5.0, ", with a changefeed" if feeds else "")
 
 
 def _grow(stack: Stack, count: int, groups: int, provision: float, *, budget: bool) -> Figure:
@@ -95,6 +116,24 @@ def _grow(stack: Stack, count: int, groups: int, provision: float, *, budget: bo
     allowed = "10 requests/s" if budget else "no budget"
     what = f"0 -> {count:,}" + (f" over {groups} groups" if groups > 1 else "") + f", provisioning {provision:g} s, {allowed}"
     return Figure(what, took, "s", limit, {"CloudAPI calls": float(calls)})
+
+
+def _in_one_group(stack: Stack, count: int, provision: float, how: str) -> Iterator[Figure]:
+    """One instance becomes `count`, and those become one again; and how late `status?wait` says that the last has come, or gone."""
+    stack.cloud("PATCH", "/knobs", {"provision_seconds": provision})
+    tenant = Tenant(stack)
+    group = tenant.make_group(1)
+    tenant.wait_for_settled(group, seconds=60)
+    for before, after, alone, event in ((1, count, provision, "running"), (count, 1, DELETING, "deleted")):
+        began, calls = time.time(), stack.cloud("GET", "/counters")["requests"]
+        tenant.resize(group, after)
+        told = tenant.wait_for_settled(group, seconds=120 + 2 * count / RATE)
+        last = max(time_of(machine, event) for machine in stack.cloud("GET", "/machines") if machine["state"] == event)
+        calls = stack.cloud("GET", "/counters")["requests"] - calls
+        what = f"{before:,} -> {after:,} in one group{how}"
+        more = {"CloudAPI calls": float(calls)}
+        yield Figure(f"{what}, 10 requests/s", last - began, "s", alone + abs(after - before) / RATE, more)
+        yield Figure(f"{what}: the answer that says so, after the last", told - last, "s", 1.0)
 
 
 def queue(*, quick: bool) -> Iterator[Figure]:

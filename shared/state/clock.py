@@ -4,9 +4,10 @@ Without it a group would not be looked at, a launch not be given up, and a key n
 wake-ups need no mending: those that end too late have ended (`shared.state.work`). Session first, never commits, no network.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Column, ColumnElement, Connection, Interval, Table, case, func, literal, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Interval, Table, Update, case, func, literal, or_, select, update
 
 from shared.state import work
 from shared.state.feeds import LONGEST_WATCHED, FeedState, is_in
@@ -23,18 +24,14 @@ LONGEST_PAUSE = 600.0
 LATE_LOOK = 129_600.0
 
 #: When something was: never in the future.
-_PAST: tuple[tuple[Table, Column[datetime]], ...] = tuple(
-    (table, table.c[name])
-    for table, names in (
-        (group_state, ("changed_at", "checked_at", "emptied_at", "reason_since", "job_forced_at", "job_ran_at")),
-        (instances, ("state_since", "launched_at", "ran_at", "gone_at")),
-        # Its answer is given for another day, and not forgotten: a request that is sent again must not be carried out again.
-        (idempotency_keys, ("created_at",)),
-        (accounts, ("budget_at",)),
-        (feeds, ("since",)),
-    )
-    for name in names
-)
+_PAST: dict[Table, tuple[str, ...]] = {
+    group_state: ("changed_at", "checked_at", "emptied_at", "reason_since", "job_forced_at", "job_ran_at"),
+    instances: ("state_since", "launched_at", "ran_at", "gone_at"),
+    # Its answer is given for another day, and not forgotten: a request that is sent again must not be carried out again.
+    idempotency_keys: ("created_at",),
+    accounts: ("budget_at",),
+    feeds: ("since",),
+}
 
 
 def get_now(connection: Connection) -> datetime:
@@ -44,7 +41,7 @@ def get_now(connection: Connection) -> datetime:
 
 
 def bring_back(connection: Connection) -> int:
-    """Have looks that lie too far ahead be due, and let nothing have been in the future; how many times were changed."""
+    """Have looks that lie too far ahead be due, and let nothing have been in the future; how many rows were changed."""
     check_at, launch_at, due_at = group_state.c.check_at, group_state.c.launch_at, rows.c.due_at
     of_group = group_state.c.group_id == groups.c.id
     is_watched = is_in(group_state.c.account_id, [FeedState.TRUSTED])
@@ -58,9 +55,15 @@ def bring_back(connection: Connection) -> int:
         update(rows)
         .where(rows.c.kind == work.NOMAD_JOB, due_at > ahead(LONGEST_PAUSE + SLACK), rows.c.subject == groups.c.id, due_at > late_job)
         .values(due_at=func.now()),
-        *(update(table).where(column > ahead(SLACK)).values({column: func.now()}) for table, column in _PAST),
+        *(_brought_back(table, [table.c[name] for name in names]) for table, names in _PAST.items()),
     ]
     return sum(connection.execute(statement).rowcount for statement in statements)
+
+
+def _brought_back(table: Table, columns: Sequence[Column[datetime]]) -> Update:
+    """One statement for a table: it has no index for this, and is read once."""
+    values = {column: case((column > ahead(SLACK), func.now()), else_=column) for column in columns}
+    return update(table).where(or_(*(column > ahead(SLACK) for column in columns))).values(values)
 
 
 def _ahead(seconds: ColumnElement[float]) -> ColumnElement[datetime]:

@@ -255,10 +255,14 @@ def mark_checked(connection: Connection, lease: Lease, checks: Sequence[Check]) 
 
 def list_owners(connection: Connection, account_id: str, *, ids: Collection[str], names: Collection[str]) -> list[Owner]:
     """The account's groups of these ids, and those of the 2018 service of these names; the deleted ones too."""
-    by_name = and_(groups.c.by_name, groups.c.name.in_(names))
+    # Each has its index; a condition on nothing would have all groups read.
+    sought: list[ColumnElement[bool]] = [groups.c.id.in_(ids)] if ids else []
+    sought += [and_(groups.c.by_name, groups.c.name.in_(names))] if names else []
+    if not sought:
+        return []
     statement = select(*columns(Owner, groups, is_emptied=group_state.c.emptied_at.is_not(None)))
     statement = statement.outerjoin_from(groups, group_state, group_state.c.group_id == groups.c.id)
-    statement = statement.where(groups.c.account_id == account_id, or_(groups.c.id.in_(ids), by_name))
+    statement = statement.where(groups.c.account_id == account_id, or_(*sought))
     return all_of(Owner, connection.execute(statement))
 
 

@@ -24,6 +24,9 @@ from shared.store.tables import work as rows
 
 __all__ = ["Lease", "LeaseLost", "claim", "claim_due", "is_held", "release", "renew", "require_held"]
 
+#: Due groups that a look for due accounts reads for each account that it may name, and at least: after a long stop all groups are due.
+OF_EACH, AT_LEAST = 10, 2000
+
 
 class Lease(NamedTuple):
     """The right to change an account's cloud, and what is known of its request budget."""
@@ -107,7 +110,8 @@ def claim_due(connection: Connection, *, limit: int, late: float = 0) -> list[st
     """Accounts with a due group on which nobody works, the longest due first.
 
     Each goes to one scheduler, and again after `work.WAKE_AGAIN` seconds if nobody takes its lease. Only groups that have been due for
-    `late` seconds count, and those whose Nomad job is known to fail.
+    `late` seconds count, and those whose Nomad job is known to fail. Accounts whose groups are not among the first that are read
+    come at a later look.
     """
     is_due = group_state.c.check_at <= func.now()
     if late:
@@ -115,15 +119,16 @@ def claim_due(connection: Connection, *, limit: int, late: float = 0) -> list[st
     adopt(connection, limit=limit)
     # The conditions stand in both: inside, so that accounts that can't be woken take no place from others; outside, for two at once.
     claimed = and_(rows.c.kind == ACCOUNT, rows.c.subject == group_state.c.account_id)
-    due = (
-        select(group_state.c.account_id)
+    first = (
+        select(group_state.c.account_id, group_state.c.check_at)
         .join_from(group_state, accounts, group_state.c.account_id == accounts.c.id)
         .outerjoin(rows, claimed)
         .where(is_due, work.is_free(), work.is_unanswered(), _is_free_of_the_previous())
-        .group_by(group_state.c.account_id)
-        .order_by(func.min(group_state.c.check_at), group_state.c.account_id)
-        .limit(limit)
+        .order_by(group_state.c.check_at)
+        .limit(max(limit * OF_EACH, AT_LEAST))
+        .subquery()
     )
+    due = select(first.c.account_id).group_by(first.c.account_id).order_by(func.min(first.c.check_at), first.c.account_id).limit(limit)
     in_order = list(connection.execute(due).scalars())
     if not in_order:
         return []

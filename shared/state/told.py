@@ -88,11 +88,14 @@ def list_deeds(connection: Connection, *, after: float, until: float) -> list[De
 
 def bring_back(connection: Connection) -> int:
     """Have settled groups checked within their interval whose account's feed is not trusted any more; how many."""
-    lately = select(feeds.c.account_id).where(feeds.c.since > ago(BROUGHT_BACK))
+    lately = select(feeds.c.account_id).where(feeds.c.since > ago(BROUGHT_BACK), ~is_in(feeds.c.account_id, [FeedState.TRUSTED]))
+    # First by itself: the database can't know how few these are, and would read all groups.
+    if not (account_ids := list(connection.execute(lately).scalars())):
+        return 0
     usual = group_state.c.checked_at + INTERVAL * literal(timedelta(seconds=1), Interval())
     statement = update(group_state).where(
         group_state.c.group_id == groups.c.id,
-        group_state.c.account_id.in_(lately),
+        group_state.c.account_id.in_(account_ids),
         ~is_in(group_state.c.account_id, [FeedState.TRUSTED]),
         group_state.c.reason == Reason.SETTLED,
         group_state.c.check_at > func.greatest(func.now(), usual),

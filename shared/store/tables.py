@@ -145,6 +145,8 @@ groups = Table(
     Index("tsg_groups_live_name", "account_id", "name", unique=True, postgresql_where=text("NOT archived")),
     Index("tsg_groups_due", "check_at", "account_id", postgresql_where=text("check_at IS NOT NULL")),
     Index("tsg_groups_template", "template_id"),
+    # Those of the 2018 service, the deleted ones too.
+    Index("tsg_groups_by_name", "account_id", "name", postgresql_where=text("by_name")),
     # Groups with a health check.
     Index("tsg_groups_probed", "id", postgresql_where=text("""more LIKE '%"health_check": {%' AND NOT archived""")),
 )
@@ -183,7 +185,9 @@ group_state = Table(
     _time("job_forced_at", nullable=True),
     _time("job_ran_at", nullable=True),
     Index("tsg_group_state_job_failing", "group_id", postgresql_where=text("job_error IS NOT NULL")),
+    # Due groups of all accounts, for the scheduler; and of one, for its worker.
     Index("tsg_group_state_due", "check_at", "account_id", postgresql_where=text("check_at IS NOT NULL")),
+    Index("tsg_group_state_of_account", "account_id", "check_at", postgresql_where=text("check_at IS NOT NULL")),
     Index("tsg_group_state_job", "job_id", unique=True, postgresql_where=text("job_id IS NOT NULL")),
     # For counts: changes that no worker has looked at, and what groups wait for.
     Index("tsg_group_state_unseen", "changed_at", postgresql_where=text("observed_generation < generation AND check_at IS NOT NULL")),
@@ -297,6 +301,7 @@ feeds = Table(
     Column("state", Text, nullable=False),
     Column("problem", Text),
     _time("since", now=True),
+    Index("tsg_feeds_since", "since"),
 )
 
 activities = Table(

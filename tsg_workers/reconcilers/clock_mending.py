@@ -13,17 +13,20 @@ from shared.store.db import Database
 
 _log = log.get(__name__)
 
-#: Seconds between corrections while the clock is not seen to go back.
-EVERY = 600.0
+#: Seconds after which the times are corrected once more: what was under way when the clock went back has been written by then.
+AGAIN = 600.0
 
 
 class ClockWatch:
-    """Corrects the times at its first look, when it sees the clock go back, and every `EVERY` seconds."""
+    """Corrects the times at its first look, and when it sees the clock go back.
+
+    Not at other times: it reads whole tables, and the scheduler sends no wake-up meanwhile.
+    """
 
     def __init__(self, now: Callable[[Connection], datetime] = clock.get_now) -> None:
         self._now = now
         self._seen: tuple[datetime, float] | None = None
-        self._mended_at = -math.inf
+        self._due_at = -math.inf
 
     def mend(self, database: Database) -> bool:
         """Look at the clock once. Always complete."""
@@ -35,8 +38,8 @@ class ClockWatch:
         """Compare the database's clock with this machine's steady one."""
         found, at = self._now(connection), time.monotonic()
         is_back = self._seen is not None and (found - self._seen[0]).total_seconds() < at - self._seen[1] - clock.SLACK
-        if is_back or at - self._mended_at > EVERY:
+        if is_back or at >= self._due_at:
             if changed := clock.bring_back(connection):
-                _log.warning("database_clock_was_set_back", times=changed, meaning="what lay too far ahead is due now")
-            self._mended_at = at
+                _log.warning("database_clock_was_set_back", rows=changed, meaning="what lay too far ahead is due now")
+            self._due_at = at + AGAIN if is_back or self._seen is None else math.inf
         self._seen = (found, at)
