@@ -13,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 #: Seconds to wait for a connection.
 CONNECT_TIMEOUT = 2.0
@@ -47,8 +47,18 @@ def connect(url: str, *, patience: float, **options: Any) -> redis.Redis:
         sentinel_kwargs={**options, **watched.of_sentinels, "decode_responses": False},
         **{**options, **watched.of_servers},
     )
-    client: redis.Redis = sentinel.master_for(watched.name)  # type: ignore[no-untyped-call]
+    client: redis.Redis = sentinel.master_for(watched.name, connection_pool_class=_Pool)  # type: ignore[no-untyped-call]
     return client
+
+
+class _Pool(SentinelConnectionPool):
+    """Closes the connections to the Sentinels with those to the servers."""
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        super().disconnect(inuse_connections)
+        if inuse_connections:
+            for sentinel in self.sentinel_manager.sentinels:
+                sentinel.close()
 
 
 def check(url: str) -> None:
