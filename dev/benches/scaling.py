@@ -90,16 +90,25 @@ def capacity(*, quick: bool) -> Iterator[Figure]:
     budgeted = [(1, 1, 1.0), (10, 1, 1.0)] if quick else [(1, 1, 1.0), (10, 1, 5.0), (100, 1, 1.0), (100, 1, 5.0), (100, 1, 40.0)]
     unlimited = [(100, 1, 1.0)] if quick else [(10, 1, 1.0), (100, 1, 5.0), (1000, 10, 5.0)]
     with running_stack({}) as stack:
+        _await_workers(stack)
         for case in budgeted:
             yield _grow(stack, *case, budget=True)
     with running_stack(NO_BUDGET) as stack:
         stack.cloud("PATCH", "/knobs", {"throttle": False})
+        _await_workers(stack)
         for case in unlimited:
             yield _grow(stack, *case, budget=False)
     if not quick:
         for feeds in (0, 1):
             with running_stack({"TSG_FEED": "auto"}, feeds=feeds) as stack:
                 yield from _in_one_group(stack, LARGE, 5.0, ", with a changefeed" if feeds else "")
+
+
+def _await_workers(stack: Stack) -> None:
+    """A stack has started before its workers have."""
+    tenant = Tenant(stack)
+    tenant.make_group(1)
+    tenant.wait_for_running(1, seconds=60)
 
 
 def _grow(stack: Stack, count: int, groups: int, provision: float, *, budget: bool) -> Figure:

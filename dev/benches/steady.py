@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psycopg2.extensions
 import requests
 from sqlalchemy import Connection, event, make_url, text
 
@@ -82,22 +83,18 @@ def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any
     clouds = CloudAPI(url, Timeouts(connect=5, read=60))
     pace = Pace(rate=1e5, burst=100_000, lease_seconds=30, limits=limits)
     worker = Runner(database, GroupReconciler(database, clouds, sealer, pace, owner="bench"), owner="bench")
-    sent = [0]
-
-    def count(*_about: Any) -> None:
-        sent[0] += 1
-
     for engine in (database.engine, database._reader):  # noqa: SLF001 - both pools of the worker
-        event.listen(engine, "before_cursor_execute", count)
+        engine.dispose()
+        event.listen(engine, "connect", _count_statements)
     found = []
     for _ in range(rounds + 1):  # the first sees that all is well
         with database.read() as connection:
             connection.execute(text("UPDATE tsg_group_state SET check_at = now()"))
-        calls, sent[0], cpu, began = _calls(url), 0, time.process_time(), time.perf_counter()
+        calls, sent, cpu, began = _calls(url), _Cursor.sent, time.process_time(), time.perf_counter()
         for tenant in filled:
             while worker.run(tenant["id"]):
                 pass
-        found.append((time.process_time() - cpu, time.perf_counter() - began, sent[0], _calls(url) - calls))
+        found.append((time.process_time() - cpu, time.perf_counter() - began, _Cursor.sent - sent, _calls(url) - calls))
     clouds.close()
     with database.read() as connection:
         unsettled = connection.execute(text("SELECT count(*) FROM tsg_group_state WHERE reason IS DISTINCT FROM 'Settled'")).scalar_one()
@@ -113,6 +110,20 @@ def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any
         "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     return Figure(f"{groups:,} settled groups in {len(filled)} accounts", float(asked), "CloudAPI calls", float(pages), more)
+
+
+class _Cursor(psycopg2.extensions.cursor):
+    """Counts the statements that are sent."""
+
+    sent = 0
+
+    def execute(self, *statement: Any) -> None:
+        _Cursor.sent += 1
+        super().execute(*statement)
+
+
+def _count_statements(connection: Any, _record: object) -> None:
+    connection.cursor_factory = _Cursor
 
 
 def _know(database: Database, made: Path) -> None:

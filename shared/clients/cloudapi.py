@@ -641,7 +641,9 @@ def _part(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _said(body: Mapping[str, Any], key: str) -> str:
     """A text that may be missing."""
     value = body.get(key)
-    return _storable(value) if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    return value if value.isascii() and "\0" not in value else _storable(value)
 
 
 def _addresses(body: Mapping[str, Any]) -> Mapping[str, str]:

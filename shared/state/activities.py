@@ -112,7 +112,7 @@ _RECORD = text(
     f"{SENT} SELECT count(*) FROM told"
 )
 _OPTIONAL = dict.fromkeys(("cause", "machine_id", "rollout_id", "error_code", "cloudapi_request_id", "request_id"))
-_BY_IDS = by_ids(Activity, activities, _ACTIVITY)
+_BY_IDS = by_ids(Activity, activities.c.id, _ACTIVITY)
 _PLACE = (activities.c.at, activities.c.id)
 
 

@@ -64,7 +64,7 @@ _FIELDS = ", ".join(Group._fields)
 
 # Statements of the requests, built once: to build one takes longer than to have it answered.
 _MINE = (groups.c.id == bindparam("its_id"), groups.c.account_id == bindparam("owner"), ~groups.c.archived)
-_BY_IDS = paging.by_ids(Group, groups, _GROUP)
+_BY_IDS = paging.by_ids(Group, groups.c.id, _GROUP)
 _GET = Prepared(Group, select(*_GROUP).where(*_MINE))
 _LOCK = Prepared(Group, select(*_GROUP).where(*_MINE).with_for_update())
 _NAMED = Prepared(

@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from shared.state.group_state import DueGroup
 from shared.state.leases import Lease, is_held
 from shared.store.moments import ago, ahead
+from shared.store.paging import array, by_ids
 from shared.store.rows import all_of, columns
 from shared.store.tables import groups, instances
 
@@ -100,12 +101,14 @@ INSTANCE = columns(
     is_protected=and_(instances.c.protected, func.coalesce(instances.c.protected_until > func.now(), True)),
 )
 
+_RECENT = or_(instances.c.gone_at.is_(None), instances.c.gone_at > ago(FORGET_AFTER))
+_OF_GROUPS = by_ids(Instance, instances.c.group_id, INSTANCE, _RECENT)
+
 
 def list_of_groups(connection: Connection, group_ids: Collection[str]) -> tuple[datetime, list[Instance]]:
     """The database's time, and all instances of these groups that are there or went a short while ago."""
-    recent = or_(instances.c.gone_at.is_(None), instances.c.gone_at > ago(FORGET_AFTER))
     now: datetime = connection.execute(select(func.now())).scalar_one()
-    return now, all_of(Instance, connection.execute(select(*INSTANCE).where(instances.c.group_id.in_(group_ids), recent)))
+    return now, _OF_GROUPS.all(connection, array(group_ids))
 
 
 def list_for_preview(connection: Connection, group_id: str) -> tuple[datetime, list[tuple[Instance, datetime | None, str]]]:

@@ -50,7 +50,7 @@ _LONG = (*(templates.c[field.name] for field in fields.FIELDS if field.column an
 # Built once: to build a statement takes longer than to have it answered.
 _MINE = (templates.c.id == bindparam("its_id"), templates.c.account_id == bindparam("owner"), ~templates.c.archived)
 _GET = Prepared(_Row, select(*_COLUMNS).where(*_MINE))
-_BY_IDS = paging.by_ids(_Row, templates, _COLUMNS)
+_BY_IDS = paging.by_ids(_Row, templates.c.id, _COLUMNS)
 _SHARE = select(templates.c.id).where(*_MINE).with_for_update(read=True)
 
 

@@ -229,7 +229,7 @@ def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database
 
 
 #: OID of `uuid` in PostgreSQL and CockroachDB.
-_UUID = psycopg2.extensions.new_type((2950,), "UUID", lambda value, _cursor: value)
+_UUID = psycopg2.extensions.new_type((2950,), "UUID", psycopg2.STRING)
 
 
 def _is_dead(connection: Any) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ARRAY, ColumnElement, Connection, Integer, Table, any_, bindparam, cast, func, literal_column, select, tuple_
+from sqlalchemy import ARRAY, Column, ColumnElement, Connection, Integer, Table, any_, bindparam, cast, func, literal_column, select, tuple_
 
 from shared.errors import FieldError, Invalid
 from shared.store.prepared import Prepared
@@ -47,9 +47,9 @@ def _page(table: Table, long: tuple[Any, ...], *, is_first: bool) -> Prepared[En
     return Prepared(Entry, mine.order_by(table.c.created_at, table.c.id).limit(bindparam("most", type_=Integer)))
 
 
-def by_ids(kind: type[T], table: Table, columns: Sequence[ColumnElement[Any]]) -> Prepared[T]:
-    """Reads the rows of `array(ids)`, in any order."""
-    return Prepared(kind, select(*columns).where(table.c.id == any_(cast(bindparam("ids"), ARRAY(table.c.id.type)))))
+def by_ids(kind: type[T], key: Column[str], columns: Sequence[ColumnElement[Any]], *conditions: ColumnElement[bool]) -> Prepared[T]:
+    """Reads the rows whose `key` is one of `array(ids)`, in any order."""
+    return Prepared(kind, select(*columns).where(key == any_(cast(bindparam("ids"), ARRAY(key.type))), *conditions))
 
 
 def array(ids: Collection[str]) -> dict[str, str]:

@@ -25,6 +25,8 @@ class Written(NamedTuple):
     plain: str
     prepare: str
     execute: str
+    #: Values that are the statement's own.
+    constants: Mapping[str, Any]
 
 
 class Prepared(Generic[T]):
@@ -54,6 +56,7 @@ class Prepared(Generic[T]):
         dialect = connection.dialect
         written = self._written.get(dialect.name) or self._write(dialect)
         driver: Any = connection.connection
+        parameters = {**written.constants, **parameters}
         try:
             with driver.cursor() as cursor:
                 if self._is_lost or not self._execute(written, cursor, driver, parameters):
@@ -91,6 +94,7 @@ class Prepared(Generic[T]):
         name = f"tsg_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         values = ", ".join(f"%({parameter})s" for parameter in numbered.positiontup or ())
         execute = f"EXECUTE {name}" + (f" ({values})" if values else "")
-        written = Written(str(self._statement.compile(dialect=dialect)), f"PREPARE {name} AS {text}", execute)
+        constants = {parameter: value for parameter, value in numbered.params.items() if value is not None}
+        written = Written(str(self._statement.compile(dialect=dialect)), f"PREPARE {name} AS {text}", execute, constants)
         self._written[dialect.name] = written
         return written
