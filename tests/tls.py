@@ -111,7 +111,9 @@ class Proxy(_Relay):
     def connect(self, accepted: socket.socket) -> tuple[socket.socket, socket.socket]:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
-            head += accepted.recv(1)
+            if not (one := accepted.recv(1)):
+                raise ConnectionAbortedError
+            head += one
         host = head.split()[1].decode()
         self.asked.append(host)
         accepted.sendall(f"HTTP/1.1 {self._answer}\r\n\r\n".encode())

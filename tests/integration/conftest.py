@@ -5,6 +5,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from shared.state.instances import Instance
 from shared.state.templates import Template
 from shared.store.db import Database
 from tests.conftest import FEW_BITS, managed_account, new_database, new_pair, sql
+from tests.tls import Tls
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 from tsg_workers.runner import Runner
 
@@ -280,3 +282,18 @@ def world(common_database: Database, sim: Simulator, pair: KeyPair) -> Iterator[
     built = World(common_database, sim, pair)
     yield built
     built.close()
+
+
+@pytest.fixture
+def tls(sim: Simulator, tmp_path: Path) -> Iterator[Tls]:
+    """The cloud under a certificate of a private authority."""
+    with Tls(sim.url, tmp_path / "tls") as server:
+        yield server
+
+
+@pytest.fixture
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None that this machine's environment has."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)

@@ -5,7 +5,6 @@ import json
 import os
 import queue
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -22,15 +21,10 @@ from shared.clients.keys import KeyPair
 from shared.clients.signature import Signer
 from tests.tls import NAME, Proxy, Tls
 
+pytestmark = pytest.mark.usefixtures("no_proxies")
+
 PATIENCE = 20.0
 MACHINE, GROUP = "0f0f0f0f-1111-4222-8333-444444444444", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
-
-
-@pytest.fixture(autouse=True)
-def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture
@@ -38,12 +32,6 @@ def sim(pair: KeyPair) -> Iterator[Simulator]:
     with Simulator(throttle=False, provision_seconds=0, feed_poll_seconds=0.02, threads=8) as simulator:
         simulator.cloud.add_account("demo", [f"{pair.public_line} tsg"])
         yield simulator
-
-
-@pytest.fixture
-def tls(sim: Simulator, tmp_path: Path) -> Iterator[Tls]:
-    with Tls(sim.url, tmp_path / "tls") as server:
-        yield server
 
 
 def launch(sim: Simulator, **tags: str) -> str:

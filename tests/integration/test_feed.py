@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from dev.processes import wait_for
-from dev.services import Postgres
 from dev.sim.cloudapi.simulator import Simulator
 from shared.clients.changefeed import Changefeed
 from shared.clients.keys import KeyPair
@@ -18,7 +17,6 @@ from shared.state import clock, feeds, status, told
 from shared.state.feeds import FeedState
 from shared.state.groups import Group
 from shared.store.db import Database
-from tests.conftest import new_database
 from tests.integration.conftest import LIMITS, World
 from tsg_workers.feed.feeds import Feeds
 from tsg_workers.feed.times import Times
@@ -65,13 +63,6 @@ class Watcher:
 
 
 @pytest.fixture
-def database(postgres: Postgres) -> Iterator[Database]:
-    """Of its own: a `tsg-feed` watches all accounts that are there."""
-    with new_database(postgres) as opened:
-        yield opened
-
-
-@pytest.fixture
 def sim() -> Iterator[Simulator]:
     with Simulator(throttle=False, threads=12, provision_seconds=0, delete_seconds=0, feed_poll_seconds=0.02) as simulator:
         yield simulator
@@ -79,6 +70,7 @@ def sim() -> Iterator[Simulator]:
 
 @pytest.fixture
 def world(database: Database, sim: Simulator, pair: KeyPair) -> Iterator[World]:
+    """In a database of its own: a `tsg-feed` watches all accounts that are there."""
     built = World(database, sim, pair)
     yield built
     built.close()

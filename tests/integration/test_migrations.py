@@ -4,6 +4,8 @@ import gc
 import inspect
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 import alembic.command
@@ -18,6 +20,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy_cockroachdb.psycopg2 import CockroachDBDialect_psycopg2
 
 from dev.services import Postgres
+from shared import state
 from shared.cli import seed
 from shared.reasons import Reason
 from shared.spec import policy_settings
@@ -27,6 +30,7 @@ from shared.state import (
     accounts,
     activities,
     adoption,
+    clock,
     decisions,
     deliveries,
     feeds,
@@ -38,6 +42,7 @@ from shared.state import (
     leases,
     members,
     notifications,
+    overview,
     policies,
     probes,
     rollouts,
@@ -92,29 +97,7 @@ ROWS_OF_2018 = f"""
         ('{BARE_GROUP}', 'bare', '{TEMPLATE}', '{ACCOUNT}', 0, NULL, '{MADE}', '{MADE}', false);
 """
 
-STATE_MODULES = [
-    accounts,
-    activities,
-    adoption,
-    groups,
-    idempotency,
-    instances,
-    jobs,
-    leases,
-    feeds,
-    group_state,
-    members,
-    probes,
-    rollouts,
-    status,
-    templates,
-    told,
-    work,
-    policies,
-    decisions,
-    notifications,
-    deliveries,
-]
+STATE_MODULES = [import_module(f"{state.__name__}.{found.name}") for found in iter_modules(state.__path__)]
 
 
 @pytest.fixture
@@ -531,6 +514,11 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     assert use(status.find, group.id) == use(status.get, account_id, group.id) == use(status.get_by_ids, [group.id])[group.id]
     assert use(status.list_entries, account_id, limit=10) == [(group.id, 0)]
     assert use(status.count, account_id) == 1
+    assert [one.id for one in use(overview.list_groups, account_id=account_id, reason=Reason.SETTLED, limit=10)] == [group.id]
+    assert [one.id for one in use(overview.find_groups, group.name)] == [group.id]
+    assert len(use(overview.list_jobs, limit=10)) <= 1
+    assert use(clock.get_now) == use(clock.get_now)
+    use(clock.bring_back)
     use(groups.delete_group, account_id, group.id, request_id="r")
     assert use(group_state.mark_emptied, lease, group_work, after=300)
     use(group_state.mark_reopened, lease, [group.id])

@@ -24,21 +24,10 @@ from tests.tls import NAME, Plain, Proxy, Tls
 
 __all__ = ["environment", "serve", "sql", "url"]
 
+pytestmark = pytest.mark.usefixtures("no_proxies")
+
 #: OpenSSL's words for an authority that it does not know.
 STRANGE = "unable to get local issuer certificate"
-
-
-@pytest.fixture(autouse=True)
-def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-def tls(sim: Simulator, tmp_path: Path) -> Iterator[Tls]:
-    with Tls(sim.url, tmp_path / "tls") as server:
-        yield server
 
 
 @pytest.fixture
