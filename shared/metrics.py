@@ -72,6 +72,9 @@ deliveries = Counter("tsg_deliveries", "Attempts to deliver a notification, by r
 
 # Other services
 
+database_refusals = Counter(
+    "tsg_database_refusals", "Statements that the database refused to order among others: run again.", ["sqlstate"], registry=REGISTRY
+)
 cloudapi_requests = Counter("tsg_cloudapi_requests", "Requests to CloudAPI.", ["endpoint", "status"], registry=REGISTRY)
 cloudapi_seconds = Histogram("tsg_cloudapi_request_seconds", "Seconds CloudAPI took.", ["endpoint"], buckets=SECONDS, registry=REGISTRY)
 nomad_requests = Counter("tsg_nomad_requests", "Requests to Nomad.", ["endpoint", "status"], registry=REGISTRY)

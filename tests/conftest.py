@@ -41,6 +41,9 @@ hypothesis.settings.load_profile("patient")
 #: The database with our tables that every other one is a copy of.
 TEMPLATE = "tsg_template"
 
+#: The level of isolation that the servers have by default: `dev/test --isolation LEVEL`.
+ISOLATION = os.environ.get("TSG_TEST_ISOLATION", "")
+
 #: Bits of RSA keys where their size does not matter: of 2048, making one and signing with it take five times as long.
 FEW_BITS = 1024
 
@@ -73,6 +76,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
                 with Postgres(directory / "postgres", durable=False) as server:
                     migrate(server, TEMPLATE)
                     migrate(server, DATABASE)
+                    if ISOLATION:
+                        by_default(server, "default_transaction_isolation", ISOLATION)
                 copy_of(directory / "postgres", unfinished)
             unfinished.rename(made)
     return made
@@ -156,6 +161,13 @@ def migrate(server: Postgres, name: str) -> None:
     engine = create_engine(server.url(name), poolclass=NullPool)  # a template can't be copied while somebody is connected to it
     with engine.begin() as connection:
         schema.upgrade(connection)
+
+
+def by_default(server: Postgres, setting: str, value: str) -> None:
+    """A setting of the server, and of all its copies, from their next start on."""
+    engine = create_engine(server.url("postgres"), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} TO '{value}'")
 
 
 @contextmanager

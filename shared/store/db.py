@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
-from shared import log
+from shared import log, metrics
 
 _log = log.get(__name__)
 
@@ -88,19 +88,21 @@ class Database:
                     may_be_stored = True
                 return done
             except sqlalchemy.exc.DBAPIError as error:
-                state = _state(error.orig)
                 if may_be_stored and _was_cut_off(error):
                     raise AnswerLost("COMMIT", None, error.orig or error) from error
                 broke = error.connection_invalidated and attempt == 1
-                if attempt == TRIES or not (broke or state in RETRY_STATES):
+                # One statement alone has been tried often enough by its cursor.
+                if not (broke or (not alone and _is_refused(error.orig))) or attempt == TRIES:
                     raise
-                _log.debug("transaction_retried", attempt=attempt)
-                time.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.01 * 2**attempt))
+                _pause(attempt)
         raise AssertionError("unreachable")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection on which each statement stands for itself: for reads, and for writes that are one statement."""
+        """A connection on which each statement stands for itself: for reads, and for writes that are one statement.
+
+        A statement is run again when the database refuses to order it among the others, as a transaction is.
+        """
         with _one_of(self._reading), self._reader.connect() as connection:
             yield connection
 
@@ -112,6 +114,32 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
         self._reader.dispose()
+
+
+class _Alone(psycopg2.extensions.cursor):
+    """Of a connection on which each statement stands for itself: what the database refuses to order among the others is run again."""
+
+    def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's name for it
+        for attempt in range(1, TRIES):
+            try:
+                return super().execute(query, vars)
+            except psycopg2.Error as error:
+                if not (self.connection.autocommit and _is_refused(error)):
+                    raise
+            _pause(attempt)
+        return super().execute(query, vars)
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Did the database refuse to order it among what others do at the same time? Nothing was done then."""
+    state = _state(error)
+    if state in RETRY_STATES:
+        metrics.database_refusals.labels(state).inc()
+    return state in RETRY_STATES
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.01 * 2**attempt))
 
 
 @contextmanager
@@ -210,11 +238,11 @@ def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database
     options = {**_OPTIONS, **({"target_session_attrs": "read-write"} if _has_several_hosts(url) else {})}
     sessions = _Sessions()
 
-    def engine(**more: Any) -> Engine:
+    def engine(cursor: type[psycopg2.extensions.cursor] | None = None, **more: Any) -> Engine:
         made = create_engine(
             url,
             hide_parameters=True,
-            connect_args={name: value for name, value in options.items() if name not in url.query},
+            connect_args={"cursor_factory": cursor, **{name: value for name, value in options.items() if name not in url.query}},
             poolclass=_LastUsed,
             pool_recycle=RECYCLE,
             **more,
@@ -224,7 +252,7 @@ def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database
         event.listen(made, "handle_error", sessions.failed)
         return made
 
-    reader = engine(isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True, pool_reset_on_return=None)
+    reader = engine(_Alone, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True, pool_reset_on_return=None)
     return Database(engine(), reader, most=pool_size)
 
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, create_engine, inspect, literal_column, make_
 
 from dev.processes import free_port, wait_for
 from dev.services import Postgres, scratch
+from shared import metrics
 from shared.cli import admin, seed
 from shared.runtime import health, settings
 from shared.runtime.checks import health_of
@@ -23,6 +24,8 @@ from shared.store.prepared import Prepared
 from tests.conftest import TEMPLATE, run_here
 
 GROUP = seed.GROUPS[0][0]
+CONFLICT = "DO $$ BEGIN RAISE EXCEPTION 'conflict' USING ERRCODE = '40001'; END $$"
+REFUSALS = metrics.database_refusals.labels("40001")._value
 
 
 class One(NamedTuple):
@@ -36,12 +39,49 @@ def test_a_transaction_that_can_not_be_serialized_is_run_again(database: Databas
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"))
         tries.append(connection)
         if len(tries) < 3:
-            connection.execute(text("DO $$ BEGIN RAISE EXCEPTION 'conflict' USING ERRCODE = '40001'; END $$"))
+            connection.exec_driver_sql(CONFLICT)
         return "done"
 
     assert database.transact(work) == "done"
     assert len(tries) == 3
     assert len(set(map(id, tries))) == 3, "each try has a transaction of its own"
+
+
+#: A function that the database refuses to order among the others, for the first two times that it is called.
+REFUSED = """
+    CREATE SEQUENCE calls;
+    CREATE FUNCTION refused() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN
+        IF nextval('calls') < 3 THEN RAISE EXCEPTION 'conflict' USING ERRCODE = '40001'; END IF;
+        RETURN currval('calls');
+    END $$
+"""
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda connection: connection.execute(text("SELECT refused()")).scalar_one(),
+        lambda connection: Prepared(One, text("SELECT refused() AS value")).one(connection, {}).value,
+    ],
+)
+def test_a_statement_that_stands_for_itself_is_run_again(database: Database, ask: Callable[[Connection], int]) -> None:
+    database.transact(lambda connection: connection.exec_driver_sql(REFUSED))
+    before = REFUSALS.get()
+    with database.read() as connection:
+        assert ask(connection) == 3
+        connection.exec_driver_sql("ALTER SEQUENCE calls RESTART")
+    assert database.transact(ask, alone=True) == 3
+    assert REFUSALS.get() == before + 4
+    database.transact(lambda connection: connection.exec_driver_sql("DROP FUNCTION refused; DROP SEQUENCE calls"))
+
+
+def test_a_statement_that_is_refused_every_time_is_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "TRIES", 2)
+    before = REFUSALS.get()
+    with pytest.raises(sqlalchemy.exc.DBAPIError) as raised:
+        database.transact(lambda connection: connection.exec_driver_sql(CONFLICT), alone=True)
+    assert db.is_unavailable(raised.value)
+    assert REFUSALS.get() == before + 1
 
 
 def test_a_transaction_whose_connection_is_cut_is_run_again_once(database: Database) -> None:
