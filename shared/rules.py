@@ -28,7 +28,7 @@ def documented(pattern: str | None = None, **schema: Any) -> Any:
 
 
 def refuse(message: str) -> PydanticCustomError:
-    """To be raised by a validator. A message that begins with "cannot" gets the field's name before it."""
+    """To be raised by a validator. A message that begins with "cannot" or "must" gets the field's name before it."""
     # The text may hold braces of the user's: it goes in as a value, not as a format.
     return PydanticCustomError(COMPLETE, "{message}", {"message": message})
 

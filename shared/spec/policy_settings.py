@@ -58,7 +58,7 @@ class Whole(GroupedMetadata):
     def __iter__(self) -> Iterator[Any]:
         def check(value: int) -> int:
             if not self._least <= value <= self._most:
-                raise refuse(f"cannot be anything but a whole number from {self._least:,} to {self._most:,}")
+                raise refuse(f"must be a whole number from {self._least:,} to {self._most:,}")
             return value
 
         yield AfterValidator(check)
@@ -76,7 +76,7 @@ class Number(GroupedMetadata):
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if not is_number or not self._least <= value <= self._most or (self._over and value == self._least):  # type: ignore[operator]
                 above = "over" if self._over else "from"
-                raise refuse(f"cannot be anything but a number {above} {self._least:g} to {self._most:g}")
+                raise refuse(f"must be a number {above} {self._least:g} to {self._most:g}")
             return float(value)  # type: ignore[arg-type]
 
         yield BeforeValidator(check)
@@ -93,7 +93,7 @@ class Words(GroupedMetadata):
     def __iter__(self) -> Iterator[Any]:
         def check(value: str) -> str:
             if value not in self._known:
-                raise refuse(f"cannot be anything but one of: {', '.join(self._known)}")
+                raise refuse(f"must be one of: {', '.join(self._known)}")
             return value
 
         yield AfterValidator(check)
@@ -108,13 +108,13 @@ def _name(value: str) -> str:
 
 def _metric_name(value: str) -> str:
     if not METRIC_NAME.match(value):
-        raise refuse("cannot be anything but a letter or '_', and up to 63 letters, digits and '_ . : -'")
+        raise refuse("must be a letter or '_', and up to 63 letters, digits and '_ . : -'")
     return value
 
 
 def _cron(value: str) -> str:
     if len(value) > MAX_CRON or not _CRON.match(value):
-        raise refuse("cannot be anything but five fields: minute, hour, day of the month, month, day of the week")
+        raise refuse("must be five fields: minute, hour, day of the month, month, day of the week")
     try:
         if times.comes(value):
             return value
@@ -140,7 +140,7 @@ def _moment(value: object) -> object:
             return datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise refuse("cannot be anything but a time with its offset, as 2026-12-24T18:00:00Z")
+    raise refuse("must be a time with its offset, as 2026-12-24T18:00:00Z")
 
 
 def _change(value: object) -> object:
@@ -150,7 +150,7 @@ def _change(value: object) -> object:
             return value
     except ValueError:
         pass
-    raise refuse('cannot be anything but "+N", "-N", "+N%", "-N%", "=N", or a whole number other than 0')
+    raise refuse('must be "+N", "-N", "+N%", "-N%", "=N", or a whole number other than 0')
 
 
 def _most_step(value: object) -> object:
@@ -158,7 +158,7 @@ def _most_step(value: object) -> object:
         return value
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= changes.MOST:
         return value
-    raise refuse(f'cannot be anything but a number of instances from 1 to {changes.MOST:,}, or a share as "10%"')
+    raise refuse(f'must be a number of instances from 1 to {changes.MOST:,}, or a share as "10%"')
 
 
 Name = Annotated[
@@ -236,7 +236,8 @@ class Metric(_Part):
         needed = self._needs[self.source]
         given = {name for name in ("measure", "query", "name") if getattr(self, name) is not None}
         if given != {needed}:
-            raise refuse(f"metric with the source {self.source} must have {needed}, and neither of the others")
+            others = " nor ".join(sorted({"measure", "query", "name"} - {needed}))
+            raise refuse(f"metric of the source {self.source} must have {needed}, and neither {others}")
         if self.max_age_seconds is not None and self.source != "pushed":
             raise refuse("metric has max_age_seconds with the source pushed alone")
         return self

@@ -168,6 +168,18 @@ def test_a_receiver_that_is_gone_turns_its_notification_off(world: World, receiv
     assert telling.states() == ["dead"]
 
 
+@pytest.mark.parametrize(
+    "how", ["UPDATE tsg_notifications SET enabled = false WHERE id = :id", "DELETE FROM tsg_notifications WHERE id = :id"]
+)
+def test_what_was_under_way_when_nobody_wants_it_any_more_waits_for_nobody(
+    world: World, receiver: Receiver, telling: Telling, how: str
+) -> None:
+    world.make_group(1)
+    world.sql(how, id=telling.made.id)
+    telling.deliver()
+    assert (telling.states(), receiver.got) == (["dead"], [])
+
+
 def test_a_redirect_is_not_followed(world: World, receiver: Receiver, telling: Telling) -> None:
     world.make_group(1)
     receiver.status = 302

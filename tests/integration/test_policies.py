@@ -160,6 +160,14 @@ def test_the_same_decision_again_is_counted_and_changes_no_row_of_the_group(scal
     assert [one.result for one in scaling.decisions()] == ["missing_data", "tolerance"]
 
 
+def test_each_change_has_a_decision_of_its_own(scaling: Scaling) -> None:
+    scaling.add(**TARGET, cooldown={"out_seconds": 0})
+    scaling.evaluate(90)
+    scaling.world.sql("UPDATE tsg_groups SET capacity = 4 WHERE id = :id", id=scaling.group.id)
+    scaling.evaluate(90)
+    assert [(one.capacity_before, one.capacity_after, one.times) for one in scaling.decisions()] == [(4, 6, 1)] * 2
+
+
 def test_cooldowns_stand_in_the_row(scaling: Scaling) -> None:
     scaling.add(**TARGET)
     scaling.evaluate(90)

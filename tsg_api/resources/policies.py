@@ -6,6 +6,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 
 import falcon
@@ -13,6 +14,7 @@ import redis
 from sqlalchemy import Connection
 
 from shared import metrics
+from shared.clients.cloudapi import CloudAPIError
 from shared.clients.pushed import TooManyNames
 from shared.errors import Conflict, FieldError, Invalid
 from shared.policies.decide import decide
@@ -22,7 +24,8 @@ from shared.spec import times
 from shared.spec.policy import Policy as PurePolicy
 from shared.spec.policy import Progress
 from shared.spec.policy_settings import METRIC_NAME, OFF, ScheduleSettings, Settings, StepSettings, TargetSettings
-from shared.state import decisions, groups, policies, status
+from shared.state import decisions, groups, policies, status, templates
+from shared.state.accounts import Account
 from shared.state.decisions import BY
 from shared.state.idempotency import Answer
 from shared.state.policies import Scaled, Stored
@@ -33,6 +36,7 @@ from tsg_api.http.errors import TooMany, Unavailable
 from tsg_api.http.hooks import HOOKS
 from tsg_api.http.limits import Buckets
 from tsg_api.http.service import Service, found_id, read_body, read_text
+from tsg_api.resources.verification import makes_virtual_machines
 from tsg_api.schema import parse, render, responses
 from tsg_api.schema import policies as schema
 from tsg_api.schema.parse import DecisionsQuery
@@ -41,6 +45,11 @@ from tsg_api.schema.parse import DecisionsQuery
 PAGE = 100
 #: Times of a schedule in a preview, and seconds for which it waits for a measure.
 NEXT, PATIENCE = 10, 5.0
+#: Why CMON is not asked for the memory of hardware virtual machines.
+HIDDEN_MEMORY = (
+    "metric.measure cannot be memory: the group's template makes hardware virtual machines, and CMON sees the hypervisor's memory;"
+    " push a value from inside them, or query Prometheus"
+)
 #: Bytes of a webhook's token; of a call's body; and characters of the name of a delivery.
 TOKEN_BYTES, CALL_BYTES, MAX_KEY = 32, 65_536, 255
 #: Calls a second of one token that are noted, and some seconds' worth at once; others are answered alike, and lead to nothing.
@@ -57,14 +66,24 @@ class _Resource:
         with self._service.db.read() as connection:
             return groups.get(connection, req.context.account.id, found_id("group", group_id))
 
-    def _settings(self, req: falcon.Request) -> Settings:
-        """The policy in the body, of a source that there is."""
+    def _settings(self, req: falcon.Request, group: groups.Group) -> Settings:
+        """The policy in the body, of a source that there is, and that can measure this group."""
         settings = schema.body(read_text(req, self._service), max_capacity=self._service.max_capacity)
         if isinstance(settings, TargetSettings | StepSettings):
             account, source = req.context.account, settings.metric.source
             if refused := self._service.gatherer.refusal(source, account.name, account.triton_uuid):
                 raise Invalid([FieldError("metric.source", f"metric.source {source} {refused}")])
+            if (source, settings.metric.measure) == ("cmon", "memory") and self._has_hidden_memory(account, group):
+                raise Invalid([FieldError("metric.measure", HIDDEN_MEMORY)])
         return settings
+
+    def _has_hidden_memory(self, account: Account, group: groups.Group) -> bool:
+        """Are its members hardware virtual machines? While CloudAPI can't say so, the measure is missing, and the decision says why."""
+        with self._service.db.read() as connection:
+            spec = templates.get(connection, account.id, group.template_id).spec
+        with suppress(CloudAPIError, Unavailable):
+            return makes_virtual_machines(self._service, account, spec)
+        return False
 
     def _url(self, req: falcon.Request, token: str) -> str:
         return f"{self._service.public_url.rstrip('/') or req.prefix}{HOOKS}/{token}"
@@ -99,7 +118,7 @@ class Policies(_Resource):
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
         group = self._group(req, group_id)
-        settings = self._settings(req)
+        settings = self._settings(req, group)
         token = secrets.token_urlsafe(TOKEN_BYTES) if settings.kind == "webhook" else None
         token_hash = hash_of(token) if token else None
 
@@ -125,7 +144,7 @@ class Policy(_Resource):
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, group_id: str, policy_id: str) -> None:
         group, wanted = self._group(req, group_id), found_id("policy", policy_id)
-        settings, expected = self._settings(req), etag.asked(req)
+        settings, expected = self._settings(req, group), etag.asked(req)
 
         def work(connection: Connection) -> Stored:
             groups.get_locked(connection, req.context.account.id, group.id)
@@ -169,7 +188,8 @@ class Preview(_Resource):
     """`/v1/tsg/groups/<id>/policies/preview`"""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, group_id: str) -> None:
-        group, settings = self._group(req, group_id), self._settings(req)
+        group = self._group(req, group_id)
+        settings = self._settings(req, group)
         with self._service.db.read() as connection:
             scaled = policies.find_scaled(connection, group.id)
         assert scaled is not None  # noqa: S101 - for the type checker

@@ -43,6 +43,13 @@ def problems(service: Service, account: Account, spec: Spec) -> list[FieldError]
         return [FieldError(name, message) for name, message in _problems(client, account, spec)]
 
 
+def makes_virtual_machines(service: Service, account: Account, spec: Spec) -> bool:
+    """Is a hardware virtual machine made from it? `Unavailable` or `CloudAPIError` when CloudAPI can't be asked."""
+    with service.slots.machines.of_cloudapi(account.id), as_manager(service.db, account):
+        image = service.cloud(account).find("images", spec.values["image_id"])
+    return image is not None and image.get("type") in _VIRTUAL
+
+
 def _problems(client: Client, account: Account, spec: Spec) -> Iterator[tuple[str, str]]:
     value = {field.name: spec.get(field) for field in fields.FIELDS}
     package = client.find("packages", value["package"])

@@ -68,6 +68,7 @@ _TYPES = {
     "int_parsing_size": "is too large",
     **dict.fromkeys(("list_type", "tuple_type"), "must be an array"),
     "dict_type": "must be an object",
+    "extra_forbidden": "is unknown",
     "missing": "is required",
 }
 
@@ -616,5 +617,5 @@ def _field_error(kind: str, location: tuple[int | str, ...], message: str, given
 
 def _words(message: str) -> str:
     """A message of pydantic behind the name of its field."""
-    text = message.replace("Input should", "must")
+    text = re.sub(r"^\w+ should", "must", message)
     return text[:1].lower() + text[1:]

@@ -46,10 +46,8 @@ class DeliveryReconciler(Reconciler[Claim]):
             receiver = notifications.find(connection, claimed.subject)
             due = deliveries.list_due(connection, claimed.subject) if receiver is not None else []
             told = activities.get_by_ids(connection, [one.activity_id for one in due]) if due else {}
-        if receiver is None:
-            return Gone()
-        if not receiver.enabled:
-            return After(None)
+        if receiver is None or not receiver.enabled:
+            return self._give_up(claimed.subject, receiver)
         for delivery in due:
             if time.monotonic() > until or not keeper.holds:
                 break
@@ -57,6 +55,13 @@ class DeliveryReconciler(Reconciler[Claim]):
                 break
         with self._db.read() as connection:
             return After(deliveries.get_next_due(connection, receiver.id))
+
+    def _give_up(self, notification_id: str, receiver: Notification | None) -> Result:
+        """Nobody is told any more, not even of what was under way when the notification was turned off or deleted."""
+        why = "the notification is deleted" if receiver is None else receiver.disabled_why or "the notification is turned off"
+        with self._db.read() as connection:
+            deliveries.mark_all_dead(connection, notification_id, why)
+        return Gone() if receiver is None else After(None)
 
     def _send(self, receiver: Notification, delivery: Delivery, activity: Activity | None) -> bool:
         """Send one. False when nothing more is sent to this receiver now."""

@@ -17,7 +17,7 @@ from shared.clients.queue import DECIDE
 from shared.policies.decide import decide
 from shared.policies.schedule import next_time
 from shared.policies.seen import Bounds, Call, Measure, Members, Seen
-from shared.policies.verdict import Decision, Verdict
+from shared.policies.verdict import Decision, Result, Verdict
 from shared.spec.policy import Policy
 from shared.spec.policy_settings import OFF, ScheduleSettings, StepSettings, TargetSettings
 from shared.state import decisions, groups, policies, work
@@ -26,7 +26,8 @@ from shared.state.decisions import Decision as StoredDecision
 from shared.state.policies import Scaled, Stored
 from shared.state.work import POLICIES, Claim, ClaimLost
 from shared.store.db import Database
-from tsg_workers.runner import After, Gone, Keeper, NotYet, Reconciler, Result
+from tsg_workers.runner import After, Gone, Keeper, NotYet, Reconciler
+from tsg_workers.runner import Result as Outcome
 
 _log = log.get(__name__)
 
@@ -85,7 +86,7 @@ class PolicyReconciler(Reconciler[Claim]):
         self._interval = interval
         self._max_capacity = max_capacity
 
-    def reconcile(self, claimed: Claim, _keeper: Keeper) -> Result:
+    def reconcile(self, claimed: Claim, _keeper: Keeper) -> Outcome:
         began = time.monotonic()
         with self._db.read() as connection:
             loaded = load(connection, claimed.subject, self._max_capacity)
@@ -106,7 +107,7 @@ class PolicyReconciler(Reconciler[Claim]):
             metrics.decisions.labels(str(verdict.result)).inc()
         return NotYet(SOON) if measures is None else After(self._pause(loaded, time.monotonic() - began))
 
-    def _forget(self, group_id: str) -> Result:
+    def _forget(self, group_id: str) -> Outcome:
         with self._db.read() as connection:
             policies.delete_of_group(connection, group_id)
         return Gone()
@@ -186,8 +187,10 @@ def store(connection: Connection, loaded: Loaded, decision: Decision) -> None:
 
 
 def _differs(stored: Stored, verdict: Verdict) -> bool:
-    """Is it another decision than the policy's last? The call of a webhook has always its own."""
-    return verdict.call_id is not None or (stored.result, stored.recommended) != (str(verdict.result), verdict.recommended)
+    """Is it another decision than the policy's last? A change always has its own, and so has the call of a webhook."""
+    if verdict.call_id is not None or verdict.result == Result.CHANGED:
+        return True
+    return (stored.result, stored.recommended) != (str(verdict.result), verdict.recommended)
 
 
 def _made(stored: Stored, verdict: Verdict) -> StoredDecision:

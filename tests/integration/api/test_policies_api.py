@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from dev.sim.cloudapi.catalog import HVM_IMAGE, HVM_PACKAGE
+from shared.measures.source import Source
 from shared.state import policies
 from tests.integration.api.service import NOBODY, Api, Caller, error, field_errors
 
@@ -107,6 +109,21 @@ def test_all_that_is_wrong_is_told_at_once(tsg: Caller, group: dict[str, Any], b
     assert set(field_errors(tsg("POST", path(group), body))) == wrong
     assert set(field_errors(tsg("POST", path(group, "/preview"), body))) == wrong
     assert tsg.ok("GET", path(group)) == []
+
+
+def test_memory_of_hardware_virtual_machines_is_refused(make_api: Callable[..., Api]) -> None:
+    api = make_api(sources={"cmon": Source()})
+    tsg = api.new_account()
+    memory = {**TARGET, "metric": {"source": "cmon", "measure": "memory"}}
+    hvm = tsg.make_group(template_id=tsg.make_template(package=HVM_PACKAGE, image_id=HVM_IMAGE))
+    told = field_errors(tsg("POST", path(hvm), memory))
+    assert "hypervisor's memory" in told["metric.measure"]
+    assert set(field_errors(tsg("POST", path(hvm, "/preview"), memory))) == {"metric.measure"}
+    cpu = tsg.ok("POST", path(hvm), {**memory, "metric": {"source": "cmon", "measure": "cpu"}})
+    assert set(field_errors(tsg("PUT", path(hvm, f"/{cpu['id']}"), memory))) == {"metric.measure"}
+    tsg.ok("POST", path(tsg.make_group()), memory)
+    api.sim.knobs.turn({"down": True})
+    tsg.ok("POST", path(hvm), {**memory, "policy_name": "CloudAPI is away"})
 
 
 def test_names_are_unique_and_policies_are_not_endless(tsg: Caller, group: dict[str, Any]) -> None:
