@@ -56,6 +56,7 @@ class Stack:
         durable: bool = True,
         scaler: str = "worker",
         real_nomad: bool = True,
+        cmon: bool = False,
         settings: Mapping[str, str] | None = None,
         copy_of: Path | None = None,
     ) -> None:
@@ -72,6 +73,7 @@ class Stack:
         self._scaler = scaler
         self._real_nomad = real_nomad
         self._copy_of = copy_of
+        self._cmon = directory / "cmon" if cmon else None
         self._settings = dict(settings or {})
         self.datacenter = self._settings.get("TSG_TRITON_DC", DATACENTER)
         self.processes: dict[str, Child] = {}
@@ -136,6 +138,7 @@ class Stack:
             # A server on this machine may play an instance.
             "TSG_PROBE_NETWORKS": "127.0.0.0/8",
             **(self._nomad_settings() if self._scaler == "nomad" else {}),
+            **({"TSG_TRITON_CACERT": str(self._cmon / "cmon-ca.pem")} if self._cmon else {}),
             **self._settings,
         }
 
@@ -313,6 +316,7 @@ class Stack:
                 *("-m", "dev.sim.cloudapi", "--port", "0", "--datacenter", self.datacenter),
                 *("--provision-seconds", str(self._provision_seconds)),
                 *("--account", f"{ACCOUNT}:{TRITON_UUID}:{self.key_file}.pub"),
+                *(("--cmon", self._cmon) if self._cmon else ()),
             ],
             log=self.directory / "log" / "cloudapi.log",
             cwd=Path(__file__).parent.parent,

@@ -9,9 +9,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ import requests
 from dev.client import Tsg
 from dev.processes import ChildError, stop_on_signals, wait_for
 from dev.services import ServiceError
-from dev.soaking import ledger
+from dev.soaking import decided, ledger
+from dev.soaking.decided import Decided
 from dev.soaking.faults import CALM, CLOUDS, NOMADS, OURS, Lane, ended
 from dev.soaking.ledger import Rolled
 from dev.soaking.memory import Memory
-from dev.soaking.oracle import Group
+from dev.soaking.oracle import Group, Scaled
+from dev.soaking.outside import Outside
 from dev.soaking.owners import Owner
+from dev.soaking.scalers import Scaler
+from dev.soaking.sources import SOURCES
 from dev.soaking.world import METADATA, USERDATA, Findings, World, moment
 from dev.stack import Stack
 from shared.spec import rollout_settings
@@ -47,13 +52,24 @@ SETTINGS = {
     "TSG_PROVISION_TIMEOUT": "30",
     "TSG_CLOUDAPI_READ_TIMEOUT": "5",
     "TSG_NOMAD_GRACE": "15",
+    "TSG_POLICY_INTERVAL": "1",
 }
 
+
+#: Deliveries and calls of webhooks that wait.
+WAITING = (
+    "SELECT (SELECT count(*) FROM tsg_deliveries WHERE state = 'waiting'), (SELECT count(*) FROM tsg_hook_calls WHERE decided_at IS NULL)"
+)
+DECISIONS = (
+    "SELECT group_id::text, id::text, policy_id::text, policy_name, extract(epoch FROM at)::float, result, by, capacity_before,"
+    " capacity_after FROM tsg_decisions"
+)
+ACTIVITIES = "SELECT account_name, v.id::text FROM tsg_activities v JOIN tsg_accounts a ON a.id = v.account_id"
 
 #: What is not ours: it may say and keep what it likes.
 SIMULATORS = {"cloudapi", "nomad"}
 
-FAULT_NAMES = {fault.__name__ for fault in (*OURS, *NOMADS, *CLOUDS)}
+FAULT_NAMES = {fault.__name__ for fault in (*OURS, *NOMADS, *CLOUDS, *SOURCES)}
 
 
 class Soak:
@@ -62,7 +78,7 @@ class Soak:
     def __init__(self, world: World, seed: int, only: set[str], out: Any) -> None:
         self.world = world
         ours = OURS + (NOMADS if world.stack.nomad_url else ())
-        lanes = {"ours": ours, "cloud": CLOUDS}
+        lanes = {"ours": ours, "cloud": CLOUDS, "sources": SOURCES}
         self._faults = {name: tuple(fault for fault in lane if not only or fault.__name__ in only) for name, lane in lanes.items()}
         self.findings = world.findings
         self.seed = seed
@@ -75,6 +91,8 @@ class Soak:
         #: Machines that failed before any list showed them, and whose launch was not answered.
         self.never_listed: set[str] = set()
         self.counters: dict[str, Any] = {}
+        #: All decisions of policies, by the group's id.
+        self.decisions: dict[str, list[Decided]] = {}
         self.memory = Memory()
         self._began = time.monotonic()
         self._out = out
@@ -83,7 +101,7 @@ class Soak:
     def run(self, minutes: float) -> None:
         self.world.knobs(**CALM)
         for name, account in self.world.accounts.items():
-            Owner(self.world, account, self._dice(name)).furnish()
+            Scaler(self.world, account, self._dice(name)).furnish()
         while not self.rounds or time.monotonic() - self._began < minutes * 60:
             self.rounds += 1
             self._disturb()
@@ -104,9 +122,13 @@ class Soak:
         """Users send requests, and things break, until all have done their share."""
         world, dice = self.world, self._dice("round")
         lanes = [Lane(world, faults, self._dice(name)) for name, faults in self._faults.items() if faults]
-        with ThreadPoolExecutor(16) as pool:
+        with ThreadPoolExecutor(20) as pool:
             running = [
                 pool.submit(Owner(world, account, self._dice(name)).send, dice.randint(5, 25)) for name, account in world.accounts.items()
+            ]
+            running += [
+                pool.submit(Scaler(world, account, self._dice(f"{name}'s policies")).send, dice.randint(5, 25))
+                for name, account in world.accounts.items()
             ]
             running += [pool.submit(lane.run, dice.randint(1, 4)) for lane in lanes]
             while not all(done.done() for done in running):
@@ -115,6 +137,7 @@ class Soak:
             for done in running:
                 done.result()
         world.knobs(**CALM)
+        world.outside.calm()
         for death in ended(world.stack.processes):
             self.findings.violated(death)
         world.stack.restart_the_dead()
@@ -123,8 +146,9 @@ class Soak:
         """Wait until every group is at its capacity and nothing else is there, and note how long each took."""
         world = self.world
         owners = [Owner(world, account, self._dice(name)) for name, account in world.accounts.items()]
-        for owner in owners:
+        for owner, (name, account) in zip(owners, world.accounts.items(), strict=True):
             owner.wind_up()
+            Scaler(world, account, self._dice(name)).wind_up()
             owner.compare()
         quiet_since, deadline = world.last_disturbed, time.monotonic() + PATIENCE
         waiting = {group.id: group for account in world.accounts.values() for group in account.all_groups.values()}
@@ -153,6 +177,7 @@ class Soak:
 
     def _unsettled(self, groups: list[Group]) -> dict[str, str]:
         """The groups that are not as they should be, and how."""
+        self._read_decisions()
         machines: dict[str, list[dict[str, Any]]] = {}
         for machine in self._there():
             machines.setdefault(machine["tags"].get("tsg.group", ""), []).append(machine)
@@ -172,7 +197,35 @@ class Soak:
                     f"{group.account}'s {group.name} ({group.id}{', deleted' if group.deleted else ''}): {group.capacity} wanted, "
                     f"the machines are {states or 'none'}, and the service {'has' if rows.get(group.id) else 'has not'} settled it"
                 )
+        if (waiting := self.world.stack.sql(WAITING)[0]) != (0, 0):
+            found["policies"] = "of notifications and calls of webhooks wait {} and {}".format(*waiting)
         return found
+
+    def _read_decisions(self) -> None:
+        """What became of the capacity of the groups that scale themselves."""
+        self.decisions = {}
+        for group_id, *row in self.world.stack.sql(DECISIONS):
+            self.decisions.setdefault(group_id, []).append(Decided(*row))
+        for account in self.world.accounts.values():
+            for group in account.all_groups.values():
+                if isinstance(group, Scaled):
+                    group.decided(decided.changes(group.changes[0].capacity, self.decisions.get(group.id, [])))
+
+    def _check_policies(self) -> None:
+        """Of bounds, cooldowns, calls and decisions; and everybody who can be told has heard of everything."""
+        capacities = dict(self.world.stack.sql("SELECT id::text, capacity FROM tsg_groups"))
+        told = self.world.outside.receivers
+        for account in self.world.accounts.values():
+            for group in account.all_groups.values():
+                if isinstance(group, Scaled):
+                    made = self.decisions.get(group.id, [])
+                    for problem in decided.violations(group.changes[0].capacity, capacities[group.id], made, account.calls):
+                        self.findings.violated(f"{account.name}'s {group.name} ({group.id}): {problem}")
+        for name, of_account in _by_account(self.world.stack.sql(ACTIVITIES)).items():
+            if name in self.world.accounts and (lost := of_account - told.heard.get(name, set())):
+                self.findings.violated(f"{name} was not told of the activities {sorted(lost)[:5]}, {len(lost)} in all")
+        for problem in told.problems:
+            self.findings.violated(problem)
 
     def _there(self) -> list[dict[str, Any]]:
         """The machines that are there, but for those that no list has ever shown.
@@ -223,6 +276,7 @@ class Soak:
         unexplained = [row["id"] for row in everything if "tsg.group" in row["tags"] and row["id"] not in {*explained, *self.never_listed}]
         if unexplained:
             findings.violated(f"no activity names the machines {unexplained}")
+        self._check_policies()
         self.counters = world.stack.cloud("GET", "/counters")
         self._check_logs()
 
@@ -265,7 +319,12 @@ class Soak:
     def _touch(self) -> None:
         """With nothing else wrong: a group is made smaller, and a machine of another one dies."""
         world, dice = self.world, self._dice("touch")
-        groups = [group for account in world.accounts.values() for group in account.groups.values() if group.capacity > 1]
+        groups = [
+            group
+            for account in world.accounts.values()
+            for group in account.groups.values()
+            if group.capacity > 1 and not isinstance(group, Scaled)
+        ]
         if len(groups) < 2:
             return
         shrunk, robbed = dice.sample(groups, 2)
@@ -347,6 +406,8 @@ class Soak:
             "seconds_until_a_group_was_settled": _spread(self.of_groups),
             "seconds_until_all_were_settled": _spread(self.of_all),
             "seconds_until_a_dead_machine_was_replaced": _spread(self.replaced),
+            "decisions": dict(Counter(one.result for found in self.decisions.values() for one in found)),
+            "told": sum(map(len, self.world.outside.receivers.heard.values())),
             "creates": self.counters.get("creates_accepted"),
             "deletes": self.counters.get("deletes_accepted"),
             "answers_lost": self.counters.get("answers_lost"),
@@ -355,6 +416,13 @@ class Soak:
             "memory": self.memory.report(),
             "violations": self.findings.violations,
         }
+
+
+def _by_account(rows: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for account, activity in rows:
+        found.setdefault(account, set()).add(activity)
+    return found
 
 
 def _spread(seconds: list[float]) -> dict[str, float]:
@@ -392,10 +460,13 @@ def main() -> int:
     soak: Soak | None = None
     with _kept_on_failure(findings, out) as directory:
         try:
-            options: dict[str, Any] = {"durable": False, "scaler": given.scaler, "real_nomad": False, "settings": SETTINGS}
-            with Stack(directory, api=2, workers=given.workers, feeds=2, **options) as stack:
+            options: dict[str, Any] = {"durable": False, "scaler": given.scaler, "real_nomad": False, "cmon": True}
+            with (
+                closing(Outside()) as outside,
+                Stack(directory, api=2, workers=given.workers, feeds=2, settings={**SETTINGS, **outside.settings}, **options) as stack,
+            ):
                 names = [f"account-{number}" for number in range(1, given.accounts + 1)]
-                soak = Soak(World(stack, names, findings), seed, only, out)
+                soak = Soak(World(stack, outside, names, findings), seed, only, out)
                 soak.run(given.minutes)
         except KeyboardInterrupt:
             print("\nstopped", file=out)

@@ -49,6 +49,9 @@ CALM = {
     "feed_shuffle": False,
     "feed_double": False,
     "feed_lose_share": 0.0,
+    "cmon_cpu": 10,
+    "cmon_down": False,
+    "cmon_hang": False,
 }
 
 Fault = Callable[[World, random.Random], None]

@@ -80,6 +80,32 @@ class Group:
         return found or [0]
 
 
+#: The name of the group that its policies scale; no other is scaled by one.
+SCALED = "scaled"
+
+
+@dataclass
+class Scaled(Group):
+    """A group whose policies change its capacity: what they decided is read afterwards."""
+
+    def is_shown_as(self, shown: dict[str, Any]) -> bool:
+        return super().is_shown_as({**shown, "capacity": self.capacity})
+
+    def decided(self, changes: list[Change]) -> None:
+        """All changes by policies since it was made."""
+        self.changes = [self.changes[0], *changes, *([self.changes[-1]] if self.deleted else [])]
+
+
+@dataclass
+class Call:
+    """One delivery to a webhook, sent once or more often; the ids of the decisions that it was answered."""
+
+    key: str
+    policy: str
+    url: str
+    ids: set[str] = field(default_factory=set)
+
+
 class Account:
     """The templates and groups that an account should have."""
 
@@ -91,9 +117,13 @@ class Account:
         self.groups: dict[str, Group] = {}
         #: All there ever were, by id.
         self.all_groups: dict[str, Group] = {}
+        #: URLs of webhooks by the policy's name, and their calls.
+        self.hooks: dict[str, str] = {}
+        self.calls: list[Call] = []
 
     def made(self, shown: dict[str, Any], sent: float) -> Group:
-        group = Group(shown["id"], shown["group_name"], shown["template_id"], self.name, [Change(shown["capacity"], sent, time.time())])
+        kind = Scaled if shown["group_name"] == SCALED else Group
+        group = kind(shown["id"], shown["group_name"], shown["template_id"], self.name, [Change(shown["capacity"], sent, time.time())])
         self.groups[group.name] = self.all_groups[group.id] = group
         return group
 

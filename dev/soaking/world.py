@@ -11,6 +11,7 @@ import requests
 
 from dev.client import Tsg
 from dev.soaking.oracle import Account
+from dev.soaking.outside import Outside
 from dev.stack import Stack
 
 #: What must be in no log: parts of templates that are nobody's business.
@@ -54,8 +55,9 @@ class Findings:
 class World:
     """A stack, accounts with their models, and the moments at which something was broken."""
 
-    def __init__(self, stack: Stack, accounts: list[str], findings: Findings) -> None:
+    def __init__(self, stack: Stack, outside: Outside, accounts: list[str], findings: Findings) -> None:
         self.stack = stack
+        self.outside = outside
         self.findings = findings
         self.accounts = {name: Account(name) for name in accounts}
         for name in accounts:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from dev.soaking import decided
+from dev.soaking.decided import Decided
 from dev.soaking.ledger import LAG, Rolled, violations
 from dev.soaking.memory import GROWN_UP, Memory
-from dev.soaking.oracle import Account, Change, Group, Span
+from dev.soaking.oracle import Account, Call, Change, Group, Span
 from shared.spec.rollout_settings import Amount, RolloutSettings
 
 TIMEOUT = 30.0
@@ -64,6 +66,44 @@ def test_what_is_not_healthy_may_go() -> None:
     failed = machine("one", (1, "provisioning"), (2, "failed"), (3, "destroy"), (4, "deleted"))
     stuck = machine("two", (5, "provisioning"), (5 + TIMEOUT, "destroy"), (40, "deleted"))
     assert found(group((0, 1)), failed, stuck) == []
+
+
+def decision(at: float, before: int, after: int, name: str = "queue", by: str = "measure", **fields: Any) -> Decided:
+    values = {"id": str(next(_NUMBERS)), "policy_id": name, "result": "changed" if before != after else "held"}
+    return Decided(**{**values, "policy_name": name, "at": START + at, "by": by, "before": before, "after": after, **fields})
+
+
+_NUMBERS = itertools.count()
+
+
+def test_changes_by_policies_follow_one_another_whatever_the_order_within_a_moment() -> None:
+    at_once = [decision(5, 4, 5, "up", "webhook"), decision(5, 3, 4, "up", "webhook"), decision(5, 5, 7), decision(5, 5, 7, "cpu")]
+    made = [*at_once, decision(1, 3, 3), decision(40, 7, 6)]
+    assert decided.violations(3, 6, made, []) == []
+    assert [change.capacity for change in decided.changes(3, made)] == [4, 5, 7, 7, 6]
+
+
+def test_a_change_without_a_decision_is_seen() -> None:
+    assert "a change without a decision" in decided.violations(3, 6, [decision(1, 3, 4), decision(40, 5, 6)], [])[0]
+    assert decided.violations(3, 5, [decision(1, 3, 4)], []) == ["the capacity is 5, and its policies led to 4"]
+    assert decided.violations(3, 4, [], []) == ["the capacity is 4, and its policies led to 3"]
+
+
+def test_a_change_out_of_bounds_or_within_a_cooldown_is_seen() -> None:
+    assert "leaves 1 to 8" in decided.violations(3, 9, [decision(1, 3, 9)], [])[0]
+    (told,) = decided.violations(3, 5, [decision(1, 3, 4), decision(2, 4, 5)], [])
+    assert "1.00 s after it grew the group, within its 2 s" in told
+    (told,) = decided.violations(3, 3, [decision(0, 3, 3), decision(1, 3, 4, "up", "webhook"), decision(4, 4, 3)], [])
+    assert "3.00 s after up" in told
+    assert decided.violations(3, 3, [decision(1, 3, 4, "up", "webhook"), decision(4, 4, 3)], []) == [], "it was not there yet"
+    assert decided.violations(3, 3, [decision(0, 3, 4), decision(1, 4, 3, "minutely", "schedule")], []) == []
+
+
+def test_two_decisions_of_one_call_are_seen() -> None:
+    call = Call("k", "up", "url", {"a", "b"})
+    (told,) = decided.violations(3, 5, [decision(1, 3, 4, "up", "webhook", id="a"), decision(2, 4, 5, "up", "webhook", id="b")], [call])
+    assert "has two decisions" in told
+    assert decided.violations(3, 4, [decision(1, 3, 4, "up", "webhook", id="a")], [call]) == []
 
 
 def test_a_rollout_moves_both_bounds_by_as_much_as_it_may() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from dev.sim.cloudapi.cloud import Cloud
 from dev.sim.cloudapi.errors import ApiError
 from dev.sim.cloudapi.simulator import Simulator
+from dev.sim.cmon.simulator import Simulator as Cmon
 from dev.sim.common.server import THREADS
 from dev.sim.common.wanted import is_uuid
 from shared.runtime.signals import on_signal
@@ -24,7 +26,7 @@ def main() -> int:
     stop = threading.Event()
     on_signal(stop.set)
     kept = _Kept(args.state)
-    with Simulator(
+    simulated = Simulator(
         args.bind,
         args.port,
         datacenter=args.datacenter,
@@ -32,14 +34,26 @@ def main() -> int:
         threads=args.threads,
         provision_seconds=args.provision_seconds,
         rows=kept.load(),
-    ) as simulator:
+    )
+    with simulated as simulator, ExitStack() as beside:
         for account in args.account:
             _add_account(simulator.cloud, account)
+        if args.cmon:
+            beside.enter_context(_cmon(simulator, args.cmon))
         print(f"cloudapi simulator listening on {simulator.url}", flush=True)
         while not stop.wait(KEEP_SECONDS):
             kept.save(simulator.cloud)
         kept.save(simulator.cloud)
     return 0
+
+
+def _cmon(simulator: Simulator, directory: Path) -> Cmon:
+    """CMON for the same machines, among CloudAPI's services."""
+    directory.mkdir(parents=True, exist_ok=True)
+    cmon = Cmon(simulator.cloud, directory)
+    cmon.load.cpu = lambda _machine: float(simulator.knobs.cmon_cpu)
+    simulator.cloud.services["cmon"] = cmon.url
+    return cmon
 
 
 class _Kept:
@@ -85,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         help="an account with the OpenSSH public keys of a file; UUID may be empty, then it is made of the name",
     )
     parser.add_argument("--state", type=Path, metavar="FILE", help="keeps accounts, keys and machines over a restart, as of a second ago")
+    parser.add_argument("--cmon", type=Path, metavar="DIRECTORY", help="runs CMON beside it, whose certificate authority is written there")
     return parser
 
 

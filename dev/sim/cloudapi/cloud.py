@@ -72,6 +72,7 @@ class Cloud:
         self.datacenter = datacenter
         self.knobs = Knobs()
         self.counters = Counters()
+        self.services: dict[str, str] = {}  #: URLs of others that CloudAPI lists, by name
         self.closing = threading.Event()  #: set when the program stops; handlers that wait, wait on this
         self.packages = {package.id: package for package in catalog.PACKAGES}
         self.images = {image.id: image for image in catalog.IMAGES}

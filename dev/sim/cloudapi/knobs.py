@@ -115,3 +115,8 @@ class Knobs(simulation.Knobs):
     feed_lose_share: Share = 0.0
     feed_lose_same_moment: Flag = False  #: of two changes of a machine at one time, the second
     feed_idle_seconds: Seconds = 55.0  #: a connection ends after so long without a byte from its client; 0: never
+
+    # CMON, where it runs beside (`--cmon`).
+    cmon_cpu: Count = 10  #: per cent of the cap that every machine uses
+    cmon_down: Flag = False  #: 503 for everything
+    cmon_hang: Flag = False  #: answers are kept back

@@ -423,7 +423,7 @@ class Datacenter(Endpoint, group="datacenters", GET="GetDatacenter"):
 
 class Services(Endpoint, group="services", GET="ListServices"):
     def on_get(self, req: Req, resp: Resp, **_: str) -> None:
-        send(resp, {"cloudapi": req.prefix})
+        send(resp, {"cloudapi": req.prefix, **self.cloud.services})
 
 
 class Changefeed(Endpoint, group="changefeed", GET="Changefeed"):

@@ -64,7 +64,7 @@ class Simulator(ThreadingHTTPServer):
 
     def wait(self) -> None:
         """Keep an answer back while `hang` is set."""
-        while self.hang.is_set() and not self._closing.wait(0.02):
+        while (self.hang.is_set() or self.cloud.knobs.cmon_hang) and not self._closing.wait(0.02):
             pass
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.wait()
-        if self.server.down:
+        if self.server.down or self.server.cloud.knobs.cmon_down:
             self._answer(503, {"code": "ServiceUnavailable", "message": "down"})
             return
         account = self._account()
