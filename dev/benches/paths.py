@@ -19,6 +19,7 @@ from shared.state import (
     group_state,
     groups,
     idempotency,
+    instance_lists,
     instances,
     leases,
     members,
@@ -112,7 +113,7 @@ def _check(connection: Connection, account: str) -> None:
     due = group_state.list_due(connection, account, limit=1000)
     accounts.get(connection, account)
     accounts.get_key(connection, account)
-    instances.list_of_groups(connection, {group.id for group in due})
+    instance_lists.list_of_groups(connection, {group.id for group in due})
     group_state.mark_checked(connection, lease, [Check(group, 300.0, 0, None, Reason.SETTLED) for group in due])
     leases.renew(connection, lease, seconds=30)
     leases.release(connection, lease, budget_left=30)

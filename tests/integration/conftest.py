@@ -23,7 +23,7 @@ from shared.plan.limits import Limits
 from shared.reasons import Reason
 from shared.spec.group_settings import GroupSettings
 from shared.spec.spec import Spec
-from shared.state import activities, groups, instances, templates
+from shared.state import activities, groups, instance_lists, instances, templates
 from shared.state.accounts import Account
 from shared.state.activities import Activity
 from shared.state.groups import Group, Wish
@@ -208,7 +208,7 @@ class World:
     def rows(self, group: Group) -> list[Instance]:
         """What the service knows of the group's instances that are not gone."""
         with self.db.read() as connection:
-            return [row for row in instances.list_of_groups(connection, [group.id])[1] if row.state != instances.GONE]
+            return [row for row in instance_lists.list_of_groups(connection, [group.id])[1] if row.state != instances.GONE]
 
     def states(self, group: Group) -> list[str]:
         return sorted(row.state for row in self.rows(group))

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from shared.state import group_state, instances, leases
+from shared.state import group_state, instance_lists, instances, leases
 from shared.state.group_state import DueGroup
 from shared.state.groups import Group
 from shared.state.instances import DELETING, GONE, LAUNCHING, Instance
@@ -39,7 +39,7 @@ class Holder:
         return instances.insert_found(self.connection, self.lease, (group or self.group).id, machine_id or new_id(), state)
 
     def rows(self, group: Group | None = None) -> list[Instance]:
-        return instances.list_of_groups(self.connection, [(group or self.group).id])[1]
+        return instance_lists.list_of_groups(self.connection, [(group or self.group).id])[1]
 
     def row(self) -> Instance:
         (row,) = self.rows()

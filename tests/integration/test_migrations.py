@@ -37,6 +37,7 @@ from shared.state import (
     group_state,
     groups,
     idempotency,
+    instance_lists,
     instances,
     jobs,
     leases,
@@ -475,9 +476,9 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     use(instances.mark_updated, found.id, template.id)
     use(instances.mark_described, lease, [Described(found.id, "web-1", None, None, "10.0.0.1", "{}", template.id)])
     use(instances.mark_deleting, found.id)
-    now, rows = use(instances.list_of_groups, [group.id])
+    now, rows = use(instance_lists.list_of_groups, [group.id])
     assert {(row.machine_id, row.state) for row in rows} == {(USER, "provisioning"), (KEY, "deleting")}
-    assert use(instances.list_for_preview, group.id) == (now, [(row, None, "") for row in rows])
+    assert use(instance_lists.list_for_preview, group.id) == (now, [(row, None, "") for row in rows])
     assert use(group_state.get, account_id, group.id).id == group.id
     assert use(instances.delete_old, limit=10) == 0
     assert use(instances.count_by_state) == {"provisioning": 1, "deleting": 1}

@@ -9,7 +9,7 @@ from typing import Any
 from shared.plan.preview import Preview, preview, sight_of
 from shared.plan.rolling import rolling_of
 from shared.spec.rollout_settings import RolloutSettings
-from shared.state import group_state, instances, rollouts, templates
+from shared.state import group_state, instance_lists, rollouts, templates
 from shared.state.groups import Group
 from tests.integration.conftest import LIMITS, World
 
@@ -20,7 +20,7 @@ def foreseen(world: World, group: Group) -> Preview:
     """What is about to happen to the group as it stands."""
     with world.db.read() as connection:
         seen = group_state.get(connection, world.account.id, group.id)
-        now, known = instances.list_for_preview(connection, group.id)
+        now, known = instance_lists.list_for_preview(connection, group.id)
         rollout = rollouts.find_under_way(connection, group.id)
         specs = {
             one.id: one.spec

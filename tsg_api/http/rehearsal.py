@@ -10,7 +10,7 @@ from shared.errors import Refused
 from shared.plan.limits import Limits
 from shared.plan.preview import preview, sight_of
 from shared.plan.rolling import Rolling, rolling_of
-from shared.state import group_state, groups, instances, rollouts, status, templates
+from shared.state import group_state, groups, instance_lists, rollouts, status, templates
 from shared.state.groups import Group
 from tsg_api.http import etag
 from tsg_api.http.service import Service
@@ -58,7 +58,7 @@ def answer(service: Service, req: falcon.Request, resp: falcon.Response, group_i
 def _plan(connection: Connection, account_id: str, before: Group, limits: Limits) -> responses.Plan:
     """What workers would do, from the rows as they stand: those of members are as old as the last check."""
     group = group_state.get(connection, account_id, before.id)
-    now, known = instances.list_for_preview(connection, before.id)
+    now, known = instance_lists.list_for_preview(connection, before.id)
     rolling = _rolling(connection, before.id, {instance.template_id for instance, *_ in known})
     foreseen = preview(group, [sight_of(*one) for one in known], now, limits, rolling)
     return responses.plan(

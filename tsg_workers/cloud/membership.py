@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from shared import log
 from shared.clients.cloudapi import Machine
 from shared.spec.machines import TAG_GROUP, TAG_NAME, find_owner
-from shared.state import group_state, instances
+from shared.state import group_state, instance_lists, instances
 from shared.state.group_state import DueGroup
 from shared.state.instances import GONE
 from shared.state.leases import Lease
@@ -50,7 +50,7 @@ def find_orphans(connection: Connection, lease: Lease, machines: Sequence[Machin
     owners = group_state.list_owners(connection, lease.account_id, ids=sound, names=set(names.values()))
     emptied = {owner.id for owner in owners if owner.is_emptied}
     if emptied:
-        _, rows = instances.list_of_groups(connection, emptied)
+        _, rows = instance_lists.list_of_groups(connection, emptied)
         # CloudAPI may go on listing for a moment what it said was gone.
         gone = {instance.machine_id for instance in rows if instance.state == GONE}
         late = {group_id for machine_id, group_id in ids.items() if group_id in emptied and machine_id not in gone}

@@ -18,7 +18,7 @@ from shared.plan.census import Sight
 from shared.plan.limits import Limits
 from shared.plan.outcome import Trouble
 from shared.reasons import Reason
-from shared.state import instances, leases
+from shared.state import instance_lists, leases
 from shared.state.group_state import DueGroup
 from shared.state.leases import Lease
 from shared.store.db import Database
@@ -61,7 +61,7 @@ def observe(
     listing = time.monotonic() - began
     with database.read() as connection:
         by_name = groups_by_name(connection, lease.account_id, due)
-        now, rows = instances.list_of_groups(connection, ids)
+        now, rows = instance_lists.list_of_groups(connection, ids)
     if is_doubtful(machines, rows, due, now, limits):
         again = list_machines(client)
         _log.warning("list_asked_for_again", machines=len(machines), then=len(again))
