@@ -100,7 +100,7 @@ def capacity(*, quick: bool) -> Iterator[Figure]:
             yield _grow(stack, *case, budget=False)
     if not quick:
         for feeds in (0, 1):
-            with running_stack({"TSG_FEED": "auto"}, feeds=feeds) as stack:
+            with running_stack({"TSG_FEED": "auto", "TSG_MAX_CAPACITY": str(LARGE)}, feeds=feeds) as stack:
                 yield from _in_one_group(stack, LARGE, 5.0, ", with a changefeed" if feeds else "")
 
 

@@ -419,6 +419,11 @@ class Client:
         page = self._page({f"tag.{tag}": value, "tombstone": "true"}, paid=True)
         return next((machine for machine in page if machine.tags.get(tag) == value), None)
 
+    def destroyed_machines(self, tag: str, value: str, *, offset: int) -> list[Machine]:
+        """`PAGE` of the destroyed machines with this tag, behind the first `offset`, without their bodies. Call `turn` first."""
+        query = {f"tag.{tag}": value, "state": "destroyed", "limit": str(PAGE), "offset": str(offset)}
+        return self._page(query, paid=True, with_bodies=False)
+
     def _page(self, query: Mapping[str, str], *, paid: bool = False, with_bodies: bool = True) -> list[Machine]:
         response = self._call("GET", f"{self._base}/machines?{urlencode(query)}", paid=paid)
         rows = _json(response)

@@ -106,3 +106,14 @@ def test_settled_groups_are_looked_at_together_when_the_first_of_them_is_due(wor
     assert due() == set()
     world.sql("UPDATE tsg_group_state SET check_at = now() WHERE group_id = :id", id=made[2].id)
     assert due() == {made[0].id, made[2].id}
+
+
+def test_machines_that_are_deleted_together_are_looked_for_together(world: World) -> None:
+    group = world.make_group(12)
+    world.settle()
+    world.resize(group, 1)
+    world.settle()
+    assert world.running(group) == 1
+    assert world.states(group) == ["running"]
+    assert world.deletes == 11
+    assert world.asked("GetMachine") == 0

@@ -8,8 +8,8 @@ from itertools import chain, zip_longest
 from typing import NamedTuple, TypeVar
 
 from shared import log
-from shared.clients.cloudapi import Client, CloudAPIError, Machine, NotFound
-from shared.spec.machines import TAG_LAUNCH, TAG_NAME
+from shared.clients.cloudapi import PAGE, Client, CloudAPIError, Machine, NotFound
+from shared.spec.machines import TAG_GROUP, TAG_LAUNCH, TAG_NAME
 from shared.state.instances import DELETING, FAILED, GONE, MISSING, Instance
 from tsg_workers.cloud.allowance import Allowance
 
@@ -21,6 +21,9 @@ T = TypeVar("T")
 QUESTIONS_A_PASS = 60
 #: Requests under way at once.
 PARALLEL = 32
+#: Of a group, so many machines that are being deleted are asked for one by one. More are looked for among all of it that were destroyed,
+#: a page for as many.
+FEW, A_PAGE_FOR = 4, 50
 #: CloudAPI's word for the state of a machine that is gone.
 DESTROYED = "deleted"
 
@@ -61,8 +64,11 @@ def ask_for_machines(client: Client, allowance: Allowance, missing: Sequence[Ins
 
     Machines that could not be asked for, since the pass's time was over, are left out.
     """
+    allowance.renew()
+    destroyed = _destroyed(client, allowance, missing)
     # In no order: where not all can be asked for, it is others every time. What is being deleted can wait.
-    shuffled = sorted(random.sample(missing, len(missing)), key=lambda instance: instance.state == DELETING)
+    rest = [instance for instance in missing if instance.machine_id not in destroyed]
+    shuffled = sorted(random.sample(rest, len(rest)), key=lambda instance: instance.state == DELETING)
     in_turn = list(round_robin(shuffled))
     asked, left = in_turn[:QUESTIONS_A_PASS], in_turn[QUESTIONS_A_PASS:]
     if left:
@@ -78,7 +84,39 @@ def ask_for_machines(client: Client, allowance: Allowance, missing: Sequence[Ins
             return Answer(instance, state=GONE)
         return Answer(instance, machine, machine.state)
 
-    return _ask(allowance, asked, ask), {instance.group_id for instance in left}
+    gone = [Answer(instance, state=GONE) for instance in missing if instance.machine_id in destroyed]
+    return gone + _ask(allowance, asked, ask), {instance.group_id for instance in left}
+
+
+def _destroyed(client: Client, allowance: Allowance, missing: Sequence[Instance]) -> set[str]:
+    """Of machines that are being deleted, many of one group, those that CloudAPI shows as destroyed. It keeps them for long."""
+    wanted: dict[str, set[str]] = {}
+    for instance in missing:
+        if instance.state == DELETING and instance.machine_id is not None:
+            wanted.setdefault(instance.group_id, set()).add(instance.machine_id)
+    return {
+        machine_id
+        for group_id, of_group in wanted.items()
+        if len(of_group) > FEW
+        for machine_id in _found(client, allowance, group_id, of_group)
+    }
+
+
+def _found(client: Client, allowance: Allowance, group_id: str, wanted: set[str]) -> set[str]:
+    """Those of a group, page by page; the others are asked for one by one."""
+    found: set[str] = set()
+    for number in range(1 + len(wanted) // A_PAGE_FOR):
+        if not allowance.take():
+            break
+        try:
+            page = client.destroyed_machines(TAG_GROUP, group_id, offset=number * PAGE)
+        except CloudAPIError as error:
+            _log.warning("destroyed_machines_not_listed", group_id=group_id, error=str(error))
+            break
+        found |= wanted & {machine.id for machine in page if machine.state == DESTROYED}
+        if len(page) < PAGE or found == wanted:
+            break
+    return found
 
 
 def round_robin(instances: Iterable[Instance]) -> Iterable[Instance]:
