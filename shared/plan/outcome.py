@@ -30,6 +30,8 @@ class Result(StrEnum):
     LEFT = "left"
     #: Not begun: CloudAPI refused one like it in this pass.
     SKIPPED = "skipped"
+    #: The account's quota has no room for it before machines of the group that go are gone; nothing was done.
+    NO_ROOM = "no_room"
     #: A fault of this service.
     CRASHED = "crashed"
 

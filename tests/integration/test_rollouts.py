@@ -92,6 +92,16 @@ def test_a_rollout_without_surge_fits_into_the_account_s_quota(world: World) -> 
     assert world.sim.cloud.counters.to_json()["by_endpoint"]["CreateMachine"] == {"201": 20}, "none was asked for before there was room"
 
 
+def test_a_quota_that_machines_fill_which_are_being_deleted_is_waited_for(world: World) -> None:
+    group = world.make_group(10)
+    world.settle()
+    world.sim.knobs.turn({"default_quota": 10, "delete_seconds": 4})
+    rollout = begin(world, group, None, max_surge=0, max_unavailable="50%", max_failures=1)
+    live(world, lambda: is_over(world, rollout))
+    assert (now(world, rollout).state, now(world, rollout).counts.failed, world.creates) == (State.SUCCESSFUL, 0, 20)
+    assert "TSG_INSTANCE_LAUNCH_ERROR" not in world.kinds(group)
+
+
 def test_what_could_not_be_deleted_is_not_replaced_yet(world: World) -> None:
     group = world.make_group(10)
     world.settle()

@@ -40,6 +40,8 @@ class Assignment:
     stopped: bool = False
     #: CloudAPI refused a launch: it would refuse the next one too.
     refused: bool = False
+    #: Machines of the group are on their way out: until they are gone they take up the account's quota.
+    makes_room: bool = False
     #: Nothing is launched before what goes is gone for CloudAPI, and as much less as did not go: a rollout has a bound, and a quota may be
     #: as large as the group.
     in_order: bool = False
@@ -124,6 +126,8 @@ class Hands:
         except CloudAPIError as error:
             assignment.refused |= isinstance(error, cloudapi.Rejected)
             failed = self._failed(assignment, step, explained(error, template.spec), began, Reason.TEMPLATE_REJECTED)
+            if assignment.makes_room and isinstance(error, cloudapi.QuotaExceeded):
+                failed = failed._replace(result=Result.NO_ROOM, reason=None)
             return failed._replace(launch_id=launch_id, doubted=isinstance(error, cloudapi.Broken))
         return Done(step, Result.DONE, time.monotonic() - began, launch_id=launch_id, machine_id=machine.id, state=machine.state)
 

@@ -225,7 +225,9 @@ class _Pass:
                 troubles[group.id].append(trouble)
                 acts = tuple(step for step in acts if not isinstance(step, Launch | Update))
             put_off = any(trouble.put_off for trouble in troubles[group.id])
-            assignments.append(Assignment(group, acts, needed, stopped=put_off, in_order=plan.rolling is not None))
+            makes_room = bool(plan.census.deleting or plan.deletions)
+            is_rolling = plan.rolling is not None
+            assignments.append(Assignment(group, acts, needed, stopped=put_off, makes_room=makes_room, in_order=is_rolling))
         return assignments
 
     def _conclude(self, group: DueGroup, plan: Plan | None, observed: Observed, done: Sequence[Done], now: datetime) -> Check | None:
