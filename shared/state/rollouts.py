@@ -9,7 +9,7 @@ Session first, never commits, no network.
 import json
 from typing import Any
 
-from sqlalchemy import Connection, Result, Row, exists, func, insert, literal, select, text, tuple_, update
+from sqlalchemy import Connection, Result, Row, delete, exists, func, insert, literal, or_, select, text, tuple_, update
 
 from shared.errors import Conflict, FieldError, Invalid, NotFound
 from shared.spec import rollout_settings
@@ -17,8 +17,12 @@ from shared.spec.rollout import ASKS, ENDED, Ask, Counts, Rollout, State
 from shared.spec.rollout_settings import OnFailure, RolloutSettings
 from shared.state import activities, changes, templates
 from shared.state.changes import Change
+from shared.store.moments import ago
 from shared.store.rows import columns
 from shared.store.tables import groups, rollouts
+
+#: Rollouts of a group that are not forgotten, however long ago they ended: the newest of them can be rolled back.
+KEPT = 10
 
 _COLUMNS = columns(Rollout, rollouts, document=rollouts.c.settings)
 _PLACE = (rollouts.c.created_at, rollouts.c.id)
@@ -159,6 +163,19 @@ def cancel_of_deleted(connection: Connection, group_id: str) -> None:
     """The group is deleted: so its rollout ends."""
     statement = update(rollouts).where(rollouts.c.group_id == group_id, rollouts.c.ended_at.is_(None))
     connection.execute(statement.values(state=State.CANCELLED, asked=None, message="The group was deleted.", ended_at=func.now()))
+
+
+def delete_old(connection: Connection, *, days: int, limit: int) -> int:
+    """Forget at most `limit` rollouts that ended more than `days` ago, the oldest first; how many.
+
+    The `KEPT` newest of each group stay until the group is deleted.
+    """
+    newer = rollouts.alias()
+    behind = tuple_(newer.c.created_at, newer.c.id) > tuple_(*_PLACE)
+    has_newer = exists(select(newer.c.id).where(newer.c.group_id == rollouts.c.group_id, behind).offset(KEPT - 1).limit(1))
+    is_deleted = exists(select(groups.c.id).where(groups.c.id == rollouts.c.group_id, groups.c.archived))
+    old = select(rollouts.c.id).where(rollouts.c.ended_at < ago(days * 86_400.0), or_(has_newer, is_deleted))
+    return connection.execute(delete(rollouts).where(rollouts.c.id.in_(old.order_by(rollouts.c.ended_at).limit(limit)))).rowcount
 
 
 def counts_of(text: str | None) -> Counts:

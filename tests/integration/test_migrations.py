@@ -645,6 +645,7 @@ def use_rollouts(use: Callable[..., Any], account_id: str, group_id: str) -> Non
     assert asked.state == rollouts.State.PAUSING
     use(rollouts.cancel_of_deleted, group_id)
     use(rollouts.require_none, group_id)
+    assert use(rollouts.delete_old, days=1, limit=10) == 0
 
 
 def use_probes(use: Callable[..., Any], group_id: str) -> None:

@@ -156,3 +156,24 @@ def test_a_deleted_group_has_no_rollout_under_way(world: World) -> None:
         assert rollouts.get(connection, group.id, made.id).state == State.CANCELLED
     with pytest.raises(NotFound):
         ask(world, made, Ask.ROLLBACK)
+
+
+def test_the_newest_of_a_group_are_kept_and_others_are_forgotten_in_time(world: World) -> None:
+    group = world.make_group(0)
+    made = []
+    for _ in range(rollouts.KEPT + 3):
+        made.append(begin(world, group))
+        put(world, made[-1], State.SUCCESSFUL)
+    world.sql("UPDATE tsg_rollouts SET ended_at = now() - interval '50 days' WHERE id <> :id", id=made[1].id)
+
+    def forget(days: int = 42) -> int:
+        return world.db.transact(lambda connection: rollouts.delete_old(connection, days=days, limit=1000))
+
+    def left() -> list[str]:
+        with world.db.read() as connection:
+            return [one.id for one in rollouts.list_of_group(connection, group.id, limit=100)]
+
+    assert [forget(51), forget(), forget()] == [0, 2, 0]
+    assert left() == [one.id for one in reversed([made[1], *made[3:]])]
+    world.delete(group)
+    assert (forget(), left()) == (rollouts.KEPT, [made[1].id])

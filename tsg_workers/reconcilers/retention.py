@@ -1,7 +1,7 @@
 """Retention: delete rows whose time is over."""
 
 from shared import metrics
-from shared.state import activities, decisions, deliveries, idempotency, instances, policies
+from shared.state import activities, decisions, deliveries, idempotency, instances, policies, rollouts
 from shared.store.db import Database
 
 #: Seconds between two rounds.
@@ -19,6 +19,7 @@ def prune(database: Database, *, activity_days: int) -> bool:
             "tsg_activities": activities.delete_old(connection, days=activity_days, limit=BATCH),
             "tsg_decisions": decisions.delete_old(connection, days=activity_days, limit=BATCH),
             "tsg_deliveries": deliveries.delete_old(connection, days=activity_days, limit=BATCH),
+            "tsg_rollouts": rollouts.delete_old(connection, days=activity_days, limit=BATCH),
             "tsg_hook_calls": policies.delete_old_calls(connection, limit=BATCH),
         }
     for table, rows in removed.items():
