@@ -34,8 +34,8 @@ _log = log.get(__name__)
 
 #: Seconds between looks at what is due, at most; and at least, where a group is due before that.
 TICK, SHORTEST_TICK = 1.0, 0.2
-#: Of the scheduler's time, what a duty that is run at intervals may take: one that takes long is run less often.
-SHARE = 0.05
+#: The share of the time that a duty at intervals may take. One that takes longer is run less often, but once in these seconds.
+SHARE, RARELY = 0.05, 60.0
 #: Seconds, at most, until a duty that failed is tried again.
 RETRY = 15.0
 #: Seconds to wait for a duty that is under way at the end.
@@ -86,7 +86,7 @@ class Duty:
         began, after, result = time.monotonic(), min(self._every, RETRY), DONE
         try:
             is_complete = self._run()
-            after = max(self._every, (time.monotonic() - began) / SHARE) if is_complete and self._every else 0.0
+            after = max(self._every, min((time.monotonic() - began) / SHARE, RARELY)) if is_complete and self._every else 0.0
         except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
             result = "database_unavailable"
             _log.warning("database_unavailable", duty=self.name, error=str(error))

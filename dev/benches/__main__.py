@@ -40,7 +40,7 @@ def main() -> int:
         epilog=f"benches:\n{benches}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bench", choices=(*BENCHES, "all"), help="which one, or all of them but cloud: less than ten minutes")
+    parser.add_argument("bench", choices=(*BENCHES, "all"), help="which one, or all of them but cloud: twenty minutes")
     parser.add_argument("--quick", action="store_true", help="less than a minute each, and less sure")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     given = parser.parse_args()

@@ -113,8 +113,11 @@ def asked_beside(size: Size) -> Iterator[str]:
         " FROM tsg_instances"
         f" WHERE id IN ({_each_of('launch', size.machines, 10)})"
     )
+    # One tsg-feed watches all; no claim lasts longer.
+    yield f"INSERT INTO tsg_work (kind, subject, until) VALUES ('feed', {sql_id('feed', '0')}, now() + interval '290 s')"
     yield (
-        "INSERT INTO tsg_feeds (account_id, watcher, state, since) SELECT id, gen_random_uuid(), 'trusted', '2026-01-01' FROM tsg_accounts"
+        "INSERT INTO tsg_feeds (account_id, watcher, state, since)"
+        f" SELECT id, {sql_id('feed', '0')}, 'trusted', '2026-01-01' FROM tsg_accounts"
     )
 
 

@@ -106,7 +106,7 @@ def paths(subject: Subject) -> Mapping[str, Callable[[Connection], Any]]:
 
 def _check(connection: Connection, account: str) -> None:
     """What `GroupReconciler` asks for an account whose groups are all due, and settled."""
-    connection.execute(text("UPDATE tsg_group_state SET check_at = now() WHERE account_id = :its"), {"its": account})
+    group_state.mark_all_due(connection, account)
     lease = leases.claim(connection, account, OWNER, seconds=30)
     if lease is None:
         raise RuntimeError("the account is claimed")
@@ -121,7 +121,7 @@ def _check(connection: Connection, account: str) -> None:
 
 def _act(connection: Connection, account: str) -> None:
     lease = leases.claim(connection, account, OWNER, seconds=30)
-    connection.execute(text("UPDATE tsg_group_state SET check_at = now() WHERE account_id = :its"), {"its": account})
+    group_state.mark_all_due(connection, account)
     group = group_state.list_due(connection, account, limit=1)[0]
     if lease is None:
         raise RuntimeError("the account is claimed")

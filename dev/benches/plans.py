@@ -1,4 +1,4 @@
-"""What the database reads for each statement: every statement that a piece of work sends is explained before it is run."""
+"""What the database reads for each statement that a piece of work sends: each is explained before it is run, and all are undone."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,8 +7,8 @@ import psycopg2.extensions
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.engine import URL
 
-#: What can be explained. Such a statement is run twice; what the first run wrote is rolled back.
-EXPLAINED = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "EXECUTE")
+#: What can be explained. Such a statement is run twice; what the first run wrote is undone before the second.
+EXPLAINED = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 #: A whole table of fewer rows is read as cheaply as by an index.
 SMALL = 200
 
@@ -27,7 +27,7 @@ class Read(NamedTuple):
 
 
 def reads_of(url: URL, work: Callable[[Connection], Any]) -> list[Read]:
-    """Do the work on a connection of its own, where each statement stands for itself; what each of its statements read."""
+    """Do the work in a transaction that is rolled back; what each of its statements read."""
     found: list[Read] = []
 
     class Explaining(psycopg2.extensions.cursor):
@@ -37,22 +37,22 @@ def reads_of(url: URL, work: Callable[[Connection], Any]) -> list[Read]:
                 found.append(_explained(self.connection, text, vars))
             super().execute(query, vars)
 
-    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True)
-    with engine.connect() as connection:
+    with create_engine(url, poolclass=NullPool).connect() as connection:
         driver: Any = connection.connection.dbapi_connection
         driver.cursor_factory = Explaining
         work(connection)
+        connection.rollback()
     return found
 
 
 def _explained(driver: Any, text: str, parameters: Any) -> Read:
     with driver.cursor(cursor_factory=psycopg2.extensions.cursor) as cursor:
-        cursor.execute("BEGIN")
+        cursor.execute("SAVEPOINT explained")
         try:
             cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {text}", parameters)
             ((((explained,),),),) = [cursor.fetchall()]
         finally:
-            cursor.execute("ROLLBACK")
+            cursor.execute("ROLLBACK TO SAVEPOINT explained")
     nodes = list(_nodes(explained["Plan"]))
     scans = [node for node in nodes if node["Node Type"].endswith("Scan") and node["Node Type"] not in {"CTE Scan", "Function Scan"}]
     whole = sorted({node["Relation Name"] for node in scans if node["Node Type"] == "Seq Scan" and _rows(node) > SMALL})

@@ -54,7 +54,7 @@ class Tenant:
     def wait_for_settled(self, group: str, *, seconds: float) -> float:
         """When the answer came that says so."""
         until = time.time() + seconds
-        while not self.tsg.ok("GET", f"/groups/{group}/status?wait=60")["settled"]:
+        while not self.tsg.ok("GET", f"/groups/{group}/status?wait=45")["settled"]:
             if time.time() > until:
                 raise TimeoutError(f"the group is not settled after {seconds:.0f} s")
         return time.time()
