@@ -189,7 +189,8 @@ class _Sessions:
     """All connections of one `Database`, by whether they still lead where writes are taken.
 
     After a failover the sessions of the old primary go on answering reads. The first one that refuses a write ends all that were opened
-    before: each is replaced when it would be used next, and libpq looks for the primary anew.
+    before: each is replaced when it would be used next, and libpq looks for the primary anew. So does the first one that breaks: where a
+    machine has gone without a goodbye, each of the others would cost its caller as long (`tcp_user_timeout`).
     """
 
     def __init__(self) -> None:
@@ -210,17 +211,25 @@ class _Sessions:
         """SQLAlchemy is about to raise: an error of a server that can't be ours ends the connection, or comes while one is opened."""
         if context.connection is None or self.ended_by(context.original_exception, context.connection.connection):
             context.is_disconnect = True
+        elif context.is_disconnect:
+            self.replace(context.connection.connection)
 
     def ended_by(self, error: BaseException, connection: PoolProxiedConnection) -> bool:
         """Is this connection of no use any more, after this error? If its server takes no writes, neither are those as old as it."""
         if takes_no_writes(error, connection.dbapi_connection):
-            if connection.info.get(_GENERATION) == self._generation and time.monotonic() > self._since + GENERATION_SECONDS:
-                self._generation, self._since = self._generation + 1, time.monotonic()
+            if self.replace(connection):
                 _log.warning(
                     "database_takes_no_writes", meaning="its connections are closed, and the server that takes writes is looked for"
                 )
             return True
         return _state(error)[:2] == "08" or _state(error) in _ENDED
+
+    def replace(self, connection: PoolProxiedConnection) -> bool:
+        """Have all that are as old as this one replaced before they are used again; False if they are to be already."""
+        is_new = connection.info.get(_GENERATION) == self._generation and time.monotonic() > self._since + GENERATION_SECONDS
+        if is_new:
+            self._generation, self._since = self._generation + 1, time.monotonic()
+        return is_new
 
 
 #: Keys of a connection's `info`.
@@ -282,7 +291,11 @@ def takes_no_writes(error: BaseException, driver: Any) -> bool:
 def ends_session(error: psycopg2.Error, connection: Connection) -> bool:
     """Does an error that did not come by SQLAlchemy end its connection? It is closed then, as SQLAlchemy closes it."""
     driver: Any = connection.connection
-    is_over = driver.info[_SESSIONS].ended_by(error, driver) or connection.dialect.is_disconnect(error, driver, None)  # type: ignore[arg-type] # SQLAlchemy's own name for it
+    sessions: _Sessions = driver.info[_SESSIONS]
+    is_over = sessions.ended_by(error, driver)
+    if not is_over and connection.dialect.is_disconnect(error, driver, None):  # type: ignore[arg-type] # SQLAlchemy's own name for it
+        is_over = True
+        sessions.replace(driver)
     if is_over:
         connection.invalidate(error)
     return is_over

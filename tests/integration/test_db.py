@@ -1,5 +1,7 @@
 """The engine: what is retried, and what a database that goes away looks like."""
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -226,6 +228,30 @@ def test_a_connection_that_broke_unused_costs_nobody_an_answer(narrow: Database,
     with database.read() as connection:
         assert connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": before}).scalar_one()
     assert backend(narrow) != before
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda connection: connection.execute(text("SELECT 1")),
+        lambda connection: Prepared(One, select(literal_column("1").label("value"))).one(connection, {}),
+    ],
+    ids=["plain", "prepared"],
+)
+def test_where_one_connection_breaks_all_of_its_age_are_replaced(narrow: Database, ask: Callable[[Connection], object]) -> None:
+    """Those to a machine that is unplugged would each have to be waited for."""
+
+    def writer(connection: Connection) -> int:
+        return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+    before = narrow.transact(writer)
+    assert narrow.transact(writer) == before
+    with narrow.read() as connection:
+        with socket.socket(fileno=os.dup(connection.connection.fileno())) as of_connection:
+            of_connection.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(sqlalchemy.exc.OperationalError):
+            ask(connection)
+    assert narrow.transact(writer) != before
 
 
 def test_a_prepared_statement_fails_as_sqlalchemy_does(narrow: Database) -> None:
