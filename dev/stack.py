@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import psycopg2
 import requests
@@ -36,6 +36,13 @@ DATABASE = "tsg"
 
 #: How the seed's readers enable an account.
 WHITELIST = "INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, updated_at) VALUES (%s, %s, NOW(), NOW())"
+
+
+class Place(NamedTuple):
+    """A machine: its address, and its network where that is not ours."""
+
+    address: str
+    network: Path | None = None
 
 
 class Stack:
@@ -97,8 +104,7 @@ class Stack:
 
     def start(self) -> Self:
         """Start what isn't running, in order, each when what it needs is ready."""
-        self.key_id = make_key(self.key_file, self.account)
-        (self.directory / "log").mkdir(exist_ok=True)
+        self._make_account()
         if self._copy_of and not self.postgres.data_dir.exists():
             copy_of(self._copy_of, self.postgres.data_dir)
         self.postgres.start()
@@ -114,6 +120,10 @@ class Stack:
         for number in range(1, self._feeds + 1):
             self.start_process(f"feed-{number}", "tsg-feed")
         return self
+
+    def _make_account(self) -> None:
+        self.key_id = make_key(self.key_file, self.account)
+        (self.directory / "log").mkdir(exist_ok=True)
 
     def stop(self) -> None:
         """Stop everything that was started, and nothing else."""
@@ -197,8 +207,13 @@ class Stack:
         together = {**_environ(), **self.environment, **(environment or {})}
         if program == "tsg-clock":
             del together["TSG_SECRET_KEYS"]
-        self.processes[name] = Child(command, log=self.directory / "log" / f"{name}.log", env=together)
+        log = self.directory / "log" / f"{name}.log"
+        self.processes[name] = Child(command, log=log, env=together, network=self.place(name).network)
         return self.processes[name]
+
+    def place(self, _name: str) -> Place:
+        """Where a process of this name runs."""
+        return Place("127.0.0.1")
 
     def start_api(self, environment: Mapping[str, str] | None = None) -> None:
         """Start those processes of the API that do not run, all on one port, and wait until they listen."""
@@ -310,16 +325,18 @@ class Stack:
         return f"{settings}PATH=$PATH:{shlex.quote(str(PROGRAMS))}\n"
 
     def _start_cloud(self) -> str:
+        place = self.place("cloudapi")
         child = Child(
             [
                 sys.executable,
-                *("-m", "dev.sim.cloudapi", "--port", "0", "--datacenter", self.datacenter),
+                *("-m", "dev.sim.cloudapi", "--bind", place.address, "--port", "0", "--datacenter", self.datacenter),
                 *("--provision-seconds", str(self._provision_seconds)),
                 *("--account", f"{ACCOUNT}:{TRITON_UUID}:{self.key_file}.pub"),
                 *(("--cmon", self._cmon) if self._cmon else ()),
             ],
             log=self.directory / "log" / "cloudapi.log",
             cwd=Path(__file__).parent.parent,
+            network=place.network,
         )
         self.processes["cloudapi"] = child
         return self._wait_for_line("cloudapi", child, re.compile(r"listening on (http://\S+)"))

@@ -4,10 +4,10 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 from sqlalchemy import Connection, NullPool, create_engine, text
@@ -26,19 +26,45 @@ class Postgres(Server):
 
     It listens on a private unix socket, where it trusts everybody who gets there.
     `durable=False` is for tests: nothing is synced to the disk, so that a crash of the machine (not of the server) loses data.
+    `listen` is an address that it listens on too; all in its network are trusted.
     """
 
     name = "postgres"
     socket_name = f".s.PGSQL.{PORT}"
     farewell = signal.SIGINT
 
-    def __init__(self, data_dir: Path, *, durable: bool = True) -> None:
-        super().__init__(data_dir)
+    def __init__(self, data_dir: Path, *, durable: bool = True, listen: str = "", network: Path | None = None) -> None:
+        super().__init__(data_dir, network=network)
         self._durable = durable
+        self._listen = listen
+        #: Its synchronous_standby_names, from the next start on: without one of these, nothing is committed.
+        self.synchronous = ""
+        self._primaries: Sequence[str] = ()
         self._cluster = self.data_dir / "data"
 
     def url(self, database: str = "tsg") -> str:
         return f"postgresql+psycopg2://postgres@/{database}?host={quote(str(self._socket.parent))}&port={PORT}"
+
+    def become_standby(self, of: Sequence[str]) -> None:
+        """Begin again at the next start, with a copy of the one of these hosts that takes writes, and follow that one, whichever it is."""
+        shutil.rmtree(self._cluster, ignore_errors=True)
+        self._primaries = of
+
+    def is_standby(self) -> bool:
+        return bool(self._ask("SELECT pg_is_in_recovery()"))
+
+    def received(self) -> int:
+        """Bytes that a standby has of the primary's log, since the beginning."""
+        return int(self._ask("SELECT pg_last_wal_receive_lsn() - '0/0'::pg_lsn"))
+
+    def promote(self) -> None:
+        """Make a standby the primary."""
+        if not self._ask("SELECT pg_promote()"):
+            raise ServiceError(f"{self._cluster} is not promoted after a minute")
+
+    def _ask(self, statement: str) -> Any:
+        with self._administrator() as connection:
+            return connection.exec_driver_sql(statement).scalar_one()
 
     def create_database(self, name: str, *, template: str | None = None) -> None:
         """Creates a database, a copy of `template` where that is given. One that exists is left as it is."""
@@ -74,10 +100,11 @@ class Postgres(Server):
         self._init(programs, account)
         self._check(programs, version, account)
         self._forget_stale_pid()
-        settings = {
+        settings: dict[str, object] = {
             "unix_socket_directories": '"{}"'.format(str(self._socket.parent).replace('"', '""')),
             "unix_socket_permissions": "0700",
-            "listen_addresses": "",
+            "listen_addresses": self._listen,
+            "synchronous_standby_names": self.synchronous,
             "port": PORT,
             "max_connections": 300,
             "shared_buffers": "64MB",
@@ -88,6 +115,11 @@ class Postgres(Server):
         if not self._durable:
             # not synchronous_commit=off: it saves nothing measurable once fsync is off, and loses commits when the server is killed
             settings |= {"fsync": "off", "full_page_writes": "off"}
+        if self._listen:
+            trusting = self.data_dir / "pg_hba.conf"
+            trusting.write_text("local all all trust\nhost all all samenet trust\nhost replication all samenet trust\n")
+            # A standby looks for a new primary at once, and 5 s after it last heard of one that went without a goodbye.
+            settings |= {"hba_file": trusting, "wal_retrieve_retry_interval": "500ms", "wal_receiver_timeout": "5s"}
         options = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
         return Child(
             [programs / "postgres", "-D", self._cluster, *options],
@@ -109,16 +141,18 @@ class Postgres(Server):
         unfinished.mkdir(mode=0o700)
         if account:
             give(unfinished, account)
-        done = run_as(
-            account,
-            programs / "initdb",
-            *("-D", unfinished, "-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256"),
-            *("--encoding=UTF8", "--locale=C", "--no-instructions"),
-            *(() if self._durable else ("--no-sync",)),
-        )
+        done = run_as(account, *self._maker(programs, unfinished), *(() if self._durable else ("--no-sync",)))
         if done.returncode:
-            raise ServiceError(f"initdb could not make {self._cluster}:\n{done.stdout}")
+            raise ServiceError(f"{self._cluster} could not be made:\n{done.stdout}")
         unfinished.rename(self._cluster)
+
+    def _maker(self, programs: Path, directory: Path) -> Sequence[str | Path]:
+        """The command that fills the directory of a cluster."""
+        if self._primaries:
+            source = f"host={','.join(self._primaries)} port={PORT} user=postgres target_session_attrs=read-write connect_timeout=2"
+            return programs / "pg_basebackup", "-D", directory, "--checkpoint=fast", "--write-recovery-conf", f"--dbname={source}"
+        trust = ("--auth-local=trust", "--auth-host=scram-sha-256")
+        return programs / "initdb", "-D", directory, "-U", "postgres", *trust, "--encoding=UTF8", "--locale=C", "--no-instructions"
 
     def _check(self, programs: Path, version: str, account: Account | None) -> None:
         owner, ours = self._cluster.stat().st_uid, account.uid if account else os.geteuid()

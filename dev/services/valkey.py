@@ -1,5 +1,6 @@
 """Valkey, or Redis."""
 
+import re
 import signal
 import socket
 from contextlib import suppress
@@ -51,6 +52,15 @@ class Valkey(Server):
         if answer != "+OK":
             raise ServiceError(f"valkey would not forget: {answer}")
 
+    def replication(self) -> str:
+        """What it says of itself: master, "slave up", "slave down"; or that it does not answer."""
+        try:
+            told = self._ask("INFO replication")
+        except OSError as error:
+            return str(error)
+        found = dict(re.findall(r"^(role|master_link_status):(\w+)", told, re.MULTILINE))
+        return " ".join(found.values())
+
     def _launch(self, account: Account | None, lock: int) -> Child:
         return Child(
             [
@@ -88,6 +98,6 @@ class Valkey(Server):
             connection.settimeout(30)
             connection.connect(str(self._socket))
             connection.sendall(f"{command}\r\n".encode())
-            return connection.recv(1024).decode().strip()
+            return connection.recv(4096).decode().strip()
 
     def _settle(self) -> None: ...
