@@ -3,7 +3,8 @@
 #   nomad job validate dev/deploy/nomad/jobs/tsg-docker.nomad.hcl
 #   nomad job run dev/deploy/nomad/jobs/tsg-docker.nomad.hcl
 #
-# Needs the docker plugin's volumes.enabled on the nodes, and nodes of this datacenter with meta.role = "automater", on which /etc/tsg/tsg.toml says where the database, Redis and CloudAPI are
+# Needs Nomad 1.5 or later (its own services and their checks), the docker plugin's volumes.enabled on the nodes, and nodes of this datacenter with meta.role = "automater", on which
+# /etc/tsg/tsg.toml says where the database, Redis and CloudAPI are
 # and holds the secret keys, and /etc/tsg/tsg-clock.toml says the same without the secret keys: readable by the user of the tasks alone.
 # Nothing secret stands here: whoever may read jobs may read this.
 # The tables are made, and brought up to date, by hand before the first run and each upgrade: tsg-admin --config /etc/tsg/tsg.toml db upgrade
@@ -34,23 +35,67 @@ job "triton-sg" {
     value     = "automater"
   }
 
+  # Over as many nodes as there are; on one, if that is all that is left.
+  spread {
+    attribute = "${node.unique.id}"
+  }
+
+  # One process of each kind after the other, when the checks of the one before have passed; if they do not, all is as it was before. No
+  # canaries: Nomad promotes them by itself only where all groups have them, and tsg-api's port is its node's.
   update {
-    max_parallel = 1
-    auto_revert  = true
+    max_parallel      = 1
+    auto_revert       = true
+    min_healthy_time  = "10s"
+    healthy_deadline  = "2m"
+    progress_deadline = "10m"
   }
 
   group "api" {
     count = 2
 
-    constraint {
-      operator = "distinct_hosts"
-      value    = "true"
-    }
-
     network {
       port "http" {
         static = var.http_port
         to     = 3000
+      }
+    }
+
+    # Nomad tells its callers first; then tsg-api has TSG_DRAIN_SECONDS for those that have not heard.
+    shutdown_delay = "3s"
+
+    # A process that ends is started again at once, on its node; Nomad finds another node for one whose node is gone.
+    restart {
+      attempts = 10
+      interval = "5m"
+      delay    = "1s"
+      mode     = "delay"
+    }
+
+    # A deployment waits for both checks. A process is restarted when it does not answer at all, and not when it lacks the database.
+    service {
+      name     = "tsg-api"
+      provider = "nomad"
+      port     = "http"
+
+      check {
+        name     = "ready"
+        type     = "http"
+        path     = "/readyz"
+        interval = "5s"
+        timeout  = "3s"
+      }
+
+      check {
+        name     = "alive"
+        type     = "http"
+        path     = "/healthz"
+        interval = "10s"
+        timeout  = "3s"
+
+        check_restart {
+          limit = 3
+          grace = "30s"
+        }
       }
     }
 
@@ -66,6 +111,10 @@ job "triton-sg" {
         volumes = ["/etc/tsg:/etc/tsg:ro"]
       }
 
+      env {
+        TSG_DRAIN_SECONDS = "5"
+      }
+
       resources {
         cpu    = 500
         memory = 256
@@ -76,6 +125,48 @@ job "triton-sg" {
   group "worker" {
     count = 2
 
+    network {
+      port "watch" {
+        to = 9102
+      }
+    }
+
+    # A process that ends is started again at once, on its node; Nomad finds another node for one whose node is gone.
+    restart {
+      attempts = 10
+      interval = "5m"
+      delay    = "1s"
+      mode     = "delay"
+    }
+
+    # A deployment waits for both checks. A process is restarted when it does not answer at all, and not when it lacks the database.
+    service {
+      name     = "tsg-worker"
+      provider = "nomad"
+      port     = "watch"
+
+      check {
+        name     = "ready"
+        type     = "http"
+        path     = "/readyz"
+        interval = "5s"
+        timeout  = "3s"
+      }
+
+      check {
+        name     = "alive"
+        type     = "http"
+        path     = "/healthz"
+        interval = "10s"
+        timeout  = "3s"
+
+        check_restart {
+          limit = 3
+          grace = "30s"
+        }
+      }
+    }
+
     task "tsg-worker" {
       driver       = "docker"
       kill_timeout = "30s"
@@ -84,7 +175,13 @@ job "triton-sg" {
         image   = var.image
         command = "tsg-worker"
         args    = ["--config", "/etc/tsg/tsg.toml"]
+        ports   = ["watch"]
         volumes = ["/etc/tsg:/etc/tsg:ro"]
+      }
+
+      env {
+        TSG_METRICS_BIND = "0.0.0.0"
+        TSG_METRICS_PORT = "9102"
       }
 
       resources {
@@ -98,19 +195,63 @@ job "triton-sg" {
   group "clock" {
     count = 2
 
-    constraint {
-      operator = "distinct_hosts"
-      value    = "true"
+    network {
+      port "watch" {
+        to = 9102
+      }
+    }
+
+    # A process that ends is started again at once, on its node; Nomad finds another node for one whose node is gone.
+    restart {
+      attempts = 10
+      interval = "5m"
+      delay    = "1s"
+      mode     = "delay"
+    }
+
+    # A deployment waits for both checks. A process is restarted when it does not answer at all, and not when it lacks the database.
+    service {
+      name     = "tsg-clock"
+      provider = "nomad"
+      port     = "watch"
+
+      check {
+        name     = "ready"
+        type     = "http"
+        path     = "/readyz"
+        interval = "5s"
+        timeout  = "3s"
+      }
+
+      check {
+        name     = "alive"
+        type     = "http"
+        path     = "/healthz"
+        interval = "10s"
+        timeout  = "3s"
+
+        check_restart {
+          limit = 3
+          grace = "30s"
+        }
+      }
     }
 
     task "tsg-clock" {
-      driver = "docker"
+      driver       = "docker"
+      kill_timeout = "30s"
 
       config {
         image   = var.image
         command = "tsg-clock"
         args    = ["--config", "/etc/tsg/tsg-clock.toml"]
+        ports   = ["watch"]
         volumes = ["/etc/tsg/tsg-clock.toml:/etc/tsg/tsg-clock.toml:ro"]
+      }
+
+      env {
+        TSG_METRICS_BIND = "0.0.0.0"
+        TSG_METRICS_PORT = "9102"
       }
 
       resources {
@@ -124,19 +265,63 @@ job "triton-sg" {
   group "feed" {
     count = 2
 
-    constraint {
-      operator = "distinct_hosts"
-      value    = "true"
+    network {
+      port "watch" {
+        to = 9102
+      }
+    }
+
+    # A process that ends is started again at once, on its node; Nomad finds another node for one whose node is gone.
+    restart {
+      attempts = 10
+      interval = "5m"
+      delay    = "1s"
+      mode     = "delay"
+    }
+
+    # A deployment waits for both checks. A process is restarted when it does not answer at all, and not when it lacks the database.
+    service {
+      name     = "tsg-feed"
+      provider = "nomad"
+      port     = "watch"
+
+      check {
+        name     = "ready"
+        type     = "http"
+        path     = "/readyz"
+        interval = "5s"
+        timeout  = "3s"
+      }
+
+      check {
+        name     = "alive"
+        type     = "http"
+        path     = "/healthz"
+        interval = "10s"
+        timeout  = "3s"
+
+        check_restart {
+          limit = 3
+          grace = "30s"
+        }
+      }
     }
 
     task "tsg-feed" {
-      driver = "docker"
+      driver       = "docker"
+      kill_timeout = "30s"
 
       config {
         image   = var.image
         command = "tsg-feed"
         args    = ["--config", "/etc/tsg/tsg.toml"]
+        ports   = ["watch"]
         volumes = ["/etc/tsg:/etc/tsg:ro"]
+      }
+
+      env {
+        TSG_METRICS_BIND = "0.0.0.0"
+        TSG_METRICS_PORT = "9102"
       }
 
       resources {

@@ -3,7 +3,8 @@
 #   nomad job validate dev/deploy/nomad/jobs/tsg-exec.nomad.hcl
 #   nomad job run dev/deploy/nomad/jobs/tsg-exec.nomad.hcl
 #
-# Needs nodes of this datacenter with meta.role = "automater", on which /etc/tsg/tsg.toml says where the database, Redis and CloudAPI are
+# Needs Nomad 1.5 or later (its own services and their checks), nodes of this datacenter with meta.role = "automater", on which
+# /etc/tsg/tsg.toml says where the database, Redis and CloudAPI are
 # and holds the secret keys, and /etc/tsg/tsg-clock.toml says the same without the secret keys: readable by the user of the tasks alone.
 # Nothing secret stands here: whoever may read jobs may read this.
 # The tables are made, and brought up to date, by hand before the first run and each upgrade: tsg-admin --config /etc/tsg/tsg.toml db upgrade
@@ -34,22 +35,66 @@ job "triton-sg" {
     value     = "automater"
   }
 
+  # Over as many nodes as there are; on one, if that is all that is left.
+  spread {
+    attribute = "${node.unique.id}"
+  }
+
+  # One process of each kind after the other, when the checks of the one before have passed; if they do not, all is as it was before. No
+  # canaries: Nomad promotes them by itself only where all groups have them, and tsg-api's port is its node's.
   update {
-    max_parallel = 1
-    auto_revert  = true
+    max_parallel      = 1
+    auto_revert       = true
+    min_healthy_time  = "10s"
+    healthy_deadline  = "2m"
+    progress_deadline = "10m"
   }
 
   group "api" {
     count = 2
 
-    constraint {
-      operator = "distinct_hosts"
-      value    = "true"
-    }
-
     network {
       port "http" {
         static = var.http_port
+      }
+    }
+
+    # Nomad tells its callers first; then tsg-api has TSG_DRAIN_SECONDS for those that have not heard.
+    shutdown_delay = "3s"
+
+    # A process that ends is started again at once, on its node; Nomad finds another node for one whose node is gone.
+    restart {
+      attempts = 10
+      interval = "5m"
+      delay    = "1s"
+      mode     = "delay"
+    }
+
+    # A deployment waits for both checks. A process is restarted when it does not answer at all, and not when it lacks the database.
+    service {
+      name     = "tsg-api"
+      provider = "nomad"
+      port     = "http"
+
+      check {
+        name     = "ready"
+        type     = "http"
+        path     = "/readyz"
+        interval = "5s"
+        timeout  = "3s"
+      }
+
+      check {
+        name     = "alive"
+        type     = "http"
+        path     = "/healthz"
+        interval = "10s"
+        timeout  = "3s"
+
+        check_restart {
+          limit = 3
+          grace = "30s"
+        }
       }
     }
 
@@ -62,6 +107,10 @@ job "triton-sg" {
         args    = ["--config", "/etc/tsg/tsg.toml", "--bind", "${NOMAD_IP_http}", "--port", "${NOMAD_PORT_http}"]
       }
 
+      env {
+        TSG_DRAIN_SECONDS = "5"
+      }
+
       resources {
         cpu    = 500
         memory = 256
@@ -72,6 +121,46 @@ job "triton-sg" {
   group "worker" {
     count = 2
 
+    network {
+      port "watch" {}
+    }
+
+    # A process that ends is started again at once, on its node; Nomad finds another node for one whose node is gone.
+    restart {
+      attempts = 10
+      interval = "5m"
+      delay    = "1s"
+      mode     = "delay"
+    }
+
+    # A deployment waits for both checks. A process is restarted when it does not answer at all, and not when it lacks the database.
+    service {
+      name     = "tsg-worker"
+      provider = "nomad"
+      port     = "watch"
+
+      check {
+        name     = "ready"
+        type     = "http"
+        path     = "/readyz"
+        interval = "5s"
+        timeout  = "3s"
+      }
+
+      check {
+        name     = "alive"
+        type     = "http"
+        path     = "/healthz"
+        interval = "10s"
+        timeout  = "3s"
+
+        check_restart {
+          limit = 3
+          grace = "30s"
+        }
+      }
+    }
+
     task "tsg-worker" {
       driver       = "exec"
       kill_timeout = "30s"
@@ -79,6 +168,11 @@ job "triton-sg" {
       config {
         command = "${var.bin}/tsg-worker"
         args    = ["--config", "/etc/tsg/tsg.toml"]
+      }
+
+      env {
+        TSG_METRICS_BIND = "${NOMAD_IP_watch}"
+        TSG_METRICS_PORT = "${NOMAD_PORT_watch}"
       }
 
       resources {
@@ -92,17 +186,58 @@ job "triton-sg" {
   group "clock" {
     count = 2
 
-    constraint {
-      operator = "distinct_hosts"
-      value    = "true"
+    network {
+      port "watch" {}
+    }
+
+    # A process that ends is started again at once, on its node; Nomad finds another node for one whose node is gone.
+    restart {
+      attempts = 10
+      interval = "5m"
+      delay    = "1s"
+      mode     = "delay"
+    }
+
+    # A deployment waits for both checks. A process is restarted when it does not answer at all, and not when it lacks the database.
+    service {
+      name     = "tsg-clock"
+      provider = "nomad"
+      port     = "watch"
+
+      check {
+        name     = "ready"
+        type     = "http"
+        path     = "/readyz"
+        interval = "5s"
+        timeout  = "3s"
+      }
+
+      check {
+        name     = "alive"
+        type     = "http"
+        path     = "/healthz"
+        interval = "10s"
+        timeout  = "3s"
+
+        check_restart {
+          limit = 3
+          grace = "30s"
+        }
+      }
     }
 
     task "tsg-clock" {
-      driver = "exec"
+      driver       = "exec"
+      kill_timeout = "30s"
 
       config {
         command = "${var.bin}/tsg-clock"
         args    = ["--config", "/etc/tsg/tsg-clock.toml"]
+      }
+
+      env {
+        TSG_METRICS_BIND = "${NOMAD_IP_watch}"
+        TSG_METRICS_PORT = "${NOMAD_PORT_watch}"
       }
 
       resources {
@@ -116,17 +251,58 @@ job "triton-sg" {
   group "feed" {
     count = 2
 
-    constraint {
-      operator = "distinct_hosts"
-      value    = "true"
+    network {
+      port "watch" {}
+    }
+
+    # A process that ends is started again at once, on its node; Nomad finds another node for one whose node is gone.
+    restart {
+      attempts = 10
+      interval = "5m"
+      delay    = "1s"
+      mode     = "delay"
+    }
+
+    # A deployment waits for both checks. A process is restarted when it does not answer at all, and not when it lacks the database.
+    service {
+      name     = "tsg-feed"
+      provider = "nomad"
+      port     = "watch"
+
+      check {
+        name     = "ready"
+        type     = "http"
+        path     = "/readyz"
+        interval = "5s"
+        timeout  = "3s"
+      }
+
+      check {
+        name     = "alive"
+        type     = "http"
+        path     = "/healthz"
+        interval = "10s"
+        timeout  = "3s"
+
+        check_restart {
+          limit = 3
+          grace = "30s"
+        }
+      }
     }
 
     task "tsg-feed" {
-      driver = "exec"
+      driver       = "exec"
+      kill_timeout = "30s"
 
       config {
         command = "${var.bin}/tsg-feed"
         args    = ["--config", "/etc/tsg/tsg.toml"]
+      }
+
+      env {
+        TSG_METRICS_BIND = "${NOMAD_IP_watch}"
+        TSG_METRICS_PORT = "${NOMAD_PORT_watch}"
       }
 
       resources {
