@@ -2,6 +2,10 @@
 
 Schema first, then the scheduler and workers, then the API, then the old programs stop. Nothing may be lost, no request may be answered with
 5xx, and in the end every group has its capacity, of machines that were each launched once.
+
+With `--programs-first`, new programs also run on the old schema for a while, where they are not ready and the balancer leaves them alone.
+With `--back`, groups get a rollout, a policy, settings and a protected member, which the old programs know nothing of; then the old ones
+replace the new ones, and the new ones come again.
 """
 
 import argparse
@@ -12,7 +16,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,20 +94,24 @@ class Load:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="dev/upgrade", description=__doc__)
-    parser.add_argument("commit", help="the commit whose programs run first")
+    parser.add_argument("commit", help="the commit whose programs run first; or a directory in which dev/setup has installed them")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each state of the upgrade lasts (default %(default)s)")
+    parser.add_argument("--programs-first", action="store_true", help="start new programs before the schema is upgraded")
+    parser.add_argument("--back", action="store_true", help="go back to the old programs, and to the new ones again")
     given = parser.parse_args(arguments)
     with scratch() as directory:
+        if Path(given.commit).is_dir():
+            return _upgrade(directory, Path(given.commit) / ".venv" / "bin", given)
         old = directory / "old"
         subprocess.run(["git", "worktree", "add", "--detach", str(old), given.commit], cwd=TOP, check=True, capture_output=True)
         try:
             subprocess.run([old / "dev" / "setup"], check=True)
-            return _upgrade(directory, old / ".venv" / "bin", given.seconds)
+            return _upgrade(directory, old / ".venv" / "bin", given)
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", str(old)], cwd=TOP, check=False)
 
 
-def _upgrade(directory: Path, old: Path, seconds: float) -> int:
+def _upgrade(directory: Path, old: Path, given: argparse.Namespace) -> int:
     stack = Stack(directory, provision_seconds=2.0)
     stack.programs = old
     with stack:
@@ -113,7 +121,7 @@ def _upgrade(directory: Path, old: Path, seconds: float) -> int:
         with ThreadPoolExecutor(CLIENTS) as pool:
             clients = [pool.submit(load.run, number) for number in range(CLIENTS)]
             try:
-                _play(stack, load, seconds)
+                _play(stack, load, given)
             finally:
                 load.stop.set()
             for client in clients:
@@ -130,31 +138,112 @@ def _upgrade(directory: Path, old: Path, seconds: float) -> int:
     return 1 if problems else 0
 
 
-def _play(stack: Stack, load: Load, seconds: float) -> None:
-    """From the old programs alone to the new ones alone."""
+def _play(stack: Stack, load: Load, given: argparse.Namespace) -> None:
+    """From the old programs alone to the new ones alone; and back and again."""
 
     def state(what: str) -> None:
         print(f"{what} ...", flush=True)
-        time.sleep(seconds)
+        time.sleep(given.seconds)
 
-    old = [name for name in stack.processes if name != "cloudapi"]
+    old = stack.programs
     state("the old programs")
     stack.programs = PROGRAMS
+    if given.programs_first:
+        _start_workers(stack, "early")
+        early = stack.start_process("api-early", "tsg-api", "--port=0", "--log-format=json")
+        url = stack.wait_for_url("api-early", early)
+        state("a new scheduler, worker and API beside the old programs, on the old schema")
+        print(f"the new API is not ready: {requests.get(f'{url}/readyz', timeout=10).text}")
     done = stack.run("tsg-admin", "db", "upgrade")
     if done.returncode:
         raise SystemExit(f"tsg-admin db upgrade failed:\n{done.stderr}")
     state("the old programs, on the new schema")
-    stack.start_process("clock-new", "tsg-clock")
-    stack.start_process("worker-new", "tsg-worker")
-    state("a scheduler and a worker of both")
-    child = stack.start_process("api-new", "tsg-api", "--port=0", "--log-format=json")
-    load.urls.append(stack.wait_for_url("api-new", child))
-    state("everything of both")
+    _replace(stack, load, state, "new")
+    if given.back:
+        fancy = _Fancy(stack, load)
+        stack.programs = old
+        _replace(stack, load, state, "old")
+        fancy.check("after the way back")
+        stack.programs = PROGRAMS
+        _replace(stack, load, state, "newest")
+        fancy.finish()
+
+
+def _start_workers(stack: Stack, which: str) -> None:
+    stack.start_process(f"clock-{which}", "tsg-clock")
+    stack.start_process(f"worker-{which}", "tsg-worker")
+
+
+def _replace(stack: Stack, load: Load, state: Callable[[str], None], which: str) -> None:
+    """Put the stack's programs in the place of those that run."""
+    before = [name for name in stack.processes if name != "cloudapi"]
+    _start_workers(stack, which)
+    state(f"a scheduler and a worker beside, the {which} ones")
+    child = stack.start_process(f"api-{which}", "tsg-api", "--port=0", "--log-format=json")
+    load.urls.append(stack.wait_for_url(f"api-{which}", child))
+    state(f"everything beside, the {which} ones")
     # The balancer first, as in life; the API answers what it has.
     load.urls.pop(0)
-    for name in old:
+    for name in before:
         stack.processes.pop(name).stop()
-    state("the new programs")
+    state(f"the {which} programs alone")
+
+
+class _Fancy:
+    """Groups with what the old programs know nothing of: settings, a protected member, a policy, and a rollout that is under way."""
+
+    def __init__(self, stack: Stack, load: Load) -> None:
+        self._stack, self._load = stack, load
+        tsg = Tsg(load.urls[0], stack.account, stack.key_file, stack.key_id)
+        spec = {"template_name": "t2", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE, "tags": {"colour": "green"}}
+        self._second = tsg.ok("POST", "/templates", spec, status=201)["id"]
+        self._group, self._rolled = self._make(tsg, "kept", 3), self._make(tsg, "rolled", 4)
+        for group, capacity in ((self._group, 3), (self._rolled, 4)):
+            assert tsg.ok("GET", f"/groups/{group}/status?wait=60")["running"] == capacity
+        member = tsg.ok("GET", f"/groups/{self._group}/members")[0]["machine_id"]
+        tsg.ok("PUT", f"/groups/{self._group}/members/{member}/protection", {"protected": True})
+        policy = {"policy_name": "never", "kind": "schedule", "schedule": {"at": "2099-01-01T00:00:00Z"}, "set": {"capacity": 5}}
+        tsg.ok("POST", f"/groups/{self._group}/policies", policy, status=201)
+        steps = [{"percent": 25, "pause": True}, {"percent": 100}]
+        rollout = {"template_id": self._second, "max_surge": 1, "steps": steps, "bake_seconds": 0}
+        self._rollout = tsg.ok("POST", f"/groups/{self._rolled}/rollouts", rollout, status=201)["id"]
+        self._rows = self._read()
+
+    def _make(self, tsg: Tsg, name: str, capacity: int) -> str:
+        settings = {"min_capacity": 1, "ready_seconds": 1, "drain": {"seconds": 1}, "termination_policy": ["newest"]}
+        body = {"group_name": name, "template_id": self._load.template, "capacity": capacity, **settings}
+        group = str(tsg.ok("POST", "/groups", body, status=201)["id"])
+        self._load.desired[group] = capacity
+        return group
+
+    def _read(self) -> list[object]:
+        """What the owner asked for."""
+        return [
+            self._stack.sql("SELECT id, more, template_id FROM tsg_groups WHERE id IN (%s, %s) ORDER BY id", self._group, self._rolled),
+            self._stack.sql("SELECT id, name, settings FROM tsg_policies"),
+            self._stack.sql("SELECT id, settings FROM tsg_rollouts"),
+            self._stack.sql("SELECT machine_id, protected FROM tsg_instances WHERE protected AND gone_at IS NULL"),
+        ]
+
+    def check(self, when: str) -> None:
+        """Nothing of it may be lost."""
+        if (now := self._read()) != self._rows:
+            self._load.wrong.append(f"{when}, of {self._rows} there is {now}")
+
+    def finish(self) -> None:
+        """Ask the new programs to end what was under way."""
+        self.check("in the end")
+        tsg = Tsg(self._load.urls[0], self._stack.account, self._stack.key_file, self._stack.key_id)
+        shown = lambda: tsg.ok("GET", f"/groups/{self._rolled}/rollouts/{self._rollout}")["state"]  # noqa: E731
+        if not wait_for(lambda: shown() in {"Paused", "Successful"}, seconds=PATIENCE):
+            self._load.wrong.append(f"the rollout is {shown()}")
+        if shown() == "Paused":
+            tsg.ok("PUT", f"/groups/{self._rolled}/rollouts/{self._rollout}/resume")
+        if not wait_for(lambda: shown() == "Successful", seconds=PATIENCE):
+            self._load.wrong.append(f"the rollout is {shown()}")
+        members = tsg.ok("GET", f"/groups/{self._rolled}/members")
+        if any(member["outdated"] for member in members):
+            self._load.wrong.append(f"after the rollout the members are {members}")
 
 
 def _unsettled(stack: Stack, load: Load) -> list[str]:
