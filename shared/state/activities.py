@@ -54,7 +54,7 @@ JOB_ERROR = "TSG_JOB_SUBMIT_ERROR"
 JOB_RUN_ERROR = "TSG_JOB_RUN_ERROR"
 JOB_REMOVED = "TSG_JOB_REMOVE"
 JOB_REMOVE_ERROR = "TSG_JOB_REMOVE_ERROR"
-#: What a group waits for while all goes well; and what is told otherwise.
+#: Reasons without an activity of their own: all goes well, or those of the Nomad job say it.
 _NO_NEWS = frozenset(
     {*(Reason.PROVISIONING, Reason.DELETING, Reason.DRAINING), *(Reason.ROLLING_OUT, Reason.ROLLOUT_PAUSED), Reason.NOMAD_UNAVAILABLE}
 )
@@ -105,11 +105,11 @@ class Activity(NamedTuple):
 _ACTIVITY = columns(Activity, activities)
 #: With the deliveries to those that ask for it.
 _RECORD = text(
-    "WITH told AS (INSERT INTO tsg_activities (account_id, group_id, kind, status, description, cause, machine_id, rollout_id, error_code,"  # noqa: S608
-    " cloudapi_request_id, request_id, actor, started_at)"
+    "WITH recorded AS (INSERT INTO tsg_activities (account_id, group_id, kind, status, description, cause, machine_id, rollout_id,"  # noqa: S608
+    " error_code, cloudapi_request_id, request_id, actor, started_at)"
     " VALUES (CAST(:account_id AS uuid), CAST(:group_id AS uuid), :kind, :status, :description, :cause, CAST(:machine_id AS uuid),"
     " CAST(:rollout_id AS uuid), :error_code, :cloudapi_request_id, :request_id, :actor, now() - CAST(:took AS interval))"
-    f"{SENT} SELECT count(*) FROM told"
+    f"{SENT} SELECT count(*) FROM recorded"
 )
 _OPTIONAL = dict.fromkeys(("cause", "machine_id", "rollout_id", "error_code", "cloudapi_request_id", "request_id"))
 _BY_IDS = by_ids(Activity, activities.c.id, _ACTIVITY)

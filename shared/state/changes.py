@@ -1,4 +1,6 @@
-"""A change of a group's desired state: its generation rises, the group is due at once, and an activity records it. One statement.
+"""What should be of a group, as SQL: a new group, or a change of one. The group is due at once, and an activity records it.
+
+Each is one statement, whatever it writes: a POST takes one round trip to the database.
 
 Session first, never commits, no network.
 """
@@ -9,7 +11,7 @@ from shared.state import work
 from shared.state.outbox import SENT
 
 #: One more activity, of what a request did, for each row of the table whose name follows.
-TOLD = (
+_RECORDED = (
     "INSERT INTO tsg_activities (account_id, group_id, kind, status, description, cause, request_id, actor, machine_id, rollout_id,"
     " started_at)"
     " SELECT CAST(:owner AS uuid), id, CAST(:kind AS text), 'success', CAST(:description AS text), CAST(:cause AS text),"
@@ -41,8 +43,28 @@ class Change(NamedTuple):
     rollout_id: str | None = None
 
 
-def statement(returned: str) -> str:
-    """The statement, which returns these columns of the group. Launches that failed before may go better now: none waits for the next."""
+def insertion(returned: str) -> str:
+    """The statement that creates a group and returns these columns of it; no row for an unknown template, or a taken name.
+
+    The template stays there until the transaction ends: a deletion locks it first (`templates.archive`).
+    """
+    return (
+        "WITH template AS (SELECT id FROM tsg_templates WHERE id = :template_id AND account_id = :owner AND NOT archived FOR SHARE),"  # noqa: S608 - of constants alone
+        " made AS (INSERT INTO tsg_groups (name, template_id, account_id, capacity, health_check_interval, request_id, cause, more,"
+        " created_at, updated_at, archived, check_at, by_name)"
+        " SELECT CAST(:its_name AS text), id, CAST(:owner AS uuid), CAST(:capacity AS bigint), CAST(:interval AS bigint),"
+        " CAST(:request_id AS text), CAST(:cause AS text), CAST(:more AS text), now(), now(), false, NULL, false FROM template"
+        f" ON CONFLICT (account_id, name) WHERE NOT archived DO NOTHING RETURNING {returned}),"
+        " state AS (INSERT INTO tsg_group_state (group_id, account_id) SELECT id, CAST(:owner AS uuid) FROM made),"
+        f" job AS (INSERT INTO tsg_work (kind, subject, due_at) SELECT '{work.NOMAD_JOB}', id, now() FROM made"
+        " WHERE CAST(:has_job AS boolean)),"
+        f" recorded AS ({_RECORDED} made{SENT}"
+        f" SELECT {returned} FROM made"
+    )
+
+
+def update(returned: str) -> str:
+    """The statement that changes a group, and returns these columns of it. Its launches wait no longer: what failed may succeed now."""
     return (
         "WITH changed AS (UPDATE tsg_groups SET template_id = COALESCE(CAST(:template_id AS uuid), template_id),"  # noqa: S608
         " previous_template_id = CASE WHEN CAST(:template_id AS uuid) = template_id THEN previous_template_id"
@@ -55,7 +77,7 @@ def statement(returned: str) -> str:
         " state AS (UPDATE tsg_group_state SET generation = changed.generation, changed_at = now(), check_at = now(), launch_at = NULL"
         " FROM changed WHERE group_id = changed.id),"
         f" job AS (UPDATE tsg_work SET due_at = now() FROM changed WHERE kind = '{work.NOMAD_JOB}' AND subject = changed.id),"
-        f" told AS ({TOLD} changed WHERE CAST(:cause AS text) IS NOT NULL{SENT}"
+        f" recorded AS ({_RECORDED} changed WHERE CAST(:cause AS text) IS NOT NULL{SENT}"
         f" SELECT {returned} FROM changed"
     )
 

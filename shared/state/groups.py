@@ -14,9 +14,8 @@ from sqlalchemy import Connection, bindparam, select, text
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
 from shared.spec import group_settings
 from shared.spec.group_settings import DEFAULT, GroupSettings, Strategy
-from shared.state import activities, changes, probes, rollouts, templates, work
+from shared.state import activities, changes, probes, rollouts, templates
 from shared.state.changes import Change
-from shared.state.outbox import SENT
 from shared.store import paging
 from shared.store.prepared import Prepared
 from shared.store.rows import columns
@@ -70,25 +69,9 @@ _LOCK = Prepared(Group, select(*_GROUP).where(*_MINE).with_for_update())
 _NAMED = Prepared(
     Group, select(*_GROUP).where(groups.c.account_id == bindparam("owner"), groups.c.name == bindparam("its_name"), ~groups.c.archived)
 )
-#: The template goes on being there until the transaction ends: a deletion locks it first (`templates.archive`).
-_CREATE = Prepared(
-    Group,
-    text(
-        "WITH template AS (SELECT id FROM tsg_templates WHERE id = :template_id AND account_id = :owner AND NOT archived FOR SHARE),"  # noqa: S608 - of constants alone
-        " made AS (INSERT INTO tsg_groups (name, template_id, account_id, capacity, health_check_interval, request_id, cause, more,"
-        " created_at, updated_at, archived, check_at, by_name)"
-        " SELECT CAST(:its_name AS text), id, CAST(:owner AS uuid), CAST(:capacity AS bigint), CAST(:interval AS bigint),"
-        " CAST(:request_id AS text), CAST(:cause AS text), CAST(:more AS text), now(), now(), false, NULL, false FROM template"
-        f" ON CONFLICT (account_id, name) WHERE NOT archived DO NOTHING RETURNING {_FIELDS}),"
-        " state AS (INSERT INTO tsg_group_state (group_id, account_id) SELECT id, CAST(:owner AS uuid) FROM made),"
-        f" job AS (INSERT INTO tsg_work (kind, subject, due_at) SELECT '{work.NOMAD_JOB}', id, now() FROM made"
-        " WHERE CAST(:has_job AS boolean)),"
-        f" told AS ({changes.TOLD} made{SENT}"
-        f" SELECT {_FIELDS} FROM made"
-    ),
-)
-# As text: SQLAlchemy compiles an INSERT with ON CONFLICT anew each time, and is slower with statements in one another.
-_CHANGE = Prepared(Group, text(changes.statement(_FIELDS)))
+# As text: SQLAlchemy compiles an INSERT with ON CONFLICT anew each time, and is slower with nested statements.
+_CREATE = Prepared(Group, text(changes.insertion(_FIELDS)))
+_CHANGE = Prepared(Group, text(changes.update(_FIELDS)))
 
 
 def insert_group(

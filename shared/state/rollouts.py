@@ -31,7 +31,7 @@ _GROUP = text(
     "SELECT template_id, previous_template_id, capacity FROM tsg_groups"
     " WHERE id = :group_id AND account_id = :account_id AND NOT archived FOR UPDATE"
 )
-_CHANGE = text(changes.statement("id, generation"))
+_CHANGE = text(changes.update("id, generation"))
 
 
 def insert_rollout(

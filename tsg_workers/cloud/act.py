@@ -19,7 +19,6 @@ from shared.spec.machines import Instance
 from shared.spec.spec import request
 from shared.state import instances
 from shared.state.group_state import DueGroup
-from shared.state.leases import Lease
 from shared.state.templates import Template
 from shared.store.db import Database, is_unavailable
 from tsg_workers.cloud.allowance import Allowance
@@ -52,13 +51,13 @@ class Assignment:
         return self.templates.get(self.group.template_id)
 
 
-class Hands:
-    """Acts on one account's cloud in one pass. Thread-safe."""
+class Executor:
+    """Carries out the steps of one pass over one account. Thread-safe."""
 
-    def __init__(self, database: Database, client: Client, lease: Lease, allowance: Allowance, recorder: Recorder) -> None:
+    def __init__(self, database: Database, client: Client, allowance: Allowance, recorder: Recorder) -> None:
         self._db = database
         self._client = client
-        self._lease = lease
+        self._lease = recorder.lease
         self._allowance = allowance
         self._recorder = recorder
 
@@ -86,12 +85,12 @@ class Hands:
         with bound_contextvars(group_id=group.id, request_id=group.request_id):
             try:
                 done = self._acted(assignment, step)
-                self._recorder.done(group, done)
+                self._recorder.record_step(group, done)
             except Exception as error:
                 if is_unavailable(error):
                     raise
                 done = Done(step, Result.CRASHED, error=error)
-                self._recorder.done(group, done)
+                self._recorder.record_step(group, done)
         return done
 
     def _acted(self, assignment: Assignment, step: Act) -> Done:

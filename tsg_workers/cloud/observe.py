@@ -20,7 +20,6 @@ from shared.plan.outcome import Trouble
 from shared.reasons import Reason
 from shared.state import instance_lists, leases
 from shared.state.group_state import DueGroup
-from shared.state.leases import Lease
 from shared.store.db import Database
 from tsg_workers.cloud.allowance import Allowance
 from tsg_workers.cloud.ask import Answer, ask_for_launches, ask_for_machines
@@ -52,10 +51,10 @@ class Observed(NamedTuple):
 
 
 def observe(
-    database: Database, client: Client, lease: Lease, allowance: Allowance, recorder: Recorder, limits: Limits, due: Sequence[DueGroup]
+    database: Database, client: Client, allowance: Allowance, recorder: Recorder, limits: Limits, due: Sequence[DueGroup]
 ) -> Observed:
     """Look at the account's machines once, and write down what is new. `CloudAPIError` when there is no list to be had; `LeaseLost`."""
-    ids = {group.id for group in due}
+    ids, lease = {group.id for group in due}, recorder.lease
     began = time.monotonic()
     machines = list_machines(client)
     listing = time.monotonic() - began

@@ -44,7 +44,7 @@ class Recorder:
         self._causes: dict[str, str] = {}
         self._noted: set[tuple[str, ...]] = set()
 
-    def write(self, connection: Connection, group: DueGroup, kind: str, status: str, description: str, **more: Any) -> None:
+    def write_activity(self, connection: Connection, group: DueGroup, kind: str, status: str, description: str, **more: Any) -> None:
         """An activity of the group."""
         activities.insert_activity(
             connection,
@@ -59,7 +59,7 @@ class Recorder:
             **more,
         )
 
-    def planned(self, group: DueGroup, plan: Plan) -> None:
+    def note_plan(self, group: DueGroup, plan: Plan) -> None:
         """What was found, and what is done about it: the next links of the chain of causes."""
         states = Counter(sight.instance.state for sight in plan.census.there)
         found = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"
@@ -70,20 +70,20 @@ class Recorder:
 
     # What was done
 
-    def done(self, group: DueGroup, done: Done) -> None:
-        """One step: its row, activity, metric and log line."""
+    def record_step(self, group: DueGroup, done: Done) -> None:
+        """What came of one step: its row, activity, metric and log line."""
         if done.result in {Result.LEFT, Result.SKIPPED}:
             return
         if done.result == Result.CRASHED:
             _log.error("group_failed", group_id=group.id, why=done.step.why, exc_info=done.error)
         elif isinstance(done.step, Launch):
-            self._launched(group, done)
+            self._record_launch(group, done)
         elif isinstance(done.step, Delete):
-            self._deleted(group, done.step, done)
+            self._record_deletion(group, done.step, done)
         else:
-            self._changed(group, done.step, done)
+            self._record_change(group, done.step, done)
 
-    def _launched(self, group: DueGroup, done: Done) -> None:
+    def _record_launch(self, group: DueGroup, done: Done) -> None:
         launch_id, machine_id = done.launch_id or "", done.machine_id or ""
         if done.result == Result.DONE:
             metrics.launches.labels("launched").inc()
@@ -104,7 +104,7 @@ class Recorder:
             if done.result == Result.FAILED:
                 self._note(group, activities.LAUNCH_ERROR, "a launch failed", done)
 
-    def _deleted(self, group: DueGroup, step: Delete, done: Done) -> None:
+    def _record_deletion(self, group: DueGroup, step: Delete, done: Done) -> None:
         machine_id = step.instance.machine_id or ""
         if done.result == Result.DONE:
             metrics.deletions.labels(step.why).inc()
@@ -119,7 +119,7 @@ class Recorder:
             if done.result == Result.FAILED:
                 self._note(group, activities.TERMINATE_ERROR, f"deleting {machine_id} failed", done, machine_id=machine_id)
 
-    def _changed(self, group: DueGroup, step: Drain | Undrain | Update, done: Done) -> None:
+    def _record_change(self, group: DueGroup, step: Drain | Undrain | Update, done: Done) -> None:
         """A drain, its end, or an update: the row was written beside the requests."""
         machine_id, verb = step.instance.machine_id or "", VERBS[type(step)]
         kind, failed, words = _CHANGES[type(step)]
@@ -144,11 +144,11 @@ class Recorder:
             if isinstance(error, CloudAPIError):
                 more |= {"error_code": error.code or str(error.status or ""), "cloudapi_request_id": error.request_id}
             with self._db.read() as connection:
-                self.write(connection, group, kind, status, text, **more)
+                self.write_activity(connection, group, kind, status, text, **more)
 
     # What follows
 
-    def concluded(self, check: Check, plan: Plan, outcome: Outcome, *, breaker: int) -> None:
+    def log_check(self, check: Check, plan: Plan, outcome: Outcome, *, breaker: int) -> None:
         """What a check did, and whether the breaker of the group's launches opened or closed."""
         group = check.group
         if outcome.launched or outcome.deleted or outcome.changed or outcome.errors:
@@ -171,7 +171,7 @@ class Recorder:
         elif failures < breaker <= group.launch_failures:
             _log.info("circuit_closed", group_id=group.id)
 
-    def checked(self, checks: Sequence[Check]) -> bool:
+    def mark_checked(self, checks: Sequence[Check]) -> bool:
         """Note checks of groups (`group_state.mark_checked`), and what each waits for if that is new."""
         news = [
             check for check in checks if check.reason in REASONS and (check.reason != check.group.reason or not _is_observed(check.group))
@@ -183,7 +183,7 @@ class Recorder:
             held = group_state.mark_checked(connection, self.lease, checks)
             for check in news if held else ():
                 text = f"{MEANING[check.reason]} {check.error}" if check.error else MEANING[check.reason]
-                self.write(connection, check.group, REASONS[check.reason], DONE if check.reason in _GOOD else FAILED, text)
+                self.write_activity(connection, check.group, REASONS[check.reason], DONE if check.reason in _GOOD else FAILED, text)
             for group, news_of_rollout in rolled if held else ():
                 self._rolled(connection, group, news_of_rollout)
             return held
@@ -199,24 +199,24 @@ class Recorder:
             return
         if rolled.wave is not None:
             text = f"rollout {now.id}: {rolled.wave}"
-            self.write(connection, group, activities.ROLLOUT_WAVE, DONE, text, rollout_id=now.id)
+            self.write_activity(connection, group, activities.ROLLOUT_WAVE, DONE, text, rollout_id=now.id)
         if (now.state, now.step) != (before.state, before.step):
             metrics.rollouts.labels(now.state).inc()
             counts, status = now.counts, FAILED if now.reason in TROUBLES else DONE
             text = f"rollout {now.id} is {now.state} at step {now.step + 1} of {len(now.settings.steps)}: {counts.new_available} of"
             text += f" {counts.wanted} are new and available, {counts.outdated} are outdated. {now.message or ''}"
-            self.write(connection, group, activities.ROLLOUT_STATE, status, text.strip(), rollout_id=now.id)
+            self.write_activity(connection, group, activities.ROLLOUT_STATE, status, text.strip(), rollout_id=now.id)
             _log.info("rollout_moved", group_id=group.id, rollout_id=now.id, state=now.state, step=now.step, reason=now.reason)
         if now.state == State.ROLLING_BACK and before.state != State.ROLLING_BACK:
             rollouts.give_back_template(connection, now)
 
-    def emptied(self, group: DueGroup, *, after: float | None) -> bool:
+    def mark_emptied(self, group: DueGroup, *, after: float | None) -> bool:
         """Note that nothing is left of a deleted group (`group_state.mark_emptied`), with an activity the first time."""
 
         def work(connection: Connection) -> bool:
             held = group_state.mark_emptied(connection, self.lease, group, after=after)
             if held and group.emptied_for is None:
-                self.write(connection, group, REASONS[Reason.DELETED], DONE, MEANING[Reason.DELETED])
+                self.write_activity(connection, group, REASONS[Reason.DELETED], DONE, MEANING[Reason.DELETED])
             return held
 
         held = self._db.transact(work)

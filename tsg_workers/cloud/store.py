@@ -62,7 +62,7 @@ def _moment(text: str) -> datetime | None:
 def _found(connection: Connection, recorder: Recorder, group: DueGroup, instance: Instance) -> Instance:
     machine_id, state = instance.machine_id or "", instance.state
     found = instances.insert_found(connection, recorder.lease, group.id, machine_id, state, template_id=instance.template_id)
-    recorder.write(connection, group, activities.FOUND, DONE, f"found {machine_id}, {state}", machine_id=machine_id)
+    recorder.write_activity(connection, group, activities.FOUND, DONE, f"found {machine_id}, {state}", machine_id=machine_id)
     _log.info("instance_found", group_id=group.id, machine_id=machine_id, state=state)
     return found
 
@@ -73,7 +73,7 @@ def _adopted(connection: Connection, recorder: Recorder, group: DueGroup, match:
     instances.mark_launched(connection, instance.id, machine_id, state)
     what = "was not answered" if match.was == LAUNCHING else "failed"
     description = f"found {machine_id}, {state}, of a launch that {what}"
-    recorder.write(connection, group, activities.FOUND, DONE, description, machine_id=machine_id)
+    recorder.write_activity(connection, group, activities.FOUND, DONE, description, machine_id=machine_id)
 
 
 def _moved(connection: Connection, recorder: Recorder, group: DueGroup, match: Match) -> None:
@@ -82,7 +82,7 @@ def _moved(connection: Connection, recorder: Recorder, group: DueGroup, match: M
     instances.mark_state(connection, recorder.lease, instance.id, state)
     if was != DELETING and state != RUNNING and state not in ON_THE_WAY:
         kind = activities.LOST if state == GONE else activities.UNHEALTHY
-        recorder.write(connection, group, kind, FAILED, f"{machine_id} is {state}; it was {was}", machine_id=machine_id)
+        recorder.write_activity(connection, group, kind, FAILED, f"{machine_id} is {state}; it was {was}", machine_id=machine_id)
     _log.info("instance_seen", group_id=group.id, machine_id=machine_id, state=state, was=was)
 
 
@@ -91,5 +91,5 @@ def _launch_lost(connection: Connection, recorder: Recorder, group: DueGroup, ma
     instances.delete_launch(connection, launch_id)
     if match.was == LAUNCHING:
         description = f"launch {launch_id} came to nothing: its answer was lost, and CloudAPI has no machine of it"
-        recorder.write(connection, group, activities.LAUNCH_LOST, FAILED, description)
+        recorder.write_activity(connection, group, activities.LAUNCH_LOST, FAILED, description)
         _log.warning("launch_lost", group_id=group.id, launch_id=launch_id)
