@@ -46,7 +46,7 @@ class Termination(StrEnum):
 
 
 class Strategy(StrEnum):
-    """What another template in a PUT does to the members that run."""
+    """What a PUT with another template does to running members."""
 
     MANUAL = "manual"
     ROLLING = "rolling"
@@ -96,9 +96,9 @@ class HealthCheck(Settings):
     type: Annotated[
         Probe,
         FromJson,
-        Field(description="http: a GET is answered with an expected status. tcp: a connection is taken"),
+        Field(description="http: a GET is answered with an expected status. tcp: a connection is accepted"),
     ]
-    port: Annotated[int, Field(ge=1, le=65_535, description="Where it listens")]
+    port: Annotated[int, Field(ge=1, le=65_535, description="The port of the instance")]
     path: Annotated[
         str, AfterValidator(_path), documented(_PATH.pattern, maxLength=MAX_PATH), Field(description="Of http: the path of the GET")
     ] = "/"
@@ -134,19 +134,19 @@ class Drain(Settings):
 
     called: ClassVar[str] = "a drain"
 
-    seconds: Annotated[int, Field(ge=0, le=3_600, description="Seconds between the drain's begin and the deletion")]
-    cns: Annotated[bool, Field(description="Whether it is taken out of DNS first, where its template has CNS services")] = True
+    seconds: Annotated[int, Field(ge=0, le=3_600, description="Seconds between the start of the drain and the deletion")]
+    cns: Annotated[bool, Field(description="Whether it is taken out of DNS first, if its template has CNS services")] = True
 
 
 class Update(RolloutSettings):
-    """What another template in a PUT does to the members that run; and of rolling, the settings of the rollout."""
+    """What a PUT with another template does to running members; and of rolling, the settings of the rollout."""
 
     called: ClassVar[str] = "an update"
 
     strategy: Annotated[
         Strategy,
         FromJson,
-        Field(description="manual: nothing, new instances are made from it. rolling: a rollout begins"),
+        Field(description="manual: nothing; only new instances use it. rolling: a rollout begins"),
     ] = Strategy.MANUAL
 
     @model_serializer(mode="wrap")
@@ -180,22 +180,22 @@ class GroupSettings(Settings):
         tuple[Annotated[Termination, FromJson], ...],
         FromJson,
         OnceEach,
-        Field(
-            description="Which members go first when there are too many: the first word decides, each later one where that leaves several"
-        ),
+        Field(description="Which members go first when there are too many: the first word decides, each later one breaks ties"),
     ] = (Termination.OUTDATED, Termination.OLDEST)
-    update: Annotated[Update, Field(description="What another template in a PUT does to the members that run")] = Update()
+    update: Annotated[Update, Field(description="What a PUT with another template does to running members")] = Update()
     suspended: Annotated[
         tuple[Annotated[Suspension, FromJson], ...],
         FromJson,
         OnceEach,
-        Field(description="What the service does not do for now"),
+        Field(description="What the service does not do until further notice"),
     ] = ()
     suspend_reason: Annotated[
         Annotated[str, AfterValidator(_line), documented(_LINE.pattern, maxLength=MAX_REASON)] | None,
-        Field(description="Why, for those who see it"),
+        Field(description="The reason of the suspension, which the status shows"),
     ] = None
-    suspended_until: Annotated[Moment | None, Field(description="When it ends by itself; null: not before it is taken back")] = None
+    suspended_until: Annotated[
+        Moment | None, Field(description="When the suspension ends by itself; null: it ends when `suspended` is emptied")
+    ] = None
 
     def is_suspended(self, what: Suspension, now: datetime) -> bool:
         """Is the service not to do this now?"""

@@ -104,10 +104,12 @@ class RolloutSettings(Settings):
 
     # Defaults as in JSON: the description shows them so.
     max_surge: _Amount = Field(
-        default="25%", validate_default=True, description="Members that may be there beside the capacity; a share is rounded up"
+        default="25%", validate_default=True, description="Members above the capacity that may exist meanwhile; a share is rounded up"
     )
     max_unavailable: _Amount = Field(
-        default=0, validate_default=True, description="Available members that may be missing to the capacity; a share is rounded down"
+        default=0,
+        validate_default=True,
+        description="Available members below the capacity that may be missing meanwhile; a share is rounded down",
     )
     steps: Annotated[
         tuple[Step, ...],
@@ -115,35 +117,37 @@ class RolloutSettings(Settings):
         AfterValidator(_ascending),
         Field(
             max_length=MAX_STEPS,
-            description="Shares of the capacity that become new one after the other; the last is 100",
+            description="Shares of the capacity that are replaced, one step after the other; the last is 100",
             examples=[[{"percent": 100}]],
         ),
     ] = (Step(percent=100),)
     bake_seconds: Annotated[
         int,
-        Field(ge=0, le=MAX_SECONDS, description="Seconds for which all is watched after the last step, before it is Successful"),
+        Field(
+            ge=0, le=MAX_SECONDS, description="Seconds after the last step for which members are watched, before the rollout is Successful"
+        ),
     ] = 300
     max_failures: Annotated[
-        int, Field(ge=1, le=MAX_COUNT, description="Failures at which on_failure comes: launches and new members that failed")
+        int, Field(ge=1, le=MAX_COUNT, description="Failures after which on_failure applies: launches and new members that failed")
     ] = 3
     progress_deadline_seconds: Annotated[
-        int, Field(ge=1, le=MAX_SECONDS, description="Seconds without progress after which on_failure comes")
+        int, Field(ge=1, le=MAX_SECONDS, description="Seconds without progress after which on_failure applies")
     ] = 1800
     on_failure: Annotated[
         OnFailure,
         FromJson,
-        Field(description="pause: wait for somebody. stop: end, and leave members as they are. rollback: to the template before"),
+        Field(description="pause: wait for somebody. stop: end, and leave members as they are. rollback: bring the previous template back"),
     ] = OnFailure.PAUSE
     skip_matching: Annotated[
-        bool, Field(description="Whether members whose template says the same of instances are kept, and count as new")
+        bool, Field(description="Whether members whose template describes the same instances are kept, and count as new")
     ] = True
     in_place: Annotated[
-        bool, Field(description="Whether a member is changed, not replaced, where tags, metadata and firewall alone differ")
+        bool, Field(description="Whether a member is changed, not replaced, if only tags, metadata and firewall differ")
     ] = True
     protected: Annotated[
         Protected,
         FromJson,
-        Field(description="Protected members: wait for the end of their protection, skip them, or replace them all the same"),
+        Field(description="What happens to protected members: wait for the end of their protection, skip them, or replace them anyway"),
     ] = Protected.WAIT
 
     @model_validator(mode="after")
