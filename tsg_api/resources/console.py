@@ -13,12 +13,11 @@ class Pages:
     quiet = True
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, **_name: str) -> None:
-        page = pages.find(req.path)
+        page = pages.find(req.path, req.get_header("Accept-Encoding", default=""))
         if page is None:
             raise NotFound("There is no such page.")
-        for name, value in {**pages.HEADERS, "Content-Security-Policy": pages.POLICY}.items():
+        for name, value in {**pages.HEADERS, **page.headers, "Content-Security-Policy": pages.POLICY}.items():
             resp.set_header(name, value)
-        resp.content_type = page.content_type
         resp.data = page.body
 
 

@@ -1,5 +1,6 @@
 """The pages as files: what a browser may load, and the headers that keep anything else away from it."""
 
+import gzip
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -32,19 +33,23 @@ HEADERS = {
 
 
 class Page(NamedTuple):
-    """One file."""
+    """One file, as it is sent."""
 
-    content_type: str
+    headers: dict[str, str]
     body: bytes
 
 
-def find(path: str) -> Page | None:
-    """The file of a path below the host, None when there is none."""
+def find(path: str, accepted: str = "") -> Page | None:
+    """The file of a path below the host, None when there is none. `accepted` is the request's Accept-Encoding."""
     if path in {BASE, f"{BASE}/"}:
-        return _read(_INDEX)
+        return _read(_INDEX, accepted)
     folder, _, name = path.rpartition("/")
-    return _read(name) if folder == BASE and name in _NAMES else None
+    return _read(name, accepted) if folder == BASE and name in _NAMES else None
 
 
-def _read(name: str) -> Page:
-    return Page(_TYPES[name[name.rindex(".") :]], _STATIC.joinpath(name).read_bytes())
+def _read(name: str, accepted: str) -> Page:
+    headers, body = {"Content-Type": _TYPES[name[name.rindex(".") :]]}, _STATIC.joinpath(name).read_bytes()
+    # For those who reach the proxy by `ssh -L`.
+    if "gzip" in {coding.strip() for coding in accepted.split(",")}:
+        return Page({**headers, "Content-Encoding": "gzip"}, gzip.compress(body, mtime=0))
+    return Page(headers, body)

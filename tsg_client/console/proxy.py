@@ -90,21 +90,20 @@ class Proxy:
             self._guard.check_page("GET", headers)
             self._guard.check_session(headers)
             about = {"account": self._upstream.account, "service": self._upstream.url}
-            return _answer(start_response, "200 OK", "application/json", json.dumps(about).encode())
-        page = pages.find(path)
+            return _answer(start_response, "200 OK", json.dumps(about).encode(), {"Content-Type": "application/json"})
+        page = pages.find(path, headers.get("accept-encoding", ""))
         if page is None:
             return _error(start_response, "404 Not Found", "ResourceNotFound", "There is no such page.")
-        policy = {"Content-Security-Policy": pages.POLICY}
-        return _answer(start_response, "200 OK", page.content_type, page.body, policy)
+        return _answer(start_response, "200 OK", page.body, {**page.headers, "Content-Security-Policy": pages.POLICY})
 
     def _enter(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """From the address with the token to the one without it, which may stand in a browser's history."""
-        moved = {"Location": pages.BASE}
+        moved = {"Location": pages.BASE, "Content-Type": "text/plain"}
         for given in parse_qs(environ["QUERY_STRING"]).get("token", []):
             if not self._guard.is_token(given):
                 raise Refused("The token is not that of this console: open the address that tsg console printed last.")
             moved["Set-Cookie"] = self._guard.cookie
-        return _answer(start_response, "303 See Other", "text/plain", b"", moved)
+        return _answer(start_response, "303 See Other", b"", moved)
 
     def _forward(self, environ: Environ, headers: Mapping[str, str], start_response: StartResponse) -> Iterable[bytes]:
         method, path, query = environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"]
@@ -160,14 +159,11 @@ def _with_headers(more: Mapping[str, str]) -> list[tuple[str, str]]:
     return [*pages.HEADERS.items(), *more.items()]
 
 
-def _answer(
-    start_response: StartResponse, status: str, content_type: str, body: bytes, more: Mapping[str, str] | None = None
-) -> Iterable[bytes]:
-    own = {"Content-Type": content_type, "Content-Length": str(len(body)), "Content-Security-Policy": _INERT}
-    start_response(status, _with_headers({**own, **(more or {})}))
+def _answer(start_response: StartResponse, status: str, body: bytes, headers: Mapping[str, str]) -> Iterable[bytes]:
+    start_response(status, _with_headers({"Content-Length": str(len(body)), "Content-Security-Policy": _INERT, **headers}))
     return [body]
 
 
 def _error(start_response: StartResponse, status: str, code: str, message: str) -> Iterable[bytes]:
     """In the form of the service's own errors."""
-    return _answer(start_response, status, "application/json", json.dumps({"code": code, "message": message}).encode())
+    return _answer(start_response, status, json.dumps({"code": code, "message": message}).encode(), {"Content-Type": "application/json"})

@@ -294,7 +294,7 @@ def test_a_notification_shows_its_secret_once(tsg: Caller, opened: Open) -> None
         dialog = page.get_by_role("dialog")
         dialog.get_by_label("Address").fill("https://example.com/hook")
         dialog.get_by_role("button", name="Create notification").click()
-        expect(dialog.get_by_label("Secret")).to_have_value(re.compile("whsec_.+"))
+        expect(dialog.get_by_label("Secret", exact=True)).to_have_value(re.compile("whsec_.+"))
         dialog.get_by_role("button", name="Close").last.click()
         expect(page.get_by_role("cell", name="https://example.com/hook", exact=True)).to_be_visible()
         page.get_by_role("button", name="Actions for").click()

@@ -273,6 +273,22 @@ export function settingsDialog(offer, live) {
 	});
 }
 
+/** Make a machine that runs already a member. */
+export function adoptDialog(offer, live) {
+	const { group } = live;
+	const form = new Form(offer.body("POST", "groups/{}/members"), { labels: { machine_id: "Machine" }, hints: { machine_id: "The UUID of a running machine of your account that is in no group" } });
+	formDialog(form, {
+		title: `Adopt a machine into ${group.group_name}`,
+		action: "Adopt",
+		before: [h("p.quiet", "It gets the group's tags, and is looked after, and replaced, as the others are. The capacity grows by one, unless the group is short of an instance.")],
+		send: async (body) => {
+			const { body: member } = await write("POST", `groups/${group.id}/members`, { body });
+			toast(`${member.name ?? short(member.machine_id)} is a member now.`);
+			live.renew();
+		},
+	});
+}
+
 export function deleteDialog(offer, live) {
 	const { group } = live;
 	const name = h("input", { id: "its-name", autocomplete: "off", spellcheck: "false" });

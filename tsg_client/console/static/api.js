@@ -124,6 +124,22 @@ function visible(signal) {
 	});
 }
 
+/** Does what failed so go over by itself? */
+export const passes = (error) => error instanceof Unreachable || (error instanceof Refusal && [429, 500, 503].includes(error.status));
+
+/** The pause after so many failures in a row: it ends early when the connection is back. */
+export async function rest(failures, signal) {
+	const over = new AbortController();
+	const back = new Promise((resolve) => {
+		for (const [source, name] of [[connection, "back"], [window, "online"]]) source.addEventListener(name, resolve, { signal: over.signal });
+	});
+	try {
+		await Promise.race([pause(Math.min(10000, 500 * 2 ** failures), AbortSignal.any([signal, over.signal])), back]);
+	} finally {
+		over.abort();
+	}
+}
+
 /**
  * Run `step` again and again until `signal`: it gives the milliseconds until the next time. While nobody looks it rests, and while the
  * service is away it is tried at growing pauses. A Refusal goes to `refused`, and ends it.
@@ -134,14 +150,13 @@ export async function forever(step, signal, refused) {
 		while (!signal.aborted) {
 			await visible(signal);
 			try {
-				const rest = await step();
+				const milliseconds = await step();
 				failures = 0;
-				await pause(rest, signal);
+				await pause(milliseconds, signal);
 			} catch (error) {
-				const retried = error instanceof Unreachable || (error instanceof Refusal && [429, 500, 503].includes(error.status));
-				if (!retried) throw error;
+				if (!passes(error)) throw error;
 				failures += 1;
-				await pause(Math.min(10000, 500 * 2 ** failures), signal);
+				await rest(failures, signal);
 			}
 		}
 	} catch (error) {

@@ -1,7 +1,7 @@
 // Wanted and running over the last hours, drawn from the activities of a group.
 
 import { h, put, s } from "./dom.js";
-import { ago, clock, clockWithSeconds, day } from "./format.js";
+import { ago, clock, clockWithSeconds, day, plural } from "./format.js";
 
 const HEIGHT = 210;
 const LEFT = 40;
@@ -11,8 +11,8 @@ const BOTTOM = 26;
 export const RANGES = [[3600, "1 h"], [6 * 3600, "6 h"], [86400, "24 h"]];
 
 const CAPACITY = /\bcapacity (\d+) -> (\d+)/;
-const COMES = new Set(["TSG_INSTANCE_LAUNCH", "TSG_INSTANCE_FOUND", "TSG_MEMBER_ADOPT"]);
-const GOES = new Set(["TSG_INSTANCE_TERMINATE", "TSG_INSTANCE_LOST", "TSG_INSTANCE_UNHEALTHY", "TSG_MEMBER_DETACH"]);
+const COMES = new Set(["TSG_INSTANCE_LAUNCH", "TSG_INSTANCE_FOUND", "TSG_INSTANCE_ADOPT"]);
+const GOES = new Set(["TSG_INSTANCE_TERMINATE", "TSG_INSTANCE_LOST", "TSG_INSTANCE_UNHEALTHY", "TSG_INSTANCE_DETACH"]);
 
 /**
  * How many were wanted, and how many were there, as steps [time, value], the oldest first; and the changes that people or policies made.
@@ -30,8 +30,8 @@ export function series(activities, status, from) {
 	for (const one of activities) {
 		const at = Date.parse(one.ended_at);
 		const change = CAPACITY.exec(one.description);
-		const isChange = change && !one.kind.startsWith("TSG_INSTANCE");
-		if (isChange || one.kind === "TSG_GROUP_CREATE" || one.kind === "TSG_GROUP_UPDATE") {
+		const isChange = change && !/^TSG_INSTANCE_(?!ADOPT|DETACH|REMOVE)/.test(one.kind);
+		if (isChange || ["TSG_GROUP_CREATE", "TSG_GROUP_UPDATE", "TSG_ROLLOUT_START"].includes(one.kind)) {
 			if (at >= from) changes.push({ at, value: isChange ? Number(change[2]) : wanted, text: one.description, who: one.actor });
 		}
 		if (isChange) {
@@ -41,7 +41,8 @@ export function series(activities, status, from) {
 		} else if (one.kind === "TSG_GROUP_CREATE") {
 			asked.push([at, wanted], [at, 0]);
 			wanted = 0;
-		} else if (one.status === "success" || GOES.has(one.kind)) {
+		}
+		if (one.status === "success" || GOES.has(one.kind)) {
 			const gone = one.kind === "TSG_INSTANCE_TERMINATE" && one.instance_ids.some((id) => unhealthy.has(id));
 			const step = COMES.has(one.kind) ? 1 : GOES.has(one.kind) && !gone ? -1 : 0;
 			if (step) {
@@ -113,7 +114,7 @@ export function chart() {
 		y = (value) => HEIGHT - BOTTOM - (value / most) * (HEIGHT - TOP - BOTTOM);
 		drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
 		drawing.setAttribute("height", HEIGHT);
-		drawing.setAttribute("aria-label", `Wanted now ${valueAt(data.asked, data.now)}, instances ${valueAt(data.there, data.now)}; ${data.changes.length} changes since ${ago(new Date(data.from).toISOString())}. The activities below have the same in words.`);
+		drawing.setAttribute("aria-label", `Wanted now ${valueAt(data.asked, data.now)}, instances ${valueAt(data.there, data.now)}; ${plural(data.changes.length, "change")} since ${ago(new Date(data.from).toISOString())}. The activities below have the same in words.`);
 		put(drawing,
 			marks(most).map((value) => [s("path", { class: "rule", d: `M${LEFT} ${y(value)}H${width - RIGHT}` }), s("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, String(value))]),
 			times(data.from, data.now).filter((at) => x(at) > LEFT + 14 && x(at) < width - RIGHT - 14).map((at) => s("text", { x: x(at), y: HEIGHT - 6, "text-anchor": "middle" }, clock(at))),

@@ -81,7 +81,7 @@ function shareControl(id, schema, value, { isRequired }) {
 		if (/^\d+$/.test(text())) return Number(text()) > (schema.maximum ?? Infinity) ? `This must be at most ${schema.maximum}.` : "";
 		return !schema.pattern || fits(schema.pattern, text()) ? "" : "This must be a whole number, or a share such as 25%.";
 	};
-	return { element: input, input, read: () => (text() ? (/^[+-]?\d+$/.test(text()) ? Number(text()) : text()) : undefined), problem };
+	return { element: input, input, read: () => (text() ? (/^-?\d+$/.test(text()) ? Number(text()) : text()) : undefined), problem };
 }
 
 function choiceControl(id, options, value, { isRequired, whenEmpty }) {

@@ -1,13 +1,14 @@
 // One group: how it is, what it waits for, its members, its history, and what can be done about it.
 
+import { asked, keeper } from "./address.js";
 import { all, forever, get, nextPage, Refusal, write } from "./api.js";
-import { deleteDialog, scaleDialog, settingsDialog, templateDialog, changeDialog } from "./act.js";
+import { adoptDialog, changeDialog, deleteDialog, scaleDialog, settingsDialog, templateDialog } from "./act.js";
 import { chart, RANGES, series } from "./chart.js";
 import { h, put, say } from "./dom.js";
 import { plural, short, timeElement, until } from "./format.js";
 import { membersView } from "./members.js";
 import { timeline } from "./timeline.js";
-import { bar, button, card, icon, iconButton, menu, pill, problem, segments, setBar, setPill, toast } from "./ui.js";
+import { bar, button, card, confirm, copyable, dialog, icon, iconButton, menu, pill, problem, segments, setBar, setPill, toast } from "./ui.js";
 import { phrase, reason } from "./words.js";
 
 // Seconds of a long poll: what a request of a page that is gone may hold at most.
@@ -25,10 +26,12 @@ export async function show(root, { offer, signal, argument: id, title }) {
 	const live = { group: null, status: null, etag: null, templates: new Map(), members: null, renew: () => {} };
 	const has = (method, rest, parameter) => offer.has(method, `${ROUTE}${rest}`, parameter);
 
+	// What belongs to newer services, each in a card of its own.
+	const modules = Promise.all([has("POST", "/rollouts") && import("./rollouts.js"), has("POST", "/policies") && import("./policies.js")]);
 	// The group itself: gone ones have a status and activities still.
 	const first = await get(`${path}/status`, { signal });
 	live.status = first.body;
-	title(live.status.group_name);
+	const keep = keeper();
 	const crumb = h("nav", { class: "crumb", "aria-label": "Where you are" }, h("a", { href: "#/groups" }, "Groups"), icon("right"), h("span", live.status.group_name));
 	const state = pill("", "idle");
 	const message = h("p.lead");
@@ -62,28 +65,30 @@ export async function show(root, { offer, signal, argument: id, title }) {
 
 	// Members
 	const listed = has("GET", "/members");
-	const members = membersView({ actions: memberActions, templates: live.templates });
-	const picture = card("Members", { actions: members.modes, hidden: !listed }, members.element);
+	const members = membersView({ actions: memberActions, templates: live.templates, asked: asked(), keep });
+	const adopt = has("POST", "/members") && button("Adopt", { class: "small", title: "Make a running machine of yours a member", onclick: () => live.group && adoptDialog(offer, live) }, "plus");
+	const picture = card("Members", { actions: [adopt, members.modes], hidden: !listed }, members.element);
 
 	// History
 	const activities = { list: [], more: null };
 	const drawn = chart();
-	let range = 3600;
+	let range = RANGES.find(([seconds]) => String(seconds) === asked().get("range"))?.[0] ?? RANGES[0][0];
 	const ranges = segments(RANGES, range, async (seconds) => {
 		range = seconds;
+		keep({ range: seconds !== RANGES[0][0] && String(seconds) });
 		await readBack();
 		draw();
 	}, "Hours");
 	const history = card("Wanted and running", { actions: ranges }, drawn.element);
-	const told = timeline({ loadMore: async () => {
+	const told = timeline({ templates: live.templates, loadMore: async () => {
 		await older();
 		draw();
 	} });
 	const log = card("Activities", { actions: told.views, class: "whole" }, told.element);
 
-	put(root, crumb, heading, h("div.says", message, trouble, next), h("div.grid", capacity, picture, history, log));
-
+	let extras = null;
 	function drawActions() {
+		if (!extras) return;
 		if (!live.group) {
 			put(actions);
 			scale.hidden = true;
@@ -100,6 +105,7 @@ export async function show(root, { offer, signal, argument: id, title }) {
 	function drawStatus() {
 		const { status } = live;
 		const [label, tone] = reason(status.reason);
+		title(`${status.group_name}: ${status.running} of ${status.desired}, ${label.toLowerCase()}`);
 		setPill(state, label, tone);
 		say(message, status.message);
 		say(trouble, status.last_error && !status.message.includes(status.last_error) ? status.last_error : "");
@@ -117,12 +123,12 @@ export async function show(root, { offer, signal, argument: id, title }) {
 		const template = live.templates.get(group.template_id);
 		const bounds = group.max_capacity !== undefined && group.max_capacity !== null;
 		put(about, [
-			["Template", [template?.template_name ?? h("span.mono", short(group.template_id))]],
+			["Template", h("a", { href: `#/templates?template=${group.template_id}` }, template?.template_name ?? short(group.template_id))],
 			bounds && ["Bounds", `${group.min_capacity} to ${group.max_capacity}`],
 			group.suspended?.length && ["Suspended", `${group.suspended.map(phrase).join(", ")}${group.suspend_reason ? `: ${group.suspend_reason}` : ""}`],
 			["Created", timeElement(group.created_at)],
 			["Changed", timeElement(group.updated_at)],
-			["Id", h("span.mono", group.id)],
+			["Id", copyable(group.id, "the group's id")],
 		].filter(Boolean).map(([name, value]) => [h("dt", name), h("dd", value)]));
 	}
 
@@ -193,14 +199,22 @@ export async function show(root, { offer, signal, argument: id, title }) {
 		const { machine_id: machine } = member;
 		const name = member.name ?? short(machine);
 		const at = `/members/${machine}`;
-		const act = async (method, rest, body, words) => {
-			try {
-				await write(method, `${path}${at}${rest}`, { body });
-				toast(words);
-				live.renew();
-			} catch (error) {
-				toast(error.message, "bad");
-			}
+		const send = async (method, rest, body, words) => {
+			await write(method, `${path}${at}${rest}`, { body });
+			toast(words);
+			live.renew();
+		};
+		const act = (...sent) => send(...sent).catch((error) => toast(error.message, "bad"));
+		const unhealthy = () => confirm(`Mark ${name} as unhealthy`, "It is deleted, and another one is launched in its place.", "Mark as unhealthy",
+			() => send("PUT", "/health", { status: "unhealthy" }, `${name} is to be replaced.`));
+		const detach = () => {
+			const falls = h("input", { type: "checkbox", checked: true });
+			dialog({
+				title: `Detach ${name}`, action: "Detach", tone: "danger",
+				body: [h("p", "It is no member any more, and loses the group's tags. The machine itself runs on, and is yours to look after."),
+					h("label.check", falls, "The capacity falls by one. Otherwise another instance is launched in its place")],
+				submit: () => send("POST", "/detach", { decrement: falls.checked }, `${name} is no member any more; the machine stays.`),
+			});
 		};
 		const leave = (decrement, title_, text) => changeDialog(offer, { ...live, etag: null }, {
 			title: `${title_} ${name}`, action: title_, tone: "danger", body: [h("p", text)],
@@ -213,21 +227,23 @@ export async function show(root, { offer, signal, argument: id, title }) {
 				: ["Protect", "shield", () => act("PUT", "/protection", { protected: true }, `${name} is protected.`)]),
 			has("PUT", `${one}/health`) && (member.health?.status === "unhealthy"
 				? ["Mark as healthy", "check", () => act("PUT", "/health", { status: "healthy" }, `${name} counts as healthy.`)]
-				: ["Mark as unhealthy", "alert", () => act("PUT", "/health", { status: "unhealthy" }, `${name} is to be replaced.`)]),
+				: ["Mark as unhealthy", "alert", unhealthy, "bad"]),
 			has("DELETE", one) && ["Replace", "swap", () => leave(false, "Replace", "It is deleted, and another one is launched in its place."), "bad"],
 			has("DELETE", one) && ["Remove", "trash", () => leave(true, "Remove", "It is deleted, and the capacity falls by one."), "bad"],
-			has("POST", `${one}/detach`) && ["Detach", "undo", () => act("POST", "/detach", { decrement: true }, `${name} is no member any more; the machine stays.`)],
+			has("POST", `${one}/detach`) && ["Detach", "undo", detach, "bad"],
 		].filter(Boolean);
 	}
 
-	// What belongs to newer services, each in a card of its own.
-	const extras = [];
+	// All at once, so that nothing jumps.
+	await Promise.all([readGroup(), readActivities(), readMembers()]);
 	const page = { offer, live, path, signal, choosing };
-	if (has("POST", "/rollouts")) extras.push((await import("./rollouts.js")).rollouts(page));
-	if (has("POST", "/policies")) extras.push((await import("./policies.js")).policies(page));
-	log.before(...extras.map((one) => one.element));
+	extras = await Promise.all((await modules).filter(Boolean).map((module) => module.show(page)));
+	drawActions();
+	drawStatus();
+	put(root, crumb, heading, h("div.says", message, trouble, next), h("div.grid", capacity, picture, history, ...extras.map((one) => one.element), log));
+	draw();
 
-	let changed = true;
+	let changed = false;
 	let slow = 0;
 	/** What follows a change of the status; more often while much changes, and at least every so often. */
 	async function readRest() {
@@ -237,7 +253,7 @@ export async function show(root, { offer, signal, argument: id, title }) {
 		return SOON;
 	}
 
-	let seen = null;
+	let seen = first.etag;
 	let wait = new AbortController();
 	async function readStatus() {
 		wait = new AbortController();
@@ -270,6 +286,7 @@ export async function show(root, { offer, signal, argument: id, title }) {
 	};
 
 	const refused = (error) => put(root, crumb, problem(error));
+	for (const one of extras) one.begin();
 	forever(readStatus, signal, refused);
 	forever(readRest, signal, refused);
 }

@@ -1,5 +1,6 @@
 // All groups: a row each, of which only those in sight are elements.
 
+import { asked, keeper } from "./address.js";
 import { all, forever, pages } from "./api.js";
 import { h, put, say } from "./dom.js";
 import { ago, count, moment, since, span } from "./format.js";
@@ -20,12 +21,16 @@ const COLUMNS = [
 
 export async function show(root, { offer, signal, title }) {
 	title("Groups");
-	const search = h("input", { type: "search", placeholder: "Filter by name, template or state", "aria-label": "Filter groups", autocomplete: "off" });
+	const wanted = asked();
+	const keep = keeper();
+	const search = h("input", { type: "search", value: wanted.get("find") ?? "", placeholder: "Filter by name, template or state", "aria-label": "Filter groups", autocomplete: "off" });
 	const piles = h("div", { class: "segments", role: "group", "aria-label": "Show" });
 	const list = table(signal);
 	const { total, place, create } = listPage(root, "Groups", "New group", offer.has("POST", "groups") && makeGroup, h("div.search", search), piles);
 
-	const model = { rows: new Map(), templates: new Map(), pile: "all", words: "", sort: "name", down: false };
+	const oneOf = (name, values) => (values.includes(wanted.get(name)) ? wanted.get(name) : values[0]);
+	const model = { rows: new Map(), templates: new Map(), pile: oneOf("show", PILES.map(([name]) => name)), words: search.value.trim().toLowerCase(),
+		sort: oneOf("sort", COLUMNS.map(({ name }) => name)), down: wanted.has("down") };
 
 	async function makeGroup() {
 		const { groupForm } = await import("./act.js");
@@ -61,7 +66,8 @@ export async function show(root, { offer, signal, title }) {
 		draw();
 	};
 
-	function draw() {
+	/** `all_` is how many there are, where more are still to come. */
+	function draw(all_) {
 		const rows = [...model.rows.values()];
 		const found = model.words ? rows.filter((row) => row.words.includes(model.words)) : rows;
 		const shown = model.pile === "all" ? found : found.filter((row) => row.tone === model.pile);
@@ -79,7 +85,10 @@ export async function show(root, { offer, signal, title }) {
 			return (model.down ? -sign : sign) || one.name.localeCompare(other.name);
 		};
 		shown.sort(order);
-		say(total, count(rows.length));
+		say(total, all_ > rows.length ? `${count(rows.length)} of ${count(all_)}` : count(rows.length));
+		const bad = rows.filter((row) => row.tone === "bad").length;
+		title(bad ? `Groups: ${count(bad)} need a change` : "Groups");
+		keep({ find: model.words, show: model.pile !== "all" && model.pile, sort: model.sort !== COLUMNS[0].name && model.sort, down: model.down && "1" });
 		if (!rows.length) {
 			put(place, empty("No groups yet", "A group keeps as many instances of a template running as you ask for.", create()));
 		} else if (!shown.length) {
@@ -99,9 +108,6 @@ export async function show(root, { offer, signal, title }) {
 		const began = performance.now();
 		const isFirst = !model.rows.size;
 		const fresh = new Map();
-		if (isFirst || [...model.rows.values()].some((row) => !row.template_id)) {
-			for (const one of await all("templates", { signal })) model.templates.set(one.id, one);
-		}
 		const known = model.rows;
 		let missing = false;
 		for await (const page of pages("status", { signal })) {
@@ -112,7 +118,7 @@ export async function show(root, { offer, signal, title }) {
 			}
 			if (isFirst && !page.last) {
 				model.rows = new Map(fresh);
-				draw();
+				draw(page.total);
 			}
 		}
 		if (missing) {
@@ -135,7 +141,7 @@ export async function show(root, { offer, signal, title }) {
 	}
 
 	forever(read, signal, (error) => put(place, problem(error)));
-	addEventListener("resize", draw, { signal });
+	addEventListener("resize", () => draw(), { signal });
 }
 
 function row(status, before) {

@@ -1,6 +1,6 @@
 // The frame of the pages: which page is shown, the theme, whether the service can be reached.
 
-import { connection, get, Offer } from "./api.js";
+import { connection, get, Offer, passes, rest } from "./api.js";
 import { h, put, say } from "./dom.js";
 import { tick } from "./format.js";
 import { icon, problem } from "./ui.js";
@@ -34,18 +34,24 @@ async function show() {
 		put(main, h("div.empty", h("h1", "There is no such page"), h("p", h("a", { href: "#/groups" }, "All groups"))));
 		return;
 	}
-	try {
-		const module = await page.load();
-		if (signal.aborted) return;
-		scrollTo(0, 0);
-		const root = h("div.page");
-		put(main, root);
-		await module.show(root, { offer, signal, argument: page.at.exec(path)[1], title });
-		// A screen reader is told where it is now; at first the browser says so itself.
-		if (!isFirst) main.focus({ preventScroll: true });
-		isFirst = false;
-	} catch (error) {
-		if (error.name !== "AbortError") put(main, problem(error));
+	for (let failures = 1; ; failures += 1) {
+		try {
+			const module = await page.load();
+			if (signal.aborted) return;
+			scrollTo(0, 0);
+			const root = h("div.page", h("p.quiet.first", "Loading …"));
+			put(main, root);
+			await module.show(root, { offer, signal, argument: page.at.exec(path)[1], title });
+			// A screen reader is told where it is now; at first the browser says so itself.
+			if (!isFirst) main.focus({ preventScroll: true });
+			isFirst = false;
+			return;
+		} catch (error) {
+			if (signal.aborted) return;
+			put(main, problem(error));
+			if (!passes(error)) return;
+			await rest(failures, signal);
+		}
 	}
 }
 
@@ -94,14 +100,13 @@ async function begin() {
 		event.preventDefault();
 		main.focus();
 	});
-	for (let pause = 500; ; pause = Math.min(10000, pause * 2)) {
+	for (let failures = 1; !offer; failures += 1) {
 		try {
 			offer = await Offer.load();
-			break;
 		} catch (error) {
 			put(main, problem(error));
-			if (error.status) return;
-			await new Promise((resolve) => setTimeout(resolve, pause));
+			if (!passes(error)) return;
+			await rest(failures, leaving.signal);
 		}
 	}
 	put(document.getElementById("nav"), PAGES.filter((page) => page.nav && offer.has(...page.needs)).map(({ nav: [text, href] }) => h("a", { href }, text)));

@@ -2,7 +2,7 @@
 
 import { each, h, put, renew, say } from "./dom.js";
 import { count, plural, short, timeElement } from "./format.js";
-import { button, icon, menu, pill, segments, table } from "./ui.js";
+import { button, copyable, icon, menu, pill, segments, table } from "./ui.js";
 import { MEMBERS, memberState, phrase } from "./words.js";
 
 const PAGE = 50;
@@ -17,8 +17,8 @@ function told(member) {
 	return parts.join(", ");
 }
 
-/** `actions(member)` gives the entries of a member's menu. */
-export function membersView({ actions, templates }) {
+/** `actions(member)` gives the entries of a member's menu; `asked` is what the page's address says, and `keep` writes there. */
+export function membersView({ actions, templates, asked, keep }) {
 	const cells = h("div", { class: "cells", role: "listbox", "aria-label": "Members" });
 	const legend = h("div.legend");
 	const detail = h("div.member");
@@ -26,16 +26,22 @@ export function membersView({ actions, templates }) {
 	const more = button("Show more", { class: "small" });
 	const listed = h("div", { hidden: true }, table(["Member", "State", "Health", "Template", "Running since", "Address", ""], rows, "members"), more);
 	const picture = h("div", cells, detail);
-	const modes = segments([[picture, "Picture"], [listed, "Table"]], picture, (part) => {
+	const show = (part) => {
 		picture.hidden = part !== picture;
 		listed.hidden = part !== listed;
+	};
+	const begin = asked.get("as") === "table" ? listed : picture;
+	show(begin);
+	const modes = segments([[picture, "Picture"], [listed, "Table"]], begin, (part) => {
+		show(part);
+		keep({ as: part === listed && "table" });
 		draw();
 	}, "Show as");
 	const element = h("div", legend, picture, listed);
 
 	let members = [];
-	let only = "";
-	let chosen = "";
+	let only = MEMBERS.some(([state]) => state === asked.get("only")) ? asked.get("only") : "";
+	let chosen = asked.get("member") ?? "";
 	let most = PAGE;
 	more.addEventListener("click", () => {
 		most += 4 * PAGE;
@@ -44,6 +50,7 @@ export function membersView({ actions, templates }) {
 
 	function choose(id, focus) {
 		chosen = id;
+		keep({ member: id });
 		draw();
 		if (focus) cells.querySelector("[aria-selected=true]")?.focus();
 	}
@@ -68,9 +75,11 @@ export function membersView({ actions, templates }) {
 	function draw() {
 		const states = new Map(MEMBERS.map(([state]) => [state, 0]));
 		for (const member of members) states.set(memberState(member), states.get(memberState(member)) + 1);
+		legend.hidden = !members.length;
 		put(legend, MEMBERS.filter(([state]) => states.get(state)).map(([state, label]) => h("button", {
 			type: "button", "aria-pressed": String(only === state), onclick: () => {
 				only = only === state ? "" : state;
+				keep({ only });
 				draw();
 			} }, h("i", { class: `cell ${state}` }), label, h("b", count(states.get(state))))),
 		members.some((one) => one.protected) && h("span", h("i.cell.running.protected"), "Protected", h("b", count(members.filter((one) => one.protected).length))));
@@ -95,7 +104,7 @@ export function membersView({ actions, templates }) {
 		const member = members.find((one) => one.machine_id === chosen);
 		if (!member) {
 			detail.dataset.version = "";
-			put(detail, shown.length ? h("p.quiet.small", "Choose a member to see more of it.") : h("p.quiet", "The group has no instances."));
+			put(detail, shown.length ? h("p.quiet.small", "Choose a member to see more of it.") : h("p.quiet", "There is no instance. Ask for some by a larger capacity, or adopt a machine that runs."));
 			return;
 		}
 		renew(detail, JSON.stringify([member, templates.size]), () => [h("div.member-head", pill(phrase(memberState(member)), TONES[memberState(member)]), h("b", named(member)), member.protected && h("span.quiet", icon("shield"), " protected"), memberMenu(member)),
@@ -110,15 +119,15 @@ export function membersView({ actions, templates }) {
 	function facts(member) {
 		const time = (text) => timeElement(text);
 		return [
-			["Machine", h("span.mono", member.machine_id)],
+			["Machine", copyable(member.machine_id, "the machine's id")],
 			["Template", `${templates.get(member.template_id)?.template_name ?? short(member.template_id) ?? "–"}${member.outdated ? " (outdated)" : ""}`],
 			member.health && ["Health", healthWords(member)],
 			member.launched_at && ["Launched", time(member.launched_at)],
 			member.running_since && ["Running since", time(member.running_since)],
 			member.draining_since && ["Draining since", time(member.draining_since)],
 			member.protected_until && ["Protected until", time(member.protected_until)],
-			member.primary_ip && ["Address", h("span.mono", member.primary_ip)],
-			member.compute_node && ["Server", h("span.mono", member.compute_node)],
+			member.primary_ip && ["Address", copyable(member.primary_ip, "the address")],
+			member.compute_node && ["Server", copyable(member.compute_node, "the server's id")],
 		].filter(Boolean);
 	}
 

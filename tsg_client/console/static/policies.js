@@ -1,10 +1,10 @@
 // The policies of a group: what makes it scale itself, what each decided last, and what a new one would.
 
-import { forever, get, request, write } from "./api.js";
+import { forever, get, Refusal, request, write } from "./api.js";
 import { each, h, put, renew } from "./dom.js";
 import { Form, Incomplete } from "./form.js";
-import { ago, moment, timeElement } from "./format.js";
-import { button, card, confirm, dialog, empty, menu, pill, problem, segments, table, toast } from "./ui.js";
+import { moment, timeElement, until } from "./format.js";
+import { button, card, confirm, dialog, empty, menu, pill, problem, reveal, segments, table, toast } from "./ui.js";
 import { phrase } from "./words.js";
 
 // Fields that all kinds have, and those of each.
@@ -30,30 +30,50 @@ function summary(policy) {
 	return policy.kind === "webhook" ? `${change} when it is called` : phrase(policy.kind ?? "");
 }
 
-export function policies({ offer, path, signal }) {
+/** The card: its element, `begin` to keep it live, `renew` to read at once. */
+export async function show({ offer, path, signal }) {
 	const list = h("ul.policies");
 	const nothing = empty("No policies", "A policy scales the group by the clock, by a measure, or when a webhook is called.");
 	const element = card("Policies", { class: "whole", actions: [button("New policy", { class: "small", onclick: () => edit("schedule") }, "plus")] }, nothing, list);
 	const at = (one, rest = "") => `${path}/policies/${one.id}${rest}`;
+	const coming = new Map();
+
+	/** The next times of a schedule, by the service's own reckoning: asked for once, and when the first has passed. */
+	async function nextOf(one) {
+		const known = coming.get(one.id);
+		if (known?.of === one.updated_at && !(Date.parse(known.next[0]) < Date.now())) return known.next;
+		const body = Object.fromEntries(Object.keys(offer.body("POST", "groups/{}/policies").properties).filter((name) => name in one).map((name) => [name, one[name]]));
+		const next = await request("POST", `${path}/policies/preview`, { body, signal }).then((answer) => answer.body.next ?? [], (error) => {
+			if (!(error instanceof Refusal)) throw error;
+			return [];
+		});
+		coming.set(one.id, { of: one.updated_at, next });
+		return next;
+	}
 
 	async function read() {
 		const [found, decided] = await Promise.all([get(`${path}/policies`, { signal }), offer.has("GET", "groups/{}/decisions") ? get(`${path}/decisions?limit=100`, { signal }) : { body: [] }]);
+		const isSeen = offer.has("POST", "groups/{}/policies/preview");
+		await Promise.all(found.body.map(async (one) => {
+			one.next = isSeen && one.kind === "schedule" ? await nextOf(one) : [];
+		}));
 		const last = new Map([...decided.body].reverse().map((one) => [one.policy_id, one]));
 		nothing.hidden = found.body.length > 0;
 		each(list, found.body, (one) => one.id, () => h("li"), (item, one) => {
 			const decision = last.get(one.id);
 			renew(item, JSON.stringify([one, decision]), () => [h("div.policy-head", h("b", one.policy_name), h("span.quiet", summary(one)), one.mode !== "active" && pill(phrase(one.mode), "idle"), actions(one)),
-				decision && h("p.small", pill(phrase(decision.result), RESULTS[decision.result] ?? "idle"), ` ${decision.message} `, h("span.quiet", timeElement(decision.last_at ?? decision.at), decision.next_at && [", next ", moment(decision.next_at)]))]);
+				decision && h("p.small", pill(phrase(decision.result), RESULTS[decision.result] ?? "idle"), ` ${decision.message.replace(`${one.policy_name}: `, "")} `, h("span.quiet", timeElement(decision.last_at ?? decision.at))),
+				one.next.length > 0 && h("p.quiet.small", "Next: ", one.next.slice(0, 3).map((time, index) => [index > 0 && ", ", h("time", { datetime: time, title: until(time) }, moment(time))]))]);
 		});
 		return REST;
 	}
 	const again = () => read().catch(() => {});
-	forever(read, signal, (error) => put(element, problem(error)));
+	const begin = () => forever(read, signal, (error) => put(element, problem(error)));
 
 	function actions(one) {
 		return menu(`Actions for ${one.policy_name}`, [
 			["Decisions", "search", () => decisions(one)],
-			["Edit", "edit", () => edit(one.kind, one)],
+			["Edit", "edit", () => get(at(one)).then(({ body, etag }) => edit(body.kind, body, etag)).catch((error) => toast(error.message, "bad"))],
 			one.kind === "webhook" && offer.has("POST", "groups/{}/policies/{}/rotate") && ["New address", "swap", () => rotate(one)],
 			["Delete", "trash", () => confirm(`Delete ${one.policy_name}`, "The group keeps the capacity that it has.", "Delete policy", async () => {
 				await write("DELETE", at(one));
@@ -64,14 +84,12 @@ export function policies({ offer, path, signal }) {
 	}
 
 	function rotate(one) {
-		confirm(`New address for ${one.policy_name}`, "The address of before stops working at once.", "Make a new one", async () => reveal((await write("POST", at(one, "/rotate"))).body));
+		confirm(`New address for ${one.policy_name}`, "The address of before stops working at once.", "Make a new one", async () => tell((await write("POST", at(one, "/rotate"))).body));
 	}
 
 	/** The address of a webhook is shown once. */
-	function reveal(policy) {
-		if (!policy?.webhook_url) return;
-		const field = h("input", { readOnly: true, value: policy.webhook_url, "aria-label": "Address", class: "mono", onfocus: () => field.select() });
-		dialog({ title: `The address of ${policy.policy_name}`, body: [h("p", "It is shown this once: keep it now. Whoever has it can scale the group."), field] });
+	function tell(policy) {
+		if (policy?.webhook_url) reveal(`The address of ${policy.policy_name}`, "It is shown this once: keep it now. Anybody who has it can scale the group.", "Address", policy.webhook_url);
 	}
 
 	async function decisions(one) {
@@ -79,15 +97,15 @@ export function policies({ offer, path, signal }) {
 		dialog({ title: `Decisions of ${one.policy_name}`, wide: true, body: [table(["When", "Result", "Capacity", "Why"], rows, "small")] });
 		try {
 			const { body } = await get(`${at(one, "/decisions")}?limit=100`);
-			put(rows, body.length ? body.map((each_) => h("tr", h("td", ago(each_.at), each_.times > 1 && h("span.quiet", ` ×${each_.times}`)), h("td", pill(phrase(each_.result), RESULTS[each_.result] ?? "idle")),
+			put(rows, body.length ? body.map((each_) => h("tr", h("td", timeElement(each_.last_at ?? each_.at), each_.times > 1 && h("span.quiet", ` ×${each_.times}`)), h("td", pill(phrase(each_.result), RESULTS[each_.result] ?? "idle")),
 				h("td", each_.capacity_after === each_.capacity_before ? each_.capacity_before : `${each_.capacity_before} → ${each_.capacity_after}`), h("td", each_.message))) : h("tr", h("td.quiet", "It has decided nothing yet.")));
 		} catch (error) {
 			toast(error.message, "bad");
 		}
 	}
 
-	/** A form for a policy of a kind; the kind can be chosen as long as the policy is new. */
-	function edit(kind, policy) {
+	/** A form for a policy of a kind; the kind can be chosen as long as the policy is new. A change is for the policy as it was read, by its ETag. */
+	function edit(kind, policy, etag) {
 		const whole = offer.body("POST", "groups/{}/policies");
 		const shape = h("div");
 		const preview = h("div", { class: "plan", "aria-live": "polite" });
@@ -122,14 +140,15 @@ export function policies({ offer, path, signal }) {
 			body: [policy ? null : kinds, shape, offer.has("POST", "groups/{}/policies/preview") && h("div", button("Preview", { class: "small", onclick: look }, "search")), preview].filter(Boolean),
 			submit: async () => {
 				form.require();
-				const answer = policy ? await write("PUT", at(policy), { body: body() }) : await write("POST", `${path}/policies`, { body: body() });
+				const answer = policy ? await write("PUT", at(policy), { body: body(), etag }) : await write("POST", `${path}/policies`, { body: body() });
 				toast(policy ? "The policy is stored." : "The policy is made.");
 				again();
-				reveal(answer.body);
+				tell(answer.body);
 			},
 			explain: (error) => error instanceof Incomplete || form.explain(error),
 		});
 	}
 
-	return { element, renew: again };
+	await read();
+	return { element, begin, renew: again };
 }

@@ -20,7 +20,8 @@ const FIRST = ["template_id", "max_surge", "max_unavailable", "steps", "on_failu
 const SHOWN = 6;
 const REST = 20000;
 
-export function rollouts({ offer, live, path, signal, choosing }) {
+/** The card: its element, the buttons for the page's head, `begin` to keep it live, `renew` to read at once. */
+export async function show({ offer, live, path, signal, choosing }) {
 	const name = (id) => live.templates.get(id)?.template_name ?? short(id);
 	const state = pill("", "idle");
 	const headline = h("p.lead");
@@ -30,8 +31,7 @@ export function rollouts({ offer, live, path, signal, choosing }) {
 	const counts = h("p.quiet.small");
 	const asks = h("div.actions");
 	const older = h("ul.past");
-	const element = card("Rollout", { actions: [state, asks], class: "whole" }, headline, told, track, counts, when, older);
-	element.hidden = true;
+	const element = card("Rollout", { hidden: true, actions: [state, asks], class: "whole" }, headline, told, track, counts, when, older);
 	let newest = null;
 	let stop = new AbortController();
 
@@ -82,8 +82,7 @@ export function rollouts({ offer, live, path, signal, choosing }) {
 
 	/** While one is under way it is looked at with the group's status, which changes with it. */
 	async function read() {
-		const list = await all(`${path}/rollouts`, { signal });
-		draw(list);
+		draw(await all(`${path}/rollouts`, { signal }));
 		if (!newest || ENDED.includes(newest.state)) {
 			stop = new AbortController();
 			signal.addEventListener("abort", () => stop.abort(), { once: true });
@@ -92,7 +91,7 @@ export function rollouts({ offer, live, path, signal, choosing }) {
 		}
 		return 1500;
 	}
-	forever(read, signal, () => {
+	const begin = () => forever(read, signal, () => {
 		element.hidden = true;
 	});
 
@@ -123,7 +122,8 @@ export function rollouts({ offer, live, path, signal, choosing }) {
 		});
 	}
 
-	return { element, actions: [button("Roll out", { class: "primary", onclick: choosing(start) }, "play")], renew: () => stop.abort() };
+	draw(await all(`${path}/rollouts`, { signal }));
+	return { element, begin, actions: [button("Roll out", { class: "primary", onclick: choosing(start) }, "play")], renew: () => stop.abort() };
 }
 
 const STEPS = [

@@ -1,10 +1,11 @@
 // All templates: list, view, create, delete.
 
+import { asked, keeper } from "./address.js";
 import { all, forever, Refusal, request } from "./api.js";
 import { templateForm } from "./act.js";
-import { each, h, put, say } from "./dom.js";
+import { each, h, put, renew, say } from "./dom.js";
 import { count, short, timeElement } from "./format.js";
-import { button, confirm, dialog, empty, listPage, menu, problem, table, toast } from "./ui.js";
+import { button, confirm, copyable, dialog, empty, listPage, menu, problem, table, toast } from "./ui.js";
 import { phrase } from "./words.js";
 
 const PAUSE = 15000;
@@ -15,14 +16,16 @@ const isGiven = (value) => !(value === null || value === "" || value === false |
 
 export async function show(root, { offer, signal, title }) {
 	title("Templates");
-	const search = h("input", { type: "search", placeholder: "Filter by name", "aria-label": "Filter templates", autocomplete: "off" });
+	const keep = keeper();
+	const search = h("input", { type: "search", value: asked().get("find") ?? "", placeholder: "Filter by name", "aria-label": "Filter templates", autocomplete: "off" });
 	const body = h("tbody");
 	const listed = h("div.card", table(["Template", "Package", "Image", "Groups", "Created", ""], body));
 	let templates = [];
 	let users = new Map();
 	let most = PAGE;
-	let renew = () => {};
-	const make = offer.has("POST", "templates") && ((from) => templateForm(offer, templates, () => renew(), from));
+	let again = () => {};
+	let isFirst = true;
+	const make = offer.has("POST", "templates") && ((from) => templateForm(offer, templates, () => again(), from));
 	const { total, place, create } = listPage(root, "Templates", "New template", make, h("div.search", search));
 	search.addEventListener("input", draw);
 	const more = button("Show more", { onclick: () => {
@@ -31,15 +34,16 @@ export async function show(root, { offer, signal, title }) {
 	} });
 
 	function view(one) {
-		dialog({ title: one.template_name, wide: true, body: [h("dl.facts", Object.entries(one).filter(([name, value]) => name !== "template_name" && isGiven(value)).map(([name, value]) => [
-			h("dt", phrase(name)), h("dd.mono.pre", shown(value))]))] });
+		keep({ template: one.id });
+		dialog({ closed: () => keep({ template: "" }), title: one.template_name, wide: true, body: [h("dl.facts", Object.entries(one).filter(([name, value]) => name !== "template_name" && isGiven(value)).map(([name, value]) => [
+			h("dt", phrase(name)), h("dd.mono.pre", name === "id" ? copyable(value, "the template's id") : shown(value))]))] });
 	}
 
 	function remove(one) {
 		confirm(`Delete ${one.template_name}`, "A template that no group uses can go. This cannot be taken back.", "Delete template", async () => {
 			await request("DELETE", `templates/${one.id}`);
 			toast(`${one.template_name} is deleted.`);
-			renew();
+			again();
 		});
 	}
 
@@ -47,6 +51,7 @@ export async function show(root, { offer, signal, title }) {
 		const words = search.value.trim().toLowerCase();
 		const found = [...templates].reverse().filter((one) => one.template_name.toLowerCase().includes(words));
 		say(total, count(templates.length));
+		keep({ find: words });
 		if (!templates.length) return put(place, empty("No templates yet", "A template says what instances are made from: image, package, networks, tags.", create()));
 		if (!found.length) return put(place, empty("Nothing fits", "No template has this name."));
 		if (listed.parentNode !== place) put(place, listed, more);
@@ -56,7 +61,7 @@ export async function show(root, { offer, signal, title }) {
 			h("td.mono", one.package.length > 30 ? short(one.package) : one.package), h("td.mono", short(one.image_id)), h("td"), h("td.small", timeElement(one.created_at)),
 			h("td", menu(`Actions for ${one.template_name}`, [["View", "search", () => view(one)], make && ["New one like it", "plus", () => make(one)],
 				offer.has("DELETE", "templates/{template_id}") && ["Delete", "trash", () => remove(one), "bad"]].filter(Boolean)))),
-		(row, one) => say(row.children[3], count(users.get(one.id) ?? 0)));
+		(row, one) => renew(row.children[3], users.get(one.id) ?? 0, () => (users.has(one.id) ? h("a", { href: `#/groups?find=${encodeURIComponent(one.template_name)}` }, count(users.get(one.id))) : "0")));
 	}
 
 	async function read() {
@@ -65,8 +70,11 @@ export async function show(root, { offer, signal, title }) {
 		users = new Map();
 		for (const group of groups) users.set(group.template_id, (users.get(group.template_id) ?? 0) + 1);
 		draw();
+		const wanted = isFirst && templates.find((one) => one.id === asked().get("template"));
+		isFirst = false;
+		if (wanted) view(wanted);
 		return PAUSE;
 	}
-	renew = () => read().catch((error) => error instanceof Refusal && put(place, problem(error)));
+	again = () => read().catch((error) => error instanceof Refusal && put(place, problem(error)));
 	forever(read, signal, (error) => put(place, problem(error)));
 }

@@ -2,11 +2,11 @@
 
 import { each, h, put } from "./dom.js";
 import { clockWithSeconds, count, day, moment, short } from "./format.js";
-import { button, segments } from "./ui.js";
+import { button, copyable, segments } from "./ui.js";
 import { kind } from "./words.js";
 
 const VIEWS = [["all", "All"], ["change", "Changes"], ["failed", "Failures"]];
-const isChange = (one) => /^TSG_(GROUP_(CREATE|UPDATE|DELETE)|CAPACITY_CHANGE)$|POLICY|ROLLOUT/.test(one.kind);
+const isChange = (one) => /^TSG_(GROUP_(CREATE|UPDATE|DELETE)|CAPACITY_CHANGE|INSTANCE_(PROTECT|VOTE|REMOVE|ADOPT|DETACH))$|POLICY|ROLLOUT/.test(one.kind);
 
 /** Runs of activities that say the same of different instances. */
 function runs(activities) {
@@ -20,7 +20,13 @@ function runs(activities) {
 	return found;
 }
 
-export function timeline({ loadMore }) {
+const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g;
+
+/** `templates` has the names of ids. */
+export function timeline({ loadMore, templates }) {
+	/** What was done in words for a person: templates by their names, and without what stands beside it. */
+	const brief = (text, one) => text.replace(`, request ${one.request_id}`, "").replace(UUID, (id) => templates.get(id)?.template_name ?? short(id));
+
 	const list = h("ol.timeline");
 	const more = button("Older activities", { class: "small", onclick: async () => {
 		more.disabled = true;
@@ -47,10 +53,10 @@ export function timeline({ loadMore }) {
 			return entry;
 		});
 		each(list, entries, (one) => one.key, () => h("li"), (element, { run, day: heading }) => {
-			const version = `${run.length} ${heading}`;
+			const version = `${run.length} ${heading} ${templates.size}`;
 			if (element.dataset.version === version) return;
 			element.dataset.version = version;
-			put(element, heading && h("h3.day", heading), entry(run));
+			put(element, heading && h("h3.day", heading), entry(run, brief));
 		});
 		if (!entries.length) put(list, h("li.quiet", view === "failed" ? "Nothing failed in what is shown." : "Nothing yet."));
 	}
@@ -66,7 +72,7 @@ export function timeline({ loadMore }) {
 	};
 }
 
-function entry(run) {
+function entry(run, brief) {
 	const [one] = run;
 	const [name, tone, several] = kind(one.kind);
 	const title = run.length > 1 ? `${count(run.length)} ${several}` : name;
@@ -75,9 +81,9 @@ function entry(run) {
 	const machines = run.flatMap((each_) => each_.instance_ids);
 	const chips = [["by", one.actor], ["request", one.request_id], ["CloudAPI request", run.length === 1 && one.cloudapi_request_id], ["error", one.error_code]].filter(([, value]) => value);
 	return h("div", { class: `entry ${one.status === "failed" ? "bad" : tone}` }, h("i.dot"), time,
-		h("div.what", h("p", h("b", title), run.length === 1 && h("span", ` ${one.description}`)),
-			one.cause && !one.description.includes(one.cause) && h("p.quiet.small", one.cause),
-			h("p.chips", chips.map(([label, value]) => h("span", { title: String(value) }, `${label} `, h("span.mono", String(value).length > 40 ? short(value) : value)))),
+		h("div.what", h("p", h("b", title), run.length === 1 && h("span", ` ${brief(one.description.replace(/^rollout [0-9a-f-]{36}:? /, ""), one)}`)),
+			one.cause && !one.description.includes(one.cause) && h("p.quiet.small", { title: one.cause }, brief(one.cause, one)),
+			h("p.chips", chips.map(([label, value]) => h("span", `${label} `, value.length > 30 ? copyable(value, `the ${label} id`, short(value)) : h("span.mono", value)))),
 			run.length > 1 && h("details.more.small", h("summary", run.length === machines.length ? "Which" : "Each of them"),
 				h("ul.mono", run.slice(0, 300).map((each_) => h("li", each_.description))))));
 }

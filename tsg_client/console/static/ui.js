@@ -15,7 +15,6 @@ const ICONS = {
 	auto: "M12 3.5a8.5 8.5 0 1 0 0 17a8.5 8.5 0 0 0 0-17M12 3.5v17",
 	shield: "M12 3.5l7 2.6v5.4c0 4.3-2.9 7.4-7 9c-4.1-1.6-7-4.7-7-9V6.1z",
 	alert: "M12 4L21 19.5H3zM12 10v4.5M12 17h.01",
-	up: "M12 19V6M6.5 11.5L12 6l5.5 5.5",
 	down: "M12 5v13M6.5 12.5L12 18l5.5-5.5",
 	edit: "M4.5 19.5l1-4L16 5l3 3L8.5 18.5zM13.5 7.5l3 3",
 	trash: "M5 7h14M9.5 7V4.5h5V7M7 7l.8 12.5h8.4L17 7M10.3 10.5v5.5M13.7 10.5v5.5",
@@ -24,7 +23,7 @@ const ICONS = {
 	play: "M8 5.5v13l10.5-6.5z",
 	undo: "M8.5 5.5L4.5 9.5l4 4M4.5 9.5H14a5 5 0 0 1 0 10h-3",
 	swap: "M7 8.5h11l-3-3M17 15.5H6l3 3",
-	bell: "M6 16.5V11a6 6 0 0 1 12 0v5.5l1.5 1.5h-15zM10 20.5h4",
+	copy: "M9 9h10.5v10.5H9zM15 9V4.5H4.5V15H9",
 };
 
 /** A picture that says nothing to a screen reader: what stands beside it does. */
@@ -36,6 +35,22 @@ export const button = (text, attributes, name) =>
 
 export const iconButton = (label, name, attributes) =>
 	h("button", { type: "button", title: label, "aria-label": label, ...attributes, class: `icon-button ${attributes?.class ?? ""}` }, icon(name));
+
+/** A text of machines with a button that copies it, where the browser lets a page do that. */
+export const copyable = (text, label, shown = text) => h("span.copyable", h("span.mono", { title: text }, shown), navigator.clipboard && iconButton(`Copy ${label}`, "copy", { class: "copy", onclick: async () => {
+	try {
+		await navigator.clipboard.writeText(text);
+		toast("Copied.");
+	} catch {
+		toast("The browser did not let this page copy it.", "bad");
+	}
+} }));
+
+/** What is shown this once: a dialog with a secret, or an address that is one. */
+export const reveal = (title, text, label, value) => {
+	const field = h("input", { readOnly: true, value, "aria-label": label, class: "mono", onfocus: () => field.select() });
+	return dialog({ title, body: [h("p", text), h("div.revealed", field, copyable(value, label.toLowerCase()))] });
+};
 
 /** A word with a coloured dot. The word alone says it all. */
 export const pill = (text, tone) => h("span", { class: `pill ${tone}` }, h("i"), h("span", text));
@@ -74,14 +89,15 @@ export function toast(text, tone = "good") {
 /** What went wrong, in words, above a form or in a page. */
 export function problem(error) {
 	const own = error instanceof Refusal && error.requestId ? h("span.quiet.mono", ` request ${error.requestId}`) : null;
-	return h("div", { class: "problem", role: "alert" }, icon("alert"), h("span", error.message, own));
+	const words = error.status === 412 ? "Somebody else changed it meanwhile. Close this and open it again: then you see how it is now." : error.message;
+	return h("div", { class: "problem", role: "alert" }, icon("alert"), h("span", words, own));
 }
 
 /**
  * A dialog with a form. `body` are its elements; `submit` is called with what it is sent by, and the dialog closes when that ends well.
  * Errors it throws are shown: `explain` may have shown them already, and then gives true.
  */
-export function dialog({ title, body, action, tone = "primary", submit, explain, wide = false, opened }) {
+export function dialog({ title, body, action, tone = "primary", submit, explain, wide = false, opened, closed }) {
 	const heading = h("h2", { id: unique("title") }, title);
 	const problems = h("div.problems");
 	const go = action ? h("button", { class: `button ${tone}`, type: "submit" }, action) : null;
@@ -113,6 +129,7 @@ export function dialog({ title, body, action, tone = "primary", submit, explain,
 	const before = document.activeElement;
 	shown.addEventListener("close", () => {
 		shown.remove();
+		closed?.();
 		if (before?.isConnected) before.focus();
 	});
 	shown.append(form);

@@ -52,15 +52,27 @@ const KINDS = {
 	TSG_INSTANCE_FOUND: ["Instance found", "busy", "instances found"],
 	TSG_INSTANCE_UNHEALTHY: ["Instance unhealthy", "bad", "instances unhealthy"],
 	TSG_INSTANCE_LOST: ["Instance gone", "bad", "instances gone"],
+	TSG_INSTANCE_DRAIN: ["Instance drains", "gone", "instances drain"],
+	TSG_INSTANCE_UNDRAIN: ["Instance taken back", "busy", "instances taken back"],
+	TSG_INSTANCE_UPDATE: ["Instance changed in place", "busy", "instances changed in place"],
+	TSG_INSTANCE_PROTECT: ["Protection", "change"],
+	TSG_INSTANCE_VOTE: ["Health", "change"],
+	TSG_INSTANCE_REMOVE: ["Member to go", "change"],
+	TSG_INSTANCE_ADOPT: ["Member adopted", "change"],
+	TSG_INSTANCE_DETACH: ["Member detached", "change"],
+	TSG_POLICY_SCALE: ["Scaled by policies", "change"],
+	TSG_ROLLOUT_START: ["Rollout started", "change"],
+	TSG_ROLLOUT_STATE: ["Rollout", "busy"],
+	TSG_ROLLOUT_WAVE: ["Rollout wave", "busy"],
 	TSG_GROUP_SETTLED: ["Settled", "good"],
 };
 
 /** The name of an activity's kind, its tone, and its name where several are shown as one. */
 export function kind(word) {
 	if (KINDS[word]) return KINDS[word];
-	const name = phrase(String(word).replace(/^TSG_/, ""));
+	const name = phrase(String(word).replace(/^TSG_(GROUP_)?/, ""));
 	const tone = /ERROR|FAILED|UNHEALTHY|LOST|EXCEEDED|REJECTED|UNAVAILABLE/.test(word) ? "bad" : "change";
-	return [name.replace(/^Group /, ""), tone];
+	return [name, tone];
 }
 
 const ROLLOUTS = {
