@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from dev.sim.cloudapi.simulator import Simulator
+from shared import metrics
 from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI
 from shared.plan import outcome
@@ -72,6 +73,24 @@ def test_all_machines_dead_or_a_new_group_becomes_whole_too(world: World, hurrie
     took = world.live(lambda: (world.running(group), world.running(new)) == (10, 40), most=120, worker=hurried)
     assert (world.running(group), world.running(new)) == (10, 40), f"not in {took} s besides CloudAPI's own"
     assert took <= PROVISION_SECONDS + 20
+
+
+def test_no_turn_at_the_budget_is_lost_when_the_time_of_a_pass_is_over(world: World) -> None:
+    """32 launches wait for their turns then: three seconds of CloudAPI's budget."""
+    clouds = CloudAPI(world.sim.url, Timeouts(connect=30.0, read=30.0))
+    world._clouds.append(clouds)
+    pace = Pace(rate=100.0, burst=1, lease_seconds=30, limits=LIMITS, part_seconds=0.5)
+    worker = Runner(world.db, GroupReconciler(world.db, clouds, world.sealer, pace, owner="paced"), owner="paced")
+    world.make_group(100)
+    turns, requests = turns_taken(), world.sim.cloud.counters.to_json()["requests"]
+    world.settle(worker)
+    assert world.creates == 100
+    assert turns_taken() - turns == world.sim.cloud.counters.to_json()["requests"] - requests
+
+
+def turns_taken() -> float:
+    (metric,) = metrics.budget_seconds.collect()
+    return next(sample.value for sample in metric.samples if sample.name.endswith("_count"))
 
 
 def test_what_is_slow_is_said_while_work_is_left_and_no_longer(world: World, hurried: Runner[Any]) -> None:

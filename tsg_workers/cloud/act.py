@@ -35,8 +35,10 @@ class Assignment:
     steps: Sequence[Act]
     #: By their ids: of the group, and of instances that are updated.
     templates: Mapping[str, Template] = field(default_factory=dict)
-    #: No time or budget is left in this pass, or the group was changed meanwhile.
+    #: The group was changed meanwhile, or CloudAPI takes no more requests.
     stopped: bool = False
+    #: No further step finds time or budget in this pass. Those that wait for their turn have it.
+    is_over: bool = False
     #: CloudAPI refused a launch: it would refuse the next one too.
     refused: bool = False
     #: Machines of the group are on their way out: until they are gone they take up the account's quota.
@@ -193,8 +195,11 @@ class Executor:
         return done
 
     def _may_begin(self, assignment: Assignment) -> bool:
-        if not assignment.stopped and not self._allowance.take():
-            assignment.stopped = True
+        if assignment.stopped or assignment.is_over:
+            return False
+        if not self._allowance.take():
+            assignment.is_over = True
+            return False
         return not assignment.stopped
 
     def _may_change(self, assignment: Assignment) -> bool:
