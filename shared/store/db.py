@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import psycopg2
 import psycopg2.extensions
 import sqlalchemy.exc
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
@@ -232,6 +232,25 @@ class _Sessions:
         return is_new
 
 
+class _Hosts:
+    """Several servers, the one first that was connected to last: each new connection would wait for one that is gone before it."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, str] | None = None
+
+    def connect(self, _dialect: Dialect, _record: ConnectionPoolEntry, _args: object, options: dict[str, Any]) -> Any:
+        """In the place of SQLAlchemy's own. libpq takes lists of hosts and ports."""
+        hosts, ports = str(options["host"]).split(","), str(options.get("port", "")).split(",")
+        servers = list(zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=True))
+        servers.sort(key=lambda server: (server[0], server[1] or _PORT) != self._last)
+        hosts, ports = [host for host, _ in servers], [port for _, port in servers]
+        connection = psycopg2.connect(**{**options, "host": ",".join(hosts), "port": ",".join(ports)})
+        self._last = connection.info.host, str(connection.info.port)
+        return connection
+
+
+#: PostgreSQL's port, where a URL has none.
+_PORT = "5432"
 #: Keys of a connection's `info`.
 _SESSIONS, _GENERATION, _UNUSED = "tsg_sessions", "tsg_generation", "tsg_unused"
 
@@ -245,7 +264,7 @@ def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database
     if url.get_backend_name() == "cockroachdb":
         url = _as_found(url, patience)
     options = {**_OPTIONS, **({"target_session_attrs": "read-write"} if _has_several_hosts(url) else {})}
-    sessions = _Sessions()
+    sessions, hosts = _Sessions(), _Hosts()
 
     def engine(cursor: type[psycopg2.extensions.cursor] | None = None, **more: Any) -> Engine:
         made = create_engine(
@@ -259,6 +278,8 @@ def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database
         event.listen(made, "connect", sessions.opened)
         event.listen(made, "checkout", sessions.lent)
         event.listen(made, "handle_error", sessions.failed)
+        if _has_several_hosts(url):
+            event.listen(made, "do_connect", hosts.connect)
         return made
 
     reader = engine(_Alone, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True, pool_reset_on_return=None)
