@@ -345,7 +345,7 @@ class Client:
 
     def check_may_list_machines(self) -> None:
         """`Forbidden` when the signer may not list machines."""
-        self._page({"limit": "1", "offset": "0"})
+        self._page({"limit": "1", "offset": "0"}).machines()
 
     def may_create_machines(self) -> bool:
         """May the signer create machines? CloudAPI is asked for one of no image, so none is made whatever the answer.
@@ -389,8 +389,11 @@ class Client:
 
         CloudAPI leaves out the failed and the destroyed. A filter's value may hold `*`.
         """
-        pages = self._pages(filters, PAGE, with_bodies=False)
-        return list({machine.id: machine for page in pages for machine in page}.values())
+        return list({machine.id: machine for page in self.pages(**filters) for machine in page.machines(with_bodies=False)}.values())
+
+    def pages(self, **filters: str) -> Iterator["Page"]:
+        """The same, as it came: for callers that may not have to read it."""
+        return self._pages(filters, PAGE)
 
     def machine_bodies(self, **filters: str) -> Iterator[Machine]:
         """The same, one after the other, with their bodies. They may hold 100 kB of metadata each, so that pages are small.
@@ -398,41 +401,34 @@ class Client:
         Machines of one template have the same long texts: each text is kept once, however many bodies hold it.
         """
         texts: dict[str, str] = {}
-        for page in self._pages(filters, BODIES_A_PAGE, with_bodies=True):
-            for machine in page:
+        for page in self._pages(filters, BODIES_A_PAGE):
+            for machine in page.machines():
                 metadata = machine.body.get("metadata")
                 if isinstance(metadata, dict):
                     metadata.update({key: texts.setdefault(text, text) for key, text in metadata.items() if isinstance(text, str)})
                 yield machine
 
-    def _pages(self, filters: Mapping[str, str], size: int, *, with_bodies: bool) -> Iterator[list[Machine]]:
+    def _pages(self, filters: Mapping[str, str], size: int) -> Iterator["Page"]:
         offset = 0
         while True:
-            page = self._page({**filters, "limit": str(size), "offset": str(offset)}, with_bodies=with_bodies)
+            page = self._page({**filters, "limit": str(size), "offset": str(offset)})
             yield page
-            if len(page) < size:
+            if page.count < size:
                 return
             offset += size
 
     def find_machine(self, tag: str, value: str) -> Machine | None:
         """The machine with this tag, also if it failed or was destroyed; None when there is none. Call `turn` first."""
         page = self._page({f"tag.{tag}": value, "tombstone": "true"}, paid=True)
-        return next((machine for machine in page if machine.tags.get(tag) == value), None)
+        return next((machine for machine in page.machines() if machine.tags.get(tag) == value), None)
 
     def destroyed_machines(self, tag: str, value: str, *, offset: int) -> list[Machine]:
         """`PAGE` of the destroyed machines with this tag, behind the first `offset`, without their bodies. Call `turn` first."""
         query = {f"tag.{tag}": value, "state": "destroyed", "limit": str(PAGE), "offset": str(offset)}
-        return self._page(query, paid=True, with_bodies=False)
+        return self._page(query, paid=True).machines(with_bodies=False)
 
-    def _page(self, query: Mapping[str, str], *, paid: bool = False, with_bodies: bool = True) -> list[Machine]:
-        response = self._call("GET", f"{self._base}/machines?{urlencode(query)}", paid=paid)
-        rows = _json(response)
-        if not isinstance(rows, list):
-            raise Unavailable("CloudAPI answered a list of machines that is none")
-        count = response.headers.get("x-resource-count", "")
-        if count.isdigit() and int(count) != len(rows):
-            raise Unavailable(f"CloudAPI announced {count} machines and sent {len(rows)}")
-        return [_machine(row, with_body=with_bodies) for row in rows]
+    def _page(self, query: Mapping[str, str], *, paid: bool = False) -> "Page":
+        return Page(self._call("GET", f"{self._base}/machines?{urlencode(query)}", paid=paid))
 
     def machine(self, machine_id: str) -> Machine | None:
         """One machine in any state but destroyed; None when it is. `NotFound` when CloudAPI does not know it. Call `turn` first."""
@@ -595,6 +591,37 @@ def _storable(text: str) -> str:
 
 def _detail(error: Mapping[str, Any]) -> str:
     return " ".join(str(error[key]) for key in ("field", "code", "message") if error.get(key))
+
+
+class Page:
+    """A page of CloudAPI's list of machines, unread. It takes longer to read than to fetch."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    @property
+    def body(self) -> bytearray:
+        """As it came: the same while nothing of these machines has changed."""
+        return self._answer.body
+
+    @property
+    def count(self) -> int:
+        """How many machines it has, by its own account."""
+        announced = self._answer.headers.get("x-resource-count", "")
+        return int(announced) if announced.isdigit() else len(self._rows())
+
+    def machines(self, *, with_bodies: bool = True) -> list[Machine]:
+        """`Unavailable` when it is not what CloudAPI says of it."""
+        rows = self._rows()
+        if self.count != len(rows):
+            raise Unavailable(f"CloudAPI announced {self.count} machines and sent {len(rows)}")
+        return [_machine(row, with_body=with_bodies) for row in rows]
+
+    def _rows(self) -> list[Any]:
+        rows = _json(self._answer)
+        if not isinstance(rows, list):
+            raise Unavailable("CloudAPI answered a list of machines that is none")
+        return rows
 
 
 def _json(response: Answer) -> Any:

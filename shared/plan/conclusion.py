@@ -1,5 +1,6 @@
 """What a check means for its group: what it waits for, how its launches go on, and when the next check is. Pure."""
 
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,23 +9,53 @@ from shared.plan.limits import Limits
 from shared.plan.outcome import Done, Outcome, Result, Trouble
 from shared.plan.pacing import Pacing, pacing_of
 from shared.plan.rollout import REJECTED, fail, failures_of, rejection_of
-from shared.plan.schedule import failures_before, failures_in_a_row, interval_of, next_look, pause_after
+from shared.plan.schedule import failures_before, failures_in_a_row, interval_of, next_look, pause_after, usual_look
 from shared.plan.steps import IN_PAST, Plan, Why
+from shared.reasons import Reason
 from shared.spec.rollout import ENDED, Rolled, Rollout
 from shared.state.group_state import Check, DueGroup, Paced
+
+#: Seconds for which settled groups are not planned anew, at most, while CloudAPI's list stays the same.
+LONGEST_REST = 3600
 
 
 def conclude(group: DueGroup, plan: Plan, outcome: Outcome, now: datetime, limits: Limits) -> Check:
     """The check of a group whose plan was carried out."""
+    interval = interval_of(group, limits, settled=plan.settled)
     pacing = _pacing(group, plan, outcome, now, limits)
     failures = failures_in_a_row(group, plan, outcome)
     return Check(
         group,
-        after=next_look(plan, outcome, failures, interval_of(group, plan, limits), now, spread=limits.spread, resume_at=pacing.resume_at),
+        after=next_look(plan, outcome, failures, interval, now, spread=limits.spread, resume_at=pacing.resume_at),
         failures=failures,
         error=outcome.error_after(plan, group),
         reason=outcome.reason_after(plan, group, is_open=pacing.is_open(limits.breaker)),
         paced=Paced(pacing.failures, pacing.window, pacing.resume_at, plan.replacing),
+    )
+
+
+def may_rest(account_id: str, due: Sequence[DueGroup], listing: str, now: datetime) -> bool:
+    """Need nothing be planned for an account's due groups, since CloudAPI's list says what it said at their last checks?
+
+    Once in `LONGEST_REST` they are planned all the same, each account's at a time of its own.
+    """
+    part = zlib.crc32(account_id.encode()) % LONGEST_REST
+
+    def turn(at: datetime) -> float:
+        return (at.timestamp() + part) // LONGEST_REST
+
+    return all(group.listing == listing and group.checked_at is not None and turn(group.checked_at) == turn(now) for group in due)
+
+
+def rest(group: DueGroup, limits: Limits) -> Check:
+    """The check of a settled group that may rest."""
+    return Check(
+        group,
+        after=usual_look(interval_of(group, limits, settled=True), limits.spread),
+        failures=group.failures,
+        error=group.last_error,
+        reason=Reason.SETTLED,
+        listing=group.listing,
     )
 
 

@@ -45,7 +45,7 @@ def next_look(
     plan: Plan, outcome: Outcome, failures: int, interval: float, now: datetime, *, spread: float, resume_at: datetime | None
 ) -> float:
     """Seconds until the group is to be looked at again: never more than its interval."""
-    usual = interval * random.uniform(1.0 - spread, 1.0)
+    usual = usual_look(interval, spread)
     if outcome.errors:
         return min(usual, pause_after(failures, outcome.reason))
     if outcome.unfinished or plan.census.unsure:
@@ -67,9 +67,14 @@ def next_look(
     return min(looks)
 
 
-def interval_of(group: DueGroup, plan: Plan, limits: Limits) -> float:
+def usual_look(interval: float, spread: float) -> float:
+    """Seconds until the next look at a group at rest."""
+    return interval * random.uniform(1.0 - spread, 1.0)
+
+
+def interval_of(group: DueGroup, limits: Limits, *, settled: bool) -> float:
     """Seconds between the checks of a group: more than its owner chose while nothing can happen to it unseen."""
-    if not (group.is_watched and plan.settled):
+    if not (group.is_watched and settled):
         return group.interval
     return max(group.interval, min(group.interval * limits.watched_factor, LONGEST_WATCHED))
 

@@ -232,9 +232,9 @@ class Settings:
     )
     feed_interval: float = _setting(
         number(1, 100),
-        4.0,
+        1.0,
         "By this factor settled groups are checked less often while the changefeed is trusted, but at least once an hour. "
-        "1: no less often. Nomad's jobs run at their intervals.",
+        "A death that it does not report is found as much later. 1: no less often. Nomad's jobs run at their intervals.",
         file="triton.feed-interval",
     )
 

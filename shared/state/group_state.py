@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     Interval,
     Text,
+    Update,
     and_,
     bindparam,
     case,
@@ -42,6 +43,7 @@ from shared.state.leases import Lease, is_held
 from shared.store.moments import ago, ahead
 from shared.store.rows import all_of, columns
 from shared.store.tables import group_state, groups, rollouts
+from shared.store.tables import work as work_rows
 
 
 class DueGroup(NamedTuple):
@@ -83,6 +85,9 @@ class DueGroup(NamedTuple):
     check_at: datetime | None = None
     #: The account's changefeed tells what happens to its machines.
     is_watched: bool = False
+    checked_at: datetime | None = None
+    #: Digest of CloudAPI's list at the last check, which the group may rest on: nothing but a change of the list asks for anything.
+    listing: str | None = None
 
     @property
     def paced(self) -> "Paced":
@@ -128,6 +133,8 @@ class Check(NamedTuple):
     paced: Paced | None = None
     #: What was done about the rollout under way, where that is new.
     rolled: Rolled | None = None
+    #: What the group may rest on at its next check.
+    listing: str | None = None
 
 
 class Backlog(NamedTuple):
@@ -153,6 +160,14 @@ _IS_DUE_SOON = and_(
     group_state.c.check_at <= ahead(AHEAD),
     group_state.c.check_at <= func.now() + INTERVAL * literal(timedelta(seconds=0.2), Interval()),
 )
+#: Settled, and due because its interval is over: nobody has asked for a check, or changed the group.
+_IS_AT_REST = and_(
+    group_state.c.reason == Reason.SETTLED,
+    group_state.c.check_at == group_state.c.rest_at,
+    group_state.c.observed_generation == group_state.c.generation,
+    ~groups.c.archived,
+    rollouts.c.id.is_(None),
+)
 #: Built once: each pass uses it twice, and building a statement takes longer than its query.
 _GROUPS = (
     select(
@@ -166,6 +181,7 @@ _GROUPS = (
             check_at=group_state.c.check_at,
             is_watched=is_in(bindparam("account_id"), [FeedState.TRUSTED]),
             rollout_id=rollouts.c.id,
+            listing=case((_IS_AT_REST, group_state.c.listing)),
         )
     )
     .join_from(groups, group_state, group_state.c.group_id == groups.c.id)
@@ -194,16 +210,28 @@ def get(connection: Connection, account_id: str, group_id: str) -> DueGroup:
     return found[0]
 
 
+def make_due(which: ColumnElement[bool]) -> Update:
+    """The statement that makes groups due now, whatever CloudAPI's list says; not those that are over. May be given a `returning`.
+
+    A group whose check is under way is due again after it: the check may have seen what was before. One that is due stays due since then.
+    """
+    under_way = exists(
+        select(work_rows.c.subject).where(
+            work_rows.c.kind == work.ACCOUNT, work_rows.c.subject == group_state.c.account_id, ~work.is_free(work_rows)
+        )
+    )
+    due_at = case((under_way, func.now()), else_=func.least(group_state.c.check_at, func.now()))
+    return update(group_state).where(which, group_state.c.check_at.is_not(None)).values(check_at=due_at, listing=None)
+
+
 def mark_due(connection: Connection, group_id: str) -> None:
     """Make the group due now, whenever it was to be."""
-    statement = update(group_state).where(group_state.c.group_id == group_id, group_state.c.check_at > func.now())
-    connection.execute(statement.values(check_at=func.now()))
+    connection.execute(make_due(group_state.c.group_id == group_id))
 
 
 def mark_all_due(connection: Connection, account_id: str) -> None:
     """Make all groups of an account due now that are ever due."""
-    statement = update(group_state).where(group_state.c.account_id == account_id, group_state.c.check_at > func.now())
-    connection.execute(statement.values(check_at=func.now()))
+    connection.execute(make_due(group_state.c.account_id == account_id))
 
 
 def mark_checked(connection: Connection, lease: Lease, checks: Sequence[Check]) -> bool:
@@ -224,6 +252,7 @@ def mark_checked(connection: Connection, lease: Lease, checks: Sequence[Check]) 
         "failures": ([check.failures for check in checks], Integer()),
         "error": ([check.error for check in checks], Text()),
         "reason": ([str(check.reason) for check in checks], Text()),
+        "listing": ([check.listing for check in checks], Text()),
         **{name: ([getattr(one, name) for one in paced], group_state.c[name].type) for name in Paced._fields},
     }
     unnested = func.unnest(*(literal(values, ARRAY(kind)) for values, kind in arrays.values()))
@@ -232,11 +261,14 @@ def mark_checked(connection: Connection, lease: Lease, checks: Sequence[Check]) 
     unchanged = group_state.c.generation == seen.c.generation
     # Only what `list_due` has read has a time.
     not_due_again = and_(unchanged, func.coalesce(group_state.c.check_at == seen.c.check_at, True))
+    next_at = func.now() + seen.c.after * literal(timedelta(seconds=1), Interval())
     statement = (
         update(group_state)
         .where(group_state.c.group_id == seen.c.id, is_held(lease))
         .values(
-            check_at=case((not_due_again, func.now() + seen.c.after * literal(timedelta(seconds=1), Interval())), else_=func.now()),
+            check_at=case((not_due_again, next_at), else_=func.now()),
+            listing=case((not_due_again, seen.c.listing), else_=None),
+            rest_at=case((seen.c.listing.is_not(None), next_at), else_=None),
             observed_generation=seen.c.generation,
             failures=seen.c.failures,
             last_error=seen.c.error,

@@ -15,6 +15,7 @@ from sqlalchemy import ARRAY, ColumnElement, Connection, Text, and_, case, colum
 from sqlalchemy.types import TypeEngine
 
 from shared.state import activities, work
+from shared.state.group_state import make_due
 from shared.state.instances import RUNNING
 from shared.state.work import Claim, ClaimLost, is_held
 from shared.store.moments import ago
@@ -121,8 +122,7 @@ def mark_found(connection: Connection, claimed: Claim, findings: Sequence[Findin
         if finding.health == UNHEALTHY:
             _tell(connection, finding, actor)
     group_ids = {finding.target.group_id for finding in news}
-    is_later = and_(group_state.c.group_id.in_(group_ids), group_state.c.check_at > func.now())
-    connection.execute(update(group_state).where(is_later).values(check_at=func.now()))
+    connection.execute(make_due(group_state.c.group_id.in_(group_ids)))
     if not connection.execute(select(is_held(claimed))).scalar_one():
         raise ClaimLost
 

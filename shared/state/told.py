@@ -7,16 +7,15 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Float, Interval, case, cast, exists, extract, func, literal, select, tuple_, union, update
+from sqlalchemy import Connection, Float, Interval, cast, extract, func, literal, select, tuple_, union, update
 
 from shared.reasons import Reason
 from shared.state.activities import LAUNCH, LOST, TERMINATE, UNHEALTHY
 from shared.state.feeds import FeedState, is_in
-from shared.state.group_state import INTERVAL
-from shared.state.work import ACCOUNT, is_free
+from shared.state.group_state import INTERVAL, make_due
 from shared.store.moments import ago
 from shared.store.rows import all_of, columns
-from shared.store.tables import activities, feeds, group_state, groups, instances, work
+from shared.store.tables import activities, feeds, group_state, groups, instances
 
 #: What this service does to machines, and what a check finds of them.
 OWN, FOUND = (LAUNCH, TERMINATE), (LOST, UNHEALTHY)
@@ -47,10 +46,9 @@ class Deed(NamedTuple):
 
 
 def mark_told(connection: Connection, messages: Collection[Told]) -> set[str]:
-    """Make the groups due that messages are about; their accounts. A deleted group that is over is not.
+    """Make the groups due that messages are about; their accounts.
 
-    A group whose check is under way is due again after it: the check may have seen the machine before it changed. One that is due already
-    has its account woken, too: it may have been waiting for the scheduler.
+    Those of groups that are due already too: they may be waiting for the scheduler.
     """
     named = [(told.account_id, told.group_id) for told in messages if told.group_id]
     of_2018 = [(told.account_id, told.group_name) for told in messages if told.group_name and not told.group_id]
@@ -60,18 +58,13 @@ def mark_told(connection: Connection, messages: Collection[Told]) -> set[str]:
         select(groups.c.id).where(tuple_(groups.c.account_id, groups.c.name).in_(of_2018), groups.c.by_name, ~groups.c.archived),
         select(instances.c.group_id).where(tuple_(instances.c.account_id, instances.c.machine_id).in_(known)),
     )
-    under_way = exists(select(work.c.subject).where(work.c.kind == ACCOUNT, work.c.subject == group_state.c.account_id, ~is_free()))
-    statement = update(group_state).where(group_state.c.group_id.in_(about), group_state.c.check_at.is_not(None))
-    # How long a group has been due is not forgotten.
-    due_at = case((under_way, func.now()), else_=func.least(group_state.c.check_at, func.now()))
-    return set(connection.execute(statement.values(check_at=due_at).returning(group_state.c.account_id)).scalars())
+    return set(connection.execute(make_due(group_state.c.group_id.in_(about)).returning(group_state.c.account_id)).scalars())
 
 
 def mark_accounts_due(connection: Connection, account_ids: Collection[str]) -> set[str]:
     """Make all groups of these accounts due; the accounts that have any."""
     theirs = select(groups.c.id).where(groups.c.account_id.in_(account_ids), ~groups.c.archived)
-    statement = update(group_state).where(group_state.c.group_id.in_(theirs), group_state.c.check_at > func.now())
-    return set(connection.execute(statement.values(check_at=func.now()).returning(group_state.c.account_id)).scalars())
+    return set(connection.execute(make_due(group_state.c.group_id.in_(theirs)).returning(group_state.c.account_id)).scalars())
 
 
 def list_deeds(connection: Connection, *, after: float, until: float) -> list[Deed]:

@@ -165,6 +165,10 @@ group_state = Table(
     _time("check_at", nullable=True, now=True),
     _time("checked_at", nullable=True),
     _time("emptied_at", nullable=True),
+    # Digest of CloudAPI's list at the last check, where the next one has nothing to do while the list is the same; and when that one was to
+    # be. A check at another time was asked for.
+    Column("listing", Text),
+    _time("rest_at", nullable=True),
     # Checks in a row that failed.
     Column("failures", Integer, nullable=False, server_default=text("0")),
     Column("last_error", Text),

@@ -44,7 +44,7 @@ THREADS = 12
 #: What time goes by in.
 _MOMENTS = {
     "tsg_instances": "state_since launched_at ran_at running_since gone_at protected_until probe_since draining_since drained_at",
-    "tsg_group_state": "check_at launch_at emptied_at",
+    "tsg_group_state": "check_at rest_at launch_at emptied_at",
     "tsg_rollouts": "created_at started_at progress_at next_at",
 }
 

@@ -7,9 +7,13 @@ import pytest
 
 from shared.backoff import LONGEST, backoff
 from shared.plan.census import Census, Sight
+from shared.plan.conclusion import may_rest, rest
+from shared.plan.limits import Limits
 from shared.plan.outcome import Outcome
 from shared.plan.schedule import LATE_LOOK, LATEST, SOONEST, late_look, next_look
 from shared.plan.steps import Hold, Limit, Plan, Why
+from shared.reasons import Reason
+from shared.state.group_state import DueGroup
 from shared.state.instances import Instance
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -83,3 +87,17 @@ def test_a_deleted_group_is_looked_at_for_latecomers_ever_less_often_and_not_for
         ages.append(ages[-1] + after)
         after = late_look(ages[-1])
     assert ages == [0, LATE_LOOK, 1200, 4800, 19200, 76800]
+
+
+def test_groups_rest_while_the_list_is_the_same_and_are_planned_once_an_hour_all_the_same() -> None:
+    group = DueGroup("g1", "web", "t1", 2, False, 1, 0, 300, False, None, checked_at=NOW, listing="same")
+    at_rest = [minute for minute in range(121) if may_rest("a1", [group], "same", NOW + timedelta(minutes=minute))]
+    assert at_rest == list(range(len(at_rest)))
+    assert len(at_rest) <= 60
+    assert not may_rest("a1", [group, group._replace(listing=None)], "same", NOW)
+    assert not may_rest("a1", [group], "other", NOW)
+    ends = {len([m for m in range(61) if may_rest(f"a{n}", [group], "same", NOW + timedelta(minutes=m))]) for n in range(20)}
+    assert len(ends) > 5, "accounts have times of their own"
+    check = rest(group._replace(last_error="One instance is protected."), Limits(300, 60))
+    assert (check.listing, check.error, check.reason) == ("same", "One instance is protected.", Reason.SETTLED)
+    assert 270 <= check.after <= 300

@@ -5,7 +5,6 @@ when CloudAPI says so of that machine; until then it is what it was. A launch wi
 that ever were, since lists leave the failed ones out. A list that lacks machines which CloudAPI has says nothing of launches.
 """
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -20,11 +19,12 @@ from shared.plan.outcome import Trouble
 from shared.reasons import Reason
 from shared.state import instance_lists, leases
 from shared.state.group_state import DueGroup
+from shared.state.instances import GONE
 from shared.store.db import Database
 from tsg_workers.cloud.allowance import Allowance
 from tsg_workers.cloud.ask import Answer, ask_for_launches, ask_for_machines
 from tsg_workers.cloud.doubt import is_doubtful, unlisted_launches, unlisted_machines
-from tsg_workers.cloud.list import list_machines
+from tsg_workers.cloud.list import Listing
 from tsg_workers.cloud.match import Match, match
 from tsg_workers.cloud.membership import find_orphans, groups_by_name, owners_of
 from tsg_workers.cloud.problem import trouble_of
@@ -48,21 +48,22 @@ class Observed(NamedTuple):
     slowest: float
     #: Machines that carry this service's tags and belong to no group of the account that it knows.
     orphans: Collection[str]
+    #: The list's digest, where it has every instance of the due groups.
+    listing: str | None
 
 
 def observe(
-    database: Database, client: Client, allowance: Allowance, recorder: Recorder, limits: Limits, due: Sequence[DueGroup]
+    database: Database, client: Client, allowance: Allowance, recorder: Recorder, limits: Limits, due: Sequence[DueGroup], listing: Listing
 ) -> Observed:
-    """Look at the account's machines once, and write down what is new. `CloudAPIError` when there is no list to be had; `LeaseLost`."""
+    """Look at the account's machines, and write down what is new. `CloudAPIError` when the list can't be read; `LeaseLost`."""
     ids, lease = {group.id for group in due}, recorder.lease
-    began = time.monotonic()
-    machines = list_machines(client)
-    listing = time.monotonic() - began
+    machines = dict(listing.machines)
     with database.read() as connection:
         by_name = groups_by_name(connection, lease.account_id, due)
         now, rows = instance_lists.list_of_groups(connection, ids)
-    if is_doubtful(machines, rows, due, now, limits):
-        again = list_machines(client)
+    doubtful = is_doubtful(machines, rows, due, now, limits)
+    if doubtful:
+        again = Listing(client).machines
         _log.warning("list_asked_for_again", machines=len(machines), then=len(again))
         machines |= again
     listed = set(machines)
@@ -85,8 +86,10 @@ def observe(
     emptied = {group.id for group in due if group.emptied_for is not None}
     with database.read() as connection:
         orphans = find_orphans(connection, lease, [one for one in machines.values() if owners.get(one.id) in {None, *emptied}])
-    slowest = max([listing, *(answer.took for answer in (*launches, *answers))])
-    return Observed(now, sights, _troubles(ids, [*launches, *answers], left if lies else ()), slowest, orphans)
+    slowest = max([listing.took, *(answer.took for answer in (*launches, *answers))])
+    troubles = _troubles(ids, [*launches, *answers], left if lies else ())
+    listed_all = all(row.machine_id in listing.machines for row in rows if row.state != GONE)
+    return Observed(now, sights, troubles, slowest, orphans, listing.digest if listed_all and not doubtful else None)
 
 
 def _stored(database: Database, recorder: Recorder, due: Sequence[DueGroup], matches: Sequence[Match]) -> dict[str, list[Sight]]:

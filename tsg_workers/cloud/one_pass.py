@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from shared import log
 from shared.clients.cloudapi import Client
 from shared.errors import OtherRelease
 from shared.plan.census import Sight
-from shared.plan.conclusion import conclude, put_off, rolled
+from shared.plan.conclusion import conclude, may_rest, put_off, rest, rolled
 from shared.plan.limits import Limits
 from shared.plan.outcome import Done, Trouble, crash, outcome_of
 from shared.plan.planner import make_plan
@@ -28,6 +28,7 @@ from shared.state.templates import Template
 from shared.store.db import Database, is_unavailable
 from tsg_workers.cloud.act import Assignment, Executor
 from tsg_workers.cloud.allowance import Allowance
+from tsg_workers.cloud.list import Listing
 from tsg_workers.cloud.observe import Observed, observe
 from tsg_workers.cloud.record import Recorder
 from tsg_workers.runner import Keeper
@@ -76,11 +77,15 @@ class Pass:
         self._part_seconds = pace.part_seconds
         self._rollouts = Rollouts()
 
-    def run(self, due: Sequence[DueGroup]) -> Collection[str]:
-        """Observe, plan, act, conclude. The account's orphans."""
+    def run(self, due: Sequence[DueGroup]) -> Collection[str] | None:
+        """List, and where that brings news: observe, plan, act, conclude. The account's orphans; None where all groups rest."""
+        listing = Listing(self._client)
+        if may_rest(self._recorder.lease.account_id, due, listing.digest, datetime.now(UTC)):
+            self._mark_checked([rest(group, self._limits) for group in due])
+            return None
         began = time.monotonic()
         allowance = Allowance(self._client, self._keeper, seconds=self._part_seconds)
-        observed = observe(self._db, self._client, allowance, self._recorder, self._limits, due)
+        observed = observe(self._db, self._client, allowance, self._recorder, self._limits, due, listing)
         self._rollouts = _read_rollouts(self._db, due, observed.sights)
         plans = self._plan(due, observed)
         executor = Executor(self._db, self._client, allowance, self._recorder)
@@ -88,9 +93,12 @@ class Pass:
         # The database's time, whatever this machine's clock says.
         now = observed.now + timedelta(seconds=time.monotonic() - began)
         checks = [self._conclude(group, plans.get(group.id), observed, done.get(group.id, []), now) for group in due]
-        if not self._recorder.mark_checked([check for check in checks if check is not None]):
-            self._keeper.lost()
+        self._mark_checked([check for check in checks if check is not None])
         return observed.orphans
+
+    def _mark_checked(self, checks: Sequence[Check]) -> None:
+        if not self._recorder.mark_checked(checks):
+            self._keeper.lost()
 
     def _plan(self, due: Sequence[DueGroup], observed: Observed) -> dict[str, Plan]:
         """The plan of each group; a group over which the planner fails has none."""
@@ -117,7 +125,8 @@ class Pass:
                 self._recorder.log_check(check, plan, outcome, breaker=self._limits.breaker)
                 if (rollout := self._rollouts.under_way.get(group.id)) is not None:
                     return check._replace(rolled=rolled(group, rollout, plan, done, now))
-                return check
+                can_rest = check.reason == Reason.SETTLED and plan.next_at is None
+                return check._replace(listing=observed.listing) if can_rest else check
         return put_off(group, troubles[-1])
 
 

@@ -112,7 +112,8 @@ class GroupReconciler(Reconciler[Claimed]):
                 client = client_for(self._db, self._clouds, self._sealer, account, budget, lambda: keeper.holds)
                 with metrics.passes.time():
                     orphans = Pass(self._db, client, keeper, recorder, self._pace).run(due)
-                self._report(account.id, orphans)
+                if orphans is not None:
+                    self._report(account.id, orphans)
             except LeaseLost:
                 keeper.lost()
             except Exception as error:
