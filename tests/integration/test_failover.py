@@ -27,7 +27,7 @@ from shared.runtime.checks import health_of
 from shared.store import db
 from shared.store.db import Database
 from shared.store.prepared import Prepared
-from tests.conftest import TEMPLATE
+from tests.conftest import ISOLATION, TEMPLATE, by_default
 from tests.integration.api.service import Api, error
 from tests.integration.conftest import World
 from tsg_workers import actors
@@ -58,6 +58,8 @@ class Servers:
         data = self.standby.data_dir / "data"
         with (data / "postgresql.auto.conf").open("a") as stream:
             stream.write(f"primary_conninfo = 'host={query['host']} port={query['port']} user=postgres'\n")
+            # A standby refuses all that is to be serializable.
+            stream.write("default_transaction_isolation = 'read committed'\n")
         (data / "standby.signal").touch()
         self.standby.start()
 
@@ -80,6 +82,9 @@ class Servers:
             position = run(self.primary, "SELECT pg_current_wal_lsn()")
             assert wait_for(lambda: run(self.standby, f"SELECT pg_last_wal_replay_lsn() >= '{position}'") is True, seconds=30)
         assert run(self.standby, "SELECT pg_promote()") is True
+        if ISOLATION:
+            by_default(self.standby, "default_transaction_isolation", ISOLATION)
+            run(self.standby, "SELECT pg_reload_conf()")
 
     def stop(self) -> None:
         self.standby.stop()
