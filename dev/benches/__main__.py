@@ -28,7 +28,7 @@ BENCHES: dict[str, tuple[Callable[..., Iterator[Figure]], str]] = {
     "steady": (steady.bench, "what a round of checks of settled groups costs, beside one page of the list per 1,000 machines and account"),
 }
 
-#: Not part of `all`: it takes an hour.
+#: Not part of `all`: it takes half an hour and more.
 LONG = ("cloud",)
 
 

@@ -156,8 +156,9 @@ def _deliver(connection: Connection, notification: str) -> None:
     notifications.find(connection, notification)
     due = deliveries.list_due(connection, notification)
     activities.get_by_ids(connection, [one.activity_id for one in due])
-    deliveries.mark_delivered(connection, due[0].id, 200)
-    deliveries.mark_failed(connection, due[0].id, status=500, error="", after=10)
+    for one in due[:1]:
+        deliveries.mark_delivered(connection, one.id, 200)
+        deliveries.mark_failed(connection, one.id, status=500, error="", after=10)
     deliveries.mark_put_off(connection, notification, after=10)
     deliveries.get_next_due(connection, notification)
 
