@@ -254,6 +254,20 @@ def test_where_one_connection_breaks_all_of_its_age_are_replaced(narrow: Databas
     assert narrow.transact(writer) != before
 
 
+def test_a_server_that_does_not_answer_is_waited_for_once_and_not_by_each_connection(database: Database) -> None:
+    url = database.engine.url
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        hosts, ports = f"127.0.0.1,{url.query['host']}", f"{mute.getsockname()[1]},{url.query['port']}"
+        several = db.connect(url.set(query={"host": hosts, "port": ports, "connect_timeout": "2"}), pool_size=1)
+        assert backend(several)
+        several.transact(lambda connection: connection.execute(text("SELECT 1")))
+        several.close()
+        mute.settimeout(0)
+        mute.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            mute.accept()
+
+
 def test_a_prepared_statement_fails_as_sqlalchemy_does(narrow: Database) -> None:
     wrong = Prepared(One, select(literal_column("1 / 0").label("value")))
     with narrow.read() as connection, pytest.raises(sqlalchemy.exc.DataError):

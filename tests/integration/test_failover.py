@@ -1,7 +1,6 @@
 """Another server takes the writes: a standby is promoted, and the sessions with the old primary go on answering reads."""
 
 import itertools
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -136,20 +135,6 @@ def test_of_several_servers_the_one_that_takes_writes_is_used_wherever_it_stands
         any_of_them.transact(add_account)
     assert db.is_unavailable(raised.value)
     any_of_them.close()
-
-
-def test_a_server_that_does_not_answer_is_waited_for_once_and_not_by_each_connection(servers: Servers) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        query = dict(servers.url.query)
-        several = {"host": f"127.0.0.1,{query['host']}", "port": f"{mute.getsockname()[1]},{query['port']}", "connect_timeout": "2"}
-        opened = db.connect(servers.url.set(query=several), pool_size=READERS)
-        assert reads_from(opened) == {True}
-        opened.transact(add_account)
-        opened.close()
-        mute.settimeout(0)
-        mute.accept()[0].close()
-        with pytest.raises(BlockingIOError):
-            mute.accept()
 
 
 def reads_from(database: Database) -> set[bool]:
