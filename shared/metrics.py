@@ -60,9 +60,9 @@ hook_calls = Counter("tsg_hook_calls", "Calls of webhooks, by result.", ["result
 
 feeds = Gauge("tsg_feed_accounts", "Accounts that this tsg-feed watches, by how their changefeed is doing.", ["state"], registry=REGISTRY)
 feed_messages = Counter("tsg_feed_messages", "Messages of changefeeds.", registry=REGISTRY)
-feed_rings = Counter("tsg_feed_wake_ups", "Wake-ups sent because of the changefeed.", registry=REGISTRY)
+feed_wake_ups = Counter("tsg_feed_wake_ups", "Wake-ups sent because of the changefeed.", registry=REGISTRY)
 feed_failures = Counter("tsg_feed_failures", "Connections of the changefeed that ended or were refused.", ["state"], registry=REGISTRY)
-feed_untold = Counter("tsg_feed_untold", "Findings that the changefeed did not tell what it should have told.", registry=REGISTRY)
+feed_missed = Counter("tsg_feed_missed", "Messages that a changefeed should have sent and did not.", registry=REGISTRY)
 feed_lag = Histogram(
     "tsg_feed_lag_seconds", "Seconds from a change's coming to the changefeed to its message.", buckets=SECONDS, registry=REGISTRY
 )

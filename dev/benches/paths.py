@@ -15,6 +15,7 @@ from shared.state import (
     clock,
     decisions,
     deliveries,
+    feed_messages,
     feeds,
     group_state,
     groups,
@@ -29,7 +30,6 @@ from shared.state import (
     probes,
     status,
     templates,
-    told,
     work,
 )
 from shared.state.group_state import Check
@@ -68,7 +68,7 @@ def paths(subject: Subject) -> Mapping[str, Callable[[Connection], Any]]:
         "scheduler: whose policies are due": lambda connection: work.claim_wake_ups(connection, work.POLICIES, limit=1000),
         "scheduler: which deliveries are due": lambda connection: work.claim_wake_ups(connection, outbox.DELIVERIES, limit=1000),
         "scheduler: which feeds have ended": feeds.mark_unwatched,
-        "scheduler: groups of such feeds": told.bring_back,
+        "scheduler: groups of such feeds": feed_messages.bring_back,
         "scheduler: backlog": lambda connection: group_state.get_backlog(connection, late=60),
         "scheduler: groups by reason": group_state.count_by_reason,
         "scheduler: instances by state": instances.count_by_state,
@@ -85,8 +85,10 @@ def paths(subject: Subject) -> Mapping[str, Callable[[Connection], Any]]:
         "worker: deliveries of a receiver": lambda connection: _deliver(connection, subject.notification),
         "prober: is any group probed": probes.are_wanted,
         "prober: targets of a range": lambda connection: probes.list_targets(connection, probes.RANGES[:1]),
-        "feed: a message": lambda connection: told.mark_told(connection, [told.Told(account, subject.machine, group, "group-1")]),
-        "feed: deeds that it should have told": lambda connection: told.list_deeds(connection, after=10, until=60),
+        "feed: a message": lambda connection: feed_messages.mark_groups_due(
+            connection, [feed_messages.FeedMessage(account, subject.machine, group, "group-1")]
+        ),
+        "feed: events that it should have reported": lambda connection: feed_messages.list_events(connection, after=10, until=60),
         "feed: the accounts that have groups": feeds.list_accounts,
         "API: who calls": lambda connection: accounts.get_by_triton_uuid(connection, account),
         "API: a group": lambda connection: groups.get(connection, account, group),

@@ -22,7 +22,7 @@ ANSWER_SECONDS = 10.0
 #: Bytes of the largest answer: the runs of a job, and what became of each.
 MAX_ANSWER_BYTES = 16 << 20
 #: Characters of one of Nomad's plain-text errors that are passed on.
-TOLD = 2000
+MAX_ERROR = 2000
 
 Job = Mapping[str, Any]
 
@@ -63,7 +63,7 @@ class Nomad:
         body = _json(self._call("PUT", "/v1/validate/job", {"Job": job}))
         errors = body.get("ValidationErrors") or ([body["Error"]] if body.get("Error") else [])
         if errors:
-            raise Rejected("; ".join(str(error) for error in errors)[:TOLD])
+            raise Rejected("; ".join(str(error) for error in errors)[:MAX_ERROR])
 
     def register(self, job: Job) -> int:
         """Make the job, or change it in place; a run under way goes on. Its modify index, which an identical job leaves as it is."""
@@ -120,7 +120,7 @@ class Nomad:
             metrics.nomad_seconds.labels(endpoint).observe(time.monotonic() - started)
         if 200 <= answer.status < 300:
             return answer
-        raise _error(answer.status, answer.body[: 4 * TOLD].decode(errors="replace")[:TOLD].strip())
+        raise _error(answer.status, answer.body[: 4 * MAX_ERROR].decode(errors="replace")[:MAX_ERROR].strip())
 
 
 def _json(answer: Answer) -> Any:

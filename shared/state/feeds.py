@@ -29,9 +29,9 @@ class FeedState(StrEnum):
 
     #: Not connected yet.
     CONNECTING = "connecting"
-    #: Connected, and nothing was told yet.
+    #: Connected, and no message has come yet.
     WATCHED = "watched"
-    #: Connected, and it has told what happened: settled groups are checked less often.
+    #: Connected, and messages come: settled groups are checked less often.
     TRUSTED = "trusted"
     #: Connected, and it did not tell what this service itself did.
     MUTE = "mute"

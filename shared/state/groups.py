@@ -22,7 +22,7 @@ from shared.store.rows import columns
 from shared.store.tables import groups
 
 #: Characters of a setting's change in an activity.
-MAX_TOLD = 200
+MAX_CHANGE = 200
 
 
 class Group(NamedTuple):
@@ -262,7 +262,7 @@ def _settings_changed(old: GroupSettings, new: GroupSettings) -> list[str]:
     found = []
     for name in (name for name in after if before[name] != after[name]):
         text = f"{name} {json.dumps(before[name])} -> {json.dumps(after[name])}"
-        found.append(text if len(text) <= MAX_TOLD else f"{name} was changed")
+        found.append(text if len(text) <= MAX_CHANGE else f"{name} was changed")
     return found
 
 

@@ -13,7 +13,7 @@ from dev.sim.cloudapi.simulator import Simulator
 from shared.clients.changefeed import Changefeed
 from shared.clients.keys import KeyPair
 from shared.plan.limits import Limits
-from shared.state import clock, feeds, status, told
+from shared.state import clock, feed_messages, feeds, status
 from shared.state.feeds import FeedState
 from shared.state.groups import Group
 from shared.store.db import Database
@@ -23,7 +23,7 @@ from tsg_workers.feed.times import Times
 from tsg_workers.reconcilers import watching
 
 #: Seconds.
-QUICK = Times(round=0.05, seat=5.0, told_within=0.5, found_within=0.5, mute=600.0, doubt=600.0)
+QUICK = Times(round=0.05, seat=5.0, sent_within=0.5, found_within=0.5, mute=600.0, doubt=600.0)
 PATIENCE = 20.0
 
 
@@ -165,10 +165,10 @@ def test_a_group_of_2018_is_found_by_its_name(world: World, watch: Callable[...,
     eventually(lambda: watcher.state() == FeedState.WATCHED)
     quiet(world)
     put_off(world)
-    told_of = told.Told(world.account.id, "11111111-1111-4111-8111-111111111111", None, group.name)
+    told_of = feed_messages.FeedMessage(world.account.id, "11111111-1111-4111-8111-111111111111", None, group.name)
     for already_due in (False, True):
         assert is_due(world, group) == already_due
-        woken = world.db.transact(lambda connection: told.mark_told(connection, [told_of]))
+        woken = world.db.transact(lambda connection: feed_messages.mark_groups_due(connection, [told_of]))
         assert woken == {world.account.id}, "one that is due already does not wait for the scheduler either"
     assert is_due(world, group)
 
@@ -182,8 +182,8 @@ def test_what_is_told_during_a_check_is_not_lost_by_its_end(world: World) -> Non
 
     def dies_after_the_list(*arguments: Any) -> Any:
         listed = real(*arguments)
-        message = told.Told(world.account.id, row.machine_id or "", group.id)
-        assert world.db.transact(lambda connection: told.mark_told(connection, [message])) == {world.account.id}
+        message = feed_messages.FeedMessage(world.account.id, row.machine_id or "", group.id)
+        assert world.db.transact(lambda connection: feed_messages.mark_groups_due(connection, [message])) == {world.account.id}
         world.sim.cloud.list_machines = real  # type: ignore[method-assign]
         kill_one(world, group)
         return listed
@@ -238,12 +238,12 @@ def test_a_mute_feed_is_noticed_told_and_healed(world: World, watch: Callable[..
     watcher = watch(QUICK._replace(mute=1.0))
     group = world.make_group(0)
     eventually(lambda: watcher.state() == FeedState.WATCHED)
-    # A deed counts once the subscription certainly holds.
+    # A event counts once the subscription certainly holds.
     world.sql("SELECT pg_sleep(3.1)")
     world.resize(group, 1)
     world.settle()
     eventually(lambda: noted(world)[0] == "mute")
-    assert "told nothing" in noted(world)[1]
+    assert "sent no message" in noted(world)[1]
     world.converge(world.make_worker("patient", limits=Limits(300, 60, watched_factor=4)))
     assert pause_now(world, group) <= 300
     opened = world.sim.cloud.changefeed.opened

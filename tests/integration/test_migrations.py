@@ -33,6 +33,7 @@ from shared.state import (
     clock,
     decisions,
     deliveries,
+    feed_messages,
     feeds,
     group_state,
     groups,
@@ -49,7 +50,6 @@ from shared.state import (
     rollouts,
     status,
     templates,
-    told,
     work,
 )
 from shared.state.changes import Change
@@ -676,10 +676,13 @@ def use_feeds(use: Callable[..., Any], account_id: str, group_id: str) -> None:
     use(feeds.mark_feeds, USER, [feeds.Feed(account_id, feeds.FeedState.TRUSTED)])
     assert use(feeds.list_noted) == {account_id: (USER, "trusted")}
     assert use(feeds.mark_unwatched) == 0
-    assert use(told.bring_back) == 0
-    use(told.mark_told, [told.Told(account_id, KEY, group_id), told.Told(account_id, USER, None, "web")])
-    use(told.mark_accounts_due, [account_id])
-    use(told.list_deeds, after=0, until=60)
+    assert use(feed_messages.bring_back) == 0
+    use(
+        feed_messages.mark_groups_due,
+        [feed_messages.FeedMessage(account_id, KEY, group_id), feed_messages.FeedMessage(account_id, USER, None, "web")],
+    )
+    use(feed_messages.mark_accounts_due, [account_id])
+    use(feed_messages.list_events, after=0, until=60)
     use(work.delete_work, seat)
     use(feeds.delete_old_seats)
     use(feeds.delete_feeds, USER, [account_id])

@@ -1,6 +1,6 @@
 """All accounts of one `tsg-feed`: which they are, what is written down of them, and whom their messages wake.
 
-Two tasks talk to the database, in threads: one looks every few seconds which accounts are ours and what should have been told; the other
+Two tasks talk to the database, in threads: one looks every few seconds which accounts are ours and which messages are missing; the other
 writes what has changed. What can't be written waits: messages may be lost, and groups are checked all the same.
 """
 
@@ -19,13 +19,13 @@ from shared.clients.changefeed import Changefeed
 from shared.clients.keys import Sealer
 from shared.clients.signature import Signer
 from shared.management.access import signer_for
-from shared.state import accounts, feeds, told, work
+from shared.state import accounts, feed_messages, feeds, work
+from shared.state.feed_messages import Event, FeedMessage
 from shared.state.feeds import Feed, FeedState
-from shared.state.told import Deed, Told
 from shared.state.work import FEED, Claim
 from shared.store.db import Database, is_unavailable
 from tsg_workers.feed.gate import Gate
-from tsg_workers.feed.rings import Rings
+from tsg_workers.feed.pending import PendingMessages
 from tsg_workers.feed.seats import accounts_of
 from tsg_workers.feed.times import USUAL, Times
 from tsg_workers.feed.watch import Common, NoAccount, Watch
@@ -34,7 +34,7 @@ _log = log.get(__name__)
 
 T = TypeVar("T")
 
-#: Seconds for which deeds are looked at once they must have been told: several rounds.
+#: Seconds for which events are looked at once their messages must have come: several rounds.
 LOOKED_AT_FOR = 15.0
 #: Seconds for which messages are gathered, and until a write that failed is tried again.
 GATHER, RETRY = 0.02, 1.0
@@ -48,7 +48,7 @@ class Found(NamedTuple):
     ours: set[str]
     #: All that have groups, watched by any process.
     living: set[str]
-    deeds: Sequence[Deed]
+    events: Sequence[Event]
     #: What the rows say, by account: who noted it, and the state.
     noted: Mapping[str, tuple[str, str]]
 
@@ -69,12 +69,12 @@ class Feeds:
         self._times = times
         self._seat: Claim | None = None
         self._gate = Gate()
-        self._rings = Rings()
+        self._pending = PendingMessages()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._notes: dict[str, Feed] = {}
         self._gone: set[str] = set()
         self._written = asyncio.Event()
-        self._common = Common(feed, self._gate, self._rings, self._sign, self._changed, times)
+        self._common = Common(feed, self._gate, self._pending, self._sign, self._changed, times)
         self._counted: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -110,8 +110,8 @@ class Feeds:
                 return None
             watchers, living = feeds.list_watchers(connection), set(feeds.list_accounts(connection))
             noted = feeds.list_noted(connection)
-            deeds = told.list_deeds(connection, after=self._times.found_within, until=self._times.told_within + LOOKED_AT_FOR)
-        return Found(accounts_of(self.id, watchers, living), living, deeds, noted)
+            events = feed_messages.list_events(connection, after=self._times.found_within, until=self._times.sent_within + LOOKED_AT_FOR)
+        return Found(accounts_of(self.id, watchers, living), living, events, noted)
 
     def _hold_seat(self, connection: Connection) -> bool:
         """False when the seat had ended, though this process had one: so had the others', after an outage of the database."""
@@ -136,7 +136,7 @@ class Feeds:
         for account_id in self.watches.keys() - found.ours:
             self._tasks.pop(account_id).cancel()
             del self.watches[account_id]
-            self._rings.forget(account_id)
+            self._pending.forget(account_id)
             self._notes.pop(account_id, None)
             if account_id not in found.living:
                 self._gone.add(account_id)
@@ -149,7 +149,7 @@ class Feeds:
             if found.noted.get(account_id) != (self.id, watch.state):
                 self._changed(watch)
         self._gate.allow_for(len(self.watches))
-        self._judge(found.deeds)
+        self._judge(found.events)
 
     async def _watch(self, watch: Watch) -> None:
         """A fault of this service with one account costs the others nothing."""
@@ -160,11 +160,11 @@ class Feeds:
                 _log.error("feed_failed", account_id=watch.account_id, exc_info=error)
                 await asyncio.sleep(self._times.round)
 
-    def _judge(self, deeds: Sequence[Deed]) -> None:
-        """What one account was not told, the others may not be told either: all hang on one process of CloudAPI."""
-        by_account: dict[str, list[Deed]] = {}
-        for deed in deeds:
-            by_account.setdefault(deed.account_id, []).append(deed)
+    def _judge(self, events: Sequence[Event]) -> None:
+        """Where one connection misses a message, others may too: all depend on one process of CloudAPI."""
+        by_account: dict[str, list[Event]] = {}
+        for event in events:
+            by_account.setdefault(event.account_id, []).append(event)
         ours = [(self.watches[account_id], theirs) for account_id, theirs in by_account.items() if account_id in self.watches]
         judged = [watch.judge(theirs) for watch, theirs in ours]
         if any(judged):
@@ -199,7 +199,7 @@ class Feeds:
             await self._written.wait()
             self._written.clear()
             await asyncio.sleep(GATHER)
-            whole, messages = self._rings.take(loop.time())
+            whole, messages = self._pending.take(loop.time())
             notes, self._notes = self._notes, {}
             gone, self._gone = self._gone, set()
             try:
@@ -211,13 +211,13 @@ class Feeds:
                 self._notes, self._gone = {**notes, **self._notes}, self._gone | gone
                 # Whatever they were about, they are forgotten: all groups of these accounts are due instead.
                 for account_id in {*whole, *(one.account_id for one in messages)} & self.watches.keys():
-                    self._rings.add_account(account_id)
+                    self._pending.add_account(account_id)
                 await asyncio.sleep(RETRY)
                 self._written.set()
-            if (at := self._rings.next_at()) is not None:
+            if (at := self._pending.next_at()) is not None:
                 loop.call_at(at, self._written.set)
 
-    def _write(self, notes: Sequence[Feed], gone: set[str], whole: set[str], messages: Sequence[Told]) -> None:
+    def _write(self, notes: Sequence[Feed], gone: set[str], whole: set[str], messages: Sequence[FeedMessage]) -> None:
         """In a thread."""
         began = time.monotonic()
         due: set[str] = set()
@@ -226,14 +226,14 @@ class Feeds:
         if gone:
             self._db.transact(lambda connection: feeds.delete_feeds(connection, self.id, gone), alone=True)
         if whole:
-            due |= self._db.transact(lambda connection: told.mark_accounts_due(connection, whole), alone=True)
+            due |= self._db.transact(lambda connection: feed_messages.mark_accounts_due(connection, whole), alone=True)
         for batch in _batches(messages):
-            due |= self._db.transact(lambda connection, batch=batch: told.mark_told(connection, batch), alone=True)  # type: ignore[misc]
+            due |= self._db.transact(lambda connection, batch=batch: feed_messages.mark_groups_due(connection, batch), alone=True)  # type: ignore[misc]
         for account_id in due:
             self._wake(account_id)
-        metrics.feed_rings.inc(len(due))
+        metrics.feed_wake_ups.inc(len(due))
         if due:
-            _log.debug("rang", accounts=len(due), ms=round((time.monotonic() - began) * 1000))
+            _log.debug("groups_made_due", accounts=len(due), ms=round((time.monotonic() - began) * 1000))
 
 
 def _batches(items: Sequence[T]) -> list[Sequence[T]]:

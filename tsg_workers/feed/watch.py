@@ -14,11 +14,11 @@ from shared.clients import changefeed
 from shared.clients.changefeed import Changefeed, FeedError, Message
 from shared.clients.signature import Signer
 from shared.management.access import NoManagementKey
+from shared.state.feed_messages import OWN, Event, FeedMessage
 from shared.state.feeds import Feed, FeedState
-from shared.state.told import OWN, Deed, Told
 from tsg_workers.feed.evidence import Evidence
 from tsg_workers.feed.gate import Gate
-from tsg_workers.feed.rings import Rings
+from tsg_workers.feed.pending import PendingMessages
 from tsg_workers.feed.times import Times
 
 _log = log.get(__name__)
@@ -40,7 +40,7 @@ _MEANING: Sequence[tuple[type[Exception], FeedState, float | None]] = (
     (FeedError, FeedState.UNREACHABLE, None),
     (sqlalchemy.exc.SQLAlchemyError, FeedState.UNREACHABLE, None),
 )
-MUTE = "The changefeed told nothing of {machine}, which this service itself has just changed."
+MUTE = "The changefeed sent no message about {machine}, which this service itself has just changed."
 
 
 class NoAccount(FeedError):
@@ -53,10 +53,10 @@ class Common:
 
     feed: Changefeed
     gate: Gate
-    rings: Rings
+    pending: PendingMessages
     #: By the account's id, its name in CloudAPI and its signer. Blocks: it asks the database.
     sign: Callable[[str], tuple[str, Signer]]
-    #: Called when there is something to write: another state of this account, or something to ring.
+    #: Called when there is something to write: another state of this account, or a message.
     changed: Callable[["Watch | None"], None]
     times: Times
 
@@ -102,8 +102,8 @@ class Watch:
 
     def _open(self) -> None:
         self._evidence = Evidence(_now(), self._common.times)
-        # What happened before was told to nobody.
-        self._common.rings.add_account(self.account_id)
+        # Nobody knows what happened before.
+        self._common.pending.add_account(self.account_id)
         if self.state != FeedState.MUTE:
             self._become(FeedState.WATCHED)
         else:
@@ -120,11 +120,11 @@ class Watch:
             self._evidence.hear(message.machine_id, now)
         if self.state == FeedState.MUTE:
             self._limit.reschedule(None)
-            self._common.rings.add_account(self.account_id)
+            self._common.pending.add_account(self.account_id)
             self._become(FeedState.WATCHED)
         if now > self._doubted_until:
             self._become(FeedState.TRUSTED)
-        self._common.rings.add(Told(self.account_id, message.machine_id, message.group_id, message.group_name))
+        self._common.pending.add(FeedMessage(self.account_id, message.machine_id, message.group_id, message.group_name))
         self._common.changed(None)
 
     def _fail(self, error: Exception, failures: int) -> float:
@@ -136,17 +136,17 @@ class Watch:
         self._become(state, str(error))
         return pause
 
-    def judge(self, deeds: Sequence[Deed]) -> bool:
-        """Hold what was told against what happened; True when something was not told that should have been."""
+    def judge(self, events: Sequence[Event]) -> bool:
+        """Compare the messages with what happened; True when one is missing."""
         evidence, now = self._evidence, _now()
         if evidence is None:
             return False
         evidence.forget(now)
-        untold = [deed for deed in deeds if evidence.lacks(deed, now)]
-        if not untold or self.state == FeedState.MUTE or now < self._doubted_until:
+        missed = [event for event in events if evidence.lacks(event, now)]
+        if not missed or self.state == FeedState.MUTE or now < self._doubted_until:
             return False
-        metrics.feed_untold.inc()
-        silent = [deed for deed in untold if deed.kind in OWN and evidence.is_silent_since(deed, now)]
+        metrics.feed_missed.inc()
+        silent = [event for event in missed if event.kind in OWN and evidence.is_silent_since(event, now)]
         if silent:
             _log.warning(
                 "feed_is_mute", account_id=self.account_id, machine_id=silent[0].machine_id, meaning="groups are checked as without it"
@@ -154,13 +154,13 @@ class Watch:
             self._become(FeedState.MUTE, MUTE.format(machine=silent[0].machine_id))
             self._limit.reschedule(now + self._common.times.mute)
         else:
-            _log.warning("feed_lacks_a_message", account_id=self.account_id, machine_id=untold[0].machine_id, what=untold[0].kind)
+            _log.warning("feed_lacks_a_message", account_id=self.account_id, machine_id=missed[0].machine_id, what=missed[0].kind)
             self._doubted_until = now + self._common.times.doubt
             self.mistrust()
         return True
 
     def mistrust(self) -> None:
-        """Until it tells something again."""
+        """Until it sends a message again."""
         if self.state == FeedState.TRUSTED:
             self._become(FeedState.WATCHED)
 

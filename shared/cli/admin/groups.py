@@ -21,7 +21,7 @@ from shared.state.status import Status
 #: Lines of a list, unless another number is asked for.
 MOST = 1000
 #: Activities that an explanation tells.
-TOLD = 20
+SHOWN = 20
 #: The newest rollouts of a group that are shown.
 ROLLOUTS = 5
 
@@ -74,7 +74,7 @@ def _show(given: argparse.Namespace, chosen: Settings) -> Report:
 def _explain(given: argparse.Namespace, chosen: Settings) -> Report:
     with connected(chosen).read() as connection:
         found = _status(connection, given.group)
-        done = activities.list_of_group(connection, found.group_id, limit=TOLD)
+        done = activities.list_of_group(connection, found.group_id, limit=SHOWN)
     rows = [(one.at, one.kind, one.status, one.description, one.request_id) for one in done]
     lines = table(("AT", "WHAT", "STATUS", "DESCRIPTION", "REQUEST"), rows) if rows else "no activities yet"
     return Report(f"{_sheet(found)}\n\n{lines}", {**_data(found), "activities": [one._asdict() for one in done]})

@@ -1,4 +1,4 @@
-"""What the messages of a changefeed mean for groups: which become due, and what should have been told.
+"""What the messages of a changefeed mean for groups: which become due, and which messages should have come.
 
 A message makes groups due, and says nothing else: the next check finds out what is so. Session first, never commits, no network.
 """
@@ -24,7 +24,7 @@ OWN, FOUND = (LAUNCH, TERMINATE), (LOST, UNHEALTHY)
 BROUGHT_BACK = 310
 
 
-class Told(NamedTuple):
+class FeedMessage(NamedTuple):
     """A message about a machine."""
 
     account_id: str
@@ -34,8 +34,8 @@ class Told(NamedTuple):
     group_name: str | None = None
 
 
-class Deed(NamedTuple):
-    """A launch or deletion of this service's, or a machine that a check found lost or unhealthy: a feed should have told it."""
+class Event(NamedTuple):
+    """A launch or deletion of this service, or a machine that a check found lost or unhealthy: a feed should report it."""
 
     account_id: str
     machine_id: str
@@ -45,14 +45,14 @@ class Deed(NamedTuple):
     age: float
 
 
-def mark_told(connection: Connection, messages: Collection[Told]) -> set[str]:
+def mark_groups_due(connection: Connection, messages: Collection[FeedMessage]) -> set[str]:
     """Make the groups due that messages are about; their accounts.
 
     Those of groups that are due already too: they may be waiting for the scheduler.
     """
-    named = [(told.account_id, told.group_id) for told in messages if told.group_id]
-    of_2018 = [(told.account_id, told.group_name) for told in messages if told.group_name and not told.group_id]
-    known = [(told.account_id, told.machine_id) for told in messages]
+    named = [(message.account_id, message.group_id) for message in messages if message.group_id]
+    of_2018 = [(message.account_id, message.group_name) for message in messages if message.group_name and not message.group_id]
+    known = [(message.account_id, message.machine_id) for message in messages]
     about = union(
         select(groups.c.id).where(tuple_(groups.c.account_id, groups.c.id).in_(named)),
         select(groups.c.id).where(tuple_(groups.c.account_id, groups.c.name).in_(of_2018), groups.c.by_name, ~groups.c.archived),
@@ -67,16 +67,16 @@ def mark_accounts_due(connection: Connection, account_ids: Collection[str]) -> s
     return set(connection.execute(make_due(group_state.c.group_id.in_(theirs)).returning(group_state.c.account_id)).scalars())
 
 
-def list_deeds(connection: Connection, *, after: float, until: float) -> list[Deed]:
-    """Deeds of all accounts that are at least `after` and at most `until` seconds old."""
+def list_events(connection: Connection, *, after: float, until: float) -> list[Event]:
+    """Events of all accounts that are at least `after` and at most `until` seconds old."""
     age = cast(extract("epoch", func.now() - activities.c.at), Float)
-    statement = select(*columns(Deed, activities, age=age)).where(
+    statement = select(*columns(Event, activities, age=age)).where(
         activities.c.at <= ago(after),
         activities.c.at > ago(until),
         activities.c.kind.in_((*OWN, *FOUND)),
         activities.c.machine_id.is_not(None),
     )
-    return all_of(Deed, connection.execute(statement))
+    return all_of(Event, connection.execute(statement))
 
 
 def bring_back(connection: Connection) -> int:
