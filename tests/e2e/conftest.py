@@ -42,7 +42,7 @@ SETTINGS = {
 STACKS: dict[str, tuple[str, dict[str, str]]] = {
     "workers": ("worker", {}),
     # So long does a dead holder's lease stand in the way of the next.
-    "often killed": ("worker", {"TSG_LEASE_SECONDS": "5"}),
+    "often killed": ("worker", {"TSG_LEASE_SECONDS": "5", "TSG_NOTIFY_HTTP": "true", "TSG_NOTIFY_PRIVATE": "true"}),
     "nomad": ("nomad", {}),
 }
 

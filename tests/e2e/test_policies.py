@@ -1,0 +1,148 @@
+"""Policies and notifications: workers killed over a decision and over a delivery, all restarted within a cooldown, a flood of calls."""
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+from typing import Any
+
+import falcon
+import pytest
+import requests
+
+from dev.client import Tsg
+from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
+from dev.sim.common.server import Server
+from tests.e2e.conftest import Service, doomed, dying, workers_asleep
+from tsg_api.resources.policies import CALL_RATE
+
+pytestmark = pytest.mark.stack("often killed")
+
+DECIDING = (
+    "before shared.state.decisions:insert_decision",
+    "after shared.state.groups:scale",  # written, and not committed
+    "before shared.state.work:mark_done",  # committed, and nobody knows
+)
+DELIVERING = (
+    "before shared.clients.webhooks:Sender.send",
+    "after shared.clients.webhooks:Sender.send",
+    "after shared.state.deliveries:mark_delivered",
+)
+FLOOD, AT_ONCE, MOST = 1000, 16, 3
+
+
+class Receiver(Server):
+    """Counts what it gets, by the id of the delivery."""
+
+    def __init__(self) -> None:
+        self.got: Counter[str] = Counter()
+        super().__init__(self._app)
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self.got[str(req.get_header("webhook-id"))] += 1
+        resp.status = falcon.HTTP_204
+
+    def _app(self) -> falcon.App[Any, Any]:
+        app: falcon.App[Any, Any] = falcon.App()
+        app.add_route("/", self)
+        return app
+
+
+class Owner:
+    """An account with one empty group that its webhook makes larger, and cools down for an hour."""
+
+    def __init__(self, service: Service, cooldown_seconds: int = 3600) -> None:
+        stack = service.stack
+        name = f"owner-{uuid.uuid4().hex[:8]}"
+        stack.add_account(name)
+        self.tsg = Tsg(stack.url, name, stack.key_file, stack.key_id)
+        template = self.tsg.ok(
+            "POST", "/templates", {"template_name": "t", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE}, status=201
+        )
+        body = {"group_name": "g", "template_id": template["id"], "capacity": 0, "max_capacity": MOST}
+        self.group = self.tsg.ok("POST", "/groups", body, status=201)
+        cooldown = {"out_seconds": cooldown_seconds}
+        hook = {"policy_name": "hook", "kind": "webhook", "change": "+1", "cooldown": cooldown}
+        self.url = self.tsg.ok("POST", f"/groups/{self.group['id']}/policies", hook, status=201)["webhook_url"]
+
+    def call(self) -> str:
+        """The id of the decision."""
+        answer = requests.post(self.url, timeout=60)
+        assert answer.status_code == 202
+        return str(answer.json()["decision_id"])
+
+    def decisions(self) -> dict[str, str]:
+        """What came of each."""
+        return {one["id"]: one["result"] for one in self.tsg.ok("GET", f"/groups/{self.group['id']}/decisions?limit=1000")}
+
+    def capacity(self) -> int:
+        return int(self.tsg.ok("GET", f"/groups/{self.group['id']}")["capacity"])
+
+    def close(self) -> None:
+        self.tsg.ok("DELETE", f"/groups/{self.group['id']}", status=204)
+
+
+@pytest.fixture
+def make_owner(calm: Service) -> Iterator[Callable[..., Owner]]:
+    owners: list[Owner] = []
+
+    def make(**options: int) -> Owner:
+        owners.append(Owner(calm, **options))
+        return owners[-1]
+
+    yield make
+    for owner in owners:
+        owner.close()
+
+
+def waiting(service: Service) -> tuple[int, int]:
+    """Calls and deliveries that wait."""
+    calls = "SELECT count(*) FROM tsg_hook_calls WHERE decided_at IS NULL"
+    return tuple(service.stack.sql(f"SELECT ({calls}), (SELECT count(*) FROM tsg_deliveries WHERE state = 'waiting')")[0])  # type: ignore[return-value]
+
+
+def test_a_worker_killed_over_a_decision_or_a_delivery_steps_once_and_tells_it(calm: Service, make_owner: Callable[..., Owner]) -> None:
+    stack = calm.stack
+    with Receiver() as receiver:
+        owners = [make_owner() for _ in DECIDING]
+        for owner in owners:
+            owner.tsg.ok("POST", "/notifications", {"url": receiver.url, "kinds": ["policy.*"]}, status=201)
+        with workers_asleep(calm):
+            called = [owner.call() for owner in owners]
+            for faults in (DECIDING, DELIVERING):
+                dying(calm, {fault: doomed(calm, fault, "tsg-worker") for fault in faults})
+        calm.wait("all is decided and told", lambda: waiting(calm) == (0, 0))
+        told = {row[0]: row[1] for row in stack.sql("SELECT id::text, state FROM tsg_deliveries")}
+        assert told == dict.fromkeys(receiver.got, "delivered")
+        assert len(told) == len(owners)
+    for owner, its_id in zip(owners, called, strict=True):
+        assert (owner.decisions(), owner.capacity()) == ({its_id: "changed"}, 1)
+    # Everything but the cloud is killed, and started again.
+    for name, child in stack.processes.items():
+        if name != "cloudapi":
+            child.kill()
+    stack.valkey.stop()
+    stack.postgres.stop()
+    stack.restart_the_dead()
+    for owner in owners:
+        again = owner.call()
+        calm.wait("the call is decided about", lambda owner=owner, again=again: again in owner.decisions())  # type: ignore[misc]
+        assert (owner.decisions()[again], owner.capacity()) == ("cooldown", 1)
+
+
+def test_a_flood_of_calls_changes_what_the_rules_allow_and_keeps_nobody_else_waiting(
+    calm: Service, make_owner: Callable[..., Owner]
+) -> None:
+    owner, began = make_owner(cooldown_seconds=0), time.monotonic()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        flood = pool.map(lambda url: requests.post(url, timeout=60).status_code, repeat(owner.url, FLOOD))
+        other = [calm.tsg("GET", "/groups").status_code for _ in range(50)]
+        assert Counter(flood) == {202: FLOOD}
+    elapsed = time.monotonic() - began
+    assert set(other) == {200}
+    calm.wait("all calls are decided about", lambda: waiting(calm)[0] == 0)
+    results = Counter(owner.decisions().values())
+    assert results["changed"] == owner.capacity() == MOST
+    assert results.total() == results["changed"] + results["clamped"] <= CALL_RATE * (elapsed + 5) + 1
