@@ -1,12 +1,15 @@
 """What sources of measures say, over real HTTP and TLS: CMON with client certificates, Prometheus' query API."""
 
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
+from dev.processes import Child, free_port
 from dev.services import Valkey
 from dev.sim.cloudapi.catalog import HVM_IMAGE, HVM_PACKAGE
 from dev.sim.cmon.simulator import Simulator as CmonSimulator
@@ -27,6 +30,8 @@ from tests.conftest import new_pair
 from tests.integration.conftest import World
 
 TIMEOUTS = Timeouts(5, 1)
+#: A real one, where it is installed: what the simulated one says is held against it.
+PROMETHEUS = shutil.which("prometheus")
 
 
 @pytest.fixture
@@ -39,6 +44,13 @@ def cmon(world: World, tmp_path: Path) -> Iterator[CmonSimulator]:
 def prometheus() -> Iterator[PrometheusSimulator]:
     with PrometheusSimulator() as served:
         yield served
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.ConnectionError:
+        return False
 
 
 def settled(world: World, capacity: int = 2, **fields: Any) -> Group:
@@ -198,6 +210,50 @@ def test_a_prometheus_that_hangs_or_is_away_is_missing(world: World, prometheus:
     prometheus.hang.clear()
     prometheus.close()
     assert isinstance(query(world, prometheus), Missing)
+
+
+if PROMETHEUS:
+
+    @pytest.fixture(scope="module")
+    def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+        """The URL of a real one, which scrapes nothing."""
+        directory, url = tmp_path_factory.mktemp("prometheus"), f"http://127.0.0.1:{free_port()}"
+        (directory / "prometheus.yml").write_text("{}")
+        options = {
+            "config.file": directory / "prometheus.yml",
+            "storage.tsdb.path": directory / "data",
+            "web.listen-address": url.removeprefix("http://"),
+        }
+        child = Child([str(PROMETHEUS), *(f"--{name}={value}" for name, value in options.items())], log=directory / "log")
+        try:
+            child.wait_until(lambda: answers(f"{url}/-/ready"))
+            yield url
+        finally:
+            child.stop()
+
+    @pytest.mark.parametrize(
+        ("promql", "expected"),
+        [
+            ("vector(73.25)", Value(73.25)),
+            ("scalar(vector(5))", Value(5.0)),
+            ('label_replace(vector(1), "a", "$group_id $group_name", "", "")', Value(1.0)),
+            ('sum(cpu{group="$group_id"})', Missing("the query gives nothing")),
+            ('label_replace(vector(1), "a", "b", "", "") or vector(2)', Missing("the query gives 2 elements, and must give one")),
+            ("vector(0) / 0", Missing("the query gives nan")),
+            ("vector(1) / 0", Missing("the query gives inf")),
+            ('"a text"', Missing("the query gives a string, and must give one number")),
+            ("up[1m]", Missing("the query gives a matrix, and must give one number")),
+        ],
+    )
+    def test_a_real_prometheus_says_the_same(world: World, real: str, promql: str, expected: Measure) -> None:
+        source = PrometheusSource(Prometheus(real, TIMEOUTS), [], knows_tenants=True)
+        assert source.read(asked(world, world.make_group(0), source="prometheus", query=promql)) == expected
+
+    def test_what_a_real_prometheus_refuses_is_missing_in_its_words(world: World, real: str) -> None:
+        source = PrometheusSource(Prometheus(real, TIMEOUTS), [], knows_tenants=True)
+        found = source.read(asked(world, world.make_group(0), source="prometheus", query="sum("))
+        assert isinstance(found, Missing)
+        assert "Prometheus answered 400: invalid parameter" in found.why
 
 
 def test_without_tenants_only_named_accounts_may_query(world: World, prometheus: PrometheusSimulator) -> None:

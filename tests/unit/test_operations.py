@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ from tsg_workers import foreground
 from tsg_workers import main as worker
 from tsg_workers.feed import main as feed
 
+#: Comes with Prometheus, where that is installed.
+PROMTOOL = shutil.which("promtool")
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs/operations.md").read_text()
 DASHBOARD = json.loads((TOP / "dev/deploy/grafana/tsg.json").read_text())
@@ -65,6 +69,13 @@ def test_the_dashboard_shows_all_metrics() -> None:
     shown = " ".join(target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"])
     assert [exposed(metric) for metric in DEFINED if exposed(metric) not in shown] == []
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+
+
+if PROMTOOL:
+
+    def test_prometheus_own_tool_finds_nothing_wrong_with_the_alerts() -> None:
+        done = subprocess.run([PROMTOOL, "check", "rules", TOP / "docs/alerts.yml"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_alert_says_what_is_wrong_and_the_page_what_to_do() -> None:

@@ -86,7 +86,7 @@ class _Resource:
         return False
 
     def _url(self, req: falcon.Request, token: str) -> str:
-        return f"{self._service.public_url.rstrip('/') or req.prefix}{HOOKS}/{token}"
+        return f"{self._service.public_url.rstrip('/') or req.forwarded_prefix}{HOOKS}/{token}"
 
     def _change(
         self,

@@ -5,7 +5,7 @@
 #
 # Needs Nomad 1.5 or later (its own services and their checks), nodes of this datacenter with meta.role = "automater", on which
 # /etc/tsg/tsg.toml says where the database, Redis and CloudAPI are
-# and holds the secret keys, and /etc/tsg/tsg-clock.toml says the same without the secret keys: readable by the user of the tasks alone.
+# and holds the secret keys and the settings of policies and notifications, and /etc/tsg/tsg-clock.toml says the same without the secret keys: readable by the user of the tasks alone.
 # Nothing secret stands here: whoever may read jobs may read this.
 # The tables are made, and brought up to date, by hand before the first run and each upgrade: tsg-admin --config /etc/tsg/tsg.toml db upgrade
 
