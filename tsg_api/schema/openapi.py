@@ -50,6 +50,7 @@ _SHOWN = (
     responses.RolloutCounts,
     responses.Rollout,
     responses.NewestRollout,
+    responses.Decision,
     responses.Status,
     responses.Activity,
     responses.Problem,
@@ -80,6 +81,7 @@ _HEADERS: dict[str, tuple[str, Json]] = {
     "Retry-After": ("Seconds", {"type": "integer", "minimum": 1}),
     "Warning": ("The body had no capacity, which means 0: the instances are deleted", _WORDS),
     "WWW-Authenticate": ("Signature", _WORDS),
+    "Accept-Encoding": ("identity: a body that is compressed is refused", _WORDS),
 }
 #: Not on every answer that may have them.
 _SOMETIMES = {"Link", REPLAYED, "Warning"}

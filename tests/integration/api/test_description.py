@@ -35,6 +35,14 @@ def test_every_route_is_described_and_nothing_else(api: Api) -> None:
     assert len(OPERATIONS) == len(told)
 
 
+def test_every_reference_leads_somewhere(api: Api) -> None:
+    text = api.request("GET", "/v1/tsg/openapi.json").text
+    components = json.loads(text)["components"]
+    led = [one.split("/") for one in re.findall(r'"\$ref": ?"#/components/([^"]+)"', text)]
+    assert led
+    assert [f"{kind}/{name}" for kind, name in led if name not in components[kind]] == []
+
+
 def test_what_is_shown_has_the_fields_that_are_described(tsg: Caller) -> None:
     schemas = described(tsg.api)["components"]["schemas"]
     group = tsg.make_group(3)
