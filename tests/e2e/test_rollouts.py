@@ -1,15 +1,18 @@
 """Rollouts, drains and updates: killed at every step, scaled meanwhile, with members that die. Nothing is done twice."""
 
+import signal
 import uuid
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 import requests
 
 from dev.client import Tsg
+from dev.faults import killed
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE, LARGE_PACKAGE
 from tests.e2e.conftest import Service, doomed, dying, workers_asleep
-from tests.e2e.test_every_step import doomed_api, lives
+from tests.e2e.test_every_step import lives
 
 pytestmark = pytest.mark.stack("often killed")
 
@@ -47,10 +50,10 @@ class Owner:
 
     def __init__(self, service: Service, capacity: int, **group: Any) -> None:
         stack = service.stack
-        name = f"owner-{uuid.uuid4().hex[:8]}"
-        stack.add_account(name)
+        self.name = f"owner-{uuid.uuid4().hex[:8]}"
+        stack.add_account(self.name)
         self.service = service
-        self.tsg = Tsg(stack.url, name, stack.key_file, stack.key_id)
+        self.tsg = Tsg(stack.url, self.name, stack.key_file, stack.key_id)
         body = {"group_name": "g", "template_id": self.template("old"), "capacity": capacity, **group}
         self.group = self.tsg.ok("POST", "/groups", body, status=201)
 
@@ -62,12 +65,42 @@ class Owner:
         body = {"template_id": template_id, "max_surge": 1, "bake_seconds": 0, **settings}
         return str(self.tsg.ok("POST", f"/groups/{self.group['id']}/rollouts", body, status=201)["id"])
 
+    def machine_by_hand(self) -> str:
+        """A machine that is made without the service, and runs."""
+        url, headers = f"{self.service.stack.cloud_url}/{self.name}/machines", {**self.tsg.headers(), "Accept-Version": "~9"}
+        made = requests.post(url, json={"package": DEFAULT_PACKAGE, "image": DEFAULT_IMAGE}, headers=headers, timeout=30)
+        machine_id = str(made.json()["id"])
+        self.service.wait("it runs", lambda: self._machine(machine_id)["state"] == "running")
+        return machine_id
+
+    def tags(self, machine_id: str) -> set[str]:
+        return set(self._machine(machine_id)["tags"])
+
+    def _machine(self, machine_id: str) -> Any:
+        return next(machine for machine in self.service.stack.cloud("GET", "/machines?live=true") if machine["id"] == machine_id)
+
+    def members(self) -> int:
+        """As the rows have them: the API may be dead."""
+        ((count,),) = self.service.stack.sql("SELECT count(*) FROM tsg_instances WHERE group_id = %s AND gone_at IS NULL", self.group["id"])
+        return int(count)
+
     def rollout(self, rollout_id: str) -> Any:
         return self.tsg.ok("GET", f"/groups/{self.group['id']}/rollouts/{rollout_id}")
 
     def ends(self, rollout_id: str, state: str = "Successful") -> None:
         self.service.wait("the rollout ends", lambda: self.rollout(rollout_id)["ended_at"] is not None)
         assert self.rollout(rollout_id)["state"] == state, self.rollout(rollout_id)
+
+
+def kill_api_over(service: Service, fault: str, request: Callable[[], object]) -> None:
+    """An API that is killed at the fault takes the place of the one that is there, and dies of the request."""
+    stack = service.stack
+    stack.processes["api"].stop()
+    stack.start_api(killed(fault))
+    with pytest.raises(requests.ConnectionError):
+        request()
+    service.wait("the API is killed", lambda: stack.processes["api"].status is not None)
+    assert stack.processes["api"].status == -signal.SIGKILL
 
 
 def test_what_is_killed_at_any_step_of_a_rollout_is_made_good(calm: Service) -> None:
@@ -97,14 +130,38 @@ def test_an_api_that_is_killed_over_a_rollout_has_begun_it_or_not(calm: Service)
     path, body = f"/groups/{owner.group['id']}/rollouts", {"template_id": owner.template("new", **ANEW), "max_surge": 1, "bake_seconds": 0}
     # Written, and not committed; committed, and nobody knows.
     for fault, expected in (("after shared.state.rollouts:insert_rollout", 0), ("after tsg_api.http.write:change", 1)):
-        with doomed_api(calm, fault) as start_again:
-            with pytest.raises(requests.ConnectionError):
-                owner.tsg("POST", path, body)
-            start_again()
-            assert len(owner.tsg.ok("GET", path)) == expected
+        kill_api_over(calm, fault, lambda: owner.tsg("POST", path, body))
+        assert calm.stack.sql("SELECT count(*) FROM tsg_rollouts WHERE group_id = %s", owner.group["id"]) == [(expected,)]
+    calm.stack.restart_the_dead()
     owner.ends(owner.tsg.ok("GET", path)[0]["id"])
     calm.settles(owner.group, 1)
     assert sorted(lives(calm, owner.group), key=len) == [STAYED, WENT]
+    owner.tsg.ok("DELETE", f"/groups/{owner.group['id']}", status=204)
+
+
+def test_an_api_that_is_killed_between_a_members_row_and_its_tags_is_asked_again(calm: Service) -> None:
+    owner = Owner(calm, 1)
+    calm.settles(owner.group, 1)
+    machine_id = owner.machine_by_hand()
+    path = f"/groups/{owner.group['id']}/members"
+    adoption, detachment = ("POST", path, {"machine_id": machine_id}), ("POST", f"{path}/{machine_id}/detach", {"decrement": True})
+    kill_api_over(calm, "before tsg_api.resources.members:_tag", lambda: owner.tsg(*adoption))
+    assert owner.members() == 2
+    assert owner.tags(machine_id) == set(), "a member, and nobody else knows"
+
+    def adopt_and_detach() -> None:
+        owner.tsg.ok(*adoption, status=201)
+        calm.wait("it has the group's tags", lambda: {"tsg.group", "tsg.name"} <= owner.tags(machine_id))
+        owner.tsg(*detachment)
+
+    kill_api_over(calm, "before shared.state.members:detach", adopt_and_detach)
+    assert owner.members() == 2
+    calm.wait("its tags are gone", lambda: not owner.tags(machine_id))
+    calm.stack.restart_the_dead()
+    owner.tsg.ok(*detachment, status=204)
+    calm.settles(owner.group, 1)
+    assert lives(calm, owner.group) == [STAYED], "nothing was launched in its place"
+    assert owner.tags(machine_id) == set()
     owner.tsg.ok("DELETE", f"/groups/{owner.group['id']}", status=204)
 
 
