@@ -187,9 +187,10 @@ def test_what_is_shown_is_in_the_address_and_a_template_that_is_used_stays(tsg: 
     template = tsg.make_template()
     for name in ("web", "mail", "jobs"):
         tsg.ok("POST", "/groups", {"group_name": name, "template_id": template, "capacity": 1})
-    with opened("#/groups?find=m&sort=age&down=1") as page:
+    with opened("#/groups?find=mail&sort=age&down=1") as page:
         expect(page.locator(".rows .row")).to_have_count(1)
-        expect(page.get_by_role("searchbox")).to_have_value("m")
+        expect(page.get_by_role("searchbox")).to_have_value("mail")
+        expect(page.locator(".c-name .quiet")).to_have_text(tsg.ok("GET", f"/templates/{template}")["template_name"])
         page.get_by_role("searchbox").fill("")
         expect(page.locator(".rows .row")).to_have_count(3)
         page.get_by_role("button", name="Running").click()

@@ -235,9 +235,10 @@ export async function show(root, { offer, signal, argument: id, title }) {
 	}
 
 	// All at once, so that nothing jumps.
-	await Promise.all([readGroup(), readActivities(), readMembers()]);
-	const page = { offer, live, path, signal, choosing };
+	const ready = Promise.all([readGroup(), readActivities(), readMembers()]);
+	const page = { offer, live, path, signal, choosing, ready };
 	extras = await Promise.all((await modules).filter(Boolean).map((module) => module.show(page)));
+	await ready;
 	drawActions();
 	drawStatus();
 	put(root, crumb, heading, h("div.says", message, trouble, next), h("div.grid", capacity, picture, history, ...extras.map((one) => one.element), log));

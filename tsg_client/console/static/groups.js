@@ -90,7 +90,7 @@ export async function show(root, { offer, signal, title }) {
 		title(bad ? `Groups: ${count(bad)} need a change` : "Groups");
 		keep({ find: model.words, show: model.pile !== "all" && model.pile, sort: model.sort !== COLUMNS[0].name && model.sort, down: model.down && "1" });
 		if (!rows.length) {
-			put(place, empty("No groups yet", "A group keeps as many instances of a template running as you ask for.", create()));
+			put(place, empty("No groups yet", "A group keeps as many instances of a template running as you ask for.", create(), h("a", { href: "#/templates" }, "It is made from a template: look at those first")));
 		} else if (!shown.length) {
 			put(place, empty("Nothing fits", "No group has this name and state.", button("Show all", { onclick: () => {
 				search.value = model.words = "";
@@ -125,14 +125,15 @@ export async function show(root, { offer, signal, title }) {
 			for await (const page of pages("groups", { signal })) {
 				for (const group of page.body) {
 					const one = fresh.get(group.id);
-					if (!one) continue;
-					Object.assign(one, { created: Date.parse(group.created_at), template_id: group.template_id });
-					one.template = model.templates.get(group.template_id)?.template_name ?? "";
-					one.words = words(one);
+					if (one) Object.assign(one, { created: Date.parse(group.created_at), template_id: group.template_id });
 				}
 			}
-			if ([...fresh.values()].some((one) => one.template_id && !one.template)) {
+			if ([...fresh.values()].some((one) => one.template_id && !model.templates.has(one.template_id))) {
 				for (const one of await all("templates", { signal })) model.templates.set(one.id, one);
+			}
+			for (const one of fresh.values()) {
+				one.template = model.templates.get(one.template_id)?.template_name ?? "";
+				one.words = words(one);
 			}
 		}
 		model.rows = fresh;

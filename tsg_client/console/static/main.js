@@ -19,11 +19,13 @@ let leaving = new AbortController();
 let offer;
 let isFirst = true;
 
+const place = () => decodeURI(location.hash.slice(1)).split("?")[0] || "/groups";
+
 async function show() {
 	leaving.abort();
 	leaving = new AbortController();
 	const { signal } = leaving;
-	const path = decodeURI(location.hash.slice(1)).split("?")[0] || "/groups";
+	const path = place();
 	const page = PAGES.find((one) => one.at.test(path) && (!one.needs || offer.has(...one.needs)));
 	const under = page?.under ?? page?.nav?.[1];
 	for (const link of document.querySelectorAll("#nav a")) {
@@ -100,6 +102,8 @@ async function begin() {
 		event.preventDefault();
 		main.focus();
 	});
+	// While the description comes; what fails here fails again when it is shown.
+	PAGES.find((page) => page.at.test(place()))?.load().catch(() => {});
 	for (let failures = 1; !offer; failures += 1) {
 		try {
 			offer = await Offer.load();

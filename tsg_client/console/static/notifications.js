@@ -15,7 +15,7 @@ const STATES = { waiting: "busy", delivered: "good", dead: "bad" };
 export async function show(root, { offer, signal, title }) {
 	title("Notifications");
 	const body = h("tbody");
-	const shown = h("div.card", table(["Address", "Groups", "Kinds", "State", "Created", ""], body));
+	const shown = h("div.card", table(["Address", "Groups", "Kinds", "State", "Created", ""], body, "of-page"));
 	let groups = new Map();
 	const { total, place, create } = listPage(root, "Notifications", "New notification", offer.has("POST", "notifications") && (() => edit()));
 

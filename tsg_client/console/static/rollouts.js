@@ -21,7 +21,7 @@ const SHOWN = 6;
 const REST = 20000;
 
 /** The card: its element, the buttons for the page's head, `begin` to keep it live, `renew` to read at once. */
-export async function show({ offer, live, path, signal, choosing }) {
+export async function show({ offer, live, path, signal, choosing, ready }) {
 	const name = (id) => live.templates.get(id)?.template_name ?? short(id);
 	const state = pill("", "idle");
 	const headline = h("p.lead");
@@ -122,7 +122,8 @@ export async function show({ offer, live, path, signal, choosing }) {
 		});
 	}
 
-	draw(await all(`${path}/rollouts`, { signal }));
+	const [list] = await Promise.all([all(`${path}/rollouts`, { signal }), ready]);
+	draw(list);
 	return { element, begin, actions: [button("Roll out", { class: "primary", onclick: choosing(start) }, "play")], renew: () => stop.abort() };
 }
 

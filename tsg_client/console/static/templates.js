@@ -19,7 +19,7 @@ export async function show(root, { offer, signal, title }) {
 	const keep = keeper();
 	const search = h("input", { type: "search", value: asked().get("find") ?? "", placeholder: "Filter by name", "aria-label": "Filter templates", autocomplete: "off" });
 	const body = h("tbody");
-	const listed = h("div.card", table(["Template", "Package", "Image", "Groups", "Created", ""], body));
+	const listed = h("div.card", table(["Template", "Package", "Image", "Groups", "Created", ""], body, "of-page"));
 	let templates = [];
 	let users = new Map();
 	let most = PAGE;
