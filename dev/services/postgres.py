@@ -149,7 +149,9 @@ class Postgres(Server):
     def _maker(self, programs: Path, directory: Path) -> Sequence[str | Path]:
         """The command that fills the directory of a cluster."""
         if self._primaries:
-            source = f"host={','.join(self._primaries)} port={PORT} user=postgres target_session_attrs=read-write connect_timeout=2"
+            # A standby does not heed connect_timeout: without the last one it tries a host that is gone for a minute and more.
+            options = "user=postgres target_session_attrs=read-write connect_timeout=2 tcp_user_timeout=2000"
+            source = f"host={','.join(self._primaries)} port={PORT} {options}"
             return programs / "pg_basebackup", "-D", directory, "--checkpoint=fast", "--write-recovery-conf", f"--dbname={source}"
         trust = ("--auth-local=trust", "--auth-host=scram-sha-256")
         return programs / "initdb", "-D", directory, "-U", "postgres", *trust, "--encoding=UTF8", "--locale=C", "--no-instructions"
