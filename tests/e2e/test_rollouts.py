@@ -174,11 +174,16 @@ def test_a_rollout_ends_while_cloudapi_fails_members_die_and_the_group_is_scaled
     calm.wait("it has begun", lambda: owner.rollout(rollout)["counts"]["new"] > 0)
     body = {"group_name": "g", "template_id": new}
     owner.tsg.ok("PUT", f"/groups/{owner.group['id']}", {**body, "capacity": 14})
-    next(child for name, child in calm.stack.processes.items() if name.startswith("worker")).kill()
+    for name in ("api", "clock", next(name for name in calm.stack.processes if name.startswith("worker"))):
+        calm.stack.processes[name].kill()
+    calm.stack.postgres.kill()
+    calm.stack.postgres.start()
     calm.stack.restart_the_dead()
     calm.stack.cloud("POST", f"/machines/{calm.machines(owner.group)[0]['id']}/kill")
     calm.wait("it has grown", lambda: calm.running(owner.group) >= 14)
-    owner.tsg.ok("PUT", f"/groups/{owner.group['id']}", {**body, "capacity": 4})
+    path = f"/groups/{owner.group['id']}"
+    # CloudAPI may fail over the caller's key, which an API that was just started has to ask for.
+    calm.wait("it is asked to shrink", lambda: owner.tsg("PUT", path, {**body, "capacity": 4}).status_code == 200)
     calm.knobs(error_share=0.0)
     owner.ends(rollout)
     calm.settles(owner.group, 4)
