@@ -164,7 +164,8 @@ def test_the_newest_of_a_group_are_kept_and_others_are_forgotten_in_time(world: 
     for _ in range(rollouts.KEPT + 3):
         made.append(begin(world, group))
         put(world, made[-1], State.SUCCESSFUL)
-    world.sql("UPDATE tsg_rollouts SET ended_at = now() - interval '50 days' WHERE id <> :id", id=made[1].id)
+    ended = "UPDATE tsg_rollouts SET ended_at = now() - interval '50 days' WHERE group_id = :group_id AND id <> :id"
+    world.sql(ended, group_id=group.id, id=made[1].id)
 
     def forget(days: int = 42) -> int:
         return world.db.transact(lambda connection: rollouts.delete_old(connection, days=days, limit=1000))
