@@ -90,7 +90,8 @@ def test_the_upgrade_is_answered_as_watershed_answers_it(sim):
     assert lines[0] == "HTTP/1.1 101 The Watershed Moment"
     assert [line.partition(":")[0] for line in lines[1:4]] == ["Upgrade", "Connection", "Sec-WebSocket-Accept"]
     assert lines[4:] == ["", ""]
-    assert sim.cloud.counters.to_json()["by_endpoint"] == {"Changefeed": {"101": 1}}
+    # It is counted when it has been sent.
+    assert wait_for(lambda: sim.cloud.counters.to_json()["by_endpoint"] == {"Changefeed": {"101": 1}}, seconds=10)
 
 
 def test_what_is_no_upgrade_is_refused_in_plain_http(sim, demo):

@@ -112,7 +112,7 @@ def test_a_request_under_way_is_answered_before_the_api_goes(serve: Callable[...
         received = b""
         while not received.endswith(b'{"status":"alive"}'):
             received += idle.recv(65536)
-        connection.sendall(b"POST /v1/tsg/groups HTTP/1.1\r\nHost: tsg\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body[:10]))
+        connection.sendall(b"POST /v1/tsg/groups HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body[:10]))
         # The other half is sent when nobody new is let in any more.
         assert wait_for(lambda: requests.get(f"{served.url}/healthz", timeout=30).ok, seconds=10)
         served.child.send(signal.SIGTERM)
