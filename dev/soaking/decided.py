@@ -1,7 +1,6 @@
 """The decisions of policies, held against what was promised: bounds, cooldowns, one step for one call, a decision for each change."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -20,6 +19,8 @@ COOLDOWNS = {
     "soon": (0, 0),
     "minutely": (0, 0),
 }
+#: Seconds, at most, between the decisions of one evaluation.
+TOGETHER = 0.001
 #: Seconds until a change is certainly in force: the longest that a worker is frozen within a transaction.
 COMMITTED = 20.0
 
@@ -59,22 +60,18 @@ def violations(first: int, last: int, decisions: Sequence[Decided], calls: Itera
 
 
 def _chain(first: int, decisions: Sequence[Decided]) -> tuple[list[Decided], list[str]]:
-    """All changes, each beginning where the one before has ended. What was decided at one moment may stand in any order."""
-    capacity, chain = first, []
-    for _, together in groupby(sorted((one for one in decisions if one.changes), key=attrgetter("at")), key=attrgetter("at")):
-        waiting, moved = list(together), set()
-        while waiting:
-            following = next((one for one in waiting if one.before == capacity), None)
-            shared = next((one for one in waiting if (one.before, one.after) in moved and one.by == "measure"), None)
-            if following is None and shared is None:
-                return chain, [f"{_told(waiting[0])}, and it was {capacity}: a change without a decision"]
-            taken = shared or following
-            assert taken is not None
-            waiting.remove(taken)
-            chain.append(taken)
-            if taken.by == "measure":
-                moved.add((taken.before, taken.after))
-            capacity = taken.after
+    """All changes in their order, each beginning where the one before has ended; or as one that another measure led to as well."""
+    capacity, chain, began, moved = first, list[Decided](), 0.0, set[tuple[int, int]]()
+    for one in sorted((one for one in decisions if one.changes), key=attrgetter("at")):
+        if one.at - began > TOGETHER:
+            began, moved = one.at, set()
+        is_shared = one.by == "measure" and (one.before, one.after) in moved
+        if one.before != capacity and not is_shared:
+            return chain, [f"{_told(one)}, and it was {capacity}: a change without a decision"]
+        chain.append(one)
+        if one.by == "measure":
+            moved.add((one.before, one.after))
+        capacity = one.after
     return chain, []
 
 

