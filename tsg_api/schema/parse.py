@@ -588,8 +588,17 @@ def _without_references(drawn: Any, parts: Mapping[str, Any]) -> Any:
     if not isinstance(drawn, dict):
         return drawn
     if "$ref" in drawn:
-        return _without_references(parts[drawn["$ref"].rpartition("/")[2]], parts)
-    return {key: _without_references(one, parts) for key, one in drawn.items() if not (key == "title" and isinstance(one, str))}
+        beside = {key: value for key, value in drawn.items() if key != "$ref"}
+        return _without_references({**parts[drawn["$ref"].rpartition("/")[2]], **beside}, parts)
+    found = {key: _without_references(one, parts) for key, one in drawn.items() if not (key == "title" and isinstance(one, str))}
+    if found.get("type") == "object":
+        for field in found.get("properties", {}).values():
+            # In settings null is the default.
+            if "default" in field and "type" in field and "null" not in field["type"]:
+                _or_null(field)
+    if found.get("type") == "array" and "maxLength" in found:
+        found["maxItems"] = found.pop("maxLength")
+    return found
 
 
 def query(model: type[Q], parameters: Mapping[str, object]) -> Q:
