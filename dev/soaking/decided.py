@@ -81,7 +81,7 @@ def _cooldowns(decisions: Sequence[Decided], chain: Sequence[Decided]) -> Iterat
     grown: dict[str, float] = {}
     for number, one in enumerate(chain):
         out_seconds, in_seconds = COOLDOWNS[one.policy_name]
-        before = [other for other in chain[:number] if known[one.policy_id] <= other.at < one.at]
+        before = [other for other in chain[:number] if known[one.policy_id] <= other.at < one.at - TOGETHER]
         if one.by != "schedule" and one.after < one.before and before and one.at - before[-1].at < in_seconds:
             yield f"{_told(one)} {one.at - before[-1].at:.2f} s after {_told(before[-1])}, within its {in_seconds} s"
         if one.by != "schedule" and one.after > one.before:

@@ -97,6 +97,10 @@ def test_a_change_out_of_bounds_or_within_a_cooldown_is_seen() -> None:
     assert "3.00 s after up" in told
     assert decided.violations(3, 3, [decision(1, 3, 4, "up", "webhook"), decision(4, 4, 3)], []) == [], "it was not there yet"
     assert decided.violations(3, 3, [decision(0, 3, 4), decision(1, 4, 3, "minutely", "schedule")], []) == []
+    together = [decision(9, 5, 2), decision(9.000001, 5, 2, "cpu")]
+    assert decided.violations(5, 2, [decision(0, 5, 5), decision(0, 5, 5, "cpu"), *together], []) == [], (
+        "one change, that two measures led to"
+    )
 
 
 def test_two_decisions_of_one_call_are_seen() -> None:
