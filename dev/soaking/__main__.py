@@ -40,6 +40,8 @@ from shared.spec import rollout_settings
 PROGRESS, LOOK = 10.0, 0.5
 #: Seconds for everything to settle once nothing is broken any more: failures in a row are waited out in growing pauses.
 PATIENCE = 240.0
+#: Seconds until a receiver that lives has heard of what was done last.
+HEARD = 30.0
 
 #: Seconds between checks of a group, and for the replacement of a dead machine besides.
 CHECK_INTERVAL, REPLACED_WITHIN = 10.0, 2.0
@@ -221,8 +223,11 @@ class Soak:
                     made = self.decisions.get(group.id, [])
                     for problem in decided.violations(group.changes[0].capacity, capacities[group.id], made, account.calls):
                         self.findings.violated(f"{account.name}'s {group.name} ({group.id}): {problem}")
-        for name, of_account in _by_account(self.world.stack.sql(ACTIVITIES)).items():
-            if name in self.world.accounts and (lost := of_account - told.heard.get(name, set())):
+        done = {name: ids for name, ids in _by_account(self.world.stack.sql(ACTIVITIES)).items() if name in self.world.accounts}
+        # What was done a moment ago is on its way.
+        wait_for(lambda: all(ids <= told.heard.get(name, set()) for name, ids in done.items()), seconds=HEARD)
+        for name, ids in done.items():
+            if lost := ids - told.heard.get(name, set()):
                 self.findings.violated(f"{name} was not told of the activities {sorted(lost)[:5]}, {len(lost)} in all")
         for problem in told.problems:
             self.findings.violated(problem)
