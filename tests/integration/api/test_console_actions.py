@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser import browser
 from tests.integration.api.service import Api, Caller, make_member
@@ -83,10 +83,19 @@ def test_a_rollout_is_rolled_back_and_cancelled_and_a_second_one_is_refused(tsg:
         dialog = page.get_by_role("dialog")
         dialog.get_by_label("Template").select_option(other)
         expect(dialog.get_by_role("button", name="Start rollout")).to_be_enabled()
-        rollout = start(tsg, group, template_id=other)
+        rollouts: list[dict[str, Any]] = []
+
+        def outrun(route: Route) -> None:
+            """Another one begins after the button was pressed: a page that hears of it before lets nobody press it."""
+            if route.request.method == "POST" and not rollouts:
+                rollouts.append(start(tsg, group, template_id=other))
+            route.continue_()
+
+        page.route(re.compile("/rollouts$"), outrun)
         agree(page, "Start rollout")
         # The group was changed meanwhile; and once more, with the other one under way.
         expect(dialog.get_by_role("alert").first).to_contain_text("The group was changed meanwhile.")
+        (rollout,) = rollouts
         expect(dialog.locator(".plan")).to_contain_text(re.compile("rollout"))
         dialog.get_by_role("button", name="Cancel").click()
 
