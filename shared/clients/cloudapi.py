@@ -606,16 +606,20 @@ class Page:
 
     @property
     def count(self) -> int:
-        """How many machines it has, by its own account."""
-        announced = self._answer.headers.get("x-resource-count", "")
-        return int(announced) if announced.isdigit() else len(self._rows())
+        """How many machines it has, by its own account. A page that does not say is read for it."""
+        return len(self._rows()) if self._announced is None else self._announced
 
     def machines(self, *, with_bodies: bool = True) -> list[Machine]:
         """`Unavailable` when it is not what CloudAPI says of it."""
         rows = self._rows()
-        if self.count != len(rows):
-            raise Unavailable(f"CloudAPI announced {self.count} machines and sent {len(rows)}")
+        if self._announced not in {None, len(rows)}:
+            raise Unavailable(f"CloudAPI announced {self._announced} machines and sent {len(rows)}")
         return [_machine(row, with_body=with_bodies) for row in rows]
+
+    @property
+    def _announced(self) -> int | None:
+        text = self._answer.headers.get("x-resource-count", "")
+        return int(text) if text.isdigit() else None
 
     def _rows(self) -> list[Any]:
         rows = _json(self._answer)
