@@ -80,7 +80,7 @@ cloudapi_seconds = Histogram("tsg_cloudapi_request_seconds", "Seconds CloudAPI t
 nomad_requests = Counter("tsg_nomad_requests", "Requests to Nomad.", ["endpoint", "status"], registry=REGISTRY)
 nomad_seconds = Histogram("tsg_nomad_request_seconds", "Seconds Nomad took.", ["endpoint"], buckets=SECONDS, registry=REGISTRY)
 
-ticks = Counter("tsg_clock_ticks", "Looks of the clock at what is due, by result.", ["result"], registry=REGISTRY)
+ticks = Counter("tsg_clock_ticks", "Rounds of the scheduler's duties (wake-ups, and all others), by result.", ["result"], registry=REGISTRY)
 pruned = Counter("tsg_pruned_rows", "Rows removed because their time was over.", ["table"], registry=REGISTRY)
 
 # The log

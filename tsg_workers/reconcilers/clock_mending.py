@@ -20,7 +20,7 @@ AGAIN = 600.0
 class ClockWatch:
     """Corrects the times at its first look, and when it sees the clock go back.
 
-    Not at other times: it reads whole tables, and the scheduler sends no wake-up meanwhile.
+    Not at other times: it reads whole tables.
     """
 
     def __init__(self, now: Callable[[Connection], datetime] = clock.get_now) -> None:

@@ -13,7 +13,7 @@ EVERY = 5.0
 def mend(database: Database) -> bool:
     """Note which `tsg-feed` have ended, and bring groups back that were to be checked less often. Always complete."""
     unwatched = database.transact(feeds.mark_unwatched, alone=True)
-    brought_back = database.transact(feed_messages.bring_back, alone=True)
+    brought_back = database.transact(feed_messages.bring_back)
     if unwatched:
         _log.warning("accounts_not_watched", accounts=unwatched, groups=brought_back, meaning="their tsg-feed has ended")
     return True
