@@ -19,13 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-import psycopg2
 import requests
 
 from dev import leftovers
 from dev.client import PROGRAMS, Account, make_key, shell, write_private
 from dev.processes import Child, ChildError, free_port
-from dev.services import Postgres, Valkey, copy_of
+from dev.services import Postgres, Valkey, copy_of, execute
 from shared.clients import keys
 
 DATACENTER = "us-east-1"
@@ -307,13 +306,7 @@ class Stack:
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """One statement on the service's database, committed; its rows, if it has any."""
-        connection = psycopg2.connect(self.postgres.url(DATABASE).replace("postgresql+psycopg2", "postgresql"))
-        try:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(statement, parameters)
-                return cursor.fetchall() if cursor.description else []
-        finally:
-            connection.close()
+        return execute(self.postgres.url(DATABASE), statement, *parameters)
 
     def shell(self) -> str:
         """How a POSIX shell speaks to this stack."""

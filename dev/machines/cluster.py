@@ -11,7 +11,7 @@ import requests
 from dev.deploy.prepare import prepare
 from dev.machines.hosts import Host
 from dev.processes import Child, ChildError, wait_for
-from dev.services import Address, Postgres, Sentinel, Valkey
+from dev.services import Address, Postgres, Sentinel, Valkey, execute
 from dev.services.sentinel import NAME
 from dev.stack import DATABASE, Place, Stack
 
@@ -176,10 +176,5 @@ class Cluster(Stack):
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
         """By the URL that the programs have."""
-        connection = psycopg2.connect(f"{self.environment['TSG_DATABASE_URL']}?target_session_attrs=read-write&connect_timeout=2")
-        try:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(statement, parameters)
-                return cursor.fetchall() if cursor.description else []
-        finally:
-            connection.close()
+        url = f"{self.environment['TSG_DATABASE_URL']}?target_session_attrs=read-write&connect_timeout=2"
+        return execute(url, statement, *parameters)

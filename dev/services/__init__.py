@@ -16,8 +16,8 @@ programs.py      where the servers' programs are
 """
 
 from dev.services.directories import ServiceError, copy_of, scratch
-from dev.services.postgres import Postgres
+from dev.services.postgres import Postgres, execute
 from dev.services.sentinel import Sentinel
 from dev.services.valkey import Address, Valkey
 
-__all__ = ["Address", "Postgres", "Sentinel", "ServiceError", "Valkey", "copy_of", "scratch"]
+__all__ = ["Address", "Postgres", "Sentinel", "ServiceError", "Valkey", "copy_of", "execute", "scratch"]

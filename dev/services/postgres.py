@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
+import psycopg2
 from sqlalchemy import Connection, NullPool, create_engine, text
 
 from dev.processes import Account, Child
@@ -121,16 +122,8 @@ class Postgres(Server):
             # A standby looks for a new primary at once, and 5 s after it last heard of one that went without a goodbye.
             settings |= {"hba_file": trusting, "wal_retrieve_retry_interval": "500ms", "wal_receiver_timeout": "5s"}
         options = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
-        return Child(
-            [programs / "postgres", "-D", self._cluster, *options],
-            log=self.log,
-            env=postgres_environment(),
-            cwd=Path("/"),
-            account=account,
-            keep=[lock],
-            orphaned=self.farewell,
-            network=self.network,
-        )
+        command = [programs / "postgres", "-D", self._cluster, *options]
+        return self._spawn(command, account, lock, env=postgres_environment(), cwd=Path("/"))
 
     def _init(self, programs: Path, account: Account | None) -> None:
         """Makes the cluster, under another name until it is whole."""
@@ -190,6 +183,17 @@ class Postgres(Server):
 
     def _settle(self) -> None:
         self.create_database("tsg")
+
+
+def execute(url: str, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """Run one statement on the database at this URL (SQLAlchemy's or libpq's), and commit; its rows, if it has any."""
+    connection = psycopg2.connect(url.replace("postgresql+psycopg2", "postgresql", 1))
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
 
 
 def _program_of(pid: int) -> str | None:

@@ -38,14 +38,7 @@ class Sentinel(Server):
         self._patience_ms = patience_ms
 
     def _launch(self, account: Account | None, lock: int) -> Child:
-        return Child(
-            [valkey_program(), self._configuration(), "--sentinel"],
-            log=self.log,
-            account=account,
-            keep=[lock],
-            orphaned=self.farewell,
-            network=self.network,
-        )
+        return self._spawn([valkey_program(), self._configuration(), "--sentinel"], account, lock)
 
     def _configuration(self) -> Path:
         """It keeps what it knows in this file."""

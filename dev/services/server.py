@@ -6,10 +6,11 @@ import shutil
 import signal
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from dev.processes import Account, Child, wait_for
 from dev.services.directories import ServiceError, give, own_directory
@@ -88,6 +89,10 @@ class Server(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
+
+    def _spawn(self, command: Sequence[str | Path], account: Account | None, lock: int, **more: Any) -> Child:
+        """The server as a child that ends with us and holds the lock for as long as it lives."""
+        return Child(command, log=self.log, account=account, keep=[lock], orphaned=self.farewell, network=self.network, **more)
 
     @abstractmethod
     def _launch(self, account: Account | None, lock: int) -> Child: ...

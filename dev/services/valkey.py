@@ -62,7 +62,7 @@ class Valkey(Server):
         return " ".join(found.values())
 
     def _launch(self, account: Account | None, lock: int) -> Child:
-        return Child(
+        return self._spawn(
             [
                 valkey_program(),
                 self._configuration(),
@@ -70,11 +70,8 @@ class Valkey(Server):
                 *("--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"),
                 *("--daemonize", "no"),
             ],
-            log=self.log,
-            account=account,
-            keep=[lock],
-            orphaned=self.farewell,
-            network=self.network,
+            account,
+            lock,
         )
 
     def _configuration(self) -> Path:
