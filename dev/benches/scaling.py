@@ -165,7 +165,7 @@ def queue(*, quick: bool) -> Iterator[Figure]:
 
 def _wake(stack: Stack, broker: Any, account_id: str) -> float:
     time.sleep(random.uniform(0.02, 0.12))  # at any moment of a worker's pause
-    rang = time.time()
+    sent_at = time.time()
     send(broker, CONVERGE, account_id)
     answered: list[float] = []
 
@@ -174,9 +174,9 @@ def _wake(stack: Stack, broker: Any, account_id: str) -> float:
             "SELECT extract(epoch FROM budget_at)::float8 FROM tsg_accounts a JOIN tsg_work w ON w.kind = 'account' AND w.subject = a.id"
             " WHERE a.id = %s AND w.until IS NULL"
         )
-        answered[:] = [at for (at,) in stack.sql(query, account_id) if at is not None and at > rang]
+        answered[:] = [at for (at,) in stack.sql(query, account_id) if at is not None and at > sent_at]
         return bool(answered)
 
     if not wait_for(is_answered, seconds=30):
         raise TimeoutError("no worker answers the wake-up")
-    return (answered[0] - rang) * 1000
+    return (answered[0] - sent_at) * 1000
