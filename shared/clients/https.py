@@ -37,9 +37,20 @@ class Answer(NamedTuple):
             raise ValueError("nested too deeply") from None
 
 
+class _Session(requests.Session):
+    """Takes a redirect for an answer like any other.
+
+    requests looks where a redirect leads even when it is not to follow it: it reads all of the body for that, without any bound, and fails
+    with a `ValueError` where the Location is no URL.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - requests' own name
+        return None
+
+
 def open_session(url: str, trust: Trust = PUBLIC) -> requests.Session:
     """The connections of one process to the server at `url`."""
-    session = requests.Session()
+    session = _Session()
     # A netrc file would replace the Authorization that is signed.
     session.trust_env = False
     # All accounts share it: what a server, or a gateway before it, remembers one by must not come with another's request.
