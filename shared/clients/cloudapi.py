@@ -16,6 +16,7 @@ CloudAPIError
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -60,6 +61,9 @@ NO_CAPACITY = ("NoAllocatableServers", "VolumeServerNoResources")
 ANSWER_SECONDS = 60.0
 #: Bytes of the largest answer. A page of a thousand machines, each as large as CloudAPI lets it be, is smaller.
 MAX_ANSWER_BYTES = 128 << 20
+#: Its word for the state of a machine that is gone, and for one of which it does not know how it is. And all words that it has.
+DESTROYED, UNKNOWN = "deleted", "unknown"
+STATES = frozenset({"provisioning", "ready", "running", "stopping", "stopped", "offline", "failed", DESTROYED, UNKNOWN})
 #: Names that no tag or metadata key may have in a request that changes them: two replace the path's own, CloudAPI drops the others.
 UNUSABLE_NAMES = frozenset({"account", "machine", "uuid", "owner_uuid", "context", "image"})
 #: The metadata key that takes an instance out of DNS: CNS serves its services' names while it is absent or `up`.
@@ -420,12 +424,12 @@ class Client:
     def find_machine(self, tag: str, value: str) -> Machine | None:
         """The machine with this tag, also if it failed or was destroyed; None when there is none. Call `turn` first."""
         page = self._page({f"tag.{tag}": value, "tombstone": "true"}, paid=True)
-        return next((machine for machine in page.machines() if machine.tags.get(tag) == value), None)
+        return next((machine for machine in page.machines(destroyed=True) if machine.tags.get(tag) == value), None)
 
     def destroyed_machines(self, tag: str, value: str, *, offset: int) -> list[Machine]:
         """`PAGE` of the destroyed machines with this tag, behind the first `offset`, without their bodies. Call `turn` first."""
         query = {f"tag.{tag}": value, "state": "destroyed", "limit": str(PAGE), "offset": str(offset)}
-        return self._page(query, paid=True).machines(with_bodies=False)
+        return self._page(query, paid=True).machines(with_bodies=False, destroyed=True)
 
     def _page(self, query: Mapping[str, str], *, paid: bool = False) -> "Page":
         return Page(self._call("GET", f"{self._base}/machines?{urlencode(query)}", paid=paid))
@@ -593,6 +597,9 @@ def _detail(error: Mapping[str, Any]) -> str:
     return " ".join(str(error[key]) for key in ("field", "code", "message") if error.get(key))
 
 
+_COUNT = re.compile(r"[0-9]{1,9}")
+
+
 class Page:
     """A page of CloudAPI's list of machines, unread. It takes longer to read than to fetch."""
 
@@ -609,17 +616,18 @@ class Page:
         """How many machines it has, by its own account. A page that does not say is read for it."""
         return len(self._rows()) if self._announced is None else self._announced
 
-    def machines(self, *, with_bodies: bool = True) -> list[Machine]:
-        """`Unavailable` when it is not what CloudAPI says of it."""
+    def machines(self, *, with_bodies: bool = True, destroyed: bool = False) -> list[Machine]:
+        """`Unavailable` when it is not what CloudAPI says of it. `destroyed`: those too, which only some lists should have."""
         rows = self._rows()
         if self._announced not in {None, len(rows)}:
             raise Unavailable(f"CloudAPI announced {self._announced} machines and sent {len(rows)}")
-        return [_machine(row, with_body=with_bodies) for row in rows]
+        found = [_machine(row, with_body=with_bodies) for row in rows]
+        return [machine for machine in found if destroyed or machine.state != DESTROYED]
 
     @property
     def _announced(self) -> int | None:
         text = self._answer.headers.get("x-resource-count", "")
-        return int(text) if text.isdigit() else None
+        return int(text) if _COUNT.fullmatch(text) else None
 
     def _rows(self) -> list[Any]:
         rows = _json(self._answer)
@@ -655,7 +663,8 @@ def _machine(body: Any, *, with_body: bool = True) -> Machine:
     cns_status = _part(body, "metadata").get(CNS_STATUS)
     return Machine(
         id=_text(body, "id"),
-        state=_text(body, "state"),
+        # A word of a later release is no reason to replace a machine at once.
+        state=state if (state := _text(body, "state")) in STATES else UNKNOWN,
         created=str(body.get("created") or ""),
         protected=body.get("deletion_protection") is True,
         tags=_part(body, "tags"),

@@ -45,6 +45,7 @@ from shared.spec.machines import TAG_LAUNCH, Instance
 from shared.spec.spec import Spec, request
 from tests.conftest import new_pair, order
 from tests.integration.conftest import DELETE_SECONDS, PROVISION_SECONDS
+from tsg_workers.cloud.list import Listing
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 TIMEOUTS = Timeouts(connect=5, read=30)
@@ -433,6 +434,22 @@ def test_a_list_that_is_shorter_than_it_says_is_refused() -> None:
 
     with misbehaving(answer) as (client, _):
         assert "announced 2 machines and sent 1" in str(refusal(client.machines))
+
+
+@pytest.mark.parametrize("count", ["\xb2", "9" * 5000, "-1", "two", ""], ids=["superscript", "long", "negative", "word", "none"])
+def test_a_list_that_says_no_number_is_read_for_it(count: str) -> None:
+    body = b'[{"id": "m1", "state": "running"}]'
+    with misbehaving(lambda request: request.reply(200, body, {"x-resource-count": count})) as (client, _):
+        assert [machine.id for machine in client.machines()] == ["m1"]
+
+
+def test_a_destroyed_machine_in_a_list_is_none_and_a_state_that_nobody_knows_is_unknown() -> None:
+    rows = [{"id": f"m-{state}", "state": state} for state in ("running", "deleted", "failed", "rebooting")]
+    with misbehaving(lambda request: request.reply(200, json.dumps(rows).encode(), {"x-resource-count": "4"})) as (client, _):
+        states = ["running", "failed", "unknown"]
+        assert [machine.state for machine in client.machines()] == states
+        assert [machine.state for machine in client.machine_bodies()] == states
+        assert [machine.state for machine in Listing(client).machines.values()] == states
 
 
 def test_a_list_that_breaks_off_on_its_second_page_is_no_list(demo: Client) -> None:

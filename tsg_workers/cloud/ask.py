@@ -8,7 +8,7 @@ from itertools import chain, zip_longest
 from typing import NamedTuple, TypeVar
 
 from shared import log
-from shared.clients.cloudapi import PAGE, Client, CloudAPIError, Machine, NotFound
+from shared.clients.cloudapi import DESTROYED, PAGE, Client, CloudAPIError, Machine, NotFound
 from shared.spec.machines import TAG_GROUP, TAG_LAUNCH, TAG_NAME
 from shared.state.instances import DELETING, FAILED, GONE, MISSING, Instance
 from tsg_workers.cloud.allowance import Allowance
@@ -24,8 +24,6 @@ PARALLEL = 32
 #: Of a group, so many machines that are being deleted are asked for one by one. More are looked for among all of it that were destroyed,
 #: a page for as many.
 FEW, A_PAGE_FOR = 4, 50
-#: CloudAPI's word for the state of a machine that is gone.
-DESTROYED = "deleted"
 
 
 class Answer(NamedTuple):
