@@ -9,15 +9,19 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-import urllib3
+from shared.clients.status_line import status_of
 
 PREFIX = "whsec_"
 SECRET_BYTES = 32
-#: Seconds to wait for a connection, and for an answer.
+#: Seconds to wait for a connection, and for the status of an answer. Nothing else is read of it.
 CONNECT, READ = 3.0, 5.0
+PIECE_BYTES = 4096
+#: What a URL may hold as it stands (RFC 3986): the rest of it is encoded.
+_SAFE = "%/?:@-._~!$&'()*+,;=[]"
 #: Statuses of success.
 DONE = range(200, 300)
 #: The receiver wants no more.
@@ -103,40 +107,55 @@ class Sender:
         port = place.port or (443 if is_tls else 80)
         timestamp = int(time.time())
         headers = {
-            "Host": host if place.port is None else f"{host}:{port}",
+            "Host": place.netloc,
             "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
             "User-Agent": "tsg",
+            "Connection": "close",
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp),
             "webhook-signature": sign(message_id, timestamp, body, signing),
         }
+        target = quote((place.path or "/") + (f"?{place.query}" if place.query else ""), safe=_SAFE)
+        head = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
         address = self._address(host, port)
-        timeout = urllib3.Timeout(connect=CONNECT, read=READ)
-        pool: urllib3.HTTPConnectionPool
-        if is_tls:
-            pool = urllib3.HTTPSConnectionPool(
-                address, port, timeout=timeout, ssl_context=self._context, server_hostname=host, assert_hostname=host, retries=False
-            )
-        else:
-            pool = urllib3.HTTPConnectionPool(address, port, timeout=timeout, retries=False)
-        target = (place.path or "/") + (f"?{place.query}" if place.query else "")
         try:
-            answer = pool.request("POST", target, body=body, headers=headers, redirect=False, preload_content=False)
-            answer.close()
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+            with self._connected(address, port, host if is_tls else None) as connection:
+                connection.sendall("\r\n".join(head).encode("ascii") + body)
+                status = _status(connection)
+        except (OSError, ValueError) as error:
             raise Failed(f"the receiver did not answer: {type(error).__name__}") from None
-        finally:
-            pool.close()
-        if answer.status not in DONE:
-            raise Failed(f"the receiver answered {answer.status}", answer.status)
-        return answer.status
+        if status not in DONE:
+            raise Failed(f"the receiver answered {status}", status)
+        return status
+
+    def _connected(self, address: str, port: int, tls_name: str | None) -> socket.socket:
+        connection = socket.create_connection((address, port), CONNECT)
+        if tls_name is None:
+            return connection
+        with closing(connection):  # unless TLS has taken it over
+            return self._context.wrap_socket(connection, server_hostname=tls_name)
 
     def _address(self, host: str, port: int) -> str:
         try:
             found = [str(place[4][0]) for place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-        except OSError:
+        except (OSError, UnicodeError):  # a name that no DNS can have
             raise Failed(f"the name {host} is not known") from None
         for one in found:
             if not self._rules.private and not is_public(ipaddress.ip_address(one.partition("%")[0])):
                 raise Refused(f"{host} is at an address that is not public")
         return found[0]
+
+
+def _status(connection: socket.socket) -> int:
+    """The receiver's status, within `READ` in all: a limit for each piece would never end. `OSError`, `ValueError`."""
+    until, got = time.monotonic() + READ, b""
+    while (status := status_of(got)) is None:
+        connection.settimeout(max(0.001, until - time.monotonic()))
+        piece = connection.recv(PIECE_BYTES)
+        if not piece:
+            raise ConnectionError("the connection was closed without an answer")
+        got += piece
+        if time.monotonic() > until:
+            raise TimeoutError
+    return status

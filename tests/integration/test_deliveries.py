@@ -1,9 +1,12 @@
 """Notifications out: deliveries come with their activities, are signed, retried, put in order, and delay nobody."""
 
 import json
+import socket
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import falcon
@@ -12,11 +15,12 @@ from standardwebhooks import Webhook
 
 from dev.sim.common.server import Server
 from shared.clients import webhooks
-from shared.clients.webhooks import Refused, Rules, Sender
+from shared.clients.webhooks import Failed, Refused, Rules, Sender
 from shared.state import deliveries, groups, notifications, work
 from shared.state.notifications import Notification
 from shared.state.outbox import DELIVERIES
 from tests.integration.conftest import World
+from tests.tls import Tls
 from tsg_workers.reconcilers.deliveries import DeliveryReconciler
 from tsg_workers.runner import Runner
 
@@ -229,6 +233,76 @@ def test_a_name_that_leads_to_a_private_address_is_refused_when_it_is_looked_up(
     assert webhooks.problem("https://localhost/x", Rules()) is None
     with pytest.raises(Refused, match="not public"):
         Sender(Rules()).send("https://localhost/x", "id", b"{}", [webhooks.make_secret()])
+
+
+@contextmanager
+def receiving(answer: Callable[[socket.socket, threading.Event], None]) -> Iterator[str]:
+    """The URL of a receiver that answers over the bare connection; the event is set when the test is over."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError), listening.accept()[0] as connection:
+                connection.recv(1 << 16)
+                answer(connection, over)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/hook"
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on", "ends"),
+    [(b"", b"HTTP/1.1 100 Continue\r\n\r\n", b""), (b"HTTP/1.1 102 Processing\r\nx: ", b"a", b"\r\n\r\n")],
+    ids=["continues", "headers"],
+)
+def test_an_answer_that_never_comes_to_its_status_is_waited_for_in_bounds(
+    monkeypatch: pytest.MonkeyPatch, begins: bytes, goes_on: bytes, ends: bytes
+) -> None:
+    """However small its steps: a receiver would keep one of the threads that tell everybody's activities."""
+    monkeypatch.setattr(webhooks, "READ", 0.5)
+
+    def trickle(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(begins)
+        for _ in range(100):
+            if over.wait(0.05):
+                return
+            connection.sendall(goes_on)
+        connection.sendall(ends + b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with receiving(trickle) as url, pytest.raises(Failed, match="TimeoutError"):
+        Sender(ANYWHERE).send(url, "id", b"{}", [webhooks.make_secret()])
+
+
+def test_what_comes_after_the_status_is_not_waited_for() -> None:
+    def answer(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 Accepted\r\n")
+        over.wait()
+
+    with receiving(answer) as url:
+        assert Sender(ANYWHERE).send(url, "id", b"{}", [webhooks.make_secret()]) == 202
+
+
+def test_a_receiver_proves_who_it_is(receiver: Receiver, tmp_path: Path) -> None:
+    secret = webhooks.make_secret()
+    with Tls(receiver.url, tmp_path / "tls") as tls:
+        trusting = Sender(Rules(private=True), str(tls.authority))
+        assert trusting.send(f"{tls.url}/hook?a={{1}}", "id", b"{}", [secret]) == 204
+        assert receiver.got[0][0]["host"] == tls.address
+        for sender, url in ((Sender(Rules(private=True)), tls.url), (trusting, f"https://127.1:{tls.port}")):
+            with pytest.raises(Failed, match="SSLCertVerificationError"):
+                sender.send(f"{url}/hook", "id", b"{}", [secret])
+    assert len(receiver.got) == 1
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'x' * 64}.example"])
+def test_a_name_that_no_dns_can_have_is_not_known(host: str) -> None:
+    with pytest.raises(Failed, match="not known"):
+        Sender(Rules()).send(f"https://{host}/", "id", b"{}", [webhooks.make_secret()])
 
 
 def test_both_secrets_sign_while_they_overlap() -> None:

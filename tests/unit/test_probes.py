@@ -5,10 +5,10 @@ from ipaddress import ip_network
 
 import pytest
 
+from shared.clients.status_line import status_of
 from shared.spec.group_settings import HealthCheck, Probe
 from shared.state.probes import HEALTHY, UNHEALTHY
 from tsg_workers.probes.addresses import address_of, refusal
-from tsg_workers.probes.probe import status_of
 from tsg_workers.probes.tally import Tally
 
 CHECK = HealthCheck(type=Probe.HTTP, port=80, unhealthy_after=3, healthy_after=2)

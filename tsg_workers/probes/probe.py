@@ -6,16 +6,9 @@ ends costs no more than any other. The address is an IP address, for which no DN
 
 import asyncio
 import os
-import re
 
+from shared.clients.status_line import status_of
 from shared.spec.group_settings import HealthCheck, Probe
-
-#: Bytes in which the status must have come, after any informational responses (RFC 9110, 15.2).
-MOST_BYTES = 16 << 10
-
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)(?: [^\r\n]*)?\r?\n")
-_BEGINNING = b"HTTP/1."
-_SWITCHED = 101
 
 
 async def probe(address: str, check: HealthCheck) -> str | None:
@@ -75,8 +68,6 @@ class _Asking(asyncio.Protocol):
         self._got += data
         try:
             status = status_of(self._got)
-            if status is None and len(self._got) > MOST_BYTES:
-                raise ValueError(f"no status in {MOST_BYTES} bytes")
         except ValueError as error:
             self._answer.set_exception(error)
         else:
@@ -87,17 +78,3 @@ class _Asking(asyncio.Protocol):
         if not self._answer.done():
             self._answer.set_exception(exc or ConnectionError("the connection was closed without an answer"))
             self._answer.exception()  # the waiter may be gone
-
-
-def status_of(got: bytes) -> int | None:
-    """The status that a server has sent, past the informational ones; None while it has not come. `ValueError` when this is not HTTP/1."""
-    while found := _STATUS_LINE.match(got):
-        status = int(found[1])
-        if status >= 200 or status == _SWITCHED:
-            return status
-        _, end, got = got.partition(b"\r\n\r\n")
-        if not end:
-            return None
-    if b"\n" in got or got[: len(_BEGINNING)] != _BEGINNING[: len(got)]:
-        raise ValueError("the answer is not HTTP/1")
-    return None
