@@ -31,6 +31,12 @@ class Reason(StrEnum):
     SERVICE_FAILED = "ServiceFailed"
 
 
+def known(word: str | None) -> Reason:
+    """The stored word as a reason; `PROVISIONING` for none, and for a word of another release."""
+    return Reason(word) if word in _WORDS else Reason.PROVISIONING
+
+
+_WORDS = frozenset(map(str, Reason))
 #: What a group's owner chose. Time alone does not change it either, and nothing is wrong with it.
 CHOSEN = frozenset({Reason.PROTECTED, Reason.SUSPENDED, Reason.ROLLOUT_PAUSED})
 #: What time alone will not mend: somebody has to change the group, its template, or the account.

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shared.spec.rollout import Rollout
+from shared.errors import OtherRelease
+from shared.spec.rollout import STATES, Rollout
 from shared.spec.spec import Spec, differing, is_in_place
 from shared.state.instances import Instance
 
@@ -29,7 +30,12 @@ class Rolling:
 
 
 def rolling_of(rollout: Rollout, specs: Mapping[str, Spec]) -> Rolling:
-    """`specs`: of the template that the rollout brings, and of those of the group's instances, by their ids."""
+    """`specs`: of the template that the rollout brings, and of those of the group's instances, by their ids.
+
+    `OtherRelease` where another one wrote the rollout's settings or its state.
+    """
+    if rollout.state not in STATES:
+        raise OtherRelease("the state of a rollout")
     target, settings = rollout.target_id, rollout.settings
     current, changeable = {target}, set()
     for template_id, spec in specs.items():

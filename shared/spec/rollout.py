@@ -34,6 +34,8 @@ class Ask(StrEnum):
     ROLLBACK = "rollback"
 
 
+#: All of them. A row may have another word, of another release.
+STATES = frozenset(State)
 #: It is over.
 ENDED = frozenset({State.SUCCESSFUL, State.FAILED, State.CANCELLED, State.ROLLED_BACK, State.ROLLBACK_FAILED})
 _MOVING = frozenset({State.PENDING, State.IN_PROGRESS, State.BAKING})
@@ -73,7 +75,8 @@ class Rollout(NamedTuple):
     previous_template_id: str
     #: The document of its settings.
     document: str
-    state: State
+    #: A word of `State`, or of another release.
+    state: str
     #: What a request asked for that no worker has taken into account yet; `state` says it already.
     asked: str | None
     reason: str | None

@@ -80,7 +80,8 @@ def ask(connection: Connection, account_id: str, group_id: str, rollout_id: str,
     group = _locked(connection, account_id, group_id)
     found = get(connection, group_id, rollout_id)
     allowed, state = ASKS[what]
-    if found.state not in allowed:
+    # One in a state of another release can be cancelled, as all can that are under way.
+    if found.state not in allowed and not (what == Ask.CANCEL and found.ended_at is None):
         raise Conflict(f"The rollout {found.id} is {found.state}: {what} is for one that is {', '.join(sorted(allowed))}.")
     if what == Ask.ROLLBACK:
         _require_way_back(connection, account_id, found)
@@ -208,4 +209,4 @@ def _turn(connection: Connection, rollout: Rollout, template_id: str, kind: str,
 
 
 def _rollouts(result: Result[Any]) -> list[Rollout]:
-    return [Rollout(**{**row, "state": State(row["state"]), "counts": counts_of(row["counts"])}) for row in result.mappings()]
+    return [Rollout(**{**row, "counts": counts_of(row["counts"])}) for row in result.mappings()]

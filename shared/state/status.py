@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Float, Row, Select, case, cast, exists, extract, func, select, true
 
 from shared.errors import NotFound
-from shared.reasons import MEANING, NEEDS_A_CHANGE, Reason
-from shared.spec.rollout import Counts, State
+from shared.reasons import MEANING, NEEDS_A_CHANGE, Reason, known
+from shared.spec.rollout import Counts
 from shared.state import decisions
 from shared.state import groups as stored
 from shared.state.decisions import Decision
@@ -33,7 +33,8 @@ class NewestRollout(NamedTuple):
     """A group's newest rollout."""
 
     id: str
-    state: State
+    #: A word of `shared.spec.rollout.State`, or of another release.
+    state: str
     counts: Counts
 
 
@@ -152,7 +153,7 @@ def _select() -> Select[Any]:
 
 
 def _of_row(row: Row[Any], decided: Sequence[Decision]) -> Status:
-    reason, since, problem = Reason(row.reason or Reason.PROVISIONING), row.reason_since or row.updated_at, row.last_error
+    reason, since, problem = known(row.reason), row.reason_since or row.updated_at, row.last_error
     desired = 0 if row.archived else row.capacity
     message = MEANING[reason]
     if row.emptied_at is not None:
@@ -185,7 +186,7 @@ def _of_row(row: Row[Any], decided: Sequence[Decision]) -> Status:
         # A group that pauses after launches that failed is looked at meanwhile, and nothing is launched.
         next_attempt_at=None if row.emptied_at else max(filter(None, (row.check_at, row.launch_at)), default=None),
         next_look=row.next_look,
-        rollout=NewestRollout(row.rollout_id, State(row.rollout_state), counts_of(row.rollout_counts)) if row.rollout_id else None,
+        rollout=NewestRollout(row.rollout_id, row.rollout_state, counts_of(row.rollout_counts)) if row.rollout_id else None,
         watched=row.watched,
         watch_error=None if row.watched else row.watch_error,
         decisions=tuple(decided),

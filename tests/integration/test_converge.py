@@ -858,23 +858,26 @@ def test_a_group_whose_template_is_missing_costs_itself_only(database: Database,
 
 
 def test_settings_that_another_release_wrote_cost_their_own_group_only(world: World) -> None:
-    rolled, bad, good = (world.make_group(1) for _ in range(3))
+    rolled, strange, bad, good = (world.make_group(1) for _ in range(4))
     world.settle()
-    for group in (rolled, bad, good):
+    for group in (rolled, strange, bad, good):
         world.resize(group, 2)
     later = '{"version": 99, "fields": {}}'
-    world.db.transact(
-        lambda connection: rollouts.insert_rollout(
-            connection, world.account.id, rolled.id, template_id=None, settings=RolloutSettings(), request_id=None
+    for group in (rolled, strange):
+        world.db.transact(
+            lambda connection, group=group: rollouts.insert_rollout(
+                connection, world.account.id, group.id, template_id=None, settings=RolloutSettings(), request_id=None
+            )
         )
-    )
-    world.sql("UPDATE tsg_rollouts SET settings = :later", later=later)
+    world.sql("UPDATE tsg_rollouts SET settings = :later WHERE group_id = :id", later=later, id=rolled.id)
+    world.sql("UPDATE tsg_rollouts SET state = 'Rehearsing' WHERE group_id = :id", id=strange.id)
     world.sql("UPDATE tsg_groups SET more = :later WHERE id = :id", later=later, id=bad.id)
+    world.sql("UPDATE tsg_group_state SET reason = 'Rehearsing' WHERE group_id = :id", id=good.id)
     world.settle()
-    assert [settled(world, group, count) for group, count in ((good, 2), (rolled, 1), (bad, 1))] == [True] * 3
-    for group, what in ((rolled, "a rollout"), (bad, "a group")):
+    assert [settled(world, group, count) for group, count in ((good, 2), (rolled, 1), (strange, 1), (bad, 1))] == [True] * 4
+    for group, what in ((rolled, "the settings of a rollout"), (strange, "the state of a rollout"), (bad, "the settings of a group")):
         row = world.group_row(group)
-        assert (row.reason, f"Another release of this service wrote the settings of {what}" in row.last_error) == ("ServiceFailed", True)
+        assert (row.reason, f"Another release of this service wrote {what}" in row.last_error) == ("ServiceFailed", True)
     world.delete(bad)
     world.settle()
     assert world.group_row(bad).emptied_at is not None

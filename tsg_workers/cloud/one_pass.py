@@ -57,7 +57,7 @@ class Rollouts(NamedTuple):
     specs: Mapping[str, Spec] = MappingProxyType({})
 
     def of_group(self, group_id: str, sights: Sequence[Sight]) -> Rolling | None:
-        """The group's rollout as the planner takes it. `OtherRelease` where another one wrote its settings."""
+        """The group's rollout as the planner takes it. `OtherRelease` where another one wrote it."""
         rollout = self.under_way.get(group_id)
         if rollout is None:
             return None

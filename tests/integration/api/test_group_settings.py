@@ -265,5 +265,12 @@ def test_settings_that_another_release_wrote_cost_their_own_group_a_clear_answer
     assert tsg.ok("GET", path + "/status")["rollout"]["counts"]["wanted"] == 1
     (told,) = tsg.ok("GET", path + "/rollouts")
     assert (told["id"], "bake_seconds" in told) == (rollout["id"], False)
+    tsg.api.sql("UPDATE tsg_rollouts SET state = 'Rehearsing'")
+    tsg.api.sql("UPDATE tsg_group_state SET reason = 'Rehearsing', observed_generation = generation")
+    assert tsg.ok("GET", f"{path}/rollouts/{rollout['id']}")["state"] == "Rehearsing"
+    status = tsg.ok("GET", path + "/status")
+    assert (status["rollout"]["state"], status["reason"]) == ("Rehearsing", "Provisioning")
+    for what in ("pause", "resume", "rollback"):
+        assert tsg("PUT", f"{path}/rollouts/{rollout['id']}/{what}").status_code == 409
     assert tsg.ok("PUT", f"{path}/rollouts/{rollout['id']}/cancel")["state"] == "Cancelled"
     assert tsg("DELETE", path).status_code == 204
