@@ -17,6 +17,7 @@ from shared.clients.keys import KeyPair, Sealer
 from shared.runtime.values import SECRET_KEYS
 from shared.state import accounts
 from shared.store import db
+from tsg_workers.feed.gate import ALL_WITHIN
 
 ACCOUNTS, QUICK = 2_000, 200
 #: Seconds over which the idle process is measured.
@@ -52,6 +53,7 @@ def bench(*, quick: bool) -> Iterator[Figure]:
         stack.cloud("POST", "/changefeed/cut")
         yield from _come_back(stack, count)
         yield Figure(f"{count:,} accounts after it, memory", resident_mb(feed.pid), "MB", 300.0)
+        yield from _taken_over(stack, count)
 
 
 def _come_back(stack: Stack, count: int) -> Iterator[Figure]:
@@ -67,6 +69,24 @@ def _come_back(stack: Stack, count: int) -> Iterator[Figure]:
     missed = count - stack.sql(due)[0][0]
     yield Figure(f"{count:,} connections cut, seconds until all are back", took, "s", 60.0, {"most a second": float(most)})
     yield Figure(f"{count:,} connections cut, groups that were not made due", float(missed), "groups", 0.0)
+
+
+def _taken_over(stack: Stack, count: int) -> Iterator[Figure]:
+    """A second `tsg-feed` takes half of the accounts, and all when the first is killed: at the pace of a restart, so that there is no burst."""
+    opened = _opened(stack)
+    stack.start_process("feed-2", "tsg-feed")
+    # Rendezvous hashing gives it half of them, more or less.
+    wait_for(lambda: _opened(stack) - opened > count * 0.4, seconds=120, longest_pause=0.5)
+    _wait_for(stack, count)
+    moved, killed = _opened(stack), time.monotonic()
+    stack.processes["feed-1"].kill()
+    wait_for(lambda: _opened(stack) > moved, seconds=60, longest_pause=0.1)
+    yield Figure(
+        "one of two tsg-feed killed, seconds until the other opens its accounts' connections", time.monotonic() - killed, "s", 15.0
+    )
+    _wait_for(stack, count)
+    took = time.monotonic() - killed
+    yield Figure(f"seconds until it has all {count - (moved - opened):,} of them", took, "s", 15.0 + ALL_WITHIN)
 
 
 def _fill(stack: Stack, count: int) -> None:

@@ -149,8 +149,9 @@ class Backlog(NamedTuple):
 
 #: A row may hold any number: a smaller one would have the group checked all the time, and for a larger one there is no time.
 INTERVAL = func.least(func.greatest(func.coalesce(groups.c.health_check_interval, 300), 10), 86_400)
-#: Seconds before their time at which settled groups are checked, when another of their account is.
-AHEAD = 60.0
+#: Seconds before their time, at most, at which settled groups are checked when another of their account is; half their interval is less.
+#: With half, any two groups of an account are checked together after one interval, and from then on.
+AHEAD = 150.0
 
 #: Seconds: a statement sees changes that were committed while it was planned, with times that are ahead of its own `now()`.
 PLANNING = 0.05
@@ -158,7 +159,7 @@ _IS_DUE = group_state.c.check_at <= ahead(PLANNING)
 _IS_DUE_SOON = and_(
     group_state.c.reason == Reason.SETTLED,
     group_state.c.check_at <= ahead(AHEAD),
-    group_state.c.check_at <= func.now() + INTERVAL * literal(timedelta(seconds=0.2), Interval()),
+    group_state.c.check_at <= func.now() + INTERVAL * literal(timedelta(seconds=0.5), Interval()),
 )
 #: Settled, and due because its interval is over: nobody has asked for a check, or changed the group.
 _IS_AT_REST = and_(
@@ -195,7 +196,7 @@ _ONE = _GROUPS.where(groups.c.id == bindparam("its_id"))
 def list_due(connection: Connection, account_id: str, *, limit: int) -> list[DueGroup]:
     """The account's due groups, the longest due first.
 
-    With them come settled groups that will be due in `AHEAD` seconds or a fifth of their interval: they are in the same list of machines.
+    With them come settled groups that will be due in `AHEAD` seconds or half their interval: they are in the same list of machines.
     So the checks of an account come together, and its list is fetched once for all of them.
     """
     found = all_of(DueGroup, connection.execute(_DUE, {"account_id": account_id, "most": limit}))

@@ -96,8 +96,8 @@ def test_settled_groups_are_looked_at_together_when_the_first_of_them_is_due(wor
     template = world.make_template()
     made = [world.make_group(1, template=template) for _ in range(3)]
     world.settle()
-    world.sql("UPDATE tsg_group_state SET check_at = now() + interval '50 seconds' WHERE group_id = :id", id=made[0].id)
-    world.sql("UPDATE tsg_group_state SET check_at = now() + interval '70 seconds' WHERE group_id = :id", id=made[1].id)
+    world.sql("UPDATE tsg_group_state SET check_at = now() + interval '140 seconds' WHERE group_id = :id", id=made[0].id)
+    world.sql("UPDATE tsg_group_state SET check_at = now() + interval '160 seconds' WHERE group_id = :id", id=made[1].id)
 
     def due() -> set[str]:
         with world.db.read() as connection:
