@@ -86,8 +86,8 @@ def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any
     clouds = CloudAPI(url, Timeouts(connect=5, read=60))
     pace = Pace(rate=1e5, burst=100_000, lease_seconds=30, limits=limits)
     worker = Runner(database, GroupReconciler(database, clouds, sealer, pace, owner="bench"), owner="bench")
-    for engine in (database.engine, database._reader):  # noqa: SLF001 - both pools of the worker
-        engine.dispose()
+    database.close()  # it opens others, whose statements count
+    for engine in (database.engine, database._reading.engine):  # noqa: SLF001 - both of the worker's
         event.listen(engine, "connect", _count_statements)
 
     def measure(due: str) -> tuple[float, float, int, int]:

@@ -3,10 +3,10 @@
 import math
 import random
 import select
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import psycopg2
@@ -14,7 +14,7 @@ import psycopg2.extensions
 import sqlalchemy.exc
 from sqlalchemy import Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine import URL, ExceptionContext
-from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection
 
 from shared import log, metrics
 
@@ -66,11 +66,10 @@ class Database:
     A read takes one round trip instead of three: measured, 213 us against 366.
     """
 
-    def __init__(self, engine: Engine, reader: Engine, *, most: int) -> None:
-        self.engine = engine
+    def __init__(self, writing: "_Pool", reading: "_Pool") -> None:
         # Connections of their own: to change one's isolation at each use costs time, and fails where the server has gone meanwhile.
-        self._reader = reader
-        self._writing, self._reading = threading.BoundedSemaphore(_half(most)), threading.BoundedSemaphore(most)
+        self._writing, self._reading = writing, reading
+        self.engine = writing.engine
 
     def transact(self, work: Callable[[Connection], T], *, alone: bool = False) -> T:
         """Run `work` in a transaction of its own and commit. `alone`: it is one statement, which is a transaction by itself.
@@ -97,23 +96,21 @@ class Database:
                 _pause(attempt)
         raise AssertionError("unreachable")
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> AbstractContextManager[Connection]:
         """A connection on which each statement stands for itself: for reads, and for writes that are one statement.
 
         A statement is run again when the database refuses to order it among the others, as a transaction is.
         """
-        with _one_of(self._reading), self._reader.connect() as connection:
-            yield connection
+        return self._reading.lend()
 
     @contextmanager
     def _begin(self) -> Iterator[Connection]:
-        with _one_of(self._writing), self.engine.begin() as connection:
+        with self._writing.lend() as connection, connection.begin():
             yield connection
 
     def close(self) -> None:
-        self.engine.dispose()
-        self._reader.dispose()
+        self._writing.close()
+        self._reading.close()
 
 
 class _Alone(psycopg2.extensions.cursor):
@@ -142,47 +139,58 @@ def _pause(attempt: int) -> None:
     time.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.01 * 2**attempt))
 
 
-@contextmanager
-def _one_of(places: threading.BoundedSemaphore) -> Iterator[None]:
-    """A place at a pool, as soon as one is free. SQLAlchemy's pool would keep those that wait when a connection could not be opened."""
-    if not places.acquire(timeout=POOL_TIMEOUT):
-        raise sqlalchemy.exc.TimeoutError(f"no connection to the database was free for {POOL_TIMEOUT} s")
-    try:
-        yield
-    finally:
-        places.release()
+class _Pool:
+    """At most `most` connections, opened as they are needed and kept open. The one that was used last is lent first: its server is warm.
 
-
-def _half(most: int) -> int:
-    """Transactions are short, and wait for one another anyway."""
-    return (most + 1) // 2
-
-
-class _LastUsed(Pool):
-    """Lends the connection that was used last: its server process is warm. `Database` limits how many there are.
-
-    SQLAlchemy's QueuePool would count and wait a second time, under locks: 40 of the 320 function calls of a GET.
+    SQLAlchemy's pools keep what a Connection is made around, for each use anew: that takes longer than to run a SELECT by its key. And they
+    would keep those that wait when a connection could not be opened.
     """
 
-    def __init__(self, creator: Any, **options: Any) -> None:
-        super().__init__(creator, **options)
-        self._idle: list[ConnectionPoolEntry] = []
+    def __init__(self, engine: Engine, sessions: "_Sessions", most: int) -> None:
+        self.engine = engine
+        self._sessions = sessions
+        self._idle: list[Connection] = []
+        #: As many as may be lent still. A semaphore takes ten times as long.
+        self._places: SimpleQueue[None] = SimpleQueue()
+        for _ in range(most):
+            self._places.put(None)
 
-    def _do_get(self) -> ConnectionPoolEntry:
+    @contextmanager
+    def lend(self) -> Iterator[Connection]:
+        """One of them, as soon as one is free."""
         try:
-            return self._idle.pop()
-        except IndexError:
-            return self._create_connection()
+            self._places.get(timeout=POOL_TIMEOUT)
+        except Empty:
+            raise sqlalchemy.exc.TimeoutError(f"no connection to the database was free for {POOL_TIMEOUT} s") from None
+        try:
+            connection = self._last_used() or self.engine.connect()
+            try:
+                yield connection
+            finally:
+                self._take_back(connection)
+        finally:
+            self._places.put(None)
 
-    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        self._idle.append(record)
-
-    def dispose(self) -> None:
+    def close(self) -> None:
+        """Close those that are not lent."""
         while self._idle:
             self._idle.pop().close()
 
-    def recreate(self) -> "_LastUsed":
-        return self  # it is empty, once it was disposed of
+    def _last_used(self) -> Connection | None:
+        """One that is of use still, so that a restarted database costs nobody an answer."""
+        with suppress(IndexError):
+            while not self._sessions.is_of_use((connection := self._idle.pop()).connection):
+                connection.invalidate()
+                connection.close()
+            return connection
+        return None
+
+    def _take_back(self, connection: Connection) -> None:
+        if connection.invalidated:
+            connection.close()
+        else:
+            connection.rollback()  # SQLAlchemy begins a transaction by itself, which in autocommit is none
+            self._idle.append(connection)
 
 
 class _Sessions:
@@ -199,13 +207,12 @@ class _Sessions:
     def opened(self, connection: Any, record: ConnectionPoolEntry) -> None:
         # Ids are text here. SQLAlchemy has psycopg2 make UUIDs of them, only to make text of those.
         psycopg2.extensions.register_type(_UUID, connection)
-        record.info.update({_SESSIONS: self, _GENERATION: self._generation, _UNUSED: True})
+        record.info.update({_SESSIONS: self, _GENERATION: self._generation, _UNTIL: time.monotonic() + RECYCLE})
 
-    def lent(self, connection: Any, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
-        """Have the pool replace a connection that is dead or of no use, so that a restarted database costs nobody an answer."""
-        # One that was opened just now is as good as any that could be opened instead.
-        if not record.info.pop(_UNUSED, False) and (record.info[_GENERATION] != self._generation or _is_dead(connection)):
-            raise sqlalchemy.exc.DisconnectionError("the session has ended, or leads to a server that takes no writes")
+    def is_of_use(self, connection: PoolProxiedConnection) -> bool:
+        """May it be used once more: is it alive, not too old, and does it lead where writes are taken, as far as that is known?"""
+        info = connection.info
+        return info[_GENERATION] == self._generation and time.monotonic() < info[_UNTIL] and not _is_dead(connection)
 
     def failed(self, context: ExceptionContext) -> None:
         """SQLAlchemy is about to raise: an error of a server that can't be ours ends the connection, or comes while one is opened."""
@@ -252,7 +259,7 @@ class _Hosts:
 #: PostgreSQL's port, where a URL has none.
 _PORT = "5432"
 #: Keys of a connection's `info`.
-_SESSIONS, _GENERATION, _UNUSED = "tsg_sessions", "tsg_generation", "tsg_unused"
+_SESSIONS, _GENERATION, _UNTIL = "tsg_sessions", "tsg_generation", "tsg_until"
 
 
 def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database:
@@ -271,19 +278,18 @@ def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database
             url,
             hide_parameters=True,
             connect_args={"cursor_factory": cursor, **{name: value for name, value in options.items() if name not in url.query}},
-            poolclass=_LastUsed,
-            pool_recycle=RECYCLE,
+            poolclass=NullPool,
             **more,
         )
         event.listen(made, "connect", sessions.opened)
-        event.listen(made, "checkout", sessions.lent)
         event.listen(made, "handle_error", sessions.failed)
         if _has_several_hosts(url):
             event.listen(made, "do_connect", hosts.connect)
         return made
 
-    reader = engine(_Alone, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True, pool_reset_on_return=None)
-    return Database(engine(), reader, most=pool_size)
+    reader = engine(_Alone, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True)
+    # Transactions are short, and wait for one another anyway.
+    return Database(_Pool(engine(), sessions, (pool_size + 1) // 2), _Pool(reader, sessions, pool_size))
 
 
 #: OID of `uuid` in PostgreSQL and CockroachDB.

@@ -6,7 +6,7 @@ from shared.clients.cloudapi import TritonAccount
 from shared.clients.keys import generate
 from shared.clients.signature import parse
 from tsg_api.auth import caller_keys
-from tsg_api.auth.caller_keys import PAIR_SECONDS, REFRESH_AFTER, RETRY_SECONDS, CallerKeys, Claim
+from tsg_api.auth.caller_keys import REFRESH_AFTER, RETRY_SECONDS, CallerKeys, Claim
 
 LINE, OTHER_LINE = generate().public_line, generate().public_line
 OWNER = TritonAccount("d82a1f04-b9f6-4075-998f-af20e3d49de6", "demo")
@@ -80,13 +80,6 @@ def test_headers_of_a_key_that_has_run_out_or_was_forgotten_are_not_recognized(k
     keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9, may_write=True)
     assert keys.recognize("signature", "today")
     keys.forget(IDENTITY)
-    assert keys.recognize("signature", "today") is None
-
-
-def test_headers_go_when_their_date_is_of_no_more_use(time: Time) -> None:
-    keys = CallerKeys(10 * PAIR_SECONDS, now=time)
-    keys.remember("signature", claim(), keys.put(IDENTITY, LINE, OWNER, at=time.now, seconds=1e9, may_write=True))
-    time.now += PAIR_SECONDS
     assert keys.recognize("signature", "today") is None
 
 

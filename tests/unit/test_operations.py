@@ -109,5 +109,5 @@ def test_the_page_has_the_connections_that_a_program_may_open(program: str, pool
 
 def test_a_pool_opens_as_many_connections_as_the_page_counts() -> None:
     opened = db.connect(make_url("postgresql+psycopg2://nobody@127.0.0.1:1/none"), pool_size=8)
-    assert [places._value for places in (opened._writing, opened._reading)] == [4, 8]
+    assert [pool._places.qsize() for pool in (opened._writing, opened._reading)] == [4, 8]
     opened.close()

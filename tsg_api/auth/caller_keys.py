@@ -5,17 +5,15 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cachetools import LRUCache, TTLCache
+from cachetools import FIFOCache, LRUCache
 
 from shared.clients.cloudapi import TritonAccount
-from shared.clients.signature import MAX_SKEW, Credentials, PublicKey, load_public
+from shared.clients.signature import Credentials, PublicKey, load_public
 
 #: Keys remembered; the one that was used longest ago is forgotten first.
 MOST = 10_000
 #: Pairs of headers remembered, the newest: some 2 kB each.
 MOST_PAIRS = 5_000
-#: Seconds after which no Date will do any more that did when it came, however far ahead it was.
-PAIR_SECONDS = 2.0 * MAX_SKEW
 #: The part of its time after which a key that is in use is asked for again, behind the requests' back.
 REFRESH_AFTER = 0.75
 #: Seconds between attempts to do so.
@@ -64,7 +62,7 @@ class CallerKeys:
         self.seconds = seconds
         self.now = now
         self._known: LRUCache[Identity, Known] = LRUCache(MOST)
-        self._pairs: TTLCache[tuple[str, str], tuple[Claim, PublicKey]] = TTLCache(MOST_PAIRS, PAIR_SECONDS, timer=now)
+        self._pairs: FIFOCache[tuple[str, str], tuple[Claim, PublicKey]] = FIFOCache(MOST_PAIRS)
         self._lock = threading.Lock()
 
     def get(self, identity: Identity) -> Known | None:
