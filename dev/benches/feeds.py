@@ -72,7 +72,7 @@ def _come_back(stack: Stack, count: int) -> Iterator[Figure]:
 
 
 def _taken_over(stack: Stack, count: int) -> Iterator[Figure]:
-    """A second `tsg-feed` takes half of the accounts, and all when the first is killed: at the pace of a restart, so that there is no burst."""
+    """A second `tsg-feed` takes half of the accounts, and all when the first is killed, at the pace of a restart."""
     opened = _opened(stack)
     stack.start_process("feed-2", "tsg-feed")
     # Rendezvous hashing gives it half of them, more or less.
