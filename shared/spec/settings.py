@@ -57,7 +57,7 @@ def _moment(value: object) -> datetime:
     if isinstance(value, str) and _MOMENT.match(value):
         try:
             return datetime.fromisoformat(value).astimezone(UTC)
-        except ValueError:  # the 31st of February
+        except (ValueError, OverflowError):  # the 31st of February, and one that is in the year 10000 in UTC
             pass
     raise refuse("must be a moment as RFC 3339 has it, such as 2026-11-27T09:30:00Z")
 

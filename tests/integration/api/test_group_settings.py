@@ -154,6 +154,7 @@ def test_all_that_is_wrong_is_told_at_once(tsg: Caller) -> None:
         ({"update": {"max_surge": 0}}, "update", "max_surge and max_unavailable cannot both be 0: nothing could be replaced"),
         ({"min_capacity": 5, "max_capacity": 4}, "min_capacity", "min_capacity cannot be 5: it is more than the group's max_capacity of 4"),
         ({"suspended_until": "2026-11-27T09:30:00"}, "suspended_until", MOMENT),
+        ({"suspended_until": "9999-12-31T23:59:59-23:59"}, "suspended_until", MOMENT),
         (
             {"suspended_until": 1795771800},
             "suspended_until",
