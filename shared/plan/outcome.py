@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from shared.plan.steps import Act, Delete, Drain, Launch, Limit, Plan, Why
-from shared.reasons import Reason, known
+from shared.reasons import Reason
 from shared.spec.rollout import ENDED, State
 from shared.state.group_state import DueGroup
 from shared.state.instances import DOUBTED
@@ -104,7 +104,7 @@ class Outcome:
             return self.reason or Reason.THROTTLED
         if held or self.failed_launches:
             # The reason of an earlier refusal still stands, until a launch is taken on again.
-            return known(group.reason) if group.reason and group.last_error and not self.launched else Reason.BACKOFF
+            return Reason(group.reason) if group.reason and group.last_error and not self.launched else Reason.BACKOFF
         return self._under_way(plan, group)
 
     def _under_way(self, plan: Plan, group: DueGroup) -> Reason:
