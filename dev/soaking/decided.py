@@ -18,6 +18,7 @@ COOLDOWNS = {
     "flood": (1, 1),
     "soon": (0, 0),
     "minutely": (0, 0),
+    **dict.fromkeys(("opens", "closes", "curve", "busy"), (0, 0)),
 }
 #: Seconds, at most, between the decisions of one evaluation.
 TOGETHER = 0.001

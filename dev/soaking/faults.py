@@ -60,27 +60,38 @@ Fault = Callable[[World, random.Random], None]
 class Lane:
     """One fault after the other."""
 
-    def __init__(self, world: World, faults: tuple[Fault, ...], dice: random.Random) -> None:
+    def __init__(self, world: World, faults: tuple[Fault, ...], dice: random.Random, *, pause: tuple[float, float] = (0.5, 3.0)) -> None:
+        """`pause`: seconds before each, from the least to the most."""
         self._world = world
         self._faults = faults
         self._dice = dice
+        self._pause = pause
 
     def run(self, count: int) -> None:
         lied = False
         for _ in range(count):
-            pause = self._dice.uniform(0.5, 3.0)
+            pause = self._dice.uniform(*self._pause)
             fault = self._dice.choice(self._faults)
             if fault in LIES and lied:
                 continue  # two lies in a row would hide a machine for longer than the grace of a launch
             lied = lied or fault in LIES
             time.sleep(pause)
-            name = fault.__name__
-            self._world.findings.faults[name] += 1
-            self._world.findings.say(f"fault: {name}")
-            self._world.disturbed()
-            fault(self._world, self._dice)
-            self._world.disturbed()
-            self._world.findings.say(f"fault over: {name}")
+            self._break(fault)
+
+    def run_until(self, end: float) -> None:
+        """Begin no fault after this moment, in seconds since 1970."""
+        while (pause := self._dice.uniform(*self._pause)) + time.time() < end:
+            time.sleep(pause)
+            self._break(self._dice.choice(self._faults))
+
+    def _break(self, fault: Fault) -> None:
+        name, findings = fault.__name__, self._world.findings
+        findings.faults[name] += 1
+        findings.say(f"fault: {name}")
+        self._world.disturbed()
+        fault(self._world, self._dice)
+        self._world.disturbed()
+        findings.say(f"fault over: {name}")
 
 
 # Our own parts

@@ -80,7 +80,7 @@ class Group:
         return found or [0]
 
 
-#: The name of the group that its policies scale; no other is scaled by one.
+#: The name of a group that its policies scale begins so; no other is scaled by one.
 SCALED = "scaled"
 
 
@@ -122,7 +122,7 @@ class Account:
         self.calls: list[Call] = []
 
     def made(self, shown: dict[str, Any], sent: float) -> Group:
-        kind = Scaled if shown["group_name"] == SCALED else Group
+        kind = Scaled if shown["group_name"].startswith(SCALED) else Group
         group = kind(shown["id"], shown["group_name"], shown["template_id"], self.name, [Change(shown["capacity"], sent, time.time())])
         self.groups[group.name] = self.all_groups[group.id] = group
         return group

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from typing import Any
 
 import falcon
@@ -9,8 +10,8 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from dev.sim.common.server import Server
+from dev.sim.prometheus import Answer, vector
 from dev.sim.prometheus import Simulator as Prometheus
-from dev.sim.prometheus import vector
 
 #: Seconds that a slow receiver takes; the service waits for 5.
 SLOW = 1.5
@@ -22,9 +23,9 @@ class Receivers(Server):
     def __init__(self) -> None:
         #: What the good ones answer for now.
         self.status, self.is_slow, self.hang = 204, False, threading.Event()
-        #: The secret of each account's good receiver, and the ids of the activities that it was told.
+        #: The secret of each account's good receiver, and the ids of the activities that it was told, each with the time.
         self.secrets: dict[str, str] = {}
-        self.heard: dict[str, set[str]] = {}
+        self.heard: dict[str, dict[str, float]] = {}
         self.problems: list[str] = []
         self._closing = threading.Event()
         super().__init__(self._app)
@@ -47,7 +48,7 @@ class Receivers(Server):
             Webhook(self.secrets[account]).verify(body, headers)
         except (KeyError, WebhookVerificationError) as error:
             self.problems.append(f"{account} was told something that its secret has not signed: {error!r}")
-        self.heard.setdefault(account, set()).add(json.loads(body)["data"]["id"])
+        self.heard.setdefault(account, {}).setdefault(json.loads(body)["data"]["id"], time.time())
 
     def on_post_gone(self, _req: falcon.Request, resp: falcon.Response, account: str) -> None:  # noqa: ARG002 - falcon's form
         resp.status = falcon.HTTP_410
@@ -65,6 +66,8 @@ class Outside:
     def __init__(self) -> None:
         self.prometheus = Prometheus()
         self.receivers = Receivers()
+        #: What Prometheus answers while nothing is wrong with it.
+        self.usual: Answer = vector(10.0)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -79,7 +82,7 @@ class Outside:
     def calm(self) -> None:
         """Nothing is wrong with them."""
         self.prometheus.hang.clear()
-        self.prometheus.status, self.prometheus.answer = 200, vector(10.0)
+        self.prometheus.status, self.prometheus.answer = 200, self.usual
         self.receivers.hang.clear()
         self.receivers.status, self.receivers.is_slow = 204, False
 

@@ -38,10 +38,9 @@ class Scaler(User):
 
     def furnish(self) -> None:
         """Receivers first, so that they hear of all; then the group with all policies."""
-        receivers, name = self._world.outside.receivers, self._account.name
-        made = self._tsg.ok("POST", "/notifications", {"url": f"{receivers.url}/good/{name}"}, status=201)
-        receivers.secrets[name] = made["secret"]
-        self._tsg.ok("POST", "/notifications", {"url": f"{receivers.url}/gone/{name}"}, status=201)
+        self.listen()
+        gone = f"{self._world.outside.receivers.url}/gone/{self._account.name}"
+        self._tsg.ok("POST", "/notifications", {"url": gone}, status=201)
         super().furnish()
         body = {"group_name": SCALED, "template_id": self._account.templates[TEMPLATES[0]], "capacity": 3}
         sent = time.time()

@@ -47,6 +47,12 @@ class User:
         for name in GROUPS:
             self.create_group(name, self._dice.choice(TEMPLATES), self._dice.randint(0, MOST), 0)
 
+    def listen(self) -> None:
+        """A receiver that hears of all that is done from now on."""
+        receivers, name = self._world.outside.receivers, self._account.name
+        made = self._tsg.ok("POST", "/notifications", {"url": f"{receivers.url}/good/{name}"}, status=201)
+        receivers.secrets[name] = made["secret"]
+
     def send(self, count: int) -> None:
         for _ in range(count):
             pause = self._dice.uniform(0, PAUSE)

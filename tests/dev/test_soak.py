@@ -4,16 +4,16 @@ import itertools
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dev.soaking import decided
+from dev.soaking.day import Daytime, after
 from dev.soaking.decided import Decided
 from dev.soaking.ledger import LAG, Rolled, violations
-from dev.soaking.memory import GROWN_UP, Memory
 from dev.soaking.oracle import Account, Call, Change, Group, Span
+from dev.soaking.usage import GROWN_UP, Memory
 from shared.spec.rollout_settings import Amount, RolloutSettings
 
 TIMEOUT = 30.0
@@ -103,6 +103,19 @@ def test_a_change_out_of_bounds_or_within_a_cooldown_is_seen() -> None:
     )
 
 
+def test_a_day_ends_where_it_began_and_each_crossing_leads_to_the_level_that_is_needed_then() -> None:
+    day = Daytime(START, START + 600)
+    crossings = day.crossings("g")
+    assert {level for _, level in crossings} == {1, 2, 3, 4, 5, 6}
+    assert all(day.level("g", at) == level for at, level in crossings)
+    assert crossings[-1][1] == day.level("g", START) == day.level("g", START + 900)
+
+
+def test_each_moment_is_held_against_the_first_decision_before_the_next() -> None:
+    made = [decision(11, 1, 4), decision(12, 4, 5), decision(33, 5, 1)]
+    assert list(after([START + 10, START + 20, START + 30], made)) == [1, 3]
+
+
 def test_two_decisions_of_one_call_are_seen() -> None:
     call = Call("k", "up", "url", {"a", "b"})
     (told,) = decided.violations(3, 5, [decision(1, 3, 4, "up", "webhook", id="a"), decision(2, 4, 5, "up", "webhook", id="b")], [call])
@@ -180,15 +193,13 @@ def test_the_memory_of_a_process_that_lived_long_is_told() -> None:
     with subprocess.Popen([sys.executable, "-c", growing], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin
         assert process.stdout
-        lasting: Any = SimpleNamespace(pid=process.pid)
-        brief: Any = SimpleNamespace(pid=os.getpid())
-        memory.look([("lasting", lasting), ("brief", brief)])
+        memory.look([("lasting", process.pid), ("brief", os.getpid())])
         assert memory.report() == {}
         for _ in range(4):
             process.stdin.write("more\n")
             process.stdin.flush()
             process.stdout.readline()
-            memory.look([("lasting", lasting)])
+            memory.look([("lasting", process.pid)])
     told = memory.report()
     assert list(told) == ["lasting"]
     first, half, last = (float(part) for part in told["lasting"].partition(" MiB")[0].split(" -> "))

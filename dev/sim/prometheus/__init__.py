@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import falcon
 
 from dev.sim.common.server import Server
 
+#: Data, an error's text, or what gives the data for a query.
+Answer = dict[str, Any] | str | Callable[[str], dict[str, Any]]
+
 
 class Simulator(Server):
-    """`answer` is the data of the next answers, or an error's text; `asked` has the queries and their tenants, the newest last."""
+    """`answer` is that of all queries from now on; `asked` has the queries and their tenants, the newest last."""
 
     def __init__(self) -> None:
-        self.answer: dict[str, Any] | str = vector(1.0)
+        self.answer: Answer = vector(1.0)
         self.status = 200
         self.asked: list[tuple[str, str | None]] = []
         self.hang = threading.Event()
@@ -31,10 +35,11 @@ class Simulator(Server):
         form = req.get_media()
         self.asked.append((form["query"], req.get_header("X-Scope-OrgID")))
         resp.status = falcon.code_to_http_status(self.status)
-        if isinstance(self.answer, str):
-            resp.media = {"status": "error", "errorType": "bad_data", "error": self.answer}
+        answer = self.answer(form["query"]) if callable(self.answer) else self.answer
+        if isinstance(answer, str):
+            resp.media = {"status": "error", "errorType": "bad_data", "error": answer}
         else:
-            resp.media = {"status": "success", "data": self.answer}
+            resp.media = {"status": "success", "data": answer}
 
     def _app(self) -> falcon.App[falcon.Request, falcon.Response]:
         app = falcon.App()
