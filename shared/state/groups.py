@@ -81,7 +81,7 @@ def insert_group(
 
     `Invalid` for a template that the account does not have, or a capacity outside the bounds; `Conflict` for a taken name.
     """
-    settings = DEFAULT.model_copy(update=_given(wish))
+    settings = _asked(DEFAULT, wish)
     capacity, why = _bounded(None, wish.capacity, DEFAULT, settings)
     cause = _cause(f"created with capacity {capacity}{why}", "POST", request_id)
     values = {
@@ -150,7 +150,7 @@ def update_group(connection: Connection, account_id: str, group_id: str, wish: W
     current = get_locked(connection, account_id, group_id)
     if current.name != wish.name:
         raise Refused(f'The group name "{wish.name}" does not match the name on the record.')
-    settings = current.settings.model_copy(update=_given(wish))
+    settings = _asked(current.settings, wish)
     capacity, why = _bounded(current.capacity, wish.capacity, current.settings, settings)
     has_template, rolls = current.template_id != wish.template_id, settings.update.strategy == Strategy.ROLLING
     if has_template:
@@ -250,8 +250,11 @@ def _bounded(before: int | None, asked: int | None, old: GroupSettings, new: Gro
     return capacity, " (the request had no capacity, which means 0)" if asked is None and before else ""
 
 
-def _given(wish: Wish) -> dict[str, Any]:
-    return {name: getattr(DEFAULT, name) if value is None else value for name, value in wish.settings.items()}
+def _asked(settings: GroupSettings, wish: Wish) -> GroupSettings:
+    """The settings with those that are asked for."""
+    if not wish.settings:
+        return settings
+    return settings.model_copy(update={name: getattr(DEFAULT, name) if value is None else value for name, value in wish.settings.items()})
 
 
 def _settings_changed(old: GroupSettings, new: GroupSettings) -> list[str]:

@@ -82,7 +82,7 @@ class _Shown(GroupResource):
     def _show(self, group: StoredGroup) -> dict[str, Any]:
         return responses.group(group, max_capacity=self._service.max_capacity)
 
-    def _listed(self, group: StoredGroup) -> dict[str, Any]:
+    def _listed(self, group: StoredGroup) -> Mapping[str, object]:
         """In a list, a group whose settings another release wrote stands without them."""
         try:
             return self._show(group)

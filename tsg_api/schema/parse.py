@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     create_model,
@@ -35,7 +36,6 @@ from shared.spec.spec import Spec, conflicts, request
 from shared.state.activities import KINDS, STATUSES
 from shared.state.deliveries import STATES
 from shared.state.groups import Wish
-from tsg_api.schema.responses import Shown
 
 #: Characters. CloudAPI and Nomad name things after a group; 182 leaves room for their suffixes.
 MAX_GROUP_NAME = 182
@@ -215,17 +215,18 @@ class Body(BaseModel):
         """The fields under the model's own names. Go's decoder, and so the 2018 service, takes `Capacity` for `capacity`."""
         if not isinstance(data, dict):
             return data
-        known, spelled = cls.model_fields, dict[str, list[str]]()
-        for name in data:
-            spelled.setdefault(name if name in known else name.casefold(), []).append(name)
-        context = info.context or {}
-        context["spelled"] = {field: names for field, names in spelled.items() if field in known}
-        context["given"] = {field for field in context["spelled"] if data[spelled[field][0]] is not None}
-        others = (name for name, value in data.items() if name not in known and value is not None and name.casefold() not in known)
-        context["refused"] = [refusal for name in others if (refusal := cls.refusal(name)) is not None]
-        # Go clients send null for an empty array.
+        known, spelled, refused = cls.model_fields, dict[str, list[str]](), []
+        for name, value in data.items():
+            field = name if name in known else name.casefold()
+            if field in known:
+                spelled.setdefault(field, []).append(name)
+            elif value is not None and (refusal := cls.refusal(name)) is not None:
+                refused.append(refusal)
         found = {field: data[names[0]] for field, names in spelled.items()}
-        return {field: value for field, value in found.items() if value is not None or field in cls.resettable}
+        given = {field for field, value in found.items() if value is not None}
+        (info.context or {}).update(spelled=spelled, given=given, refused=refused)
+        # Go clients send null for an empty array.
+        return {field: value for field, value in found.items() if field in given or field in cls.resettable}
 
     @classmethod
     def refusal(cls, _name: str) -> FieldError | None:
@@ -542,9 +543,9 @@ def schema(model: type[Body], *, max_capacity: int) -> dict[str, Any]:
     return {"type": "object", "description": drawn["description"], "required": required, "properties": properties}
 
 
-def shown_schema(model: type[Shown]) -> dict[str, Any]:
+def shown_schema(shown: type) -> dict[str, Any]:
     """An answer as JSON Schema."""
-    drawn = model.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+    drawn = TypeAdapter(shown).json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
     properties = {name: _field_schema(field, 0) for name, field in drawn["properties"].items()}
     for name, field in properties.items():
         field.pop("default", None)
