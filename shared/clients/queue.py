@@ -7,6 +7,7 @@ caller waits for Redis: a background thread sends them.
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 from dramatiq import Message, Middleware
@@ -54,11 +55,22 @@ class ListeningBroker(RedisBroker):
     def do_fetch(self, queue_name: str, count: int) -> list[bytes]:
         """Up to `count` messages of a queue, once it has one; none after `LISTEN` seconds."""
         queue = f"{self.namespace}:{queue_name}"
-        fetch: Callable[[str, int], list[bytes]] = self._dispatch("fetch")  # type: ignore[no-untyped-call]
-        with _dropping_replicas(self):
+        fetch: Callable[[str, int], list[bytes]] = self._dispatch("fetch")
+        with _as_away(self):
             # Waits until there is a first message, and puts it back where it was.
             self.client.blmove(queue, queue, LISTEN, "LEFT", "LEFT")  # type: ignore[arg-type]  # Redis takes parts of a second
-            return fetch(queue_name, count)
+        return fetch(queue_name, count)
+
+    def _dispatch(self, command: str) -> Callable[..., Any]:
+        dispatch: Callable[..., Any] = super()._dispatch(command)  # type: ignore[no-untyped-call]
+        if command == "enqueue":
+            return dispatch
+
+        def do(*arguments: object) -> Any:
+            with _as_away(self):
+                return dispatch(*arguments)
+
+        return do
 
 
 def make_broker(url: str, middleware: Sequence[Middleware] = (), *, patience: float = 5.0) -> RedisBroker:
@@ -88,6 +100,18 @@ def try_out(broker: RedisBroker) -> None:
 
 
 _TRY_OUT = "redis.call('rpush', KEYS[1], '1') redis.call('del', KEYS[1])"
+
+
+@contextmanager
+def _as_away(broker: Broker) -> Iterator[None]:
+    """Dramatiq's workers take only a `ConnectionError` for a Redis that is away. One that hangs would count as a fault of Dramatiq."""
+    try:
+        with _dropping_replicas(broker):
+            yield
+    except redis.ConnectionError:
+        raise
+    except redis.RedisError as error:
+        raise redis.ConnectionError(f"{type(error).__name__}: {error}") from None
 
 
 @contextmanager

@@ -163,6 +163,19 @@ def test_a_redis_that_does_not_answer_keeps_nobody_waiting() -> None:
     close(broker)
 
 
+def test_a_worker_says_without_a_traceback_that_redis_does_not_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """As when a cable is pulled: Dramatiq takes nothing but a refused or broken connection for a Redis that is away."""
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        broker = make_broker(f"redis://127.0.0.1:{hanging.getsockname()[1]}", patience=0.2)
+        dramatiq.Actor(lambda _subject: None, broker=broker, actor_name=CONVERGE, queue_name=CONVERGE, priority=0, options={})
+        worker = Worker(broker, worker_threads=1, worker_timeout=100)
+        worker.start()
+        assert wait_for(lambda: any("Timeout" in record.getMessage() for record in caplog.records), seconds=10)
+        worker.stop(timeout=5000)
+        close(broker)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
 def test_wake_ups_are_heard_again_when_redis_is_back() -> None:
     with (
         scratch() as directory,
