@@ -93,7 +93,7 @@ class Database:
                 # One statement alone has been tried often enough by its cursor.
                 if not (broke or (not alone and _is_refused(error.orig))) or attempt == TRIES:
                     raise
-                _pause(attempt)
+                _wait_to_try_again(attempt, error.orig)
         raise AssertionError("unreachable")
 
     def read(self) -> AbstractContextManager[Connection]:
@@ -123,19 +123,19 @@ class _Alone(psycopg2.extensions.cursor):
             except psycopg2.Error as error:
                 if not (self.connection.autocommit and _is_refused(error)):
                     raise
-            _pause(attempt)
+                _wait_to_try_again(attempt, error)
         return super().execute(query, vars)
 
 
 def _is_refused(error: BaseException | None) -> bool:
     """Did the database refuse to order it among what others do at the same time? Nothing was done then."""
-    state = _state(error)
-    if state in RETRY_STATES:
-        metrics.database_refusals.labels(state).inc()
-    return state in RETRY_STATES
+    return _state(error) in RETRY_STATES
 
 
-def _pause(attempt: int) -> None:
+def _wait_to_try_again(attempt: int, error: BaseException | None) -> None:
+    """A pause that grows with the attempts. Refusals are counted."""
+    if _is_refused(error):
+        metrics.database_refusals.labels(_state(error)).inc()
     time.sleep(random.uniform(0.5, 1.0) * min(1.0, 0.01 * 2**attempt))
 
 

@@ -242,7 +242,7 @@ class Place:
         self.world.sql(f"INSERT INTO tsg_instances ({', '.join(values)}) VALUES ({', '.join(':' + name for name in values)})", **values)
 
     def health(self, group: Group) -> list[tuple[str | None, str | None]]:
-        rows = self.world.sql("SELECT probe, probe_error FROM tsg_instances WHERE group_id = :id ORDER BY primary_ip", id=group.id)
+        rows = self.world.sql("SELECT probe, probe_error FROM tsg_instances WHERE group_id = :id ORDER BY primary_ip::inet", id=group.id)
         return [tuple(row) for row in rows]
 
     def turns(self, group: Group, *health: tuple[str | None, str | None]) -> bool:
