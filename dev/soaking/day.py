@@ -183,7 +183,7 @@ class Resident(Owner):
                 answer = self._tsg("GET", f"/groups/{group.id}/status?wait=45")
                 if answer.status_code == requests.codes.ok and answer.json()["settled"]:
                     return
-            time.sleep(0.1)
+            time.sleep(0.5)
 
     def _rob(self, group: Group) -> None:
         """One of its machines dies."""

@@ -95,6 +95,30 @@ class Census:
         """The last movement among the instances on their way up or down; None when there are none."""
         return max((sight.instance.state_since for sight in (*self.deleting, *self.on_the_way)), default=None)
 
+    @property
+    def quickest_boot(self) -> timedelta | None:
+        """From a launch until its machine was seen running; None where none was."""
+        running = (sight.instance for sight in self.counted)
+        return min(
+            (one.ran_at - one.launched_at for one in running if one.ran_at is not None and one.ran_at > one.launched_at), default=None
+        )
+
+    @property
+    def quickest_deletion(self) -> timedelta | None:
+        """From a deletion until its machine was seen gone, of the last ones; None where none was."""
+        gone = (sight.instance for sight in self.gone)
+        return min(
+            (one.gone_at - one.state_since for one in gone if one.gone_at is not None and one.gone_at > one.state_since), default=None
+        )
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When the last of those on their way up or down may be there, if it takes as long as the quickest; None: nobody knows."""
+        launched = max((sight.instance.launched_at for sight in self.on_the_way if sight.instance.ran_at is None), default=None)
+        deleted = max((sight.instance.state_since for sight in self.deleting), default=None)
+        ways = ((launched, self.quickest_boot), (deleted, self.quickest_deletion))
+        return max((since + took for since, took in ways if since is not None and took is not None), default=None)
+
 
 def take_census(sights: Sequence[Sight], now: datetime, limits: Limits, settings: GroupSettings = DEFAULT) -> Census:
     """Put each instance into its class."""

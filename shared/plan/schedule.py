@@ -4,6 +4,7 @@ import random
 from datetime import datetime
 
 from shared.backoff import backoff
+from shared.plan.census import Census
 from shared.plan.limits import Limits
 from shared.plan.outcome import Outcome
 from shared.plan.steps import Limit, Plan
@@ -54,17 +55,27 @@ def next_look(
         return 0.0 if got_on else SOONEST
     if outcome.launched or outcome.deleted or outcome.changed:
         # A rollout goes on, or ends, with what is gone or changed; only what boots takes time.
-        return 0.0 if plan.rollout is not None and not outcome.launched else SOONEST
+        if plan.rollout is not None and not outcome.launched:
+            return 0.0
+        quickest = plan.census.quickest_boot if outcome.launched else plan.census.quickest_deletion
+        return SOONEST if quickest is None else min(SOONEST, quickest.total_seconds())
     looks = [usual]
     if plan.next_at is not None:
         looks.append(max(0.0, (plan.next_at - now).total_seconds()))
     moving_since = plan.census.moving_since
     if moving_since is not None:
-        looks.append(min(LATEST, max(SOONEST, (now - moving_since).total_seconds() / 4)))
+        looks.append(_look_at_movement(plan.census, now, (now - moving_since).total_seconds()))
     # Once the pause is over, what is held is held by the launch that is under way.
     if plan.held_by(Limit.BACKOFF) and resume_at is not None and (resume_at > now or not plan.moving):
         looks.append(max(0.0, (resume_at - now).total_seconds()))
     return min(looks)
+
+
+def _look_at_movement(census: Census, now: datetime, seconds: float) -> float:
+    """Seconds until the next look at what has been moving for so long. It waits for the end that is near, and falls on it."""
+    pause = min(LATEST, max(SOONEST, seconds / 4))
+    ends_in = (census.ends_at - now).total_seconds() if census.ends_at is not None else 0.0
+    return ends_in if 0 < ends_in < 2 * pause else pause
 
 
 def usual_look(interval: float, spread: float) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ARRAY, ColumnElement, Connection, Select, and_, column, delete, exists, func, literal, or_, select, update
+from sqlalchemy import ARRAY, ColumnElement, Connection, Select, and_, case, column, delete, exists, func, literal, or_, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -164,12 +164,18 @@ def mark_described(connection: Connection, lease: Lease, described: Collection[D
 
 
 def mark_state(connection: Connection, lease: Lease, instance_id: str, state: str) -> None:
-    """Write down the state a machine was seen in. One that is being deleted stays so until it is gone, and what is gone stays gone."""
+    """Write down the state a machine was seen in. One that is being deleted stays so until it is gone, and what is gone stays gone.
+
+    Of one that was deleted, `state_since` still says since when: with `gone_at` that is how long it took.
+    """
     gone_at = func.now() if state == GONE else None
     statement = update(instances).where(instances.c.id == instance_id, instances.c.state != state, is_held(lease))
-    if state != GONE:
+    since: ColumnElement[datetime] = func.now()
+    if state == GONE:
+        since = case((instances.c.state == DELETING, instances.c.state_since), else_=since)
+    else:
         statement = statement.where(instances.c.state.not_in((DELETING, GONE)))
-    connection.execute(statement.values(state=state, state_since=func.now(), gone_at=gone_at, **_times(state)))
+    connection.execute(statement.values(state=state, state_since=since, gone_at=gone_at, **_times(state)))
 
 
 def may_delete(connection: Connection, lease: Lease, group: DueGroup) -> bool:

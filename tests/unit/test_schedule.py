@@ -1,5 +1,6 @@
 """When a group is looked at again."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -20,9 +21,10 @@ NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 TROUBLE = Outcome(errors=("no room",))
 
 
-def plan(*, moving_for: float | None = None, held: int = 0) -> Plan:
-    """The plan of a settled group, but for this. `moving_for` is in seconds."""
-    moving = []
+def plan(*, moving_for: float | None = None, held: int = 0, boots: Sequence[float] = ()) -> Plan:
+    """The plan of a settled group, but for this. In seconds; `boots` are those of what runs."""
+    ran = [Instance(f"r{boot}", "g1", f"r{boot}", "running", NOW, NOW - timedelta(seconds=boot), None, NOW) for boot in boots]
+    moving = [Sight(instance) for instance in ran]
     if moving_for is not None:
         since = NOW - timedelta(seconds=moving_for)
         moving.append(Sight(Instance("i1", "g1", "m1", "provisioning", since, since, None)))
@@ -54,6 +56,21 @@ def test_what_was_just_launched_is_looked_at_soon() -> None:
 @pytest.mark.parametrize(("seconds", "until"), [(0, SOONEST), (8, 2), (40, 10), (299, LATEST)])
 def test_the_longer_nothing_moves_the_longer_until_the_next_look(seconds: float, until: float) -> None:
     assert look(plan(moving_for=seconds)) == until
+
+
+@pytest.mark.parametrize(("seconds", "until"), [(1, SOONEST), (3.5, 1.5), (4.5, 0.5), (5, 1.25), (8, 2)])
+def test_a_look_falls_on_the_moment_at_which_the_last_launch_may_run(seconds: float, until: float) -> None:
+    assert look(plan(moving_for=seconds, boots=(30, 5, 6))) == until
+
+
+def test_a_look_falls_on_the_moment_at_which_the_last_deletion_may_be_over() -> None:
+    gone = Sight(Instance("i1", "g1", "m1", "gone", NOW - timedelta(seconds=9), NOW, NOW - timedelta(seconds=5)))
+    going = Sight(Instance("i2", "g1", "m2", "deleting", NOW - timedelta(seconds=3), NOW, None))
+    assert look(Plan(Census(gone=(gone,)), ())) >= 270
+    assert look(Plan(Census(gone=(gone,), deleting=(going,)), ())) == 1
+    quick = Sight(gone.instance._replace(gone_at=NOW - timedelta(seconds=8.5)))
+    assert look(Plan(Census(gone=(gone, quick)), ()), Outcome(deleted=1)) == 0.5
+    assert look(Plan(Census(gone=(gone, quick)), ()), Outcome(launched=1, deleted=1)) == SOONEST
 
 
 def test_what_was_not_finished_goes_on_at_once() -> None:

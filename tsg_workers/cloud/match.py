@@ -120,7 +120,9 @@ def template_of(machine: Machine) -> str | None:
 
 def _in_state(instance: Instance, state: str, now: datetime) -> Instance:
     ran_at = instance.ran_at or (now if state == RUNNING else None)
-    return instance._replace(state=state, state_since=now, ran_at=ran_at, probe=None, probe_since=None)
+    since = instance.state_since if (instance.state, state) == (DELETING, GONE) else now
+    gone_at = now if state == GONE else None
+    return instance._replace(state=state, state_since=since, ran_at=ran_at, gone_at=gone_at, probe=None, probe_since=None)
 
 
 def _sight(instance: Instance, machine: Machine | None) -> Sight:
