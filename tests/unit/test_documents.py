@@ -72,6 +72,21 @@ def test_the_tables_of_settings_are_those_that_their_fields_make() -> None:
     assert text == reference.rollouts_page(text), "run dev/docs"
 
 
+def test_the_guide_through_the_code_names_files_and_functions_that_there_are() -> None:
+    """Where a file has a row of its own, the functions of that row are in it."""
+    guide = (TOP / "docs/architecture.md").read_text().partition("## Follow a POST in the code")[2].partition("\n## ")[0]
+    sources = {
+        str(file.relative_to(TOP)): file.read_text() for room in ("shared", "tsg_api", "tsg_workers") for file in (TOP / room).rglob("*.py")
+    }
+    rows = re.findall(r"^\| `(\S+)` \| (`.+?`) \|", guide, flags=re.MULTILINE)
+    places = [(sources[file], name) for file, names in rows for name in re.findall(r"\w+", names)]
+    everything = "".join(sources.values())
+    places += [(everything, name) for span in re.findall(r"`([\w.]+)`", guide) if not span.endswith(".py") for name in span.split(".")]
+    assert len(rows) >= 10
+    assert not [name for text, name in places if not re.search(rf"(def|class) {name}\b", text)]
+    assert not [file for file in re.findall(r"`([\w/]+\.py)`", guide) if not any(f"/{known}".endswith(f"/{file}") for known in sources)]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
 def test_every_link_leads_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
