@@ -5,7 +5,7 @@ import random
 import select
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -178,12 +178,13 @@ class _Pool:
 
     def _last_used(self) -> Connection | None:
         """One that is of use still, so that a restarted database costs nobody an answer."""
-        with suppress(IndexError):
+        try:
             while not self._sessions.is_of_use((connection := self._idle.pop()).connection):
                 connection.invalidate()
                 connection.close()
             return connection
-        return None
+        except IndexError:
+            return None
 
     def _take_back(self, connection: Connection) -> None:
         if connection.invalidated:

@@ -110,9 +110,10 @@ class CallerKeys:
 
     def recognize(self, authorization: str, date: str) -> tuple[Claim, Known] | None:
         """The same pair of headers, if the key is believed still and the same. Whether the Date is too old by now is not looked at."""
-        with self._lock:
-            claim, public = self._pairs.get((authorization, date), (None, None))
-            known = self._known.get(claim.identity) if claim else None
-        if claim is None or known is None or known.public is not public or not self.is_believed(known):
+        try:
+            with self._lock:
+                claim, public = self._pairs[authorization, date]
+                known = self._known[claim.identity]
+        except KeyError:
             return None
-        return claim, known
+        return (claim, known) if known.public is public and self.is_believed(known) else None

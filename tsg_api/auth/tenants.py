@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from cachetools import TTLCache
 
@@ -38,9 +37,11 @@ class Tenants:
 
     def get(self, owner: cloudapi.TritonAccount) -> Account:
         """The account's row, made if everybody is let in. `NotAuthorized` when the account is not let in."""
-        with suppress(KeyError), self._lock:
-            return self._rows[owner.id]
-        return self._read(owner)
+        try:
+            with self._lock:
+                return self._rows[owner.id]
+        except KeyError:
+            return self._read(owner)
 
     def enrolled(self, owner: cloudapi.TritonAccount, caller: Client) -> Account:
         """The same, and CloudAPI has the account's management key: put there under the caller's signature, if need be.

@@ -11,4 +11,4 @@ def is_hook(path: str) -> bool:
 
 def without_token(path: str) -> str:
     """The path as a log may have it."""
-    return f"{_BEGINNING}..." if is_hook(path) else path
+    return f"{_BEGINNING}..." if path.startswith(_BEGINNING) else path

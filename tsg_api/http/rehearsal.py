@@ -25,8 +25,8 @@ class DryRuns:
     """Middleware, after authentication: a write that cannot be rehearsed is refused, rather than made."""
 
     def process_resource(self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: object) -> None:
-        is_write = req.method in _WRITES and hasattr(resource, f"on_{req.method.lower()}")
-        if is_write and PARAMETER in req.params and parse.query(parse.DryRunQuery, req.params).dry_run:
+        is_write = PARAMETER in req.params and req.method in _WRITES and hasattr(resource, f"on_{req.method.lower()}")
+        if is_write and parse.query(parse.DryRunQuery, req.params).dry_run:
             if req.method not in getattr(resource, "rehearses", ()):
                 raise Refused("dry_run is not offered here: nothing was done.")
             req.context.is_dry_run = True

@@ -89,8 +89,8 @@ class _Shown(GroupResource):
         except OtherRelease:
             return responses.group_of_2018(group)
 
-    def _shown(self, group: StoredGroup, status: int) -> Answer:
-        return Answer(status, render.to_json(self._show(group)), etag=etag.of_group(group))
+    def _shown(self, group: StoredGroup, status: int, location: str | None = None) -> Answer:
+        return Answer(status, render.to_json(self._show(group)), location, etag.of_group(group))
 
 
 class _Putting(_Shown):
@@ -135,7 +135,7 @@ class Groups(_Putting):
             self._service.wake(req.context.account.id, made.id)
 
     def _created(self, made: StoredGroup) -> Answer:
-        return self._shown(made, 201)._replace(location=f"{BASE}/{made.id}")
+        return self._shown(made, 201, f"{BASE}/{made.id}")
 
     def on_put(self, req: falcon.Request, resp: falcon.Response) -> None:
         """An update without an id, as the released Terraform provider sends it: the name says which group."""

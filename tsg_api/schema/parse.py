@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -222,11 +222,10 @@ class Body(BaseModel):
                 spelled.setdefault(field, []).append(name)
             elif value is not None and (refusal := cls.refusal(name)) is not None:
                 refused.append(refusal)
-        found = {field: data[names[0]] for field, names in spelled.items()}
-        given = {field for field, value in found.items() if value is not None}
+        given = {field: data[names[0]] for field, names in spelled.items()}
         (info.context or {}).update(spelled=spelled, given=given, refused=refused)
         # Go clients send null for an empty array.
-        return {field: value for field, value in found.items() if field in given or field in cls.resettable}
+        return {field: value for field, value in given.items() if value is not None or field in cls.resettable}
 
     @classmethod
     def refusal(cls, _name: str) -> FieldError | None:
@@ -499,13 +498,15 @@ def _encoding_of(data: bytes) -> str | None:
     return None
 
 
+def _no_json(data: bytes, why: str) -> str:
+    if wrong_encoding := _encoding_of(data):
+        return f"the body is {wrong_encoding}; it must be JSON in UTF-8, without a byte order mark and not compressed"
+    return f"the body is not JSON: {why}" if data.strip() else "the body is empty; it must be a JSON object"
+
+
 def body(model: type[B], data: bytes, *, max_capacity: int) -> B:
     """The body as its model, or `Invalid` with every field that is wrong (`Unreadable` when it is no JSON object at all)."""
-    if wrong_encoding := _encoding_of(data):
-        raise Unreadable(f"the body is {wrong_encoding}; it must be JSON in UTF-8, without a byte order mark and not compressed")
-    if not data.strip():
-        raise Unreadable("the body is empty; it must be a JSON object")
-    context: dict[str, Any] = {"max_capacity": max_capacity, "spelled": {}, "given": set(), "refused": []}
+    context: dict[str, Any] = {"max_capacity": max_capacity}
     details: list[ErrorDetails] = []
     try:
         read = model.model_validate_json(data, context=context)
@@ -513,7 +514,7 @@ def body(model: type[B], data: bytes, *, max_capacity: int) -> B:
         details = error.errors(include_url=False, include_input=False)
     for detail in details:
         if detail["type"] == "json_invalid":
-            raise Unreadable(f"the body is not JSON: {detail['msg'].removeprefix('Invalid JSON: ')}")
+            raise Unreadable(_no_json(data, detail["msg"].removeprefix("Invalid JSON: ")))
         if not detail["loc"]:
             raise Unreadable("the body must be a JSON object")
     wrong = [_twice(field, names) for field, names in context["spelled"].items() if len(names) > 1]
@@ -615,10 +616,10 @@ def _twice(field: str, names: Sequence[str]) -> FieldError:
     return FieldError(field, f"{field} is given {len(names)} times, as {', '.join(names)}: give it once")
 
 
-def _field_error(kind: str, location: tuple[int | str, ...], message: str, given: Collection[object]) -> FieldError:
-    """`given` are the fields that the body has. What is wrong with another one is that it is missing."""
+def _field_error(kind: str, location: tuple[int | str, ...], message: str, given: Mapping[str, object]) -> FieldError:
+    """`given` are the fields that the body has. What is wrong with another one, or with null, is that it is missing."""
     name = ".".join(str(part) for part in location if part != "[key]")
-    code = MISSING if kind == "missing" or location[0] not in given else INVALID
+    code = MISSING if kind == "missing" or given.get(str(location[0])) is None else INVALID
     if kind == COMPLETE:
         needs_name = message.startswith(("cannot ", "must "))
         return FieldError(name, f"{name} {message}" if needs_name else message, code)
