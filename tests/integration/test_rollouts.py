@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from dev.sim.cloudapi.catalog import OLD_IMAGE
+from shared import metrics
 from shared.reasons import Reason
 from shared.spec.rollout import ENDED, Ask, Rollout, State
 from shared.spec.rollout_settings import RolloutSettings
@@ -97,9 +99,13 @@ def test_a_quota_that_machines_fill_which_are_being_deleted_is_waited_for(world:
     world.settle()
     world.sim.knobs.turn({"default_quota": 10, "delete_seconds": 4})
     rollout = begin(world, group, None, max_surge=0, max_unavailable="50%", max_failures=1)
-    live(world, lambda: is_over(world, rollout))
+    before = metrics.launches.labels("no_room")._value.get()
+    with capture_logs() as logs:
+        live(world, lambda: is_over(world, rollout))
     assert (now(world, rollout).state, now(world, rollout).counts.failed, world.creates) == (State.SUCCESSFUL, 0, 20)
     assert "TSG_INSTANCE_LAUNCH_ERROR" not in world.kinds(group)
+    assert "launch_failed" not in {one["event"] for one in logs}
+    assert metrics.launches.labels("no_room")._value.get() > before
 
 
 def test_what_could_not_be_deleted_is_not_replaced_yet(world: World) -> None:

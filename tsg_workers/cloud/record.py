@@ -24,6 +24,8 @@ _log = log.get(__name__)
 #: Called for each launch and each deletion: kind (of `shared.state.activities`), account's name, group's name, status, description.
 Audit = Callable[[str, str, str, str, str], None]
 
+#: Nothing was done, nothing failed, and it is tried again.
+_TOO_EARLY = frozenset({Result.NO_ROOM, Result.PUT_OFF})
 #: Reasons that are no trouble.
 _GOOD = CHOSEN | {Reason.SETTLED, Reason.DELETED}
 
@@ -99,8 +101,12 @@ class Recorder:
         else:
             with self._db.read() as connection:
                 (instances.mark_doubted if done.doubted else instances.delete_launch)(connection, launch_id)
-            metrics.launches.labels("failed").inc()
-            _log.warning("launch_failed", launch_id=launch_id, why=done.step.why, **_of_error(done.error))
+            if done.result in _TOO_EARLY:
+                metrics.launches.labels(done.result).inc()
+                _log.info("launch_put_off", launch_id=launch_id, why=done.step.why, **_of_error(done.error))
+            else:
+                metrics.launches.labels("failed").inc()
+                _log.warning("launch_failed", launch_id=launch_id, why=done.step.why, **_of_error(done.error))
             if done.result == Result.FAILED:
                 self._note(group, activities.LAUNCH_ERROR, "a launch failed", done)
 
@@ -113,6 +119,9 @@ class Recorder:
             self._note(group, activities.TERMINATE, description, done, machine_id=machine_id)
             with self._db.read() as connection:
                 instances.mark_deleting(connection, step.instance.id)
+        elif done.result in _TOO_EARLY:
+            metrics.deletions.labels(done.result).inc()
+            _log.info("deletion_put_off", machine_id=machine_id, why=step.why, **_of_error(done.error))
         else:
             metrics.deletions.labels("failed").inc()
             _log.warning("deletion_failed", machine_id=machine_id, why=step.why, **_of_error(done.error))
