@@ -101,6 +101,11 @@ def mark_submitted(connection: Connection, work: JobWork, *, error: str | None) 
     _mark(connection, work, job_generation=work.generation, job_error=error or work.error, job_forced_at=func.now())
 
 
+def mark_left_to_run(connection: Connection, work: JobWork) -> None:
+    """The run that was started last is for this generation too."""
+    _mark(connection, work, job_generation=work.generation)
+
+
 def mark_failing(connection: Connection, work: JobWork, *, error: str | None) -> None:
     """What is wrong with the job; None when it is as it should be and its runs come to the group."""
     _mark(connection, work, job_error=error)

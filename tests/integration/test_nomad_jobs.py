@@ -98,12 +98,34 @@ def test_a_group_is_submitted_and_run_once_for_each_change(world: World, nomad: 
         work.runner.run(group.id)
     counted = nomad.cluster.counters.to_json()["by_job"][work.job_id(group)]
     assert (counted["registers"], counted["changes"], counted["forces"]) == (3, 1, 1)
+    came(world, group)
     world.resize(group, 5)
     work.runner.run(group.id)
     counted = nomad.cluster.counters.to_json()["by_job"][work.job_id(group)]
     assert (counted["changes"], counted["forces"]) == (1, 2), "another capacity is no other job"
     assert tuple(work.row(group)) == (2, 2, 0, True)
     assert [kind for kind, _ in work.told(group)] == ["TSG_JOB_SUBMIT"] * 2
+
+
+def test_changes_before_a_run_has_come_are_left_to_that_run(world: World, nomad: NomadSimulator) -> None:
+    """On a busy node, one run for each change would pile up."""
+    work = Submitting(world, nomad.url)
+    group = world.make_group(3)
+    work.runner.run(group.id)
+    forced_at = world.group_row(group).job_forced_at
+    for capacity in (5, 6):
+        world.resize(group, capacity)
+        work.runner.run(group.id)
+    assert tuple(work.row(group)) == (3, 3, 0, True)
+    assert work.told(group)[-1] == ("TSG_JOB_SUBMIT", f"the run of job {work.job_id(group)} that is to come is for generation 3 too")
+    assert world.group_row(group).job_forced_at == forced_at, "it is missed as soon as if nothing had been changed"
+    passed(work, group, 75)
+    world.resize(group, 7)
+    work.runner.run(group.id)
+    came(world, group)
+    world.resize(group, 8)
+    work.runner.run(group.id)
+    assert nomad.cluster.counters.to_json()["by_job"][work.job_id(group)]["forces"] == 3
 
 
 def test_a_job_that_was_removed_or_edited_is_put_right_without_a_run(world: World, nomad: NomadSimulator) -> None:
@@ -408,6 +430,7 @@ def test_a_submission_that_was_overtaken_does_not_bring_a_removed_job_back(world
     work = Submitting(world, nomad.url)
     work.runner.run(group.id)
     job_id = work.job_id(group)
+    came(world, group)
     world.resize(group, 1)
 
     class Slow(Nomad):

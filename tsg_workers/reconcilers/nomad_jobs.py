@@ -130,8 +130,20 @@ class NomadJobReconciler(Reconciler[Claim]):
         job.ask().validate(spec)
         job.ask().register(spec)
         if work.job_generation < work.generation:
-            return self._run(job, spec)
+            if not self._has_run_to_come(work):
+                return self._run(job, spec)
+            text = f"the run of job {job_id} that is to come is for generation {work.generation} too"
+            self._tell(work, activities.JOB_SUBMITTED, activities.DONE, text)
+            with self._db.read() as connection:
+                jobs.mark_left_to_run(connection, work)
         return self._look_at_runs(job, spec)
+
+    def _has_run_to_come(self, work: JobWork) -> bool:
+        """Has a run been started that has not come to the group yet, and will see what the group is then?
+
+        Another one would come after it. On a busy node, one for each change would pile up.
+        """
+        return work.job_generation > 0 and not work.has_run and work.error is None and work.silent_for < RUN_SHOWS + self._grace
 
     def _run(self, job: _Job, spec: Mapping[str, Any]) -> Result:
         """Have the job run for the group's newest generation."""
