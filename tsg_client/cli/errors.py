@@ -1,8 +1,10 @@
 """Errors as `triton` prints them, `tsg group get: error (ResourceNotFound): ...`, and exit statuses as it documents them."""
 
+import errno
 import os
 import sys
 import traceback
+from pathlib import Path
 
 import click
 
@@ -15,6 +17,8 @@ _GLOBAL = {"-p", "--profile", "-a", "--account", "-u", "--user", "-r", "--role",
 def run(command: click.Command, arguments: list[str] | None = None) -> int:
     """Run a command to its exit status."""
     status = DONE
+    if sys.stdout is None:  # it was closed before tsg began
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
     try:
         status = _run(command, sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -25,8 +29,10 @@ def run(command: click.Command, arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo(err=True)
         status = INTERRUPTED
-    except BrokenPipeError:
-        # The reader has seen enough; Python would complain of the pipe once more at its end.
+    except OSError as error:
+        # A reader who has seen enough needs no word. Python would complain of the output once more at its end.
+        if status == DONE and not isinstance(error, BrokenPipeError):
+            click.echo(f"tsg: {click.style('error', fg='red')} (Output): the output can't be written: {error.strerror}", err=True)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAILED
     return status
@@ -39,7 +45,9 @@ def _run(command: click.Command, arguments: list[str]) -> int:
             command.invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
-        except Exception as error:  # noqa: BLE001 - the last place where an error can be shown
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
             return _show(ctx, error)
     return DONE
 
