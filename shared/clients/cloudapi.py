@@ -26,7 +26,6 @@ from typing import Any, Literal, NamedTuple, NoReturn
 from urllib.parse import quote, urlencode
 
 import requests
-from requests.adapters import HTTPAdapter
 
 from shared import log, metrics
 from shared.clients import https
@@ -192,10 +191,7 @@ class CloudAPI:
     def __init__(self, url: str, timeouts: Timeouts, trust: Trust = PUBLIC) -> None:
         self._url = url.rstrip("/")
         self._timeouts = timeouts
-        self._session = https.open_session(url, trust)
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, max_retries=0)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self._session = https.open_session(url, trust, connections=CONNECTIONS)
         self._session.headers.update({"Accept": "application/json", "Accept-Version": ACCEPT_VERSION, "User-Agent": "tsg"})
 
     def close(self) -> None:

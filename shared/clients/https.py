@@ -15,6 +15,7 @@ import urllib3
 from requests.utils import get_environ_proxies, select_proxy
 
 from shared.clients.access import PUBLIC, Trust
+from shared.clients.adapter import Adapter
 
 #: What TLS says to a server that does not speak it, and to one without a version or cipher in common.
 _NO_HANDSHAKE = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL", "SSLV3_ALERT_HANDSHAKE_FAILURE"}
@@ -48,9 +49,12 @@ class _Session(requests.Session):
         return None
 
 
-def open_session(url: str, trust: Trust = PUBLIC) -> requests.Session:
-    """The connections of one process to the server at `url`."""
+def open_session(url: str, trust: Trust = PUBLIC, *, connections: int = 10) -> requests.Session:
+    """The connections of one process to the server at `url`. `connections` are kept open at most."""
     session = _Session()
+    adapter = Adapter(connections)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
     # A netrc file would replace the Authorization that is signed.
     session.trust_env = False
     # All accounts share it: what a server, or a gateway before it, remembers one by must not come with another's request.

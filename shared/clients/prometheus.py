@@ -3,7 +3,6 @@
 import math
 
 import requests
-from requests.adapters import HTTPAdapter
 
 from shared.clients import https
 from shared.clients.access import PUBLIC, Timeouts, Trust
@@ -25,10 +24,7 @@ class Prometheus:
     def __init__(self, url: str, timeouts: Timeouts, trust: Trust = PUBLIC) -> None:
         self._url = f"{url.rstrip('/')}/api/v1/query"
         self._timeouts = timeouts
-        self._session = https.open_session(url, trust)
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, max_retries=0)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self._session = https.open_session(url, trust, connections=CONNECTIONS)
 
     def query(self, promql: str, *, tenant: str) -> float:
         """The one element of an instant query. `NoValue` for none, for several, for NaN and infinity, and for a server that fails."""

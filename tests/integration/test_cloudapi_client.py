@@ -528,6 +528,31 @@ def test_an_answer_that_never_ends_is_waited_for_in_bounds_and_kept_in_bounds(mo
 
 
 @pytest.mark.parametrize(
+    ("begins", "goes_on", "ends"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: ", b"a", b"\r\nContent-Length: 2\r\n\r\n[]"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 204 No\r\n\r\n"),
+    ],
+    ids=["a header", "continues"],
+)
+def test_headers_that_dribble_are_waited_for_no_longer_than_silence(begins: bytes, goes_on: bytes, ends: bytes) -> None:
+    given_up = threading.Event()
+
+    def dribble(request: "Request") -> None:
+        request.wfile.write(begins)
+        for _ in range(60):
+            if given_up.wait(0.05):
+                return
+            request.wfile.write(goes_on)
+        request.wfile.write(ends)
+
+    with misbehaving(dribble, read=0.5) as (client, _):
+        error = refusal(lambda: create(client))
+        given_up.set()
+    assert (type(error), "timed out" in str(error)) == (AnswerLost, True)
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"[" * 100_000 + b"]" * 100_000,
@@ -747,12 +772,12 @@ class Misbehaving(http.server.ThreadingHTTPServer):
 
 
 @contextmanager
-def misbehaving(answer: Callable[[Request], None], account: str = "demo") -> Iterator[tuple[Client, Asked]]:
+def misbehaving(answer: Callable[[Request], None], account: str = "demo", *, read: float = 5) -> Iterator[tuple[Client, Asked]]:
     """A client of a server that answers as the test says, and what the server was asked."""
     server = Misbehaving(answer)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    clouds = CloudAPI(f"http://{server.asked.address}", Timeouts(connect=5, read=5))
+    clouds = CloudAPI(f"http://{server.asked.address}", Timeouts(connect=5, read=read))
     try:
         yield clouds.as_account(account, Signer("demo", "00", PAIR.private_pem)), server.asked
     finally:
