@@ -99,7 +99,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def handle_write(self) -> None:
         super().handle_write()
-        if self.total_outbufs_len <= LOW:
+        if self._is_streaming and self.total_outbufs_len <= LOW:
             self._go_on()
 
     def handle_close(self) -> None:

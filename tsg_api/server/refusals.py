@@ -55,8 +55,8 @@ class Channel(channel.Channel):
 
     def parser_class(self, adj: Any) -> Parser:
         """What waitress makes the next request with."""
-        too_many = Refused(400, "Bad Request", f"More than {WAITING} requests of this connection wait; send the next when one is answered.")
-        return self._new_parser(adj, refused=too_many if len(self.requests) >= WAITING else None)
+        too_many = f"More than {WAITING} requests of this connection wait; send the next when one is answered."
+        return self._new_parser(adj, refused=Refused(400, "Bad Request", too_many) if len(self.requests) >= WAITING else None)
 
     def handle_write(self) -> None:
         if not (self.is_refused and self.close_when_flushed):
