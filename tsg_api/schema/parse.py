@@ -215,15 +215,18 @@ class Body(BaseModel):
         """The fields under the model's own names. Go's decoder, and so the 2018 service, takes `Capacity` for `capacity`."""
         if not isinstance(data, dict):
             return data
-        known, spelled, refused = cls.model_fields, dict[str, list[str]](), []
+        known, given, refused = cls.model_fields, dict[str, Any](), []
+        names, more_names = dict[str, str](), dict[str, list[str]]()
         for name, value in data.items():
             field = name if name in known else name.casefold()
-            if field in known:
-                spelled.setdefault(field, []).append(name)
-            elif value is not None and (refusal := cls.refusal(name)) is not None:
-                refused.append(refusal)
-        given = {field: data[names[0]] for field, names in spelled.items()}
-        (info.context or {}).update(spelled=spelled, given=given, refused=refused)
+            if field not in known:
+                if value is not None and (refusal := cls.refusal(name)) is not None:
+                    refused.append(refusal)
+            elif field in given:
+                more_names.setdefault(field, [names[field]]).append(name)
+            else:
+                given[field], names[field] = value, name
+        (info.context or {}).update(given=given, more_names=more_names, refused=refused)
         # Go clients send null for an empty array.
         return {field: value for field, value in given.items() if value is not None or field in cls.resettable}
 
@@ -517,7 +520,7 @@ def body(model: type[B], data: bytes, *, max_capacity: int) -> B:
             raise Unreadable(_no_json(data, detail["msg"].removeprefix("Invalid JSON: ")))
         if not detail["loc"]:
             raise Unreadable("the body must be a JSON object")
-    wrong = [_twice(field, names) for field, names in context["spelled"].items() if len(names) > 1]
+    wrong = [_twice(field, names) for field, names in context["more_names"].items()]
     wrong += context["refused"]
     wrong += [_field_error(detail["type"], detail["loc"], detail["msg"], context["given"]) for detail in details]
     if not details:
