@@ -17,6 +17,11 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 NOT_NUL = "[^\\u0000]*"
 
 
+def is_storable(text: str) -> bool:
+    """Can a column of text have it? None takes zero bytes, and halves of characters, which JSON can say."""
+    return "\0" not in text and text.encode(errors="ignore").decode() == text
+
+
 def is_uuid(text: str) -> bool:
     """A UUID in its plain form: no braces, no `urn:`."""
     return _UUID.match(text) is not None

@@ -35,6 +35,7 @@ from sqlalchemy.types import TypeEngine
 
 from shared.errors import NotFound
 from shared.reasons import Reason
+from shared.rules import is_storable
 from shared.spec.group_settings import DEFAULT, GroupSettings, from_document
 from shared.spec.rollout import Rolled
 from shared.state import work
@@ -287,7 +288,11 @@ def mark_checked(connection: Connection, lease: Lease, checks: Sequence[Check]) 
 
 
 def list_owners(connection: Connection, account_id: str, *, ids: Collection[str], names: Collection[str]) -> list[Owner]:
-    """The account's groups of these ids, and those of the 2018 service of these names; the deleted ones too."""
+    """The account's groups of these ids, and those of the 2018 service of these names; the deleted ones too.
+
+    The names are values of tags, which anybody may have set: what no row can have is no group's.
+    """
+    names = {name for name in names if is_storable(name)}
     # Each has its index; a condition on nothing would have all groups read.
     sought: list[ColumnElement[bool]] = [groups.c.id.in_(ids)] if ids else []
     sought += [and_(groups.c.by_name, groups.c.name.in_(names))] if names else []
