@@ -50,10 +50,10 @@ def seen(api: Api, world: World, group: Group) -> tuple[int, set[str]]:
         {"drop": (TAG_NAME,), "tsg__name": "another"},
         {"drop": (TAG_GROUP,), "tsg__group": str(uuid.uuid4())},
         {"drop": (TAG_GROUP,), "tsg__group": "no id at all"},
-        {"drop": (TAG_GROUP,), "tsg__name": "a\0b\ud800"},
+        {"drop": (TAG_GROUP,), "tsg__name": "a\0b\ud800", "tsg__launch": ["x"], "tsg__template": {"x": 1}},
         {"drop": ("tsg.launch", "tsg.template")},
     ],
-    ids=["all gone", "no name", "no group", "another name", "an unknown group", "nonsense", "a name that no row can have", "no launch"],
+    ids=["all gone", "no name", "no group", "another name", "an unknown group", "nonsense", "what no row can have", "no launch"],
 )
 def test_a_machine_stays_its_groups_whatever_becomes_of_its_tags(world: World, api: Api, change: dict[str, object]) -> None:
     group = world.make_group(3)

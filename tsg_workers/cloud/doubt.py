@@ -28,7 +28,7 @@ def unlisted_machines(rows: Iterable[Instance], listed: Container[str], now: dat
 
 def unlisted_launches(rows: Iterable[Instance], machines: Iterable[Machine], now: datetime, limits: Limits) -> list[Instance]:
     """Launches without an answer whose machine should be in the list by now and is not."""
-    listed = {machine.tags.get(TAG_LAUNCH) for machine in machines}
+    listed = {str(machine.tags.get(TAG_LAUNCH)) for machine in machines}
     return [instance for instance in rows if instance.id not in listed and is_overdue(instance, now, limits)]
 
 
