@@ -37,7 +37,10 @@ def test_a_group_is_scaled_and_rolled_out_before_ones_eyes(calm: Service, browse
         page.locator(".cells button").first.click()
         page.get_by_role("button", name="Actions for").click()
         page.get_by_role("menuitem", name="Protect").click()
+        dialog.get_by_label("Note").fill("it has the old cache")
+        dialog.get_by_role("button", name="Protect").click()
         expect(page.locator(".cells .protected")).to_have_count(1)
+        expect(page.locator(".timeline")).to_contain_text("it has the old cache")
         page.locator(".member").get_by_role("button", name="Actions for").click()
         page.get_by_role("menuitem", name="Unprotect").click()
         expect(page.locator(".cells .protected")).to_have_count(0)
@@ -53,5 +56,12 @@ def test_a_group_is_scaled_and_rolled_out_before_ones_eyes(calm: Service, browse
         rollout.get_by_role("button", name="Resume").click()
         expect(rollout.locator(".pill").first).to_have_text("Successful")
         expect(page.locator(".cells .running")).to_have_count(3)
+
+        calm.stack.processes["api"].kill()
+        expect(page.locator("#lost")).to_contain_text("can't be reached")
+        calm.stack.start_api()
+        calm.resize(calm.tsg.ok("GET", f"/groups/{group['id']}"), 2)
+        expect(page.locator(".cells .running")).to_have_count(2)
+        expect(page.locator("#lost")).to_be_hidden()
         # The last one that was replaced may be on its way out.
         assert wait_for(lambda: {machine["tags"]["tsg.template"] for machine in calm.machines(group)} == {other}, seconds=60)

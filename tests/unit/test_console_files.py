@@ -8,7 +8,7 @@ from tsg_client.console import pages
 
 FOLDER = Path(pages.__file__).parent / "static"
 #: Bytes that a browser may load for all of the pages together, and that they may have in the package.
-LOADED, KEPT = 75_000, 165_000
+LOADED, KEPT = 65_000, 150_000
 
 
 def test_the_pages_are_light() -> None:

@@ -141,6 +141,21 @@ def test_settings_are_stored_and_what_is_wrong_is_said_beside_them(tsg: Caller, 
         stored = tsg.ok("GET", f"/groups/{group['id']}")
         assert (stored["min_capacity"], stored["max_capacity"]) == (1, 3)
 
+        menu(page, "More actions", "Suspend")
+        dialog.get_by_label("Replace").check()
+        dialog.get_by_label("Reason").fill("the network is being mended")
+        dialog.get_by_label("Until").fill("2099-12-24T18:00")
+        expect(agree(page, "Suspend")).to_have_count(0)
+        held = page.locator(".held")
+        expect(held).to_contain_text(re.compile("Suspended: replace. the network is being mended. It ends in "))
+        stored = tsg.ok("GET", f"/groups/{group['id']}")
+        assert (stored["suspended"], stored["suspended_until"][:7]) == (["replace"], "2099-12")
+        held.get_by_role("button", name="End suspension").click()
+        expect(agree(page, "End suspension")).to_have_count(0)
+        expect(held).to_be_hidden()
+        ended = tsg.ok("GET", f"/groups/{group['id']}")
+        assert (ended["suspended"], ended["suspend_reason"], ended["suspended_until"]) == ([], None, None)
+
 
 def test_a_policys_address_is_made_anew_and_a_change_by_two_is_refused(tsg: Caller, opened: Open) -> None:
     group = tsg.make_group(1)
@@ -156,14 +171,13 @@ def test_a_policys_address_is_made_anew_and_a_change_by_two_is_refused(tsg: Call
         dialog.get_by_role("button", name="Close").last.click()
         menu(page, "Actions for hook", "Edit")
         dialog.get_by_label("Change", exact=True).fill("+2")
-        tsg.ok("PUT", where, {"policy_name": "hook", "kind": "webhook", "change": "+3"})
+        tsg.ok("PUT", where, {"policy_name": "hook", "kind": "webhook", "change": "+3", "mode": "off"})
         agree(page, "Save policy")
-        expect(dialog.get_by_role("alert")).to_contain_text("Somebody else changed it meanwhile.")
-        dialog.get_by_role("button", name="Cancel").click()
-        menu(page, "Actions for hook", "Edit")
-        dialog.get_by_label("Change", exact=True).fill("+2")
+        expect(dialog.get_by_role("alert")).to_contain_text(re.compile(rf"{tsg.login}, .*: Mode: active → off; Change: \+1 → \+3"))
+        assert tsg.ok("GET", where)["change"] == "+3"
         expect(agree(page, "Save policy")).to_have_count(0)
-        assert tsg.ok("GET", where)["change"] == "+2"
+        stored = tsg.ok("GET", where)
+        assert (stored["change"], stored["mode"]) == ("+2", "off"), "what was changed here, and what somebody else changed besides"
 
 
 def test_deliveries_are_sent_again_and_a_secret_is_made_anew(tsg: Caller, opened: Open) -> None:
@@ -190,6 +204,13 @@ def test_deliveries_are_sent_again_and_a_secret_is_made_anew(tsg: Caller, opened
         dialog.get_by_label("Address").fill("ftp://example.com")
         agree(page, "Save")
         expect(dialog.locator(".error").first).not_to_be_empty()
+        dialog.get_by_label("Address").fill("https://example.com/other")
+        tsg.ok("PUT", f"/notifications/{made['id']}", {"url": made["url"], "kinds": ["rollout.*"]})
+        agree(page, "Save")
+        expect(dialog.get_by_role("alert")).to_contain_text(re.compile(rf'{tsg.login}, .*: Kinds: \["\*"\] → \["rollout\.\*"\]'))
+        expect(agree(page, "Save")).to_have_count(0)
+        stored = tsg.ok("GET", f"/notifications/{made['id']}")
+        assert (stored["url"], stored["kinds"]) == ("https://example.com/other", ["rollout.*"])
 
 
 def test_what_is_shown_is_in_the_address_and_a_template_that_is_used_stays(tsg: Caller, opened: Open) -> None:

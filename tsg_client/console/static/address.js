@@ -1,10 +1,10 @@
-// What a page shows, kept in its address, as in #/groups?show=bad&sort=state: so it can be sent to somebody, and comes back with the page.
+// What a page shows, kept in its address, as in #/groups?show=bad&sort=state.
 
 const path = () => location.hash.split("?")[0] || "#/groups";
 
 export const asked = () => new URLSearchParams(location.hash.split("?")[1] ?? "");
 
-/** For a page: a function that writes what is shown into its address, without another entry in the history. What is empty goes out of it. */
+/** A function that writes what the page shows into its address; what is empty goes out of it. */
 export function keeper() {
 	const own = path();
 	return (values) => {

@@ -2,21 +2,20 @@
 
 const BASE = "/v1/tsg/";
 
-/** An answer that is an error: the service's own words. `fields` maps names of fields to what is wrong with them. */
+/** An error of the service, in its own words. `fields` maps names of fields to what is wrong with them. */
 export class Refusal extends Error {
 	constructor(status, body, requestId) {
 		super(body?.message ?? `The service answered with status ${status}.`);
 		this.status = status;
-		this.code = body?.code ?? "";
 		this.requestId = requestId;
 		this.fields = new Map((body?.errors ?? []).map((one) => [one.field, one.message]));
 	}
 }
 
 /** The service did not answer. */
-export class Unreachable extends Error {}
+class Unreachable extends Error {}
 
-/** Tells whether the service can be reached: "lost" with the words why, and "back". */
+/** Whether the service can be reached: events "lost", with the words why, and "back". */
 export const connection = new EventTarget();
 let isLost = false;
 
@@ -26,15 +25,7 @@ function heard(problem) {
 	connection.dispatchEvent(new CustomEvent(isLost ? "lost" : "back", { detail: problem }));
 }
 
-/** A new name for a write, so that it can be sent again without being done again. */
-export function newKey() {
-	return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/**
- * One request. Gives {status, body, etag, headers}; body is null for 204, 202 and 304.
- * Throws Refusal for an error of the service, Unreachable when there is no answer, and AbortError when `signal` says so.
- */
+/** One request: {status, body, etag, headers}, the body null without one. Throws Refusal, Unreachable, and AbortError by `signal`. */
 export async function request(method, path, { body, headers, signal, etag, seen } = {}) {
 	const sent = { Accept: "application/json", ...headers };
 	if (body !== undefined) sent["Content-Type"] = "application/json";
@@ -44,7 +35,7 @@ export async function request(method, path, { body, headers, signal, etag, seen 
 	let shown = null;
 	try {
 		answer = await fetch(path.startsWith("/") ? path : BASE + path, {
-			method, signal, headers: sent, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store", redirect: "error",
+			method, signal, headers: sent, body: JSON.stringify(body), cache: "no-store", redirect: "error",
 		});
 		const text = await answer.text();
 		shown = text ? JSON.parse(text) : null;
@@ -65,21 +56,21 @@ export async function request(method, path, { body, headers, signal, etag, seen 
 
 export const get = (path, more) => request("GET", path, more);
 
-/** A write under a key of its own, that is tried again when its connection breaks. */
+/** A write under a key of its own: when its connection breaks it is sent again, and done once. */
 export async function write(method, path, more = {}) {
-	const headers = { "Idempotency-Key": newKey(), ...more.headers };
+	const sent = { ...more, headers: { "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-") } };
 	try {
-		return await request(method, path, { ...more, headers });
+		return await request(method, path, sent);
 	} catch (error) {
 		if (!(error instanceof Unreachable)) throw error;
-		await pause(1000, more.signal);
-		return request(method, path, { ...more, headers });
+		await pause(1000);
+		return request(method, path, sent);
 	}
 }
 
 /** All objects of a list, page by page as they come. */
-export async function* pages(path, { signal, limit = 1000 } = {}) {
-	let next = `${path}${path.includes("?") ? "&" : "?"}limit=${limit}`;
+export async function* pages(path, { signal }) {
+	let next = `${path}?limit=1000`;
 	while (next) {
 		const { body, headers } = await get(next, { signal });
 		next = nextPage(headers);
@@ -87,7 +78,6 @@ export async function* pages(path, { signal, limit = 1000 } = {}) {
 	}
 }
 
-/** The address of the next page, null when there is none. */
 export function nextPage(headers) {
 	return /^<([^>]+)>; *rel="?next"?$/.exec(headers.get("Link") ?? "")?.[1] ?? null;
 }
@@ -124,7 +114,7 @@ function visible(signal) {
 	});
 }
 
-/** Does what failed so go over by itself? */
+/** Does what failed so pass by itself? */
 export const passes = (error) => error instanceof Unreachable || (error instanceof Refusal && [429, 500, 503].includes(error.status));
 
 /** The pause after so many failures in a row: it ends early when the connection is back. */
@@ -141,70 +131,57 @@ export async function rest(failures, signal) {
 }
 
 /**
- * Run `step` again and again until `signal`: it gives the milliseconds until the next time. While nobody looks it rests, and while the
- * service is away it is tried at growing pauses. A Refusal goes to `refused`, and ends it.
+ * Run `step` again and again until `signal`: it gives the milliseconds until the next time. It rests while nobody looks, and longer and longer
+ * while the service is away. A Refusal goes to `refused`, and ends it. Gives a function that ends the pause.
  */
-export async function forever(step, signal, refused) {
-	let failures = 0;
-	try {
-		while (!signal.aborted) {
-			await visible(signal);
+export function forever(step, signal, refused, milliseconds = 0) {
+	let isDue = false;
+	let wake;
+	const run = async () => {
+		for (let failures = 0; !signal.aborted;) {
 			try {
-				const milliseconds = await step();
+				if (!isDue) await Promise.race([pause(milliseconds, signal), new Promise((resolve) => (wake = resolve))]);
+				await visible(signal);
+				isDue = false;
+				milliseconds = await step();
 				failures = 0;
-				await pause(milliseconds, signal);
 			} catch (error) {
 				if (!passes(error)) throw error;
 				failures += 1;
+				milliseconds = 0;
 				await rest(failures, signal);
 			}
 		}
-	} catch (error) {
-		if (error.name === "AbortError") return;
-		if (!(error instanceof Refusal)) throw error;
-		refused(error);
-	}
+	};
+	run().catch((error) => {
+		if (error instanceof Refusal) refused(error);
+		else if (error.name !== "AbortError") throw error;
+	});
+	return () => {
+		isDue = true;
+		wake();
+	};
 }
 
-/** What the service offers. */
-export class Offer {
-	constructor(description) {
-		this.description = description;
-	}
+/** Whose groups the pages show, and of which service. */
+export const about = { account: "", service: "" };
+let description;
 
-	static async load() {
-		return new Offer((await get("openapi.json")).body);
-	}
+/** Read what the service offers, if that is not known. */
+export async function learn() {
+	description ??= (await get("openapi.json")).body;
+}
 
-	#resolve(part) {
-		let found = part;
-		while (found?.$ref) found = found.$ref.slice(2).split("/").reduce((at, step) => at?.[step], this.description);
-		return found;
-	}
+/** The schema of a request's body, with all references in it resolved. Braces in the path stand for any name in them. */
+export function bodyOf(method, path) {
+	const [, item] = Object.entries(description.paths).find(([one]) => one.replace(/\w+\}/g, "}") === BASE + path);
+	return whole(item[method.toLowerCase()].requestBody.content["application/json"].schema);
+}
 
-	#operation(method, path) {
-		const wanted = path.replace(/\{\w+\}/g, "{}");
-		const [, item] = Object.entries(this.description.paths).find(([one]) => one.replace(/\{\w+\}/g, "{}") === `/v1/tsg/${wanted}`) ?? [];
-		return item?.[method.toLowerCase()];
-	}
-
-	/** Is there such a request, and if `parameter` is given does it take that? Names in braces may be any. */
-	has(method, path, parameter) {
-		const operation = this.#operation(method, path);
-		if (!operation || !parameter) return Boolean(operation);
-		return (operation.parameters ?? []).some((one) => this.#resolve(one).name === parameter);
-	}
-
-	/** The schema of a request's body, with all references in it resolved; null when there is none. */
-	body(method, path) {
-		const schema = this.#operation(method, path)?.requestBody?.content?.["application/json"]?.schema;
-		return schema ? this.whole(schema) : null;
-	}
-
-	whole(schema) {
-		const found = this.#resolve(schema);
-		if (Array.isArray(found)) return found.map((one) => this.whole(one));
-		if (!found || typeof found !== "object") return found;
-		return Object.fromEntries(Object.entries(found).map(([name, value]) => [name, this.whole(value)]));
-	}
+function whole(schema) {
+	let found = schema;
+	while (found?.$ref) found = found.$ref.slice(2).split("/").reduce((at, step) => at[step], description);
+	if (Array.isArray(found)) return found.map(whole);
+	if (!found || typeof found !== "object") return found;
+	return Object.fromEntries(Object.entries(found).map(([name, value]) => [name, whole(value)]));
 }

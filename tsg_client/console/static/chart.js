@@ -15,8 +15,8 @@ const COMES = new Set(["TSG_INSTANCE_LAUNCH", "TSG_INSTANCE_FOUND", "TSG_INSTANC
 const GOES = new Set(["TSG_INSTANCE_TERMINATE", "TSG_INSTANCE_LOST", "TSG_INSTANCE_UNHEALTHY", "TSG_INSTANCE_DETACH"]);
 
 /**
- * How many were wanted, and how many were there, as steps [time, value], the oldest first; and the changes that people or policies made.
- * Goes back from what is so now: an instance counts from its launch until it is deleted, gone or unhealthy.
+ * How many were wanted, and how many were there, as steps [time, value], the oldest first; and the changes that somebody made. It goes back
+ * from now: an instance counts from its launch until it is deleted, gone or unhealthy.
  */
 export function series(activities, status, from) {
 	const now = Date.now();
@@ -89,10 +89,11 @@ function times(from, now) {
 }
 
 export function chart() {
-	const drawing = s("svg", { class: "chart", role: "img" });
-	const tip = h("div", { class: "tip", hidden: true });
+	const drawing = s("svg.chart", { role: "img" });
+	const tip = h("div.tip", { hidden: true });
+	const bound = h("span", { hidden: true }, h("i.line.bound"), "Bounds");
 	const element = h("div.chart-of", drawing, tip,
-		h("div.legend", h("span", h("i.line.there"), "Instances"), h("span", h("i.line.asked"), "Wanted"), h("span", h("i.line.change"), "A change")));
+		h("div.legend", h("span", h("i.line.there"), "Instances"), h("span", h("i.line.asked"), "Wanted"), h("span", h("i.line.change"), "A change"), bound));
 	let data = null;
 	let width = 0;
 	const x = (at) => LEFT + ((at - data.from) / (data.now - data.from)) * (width - LEFT - RIGHT);
@@ -112,17 +113,19 @@ export function chart() {
 		const values = [...data.asked, ...data.there].filter(([at]) => at >= data.from).map(([, value]) => value);
 		const most = Math.max(1, valueAt(data.asked, data.from), valueAt(data.there, data.from), ...values) * 1.12;
 		y = (value) => HEIGHT - BOTTOM - (value / most) * (HEIGHT - TOP - BOTTOM);
+		bound.hidden = !data.bounds.some((value) => value <= most);
 		drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
 		drawing.setAttribute("height", HEIGHT);
-		drawing.setAttribute("aria-label", `Wanted now ${valueAt(data.asked, data.now)}, instances ${valueAt(data.there, data.now)}; ${plural(data.changes.length, "change")} since ${ago(new Date(data.from).toISOString())}. The activities below have the same in words.`);
+		drawing.ariaLabel = `Wanted now ${valueAt(data.asked, data.now)}, instances ${valueAt(data.there, data.now)}; ${plural(data.changes.length, "change")} since ${ago(new Date(data.from).toISOString())}. The activities below have the same in words.`;
 		put(drawing,
-			marks(most).map((value) => [s("path", { class: "rule", d: `M${LEFT} ${y(value)}H${width - RIGHT}` }), s("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, String(value))]),
+			marks(most).map((value) => [s("path.rule", { d: `M${LEFT} ${y(value)}H${width - RIGHT}` }), s("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, String(value))]),
+			data.bounds.filter((value) => value <= most).map((value) => s("path.bound", { d: `M${LEFT} ${y(value)}H${width - RIGHT}` })),
 			times(data.from, data.now).filter((at) => x(at) > LEFT + 14 && x(at) < width - RIGHT - 14).map((at) => s("text", { x: x(at), y: HEIGHT - 6, "text-anchor": "middle" }, clock(at))),
-			s("path", { class: "area", d: path(data.there, true) }),
-			s("path", { class: "there", d: path(data.there) }),
-			s("path", { class: "asked", d: path(data.asked) }),
-			data.changes.map((one) => s("circle", { class: "change", cx: x(one.at), cy: y(one.value), r: 4.5 })),
-			s("path", { class: "hair", d: "" }));
+			s("path.area", { d: path(data.there, true) }),
+			s("path.there", { d: path(data.there) }),
+			s("path.asked", { d: path(data.asked) }),
+			data.changes.map((one) => s("circle.change", { cx: x(one.at), cy: y(one.value), r: 4.5 })),
+			s("path.hair", { d: "" }));
 	}
 
 	drawing.addEventListener("pointermove", (event) => {

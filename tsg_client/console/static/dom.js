@@ -1,11 +1,12 @@
 // Elements from values. Text is always text: nothing here, or anywhere in the console, reads HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
-const PROPERTIES = new Set(["checked", "disabled", "hidden", "indeterminate", "max", "min", "readOnly", "required", "selected", "tabIndex", "value"]);
+const PROPERTIES = new Set(["checked", "disabled", "hidden", "max", "min", "readOnly", "required", "tabIndex", "value"]);
 
 function fill(element, classes, parts) {
-	const attributes = parts[0]?.constructor === Object ? parts.shift() : {};
-	if (classes.length) element.setAttribute("class", classes.join(" "));
+	const { class: more, ...attributes } = parts[0]?.constructor === Object ? parts.shift() : {};
+	const named = [...classes, more].filter(Boolean).join(" ");
+	if (named) element.setAttribute("class", named);
 	for (const [name, value] of Object.entries(attributes)) {
 		if (value === undefined || value === null) continue;
 		if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
@@ -16,10 +17,13 @@ function fill(element, classes, parts) {
 	return element;
 }
 
-/** An element of HTML: h("p.quiet", {id: "x"}, "text", child, [children]); the attributes may be left out, and children be null or false. */
+/** An element of HTML: h("p.quiet", {id: "x"}, "text", child, [children]); attributes may be left out, children be null or false. */
 export function h(tag, ...parts) {
 	const [name, ...classes] = tag.split(".");
-	return fill(document.createElement(name), classes, parts);
+	const element = document.createElement(name);
+	// It sends no form unless it says so.
+	if (name === "button") element.type = "button";
+	return fill(element, classes, parts);
 }
 
 /** The same of SVG. */
@@ -28,13 +32,13 @@ export function s(tag, ...parts) {
 	return fill(document.createElementNS(SVG, name), classes, parts);
 }
 
-/** Set the text of an element, if it is another one: a screen reader and the layout are left alone otherwise. */
+/** Set the text of an element if it is another one: a screen reader hears nothing otherwise. */
 export function say(element, text) {
 	const wanted = String(text ?? "");
 	if (element.textContent !== wanted) element.textContent = wanted;
 }
 
-/** Make `parent` have one child for each item, in this order; children of the same key are kept and updated. */
+/** Have one child for each item, in this order; children of the same key are kept and updated. */
 export function each(parent, items, key, make, update) {
 	const kept = new Map([...parent.children].map((child) => [child.dataset.key, child]));
 	let place = parent.firstElementChild;
@@ -58,13 +62,13 @@ export function put(parent, ...children) {
 	parent.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
 }
 
-/** Fill an element anew if `version` is another one, and not while a menu in it is open. A focus in it stays with its first button. */
+/** Fill an element anew if `version` is another, and not while a menu in it is open. A focus on one of its buttons stays. */
 export function renew(element, version, fill_) {
 	if (element.dataset.version === version || element.querySelector(":popover-open")) return;
 	element.dataset.version = version;
-	const had = element.contains(document.activeElement);
+	const at = [...element.querySelectorAll("button")].indexOf(document.activeElement);
 	put(element, fill_());
-	if (had) element.querySelector("button")?.focus();
+	if (at >= 0) (element.querySelectorAll("button")[at] ?? element.querySelector("button"))?.focus();
 }
 
 let last = 0;

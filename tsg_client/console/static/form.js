@@ -1,6 +1,6 @@
 // Forms made from the schemas of request bodies: their fields, limits and words are the service's own.
 
-import { h, say, unique } from "./dom.js";
+import { h, put, say, unique } from "./dom.js";
 import { Refusal } from "./api.js";
 import { iconButton } from "./ui.js";
 import { phrase } from "./words.js";
@@ -17,14 +17,6 @@ const LONG = 1000;
 // A bound that nobody means.
 const HUGE = 1e9;
 
-function fits(pattern, text) {
-	try {
-		return new RegExp(pattern, "u").test(text);
-	} catch {
-		return true; // a pattern that only the service can read
-	}
-}
-
 /** What the limits of a schema say in words. */
 function limits({ minimum, maximum, maxLength, format }) {
 	const told = [];
@@ -32,84 +24,68 @@ function limits({ minimum, maximum, maxLength, format }) {
 	if (minimum > -HUGE && most !== undefined) told.push(`${minimum} to ${most}`);
 	else if (most !== undefined) told.push(`at most ${most}`);
 	if (format === "uuid") told.push("a UUID");
+	else if (format === "date-time") told.push(`in the time of ${Intl.DateTimeFormat().resolvedOptions().timeZone}`);
 	else if (maxLength && maxLength < LONG) told.push(`up to ${maxLength} characters`);
 	return told.join(", ");
 }
 
-/** What is wrong with a text by its schema, "" when nothing is. */
-function wrong(text, schema, isRequired) {
-	if (!text) return isRequired ? "This is needed." : "";
-	if (schema.minLength && text.length < schema.minLength) return `This must have at least ${schema.minLength} characters.`;
-	if (schema.maxLength && text.length > schema.maxLength) return `This has ${text.length} characters; ${schema.maxLength} are the most.`;
-	if (schema.format === "uuid" && schema.pattern && !fits(schema.pattern, text)) return "This must be a UUID.";
-	if (schema.pattern && !fits(schema.pattern, text)) return "This has characters, or a form, that the service does not take.";
-	return "";
-}
+// Each makes {element, input, read, problem}: `read` gives undefined for what was left empty. What is wrong says the browser, and then the service.
 
-// Each makes {element, focus, read, problem}: `read` gives undefined for what was left empty.
+const whole = (input, read, problem = () => input.validationMessage) => ({ element: input, input, read, problem });
+
+/** What is wrong with JSON. */
+const reads = (read) => () => {
+	try {
+		read();
+		return "";
+	} catch (error) {
+		return error.message;
+	}
+};
 
 function textControl(id, schema, value, { isRequired, suggestions, placeholder }) {
 	const isLong = schema.maxLength > LONG || schema.pattern === "^[^\\u0000]*$";
 	const list = suggestions?.length ? h("datalist", { id: unique("list") }, suggestions.map(([text, label]) => h("option", { value: text }, label))) : null;
-	const input = h(isLong ? "textarea" : "input", { id, value: value ?? "", placeholder, list: list?.id, autocomplete: "off", spellcheck: "false", rows: isLong ? 3 : null });
-	const read = () => (isLong ? input.value : input.value.trim());
-	return { element: [input, list], input, read: () => read() || undefined, problem: () => wrong(read(), schema, isRequired) };
+	const input = h(isLong ? "textarea" : "input", { id, value: value ?? "", placeholder, list: list?.id, rows: isLong ? 3 : null, required: isRequired });
+	return { ...whole(input, () => (isLong ? input.value : input.value.trim()) || undefined), element: [input, list] };
 }
 
 function numberControl(id, schema, value, { isRequired, placeholder }) {
 	const { minimum: min, maximum: max } = schema;
-	const step = kind(schema) === "integer" ? 1 : "any";
-	const input = h("input", { id, type: "number", inputmode: "decimal", min, max, step, value: value ?? "", placeholder });
-	const problem = () => {
-		if (input.validity.badInput) return "This must be a number.";
-		if (!input.value) return isRequired ? "This is needed." : "";
-		const number = Number(input.value);
-		if (kind(schema) === "integer" && !Number.isInteger(number)) return "This must be a whole number.";
-		if (min !== undefined && number < min) return `This must be at least ${min}.`;
-		if (max !== undefined && number > max) return `This must be at most ${max}.`;
-		return "";
-	};
-	return { element: input, input, read: () => (input.value === "" ? undefined : Number(input.value)), problem };
+	const input = h("input", { id, type: "number", inputmode: "decimal", min, max, step: kind(schema) === "integer" ? 1 : "any", value: value ?? "", placeholder, required: isRequired });
+	return whole(input, () => (input.value === "" ? undefined : Number(input.value)));
 }
 
 /** A number, or a share such as 25%. */
-function shareControl(id, schema, value, { isRequired }) {
-	const input = h("input", { id, value: value ?? "", placeholder: "a number, or a share such as 25%", autocomplete: "off" });
-	const text = () => input.value.trim();
-	const problem = () => {
-		if (!text()) return isRequired ? "This is needed." : "";
-		if (/^\d+$/.test(text())) return Number(text()) > (schema.maximum ?? Infinity) ? `This must be at most ${schema.maximum}.` : "";
-		return !schema.pattern || fits(schema.pattern, text()) ? "" : "This must be a whole number, or a share such as 25%.";
-	};
-	return { element: input, input, read: () => (text() ? (/^-?\d+$/.test(text()) ? Number(text()) : text()) : undefined), problem };
+function shareControl(id, schema, value, more) {
+	const { read, ...made } = textControl(id, schema, value, { placeholder: "a number, or a share such as 25%", ...more });
+	return { ...made, read: () => (/^-?\d+$/.test(read()) ? Number(read()) : read()) };
 }
 
 function choiceControl(id, options, value, { isRequired, whenEmpty }) {
-	const input = h("select", { id }, (!isRequired || value === undefined) && h("option", { value: "" }, whenEmpty ?? "–"),
+	const input = h("select", { id, required: isRequired }, (!isRequired || value === undefined) && h("option", { value: "" }, whenEmpty ?? "–"),
 		options.map(([word, label]) => h("option", { value: JSON.stringify(word) }, label)));
 	input.value = value === undefined || value === null ? "" : JSON.stringify(value);
-	return { element: input, input, read: () => (input.value ? JSON.parse(input.value) : undefined), problem: () => (isRequired && !input.value ? "This is needed." : "") };
+	return whole(input, () => (input.value ? JSON.parse(input.value) : undefined));
+}
+
+/** A moment, in the time zone of the browser. */
+function momentControl(id, value, { isRequired }) {
+	const local = (text) => new Date(Date.parse(text) - new Date(text).getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+	const begin = value ? local(value) : "";
+	const input = h("input", { id, type: "datetime-local", value: begin, required: isRequired });
+	const read = () => (input.value === begin ? value ?? undefined : input.value ? new Date(input.value).toISOString() : undefined);
+	return whole(input, read);
 }
 
 function linesControl(id, schema, value) {
 	const item = schema.items ?? {};
-	const input = h("textarea", { id, rows: 2, spellcheck: "false", placeholder: "one on each line",
+	const input = h("textarea", { id, rows: 2, placeholder: "one on each line",
 		value: (value ?? []).map((one) => (typeof one === "string" ? one : JSON.stringify(one))).join("\n") });
 	const lines = () => input.value.split("\n").map((line) => line.trim()).filter(Boolean);
 	const one = (line) => (/^[{[]/.test(line) ? JSON.parse(line) : ["integer", "number"].includes(kind(item)) ? Number(line) : line);
-	const problem = () => {
-		for (const line of lines()) {
-			try {
-				one(line);
-			} catch {
-				return `${line} is not JSON.`;
-			}
-			const found = typeof one(line) === "string" && kinds(item).includes("string") ? wrong(line, item, true) : "";
-			if (found) return `${line}: ${found}`;
-		}
-		return "";
-	};
-	return { element: input, input, read: () => (lines().length ? lines().map(one) : undefined), problem };
+	const read = () => (lines().length ? lines().map(one) : undefined);
+	return whole(input, read, reads(read));
 }
 
 /** Of words from a list, some, in the order in which they were given. */
@@ -122,55 +98,44 @@ function severalControl(id, schema, value) {
 		const found = boxes.filter(([, box]) => box.checked).map(([word]) => word);
 		return found.length || value?.length ? found : undefined;
 	};
-	return { element, input: boxes[0][1], isGroup: true, read, problem: () => "" };
+	return { element, input: boxes[0][1], isGroup: true, read };
 }
 
+/** Names and values. */
 function pairsControl(id, schema, value) {
-	const rows = h("div.pairs");
-	const add = (name = "", text = "") => {
-		const row = h("div.pair", h("input", { value: name, "aria-label": "Name", placeholder: "name", spellcheck: "false" }),
-			h("input", { value: text, "aria-label": "Value", placeholder: "value", spellcheck: "false" }), iconButton("Remove", "close", { onclick: () => row.remove() }));
-		rows.append(row);
-		return row;
-	};
-	for (const [name, text] of Object.entries(value ?? {})) add(name, String(text));
-	const more = h("button", { type: "button", class: "button small", id, onclick: () => add().firstChild.focus() }, "Add a pair");
-	const read = () => {
-		const found = [...rows.children].map((row) => [...row.querySelectorAll("input")].map((input) => input.value)).filter(([name]) => name.trim());
-		return found.length ? Object.fromEntries(found.map(([name, text]) => [name.trim(), text])) : undefined;
-	};
-	return { element: h("div.pairs", rows, h("div", more)), input: more, isGroup: true, read, problem: () => "" };
+	const text = { type: "string" };
+	const { read, ...made } = rowsControl(id, { items: { properties: { name: text, value: text } } }, value && Object.entries(value).map(([name, one]) => ({ name, value: one })), { label: "Add a pair" });
+	return { ...made, read: () => {
+		const pairs = read()?.filter(({ name }) => name).map(({ name, value: one }) => [name, one ?? ""]);
+		return pairs?.length ? Object.fromEntries(pairs) : undefined;
+	} };
 }
 
 function jsonControl(id, schema, value) {
-	const input = h("textarea", { id, spellcheck: "false", placeholder: "JSON", value: value === undefined || value === null ? "" : JSON.stringify(value, null, 1) });
+	const input = h("textarea", { id, placeholder: "JSON", value: value === undefined || value === null ? "" : JSON.stringify(value, null, 1) });
 	const read = () => (input.value.trim() ? JSON.parse(input.value) : undefined);
-	const problem = () => {
-		try {
-			read();
-			return "";
-		} catch {
-			return "This is not JSON.";
-		}
-	};
-	return { element: input, input, read, problem };
+	return whole(input, read, reads(read));
 }
 
-/** Objects in a row, each with a few fields of one value. */
-export function rowsControl(id, schema, value, { isRequired } = {}) {
+/** Objects, each a row of a few fields of one value. */
+export function rowsControl(id, schema, value, { isRequired, label = "Add a row" } = {}) {
 	const { properties, required = [] } = schema.items;
 	const rows = h("div.pairs");
 	const add = (given) => {
 		const parts = Object.entries(properties).map(([name, one]) => [name, control(unique("cell"), plain(one), given?.[name], { isRequired: required.includes(name) })]);
-		const row = h("div.cells-of", parts.map(([name, part]) => h("label", phrase(name), part.element)), iconButton("Remove", "close", { onclick: () => row.remove() }));
+		const row = h("div.pair", parts.map(([name, part]) => h("label", phrase(name), part.element)), iconButton("Remove", "close", { onclick: () => {
+			row.remove();
+			input.focus();
+		} }));
 		row.parts = parts;
 		rows.append(row);
+		return row;
 	};
+	const input = h("button.button.small", { id, onclick: () => add().querySelector("input, select").focus() }, label);
 	for (const one of value ?? (isRequired ? [null] : [])) add(one);
-	const more = h("button.button.small", { type: "button", id, onclick: () => add(null) }, "Add a row");
 	const read = () => [...rows.children].map((row) => Object.fromEntries(row.parts.map(([name, part]) => [name, part.read()]).filter(([, found]) => found !== undefined)));
-	const problem = () => [...rows.children].flatMap((row) => row.parts.map(([name, part]) => part.problem() && `${phrase(name)}: ${part.problem()}`)).find(Boolean) ?? "";
-	return { element: h("div.pairs", rows, h("div", more)), input: more, isGroup: true, read: () => (rows.children.length ? read() : undefined), problem };
+	const problem = () => [...rows.children].flatMap((row) => row.parts.map(([name, part]) => part.problem?.() && `${phrase(name)}: ${part.problem()}`)).find(Boolean) ?? "";
+	return { element: h("div.pairs", rows, h("div", input)), input, isGroup: true, read: () => (rows.children.length ? read() : undefined), problem };
 }
 
 /** An object of its own, which may be left out altogether. */
@@ -193,6 +158,7 @@ function partControl(id, schema, value, { isRequired }) {
 	};
 }
 
+/** The control that a schema asks for. */
 function control(id, schema, value, more) {
 	if (words(schema).length) return choiceControl(id, words(schema).map((word) => [word, phrase(word)]), value ?? schema.default ?? undefined, more);
 	if (kinds(schema).includes("integer") && kinds(schema).includes("string")) return shareControl(id, schema, value, more);
@@ -211,49 +177,52 @@ function control(id, schema, value, more) {
 			if (schema.properties) return partControl(id, schema, value, more);
 			return schema.additionalProperties && typeof schema.additionalProperties === "object" ? pairsControl(id, schema, value) : jsonControl(id, schema, value);
 		case "string":
-			return textControl(id, schema, value, more);
+			return schema.format === "date-time" ? momentControl(id, value, more) : textControl(id, schema, value, more);
 		default:
 			return jsonControl(id, schema, value);
 	}
 }
 
-function placeholder(schema, isRequired) {
-	if (schema.format === "date-time") return "such as 2026-12-24T18:00:00Z";
-	return isRequired && typeof schema.examples?.[0] === "string" ? `such as ${schema.examples[0]}` : "";
-}
+const placeholder = (schema, isRequired) => (isRequired && typeof schema.examples?.[0] === "string" ? `such as ${schema.examples[0]}` : "");
 
 export class Form {
 	#fields = new Map();
+	element = h("div.fields");
 
 	/**
-	 * `first` are the names of fields to show, in this order; others are behind a word, except those in `skip`. `values` are what is there now;
-	 * `given` are controls of the caller's for some fields; `labels`, `suggestions`, `hints` go by name.
+	 * `only` are the names of its fields, if not all; `first` are those to show, in this order: others are behind a word. `values` are what is
+	 * there now; `given` are controls of the caller's; `labels`, `suggestions`, `hints` go by name.
 	 */
-	constructor(schema, { first, skip = [], values = {}, given = {}, labels = {}, suggestions = {}, hints = {} } = {}) {
-		this.isEdit = Object.keys(values).length > 1;
-		const names = Object.keys(schema.properties).filter((name) => !skip.includes(name));
-		const shown = first ? first.filter((name) => names.includes(name)) : names;
+	constructor(schema, options = {}) {
+		this.make(schema, options);
+	}
+
+	/** Make all fields anew: by another schema, or with other values. */
+	make(schema, options) {
+		const { only, first, values = {}, given = {}, labels = {}, suggestions = {}, hints = {} } = options;
+		Object.assign(this, { schema, options, isEdit: Object.keys(values).length > 1 });
+		this.#fields.clear();
+		const names = only ?? Object.keys(schema.properties);
+		const shown = first?.filter((name) => names.includes(name)) ?? names;
 		const rest = names.filter((name) => !shown.includes(name));
 		const make = (name) => this.#field(name, plain(schema.properties[name]), {
 			isRequired: (schema.required ?? []).includes(name), value: values[name], own: given[name], label: labels[name], suggestions: suggestions[name], hint: hints[name],
 		});
-		this.element = h("div.fields", shown.map(make),
-			rest.length ? h("details.more.field", h("summary", "More settings"), h("div.fields", rest.map(make))) : null);
+		put(this.element, shown.map(make), rest.length > 0 && h("details.more.field", h("summary", "More settings"), h("div.fields", rest.map(make))));
 	}
 
 	#field(name, schema, { isRequired, value, own, label, suggestions, hint }) {
 		const id = unique("field");
 		const fallback = schema.default !== null && schema.default !== undefined && typeof schema.default !== "object" && schema.default !== "" ? `default ${schema.default}` : "";
 		const made = own?.(id) ?? control(id, schema, value, { isRequired, suggestions, placeholder: placeholder(schema, isRequired) });
-		const error = h("p", { class: "error", id: `${id}-error` });
+		const error = h("p.error", { id: `${id}-error` });
 		const told = [hint ?? (schema.properties ? "" : schema.description), !own && limits(schema), fallback].filter(Boolean).join(" · ");
-		const about = told ? h("p", { class: "hint", id: `${id}-hint` }, told) : null;
+		const about = told ? h("p.hint", { id: `${id}-hint` }, told) : null;
 		made.input.setAttribute("aria-describedby", `${about ? about.id : ""} ${error.id}`.trim());
-		if (isRequired) made.input.setAttribute("aria-required", "true");
 		this.#fields.set(name, { ...made, error });
 		const text = [label ?? phrase(name), !isRequired && !own && !this.isEdit && h("span.quiet", " (optional)")];
 		const element = h("div", { class: kind(schema) === "integer" && !kinds(schema).includes("string") ? "field half" : "field", role: made.isGroup ? "group" : null, "aria-labelledby": made.isGroup ? `${id}-label` : null },
-			made.isGroup ? h("span", { class: "label", id: `${id}-label` }, text) : h("label", { for: id }, text), made.element, about, error);
+			made.isGroup ? h("span.label", { id: `${id}-label` }, text) : h("label", { for: id }, text), made.element, about, error);
 		element.addEventListener("input", () => this.#tell(name, ""));
 		return element;
 	}
@@ -261,21 +230,16 @@ export class Form {
 	#tell(name, message) {
 		const { error, input, element } = this.#fields.get(name);
 		say(error, message);
-		if (message) input.setAttribute("aria-invalid", "true");
-		else input.removeAttribute("aria-invalid");
+		input.ariaInvalid = message ? "true" : null;
 		// What is wrong must not be hidden.
 		if (message) [element].flat()[0].closest("details")?.setAttribute("open", "");
-	}
-
-	control(name) {
-		return this.#fields.get(name);
 	}
 
 	/** Is all of it within the limits? What is not is said beside its field. */
 	isRight() {
 		let right = true;
 		for (const [name, field] of this.#fields) {
-			const found = field.problem();
+			const found = field.problem?.() ?? "";
 			this.#tell(name, found);
 			if (found) right = false;
 		}
@@ -296,17 +260,9 @@ export class Form {
 		return true;
 	}
 
-	/** Put what the service found wrong beside the fields. False when something of it has no field here. */
+	/** Put what the service found wrong beside the fields. False when some of it has no field here. */
 	explain(error) {
 		if (!(error instanceof Refusal) || !error.fields.size) return false;
 		return [...error.fields].map(([path, message]) => this.explainField(path, message)).every(Boolean);
 	}
-
-	/** Check before sending: an error that `explain` knows already. */
-	require() {
-		if (!this.isRight()) throw new Incomplete();
-	}
 }
-
-/** Something in a form is wrong, and it is said there. */
-export class Incomplete extends Error {}

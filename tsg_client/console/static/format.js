@@ -54,3 +54,6 @@ export function tick() {
 		if (element.textContent !== words) element.textContent = words;
 	}
 }
+
+/** The name of a template, if it is known. */
+export const nameOf = (templates, id) => templates.get(id)?.template_name ?? short(id);

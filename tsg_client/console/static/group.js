@@ -1,42 +1,44 @@
 // One group: how it is, what it waits for, its members, its history, and what can be done about it.
 
 import { asked, keeper } from "./address.js";
-import { all, forever, get, nextPage, Refusal, write } from "./api.js";
-import { adoptDialog, changeDialog, deleteDialog, scaleDialog, settingsDialog, templateDialog } from "./act.js";
+import { all, bodyOf, forever, get, nextPage, pause, Refusal, write } from "./api.js";
+import { adoptDialog, changeDialog, deleteDialog, endSuspension, scaleDialog, settingsDialog, suspendDialog, templateDialog } from "./act.js";
 import { chart, RANGES, series } from "./chart.js";
-import { h, put, say } from "./dom.js";
-import { plural, short, timeElement, until } from "./format.js";
+import { h, put, renew, say } from "./dom.js";
+import { Form } from "./form.js";
+import { nameOf, plural, short, timeElement, until } from "./format.js";
 import { membersView } from "./members.js";
+import * as policies from "./policies.js";
+import * as rollouts from "./rollouts.js";
 import { timeline } from "./timeline.js";
-import { bar, button, card, confirm, copyable, dialog, icon, iconButton, menu, pill, problem, segments, setBar, setPill, toast } from "./ui.js";
-import { phrase, reason } from "./words.js";
+import { bar, button, card, copyable, dialog, facts, failed, icon, iconButton, menu, pill, problem, segments, setBar, setPill, toast } from "./ui.js";
+import { onItsWay, phrase, reason } from "./words.js";
 
 // Seconds of a long poll: what a request of a page that is gone may hold at most.
 const WAIT = 25;
-// Milliseconds between two looks at members and activities while a group changes.
-const SOON = 1500;
+// Milliseconds between two looks at members and activities, while the group changes and while it does not.
+const SOON = 1000;
+const SELDOM = 15000;
 const PAGE = 200;
 // Activities that are read for a chart at most.
 const MOST = 4000;
 
-const ROUTE = "groups/{group_id}";
+/** What a rollout and policies are at: they are read again when it is another. */
+const atWork = ({ rollout, decisions }) => JSON.stringify([rollout?.id, rollout?.state, decisions]);
 
-export async function show(root, { offer, signal, argument: id, title }) {
+export async function show(root, { signal, argument: id, title }) {
 	const path = `groups/${id}`;
-	const live = { group: null, status: null, etag: null, templates: new Map(), members: null, renew: () => {} };
-	const has = (method, rest, parameter) => offer.has(method, `${ROUTE}${rest}`, parameter);
-
-	// What belongs to newer services, each in a card of its own.
-	const modules = Promise.all([has("POST", "/rollouts") && import("./rollouts.js"), has("POST", "/policies") && import("./policies.js")]);
+	const live = { group: null, status: null, etag: null, templates: new Map() };
 	// The group itself: gone ones have a status and activities still.
 	const first = await get(`${path}/status`, { signal });
 	live.status = first.body;
 	const keep = keeper();
-	const crumb = h("nav", { class: "crumb", "aria-label": "Where you are" }, h("a", { href: "#/groups" }, "Groups"), icon("right"), h("span", live.status.group_name));
+	const crumb = h("nav.crumb", { "aria-label": "Where you are" }, h("a", { href: "#/groups" }, "Groups"), icon("right"), h("span", live.status.group_name));
 	const state = pill("", "idle");
 	const message = h("p.lead");
 	const next = h("p.quiet");
 	const trouble = h("p.trouble");
+	const held = h("div.note.held", { hidden: true });
 	const actions = h("div.actions");
 	const heading = h("div.title", h("h1", live.status.group_name), state, actions);
 
@@ -45,7 +47,7 @@ export async function show(root, { offer, signal, argument: id, title }) {
 	const progress = bar();
 	const parts = h("p.quiet.small");
 	const wanted = h("input", { type: "number", min: 0, "aria-label": "Wanted capacity", inputmode: "numeric" });
-	const scale = h("form", { class: "stepper", novalidate: true }, iconButton("One fewer", "minus", { onclick: () => step(-1) }), wanted, iconButton("One more", "plus", { onclick: () => step(1) }), button("Scale", { type: "submit", class: "primary", "aria-disabled": "true" }));
+	const scale = h("form.stepper", { novalidate: true }, iconButton("One fewer", "minus", { onclick: () => step(-1) }), wanted, iconButton("One more", "plus", { onclick: () => step(1) }), button("Scale", { type: "submit", class: "primary", "aria-disabled": "true" }));
 	const about = h("dl.facts");
 	const capacity = card("Capacity", { class: "side" }, numbers, progress, parts, scale, about);
 	const step = (by) => {
@@ -55,19 +57,18 @@ export async function show(root, { offer, signal, argument: id, title }) {
 	};
 	const offerScale = () => {
 		const isOff = wanted.value === "" || !live.group || Number(wanted.value) === live.group.capacity;
-		scale.lastChild.setAttribute("aria-disabled", String(isOff));
+		scale.lastChild.ariaDisabled = isOff;
 	};
 	wanted.addEventListener("input", offerScale);
 	scale.addEventListener("submit", (event) => {
 		event.preventDefault();
-		if (scale.lastChild.getAttribute("aria-disabled") === "false") scaleDialog(offer, live, Number(wanted.value));
+		if (scale.lastChild.ariaDisabled === "false") scaleDialog(live, Number(wanted.value));
 	});
 
 	// Members
-	const listed = has("GET", "/members");
 	const members = membersView({ actions: memberActions, templates: live.templates, asked: asked(), keep });
-	const adopt = has("POST", "/members") && button("Adopt", { class: "small", title: "Make a running machine of yours a member", onclick: () => live.group && adoptDialog(offer, live) }, "plus");
-	const picture = card("Members", { actions: [adopt, members.modes], hidden: !listed }, members.element);
+	const adopt = button("Adopt", { class: "small", title: "Make a running machine of yours a member", onclick: () => live.group && adoptDialog(live) }, "plus");
+	const picture = card("Members", { actions: [adopt, members.modes] }, members.element);
 
 	// History
 	const activities = { list: [], more: null };
@@ -86,22 +87,6 @@ export async function show(root, { offer, signal, argument: id, title }) {
 	} });
 	const log = card("Activities", { actions: told.views, class: "whole" }, told.element);
 
-	let extras = null;
-	function drawActions() {
-		if (!extras) return;
-		if (!live.group) {
-			put(actions);
-			scale.hidden = true;
-			return;
-		}
-		if (actions.firstChild) return;
-		const more = [
-			Object.keys(offer.body("PUT", ROUTE)?.properties ?? {}).length > 3 && ["Settings", "edit", () => settingsDialog(offer, live)],
-			["Delete group", "trash", () => deleteDialog(offer, live), "bad"],
-		].filter(Boolean);
-		put(actions, button("Change template", { onclick: choosing(() => templateDialog(offer, live)) }, "swap"), ...extras.flatMap((one) => one.actions ?? []), menu("More actions", more));
-	}
-
 	function drawStatus() {
 		const { status } = live;
 		const [label, tone] = reason(status.reason);
@@ -113,7 +98,7 @@ export async function show(root, { offer, signal, argument: id, title }) {
 			status.failures > 1 && ` ${plural(status.failures, "look")} in a row ran into this.`);
 		put(numbers, h("b", String(status.running)), h("span.quiet", ` of ${status.desired} running`));
 		setBar(progress, status);
-		say(parts, [status.provisioning && `${status.provisioning} coming up`, status.failed && `${status.failed} failed`, status.deleting && `${status.deleting} going`].filter(Boolean).join(" · ") || (status.settled ? "Nothing is on its way." : ""));
+		say(parts, onItsWay(status).join(" · ") || (status.settled ? "Nothing is on its way." : ""));
 		drawAbout();
 	}
 
@@ -121,21 +106,24 @@ export async function show(root, { offer, signal, argument: id, title }) {
 		const { group } = live;
 		if (!group) return;
 		const template = live.templates.get(group.template_id);
-		const bounds = group.max_capacity !== undefined && group.max_capacity !== null;
-		put(about, [
-			["Template", h("a", { href: `#/templates?template=${group.template_id}` }, template?.template_name ?? short(group.template_id))],
-			bounds && ["Bounds", `${group.min_capacity} to ${group.max_capacity}`],
-			group.suspended?.length && ["Suspended", `${group.suspended.map(phrase).join(", ")}${group.suspend_reason ? `: ${group.suspend_reason}` : ""}`],
+		const { min_capacity: least, max_capacity: most, suspended, suspend_reason: why, suspended_until: end } = group;
+		held.hidden = !suspended?.length || Date.parse(end) < Date.now();
+		renew(held, JSON.stringify([suspended, why, end]), () => [icon("pause"), h("p", h("b", `Suspended: ${suspended.map((word) => phrase(word).toLowerCase()).join(", ")}. `), why && `${why}. `, end && ["It ends ", timeElement(end, until), "."]),
+			button("End suspension", { class: "small", onclick: () => endSuspension(live) }, "play")]);
+		renew(about, JSON.stringify([group, template]), () => facts([
+			["Template", h("a", { href: `#/templates?template=${group.template_id}` }, nameOf(live.templates, group.template_id))],
+			most !== null ? ["Bounds", `${least} to ${most}`] : least > 0 && ["Bounds", `at least ${least}`],
 			["Created", timeElement(group.created_at)],
 			["Changed", timeElement(group.updated_at)],
 			["Id", copyable(group.id, "the group's id")],
-		].filter(Boolean).map(([name, value]) => [h("dt", name), h("dd", value)]));
+		]));
 	}
 
 	function draw() {
 		told.update(activities.list, Boolean(activities.more));
 		const from = Date.now() - range * 1000;
-		drawn.update(series(activities.list, live.status, from));
+		const { min_capacity: least, max_capacity: most } = live.group ?? {};
+		drawn.update({ ...series(activities.list, live.status, from), bounds: [least, most].filter(Boolean) });
 	}
 
 	async function older() {
@@ -161,38 +149,33 @@ export async function show(root, { offer, signal, argument: id, title }) {
 	}
 
 	/** Before a choice among templates: there may be newer ones. */
-	const choosing = (open) => async () => {
-		try {
-			for (const one of await all("templates", { signal })) live.templates.set(one.id, one);
-			open();
-		} catch (error) {
-			toast(error.message, "bad");
-		}
-	};
+	const choosing = (open) => () => readTemplates().then(open).catch(failed);
+
+	async function readTemplates() {
+		for (const one of await all("templates", { signal })) live.templates.set(one.id, one);
+	}
 
 	async function readGroup() {
 		try {
 			const { body, etag } = await get(path, { signal });
 			const wasAt = live.group?.capacity;
 			Object.assign(live, { group: body, etag });
-			if (!live.templates.has(body.template_id)) for (const one of await all("templates", { signal })) live.templates.set(one.id, one);
+			if (!live.templates.has(body.template_id)) await readTemplates();
 			// What somebody is writing stays.
 			if (wanted.value === "" || Number(wanted.value) === wasAt) wanted.value = body.capacity;
-			const limit = offer.body("PUT", ROUTE)?.properties.capacity.maximum;
-			wanted.max = limit ?? "";
+			wanted.max = bodyOf("PUT", "groups/{}").properties.capacity.maximum ?? "";
 			offerScale();
 		} catch (error) {
 			if (!(error instanceof Refusal) || error.status !== 404) throw error;
 			Object.assign(live, { group: null, etag: null });
 		}
-		drawActions();
+		actions.hidden = scale.hidden = !live.group;
 		drawAbout();
 	}
 
-	async function readMembers() {
-		if (!listed) return;
-		live.members = await all(`${path}/members`, { signal });
-		members.update(live.members);
+	async function readRest() {
+		const [found] = await Promise.all([all(`${path}/members`, { signal }), readActivities()]);
+		members.update(found);
 	}
 
 	function memberActions(member) {
@@ -204,9 +187,13 @@ export async function show(root, { offer, signal, argument: id, title }) {
 			toast(words);
 			live.renew();
 		};
-		const act = (...sent) => send(...sent).catch((error) => toast(error.message, "bad"));
-		const unhealthy = () => confirm(`Mark ${name} as unhealthy`, "It is deleted, and another one is launched in its place.", "Mark as unhealthy",
-			() => send("PUT", "/health", { status: "unhealthy" }, `${name} is to be replaced.`));
+		const act = (...sent) => send(...sent).catch(failed);
+		/** With a note, and what else the request takes. */
+		const withNote = (title_, text, rest, given, words, tone) => {
+			const schema = bodyOf("PUT", `groups/{}/members/{}${rest}`);
+			const form = new Form(schema, { only: Object.keys(schema.properties).filter((one) => !(one in given)) });
+			dialog({ title: `${title_} ${name}`, action: title_, tone, form, body: [h("p", text), form.element], submit: (body) => send("PUT", rest, { ...body, ...given }, words) });
+		};
 		const detach = () => {
 			const falls = h("input", { type: "checkbox", checked: true });
 			dialog({
@@ -216,58 +203,48 @@ export async function show(root, { offer, signal, argument: id, title }) {
 				submit: () => send("POST", "/detach", { decrement: falls.checked }, `${name} is no member any more; the machine stays.`),
 			});
 		};
-		const leave = (decrement, title_, text) => changeDialog(offer, { ...live, etag: null }, {
+		const leave = (decrement, title_, text) => changeDialog({ ...live, etag: null }, {
 			title: `${title_} ${name}`, action: title_, tone: "danger", body: [h("p", text)],
 			change: () => ["DELETE", `${at}?decrement=${decrement}`, undefined], done: () => toast(`${name} goes.`),
 		});
-		const one = "/members/{}";
 		return [
-			has("PUT", `${one}/protection`) && (member.protected
-				? ["Unprotect", "shield", () => act("PUT", "/protection", { protected: false }, `${name} is not protected any more.`)]
-				: ["Protect", "shield", () => act("PUT", "/protection", { protected: true }, `${name} is protected.`)]),
-			has("PUT", `${one}/health`) && (member.health?.status === "unhealthy"
-				? ["Mark as healthy", "check", () => act("PUT", "/health", { status: "healthy" }, `${name} counts as healthy.`)]
-				: ["Mark as unhealthy", "alert", unhealthy, "bad"]),
-			has("DELETE", one) && ["Replace", "swap", () => leave(false, "Replace", "It is deleted, and another one is launched in its place."), "bad"],
-			has("DELETE", one) && ["Remove", "trash", () => leave(true, "Remove", "It is deleted, and the capacity falls by one."), "bad"],
-			has("POST", `${one}/detach`) && ["Detach", "undo", detach, "bad"],
-		].filter(Boolean);
+			member.protected
+				? ["Unprotect", () => act("PUT", "/protection", { protected: false }, `${name} is not protected any more.`)]
+				: ["Protect", () => withNote("Protect", "Rollouts leave it alone, and so does a smaller capacity as long as others can go.", "/protection", { protected: true }, `${name} is protected.`)],
+			member.health.status === "unhealthy"
+				? ["Mark as healthy", () => act("PUT", "/health", { status: "healthy" }, `${name} counts as healthy.`)]
+				: ["Mark as unhealthy", () => withNote("Mark as unhealthy", "It is deleted, and another one is launched in its place.", "/health", { status: "unhealthy" }, `${name} is to be replaced.`, "danger"), "bad"],
+			["Replace", () => leave(false, "Replace", "It is deleted, and another one is launched in its place."), "bad"],
+			["Remove", () => leave(true, "Remove", "It is deleted, and the capacity falls by one."), "bad"],
+			["Detach", detach, "bad"],
+		];
 	}
 
 	// All at once, so that nothing jumps.
-	const ready = Promise.all([readGroup(), readActivities(), readMembers()]);
-	const page = { offer, live, path, signal, choosing, ready };
-	extras = await Promise.all((await modules).filter(Boolean).map((module) => module.show(page)));
+	const ready = Promise.all([readGroup(), readRest()]);
+	const page = { live, path, signal, choosing, ready };
+	const extras = await Promise.all([rollouts.show(page), policies.show(page)]);
 	await ready;
-	drawActions();
+	put(actions, button("Change template", { onclick: choosing(() => templateDialog(live)) }, "swap"), extras.flatMap((one) => one.actions ?? []), menu("More actions", [
+		["Settings", () => settingsDialog(live)],
+		["Suspend", () => suspendDialog(live)],
+		["Delete group", () => deleteDialog(live), "bad"],
+	]));
 	drawStatus();
-	put(root, crumb, heading, h("div.says", message, trouble, next), h("div.grid", capacity, picture, history, ...extras.map((one) => one.element), log));
+	put(root, crumb, heading, h("div.says", message, trouble, next), held, h("div.grid", capacity, picture, history, extras.map((one) => one.element), log));
 	draw();
 
-	let changed = false;
-	let slow = 0;
-	/** What follows a change of the status; more often while much changes, and at least every so often. */
-	async function readRest() {
-		if (!changed && (slow += 1) % 10) return SOON;
-		changed = false;
-		await Promise.all([readActivities(), readMembers()]);
-		return SOON;
-	}
-
 	let seen = first.etag;
-	let wait = new AbortController();
+	let wait;
 	async function readStatus() {
 		wait = new AbortController();
-		signal.addEventListener("abort", () => wait.abort(), { once: true });
 		let answer;
 		try {
-			answer = await get(`${path}/status?wait=${seen ? WAIT : 0}`, { signal: wait.signal, seen });
+			answer = await get(`${path}/status?wait=${seen ? WAIT : 0}`, { signal: AbortSignal.any([signal, wait.signal]), seen });
 		} catch (error) {
-			if (error.name === "AbortError" && !signal.aborted) {
-				seen = null;
-				return 0;
-			}
-			throw error;
+			if (!wait.signal.aborted) throw error;
+			seen = null;
+			return 0;
 		}
 		// An answer before its time has nothing new: too many wait already.
 		const rest = answer.headers.has("Retry-After") ? 2000 : 0;
@@ -276,18 +253,22 @@ export async function show(root, { offer, signal, argument: id, title }) {
 		live.status = answer.body;
 		seen = answer.etag;
 		drawStatus();
-		changed = true;
-		if (!live.group || before.generation !== answer.body.generation) await readGroup();
+		follow();
+		if (atWork(before) !== atWork(live.status)) for (const one of extras) one.renew();
+		if (!live.group || before.generation !== live.status.generation) await readGroup();
 		return Math.max(rest, 250);
 	}
 	live.renew = () => {
-		changed = true;
-		for (const one of extras) one.renew?.();
-		wait.abort();
+		for (const renew_ of [follow, ...extras.map((one) => one.renew)]) renew_();
+		wait?.abort();
 	};
 
 	const refused = (error) => put(root, crumb, problem(error));
-	for (const one of extras) one.begin();
 	forever(readStatus, signal, refused);
-	forever(readRest, signal, refused);
+	// What follows a change of the status; not too often while much changes.
+	const follow = forever(async () => {
+		await pause(SOON, signal);
+		await readRest();
+		return SELDOM;
+	}, signal, refused, SELDOM);
 }

@@ -4,12 +4,12 @@ import { asked, keeper } from "./address.js";
 import { all, forever, pages } from "./api.js";
 import { h, put, say } from "./dom.js";
 import { ago, count, moment, since, span } from "./format.js";
-import { bar, button, empty, listPage, problem, setBar, setPill, pill, toast } from "./ui.js";
-import { phrase, PILES, reason, ROLLOUT_ENDED, rolloutTone } from "./words.js";
+import { bar, button, empty, failed, listPage, problem, setBar, setPill, pill } from "./ui.js";
+import { onItsWay, phrase, PILES, reason, ROLLOUT_ENDED, rolloutTone } from "./words.js";
 
 // Rows above and below those in sight.
 const MARGIN = 8;
-// The list is read again after at least so many milliseconds, and never more than a tenth of the time.
+// Milliseconds after which the list is read again, if that takes less than a tenth of the time.
 const SHORTEST_PAUSE = 4000;
 
 const COLUMNS = [
@@ -19,29 +19,33 @@ const COLUMNS = [
 	{ name: "age", label: "Age", value: (row) => -row.created },
 ];
 
-export async function show(root, { offer, signal, title }) {
+// What was read last: who comes back to the list finds it at once.
+let rows = new Map();
+const templates = new Map();
+
+export async function show(root, { signal, title }) {
 	title("Groups");
 	const wanted = asked();
 	const keep = keeper();
 	const search = h("input", { type: "search", value: wanted.get("find") ?? "", placeholder: "Filter by name, template or state", "aria-label": "Filter groups", autocomplete: "off" });
-	const piles = h("div", { class: "segments", role: "group", "aria-label": "Show" });
-	const list = table(signal);
-	const { total, place, create } = listPage(root, "Groups", "New group", offer.has("POST", "groups") && makeGroup, h("div.search", search), piles);
+	const piles = h("div.segments", { role: "group", "aria-label": "Show" });
+	const list = table(signal, (name) => {
+		model.down = model.sort === name && !model.down;
+		model.sort = name;
+		draw();
+	});
+	const { total, place, create } = listPage(root, "Groups", "New group", () => makeGroup().catch(failed), h("div.search", search), piles);
 
 	const oneOf = (name, values) => (values.includes(wanted.get(name)) ? wanted.get(name) : values[0]);
-	const model = { rows: new Map(), templates: new Map(), pile: oneOf("show", PILES.map(([name]) => name)), words: search.value.trim().toLowerCase(),
+	const model = { pile: oneOf("show", PILES.map(([name]) => name)), words: search.value.trim().toLowerCase(),
 		sort: oneOf("sort", COLUMNS.map(({ name }) => name)), down: wanted.has("down") };
 
 	async function makeGroup() {
-		const { groupForm } = await import("./act.js");
-		try {
-			// Those of now: the list may not have been read yet, and a template be newer than it.
-			groupForm(offer, await all("templates", { signal }), (made) => {
-				location.hash = `#/groups/${made.id}`;
-			});
-		} catch (error) {
-			toast(error.message, "bad");
-		}
+		// Templates of now: one may be newer than the list.
+		const [{ groupForm }, newest] = await Promise.all([import("./act.js"), all("templates", { signal })]);
+		groupForm(newest, (made) => {
+			location.hash = `#/groups/${made.id}`;
+		});
 	}
 
 	for (const [name, label] of PILES) {
@@ -49,7 +53,7 @@ export async function show(root, { offer, signal, title }) {
 			model.pile = name;
 			draw();
 		};
-		piles.append(h("button", { type: "button", "data-pile": name, onclick: choose }, label, h("b")));
+		piles.append(h("button", { "data-pile": name, onclick: choose }, label, h("b")));
 	}
 	search.addEventListener("input", () => {
 		model.words = search.value.trim().toLowerCase();
@@ -60,23 +64,18 @@ export async function show(root, { offer, signal, title }) {
 		event.preventDefault();
 		search.focus();
 	}, { signal });
-	list.onsort = (name) => {
-		model.down = model.sort === name && !model.down;
-		model.sort = name;
-		draw();
-	};
 
 	/** `all_` is how many there are, where more are still to come. */
 	function draw(all_) {
-		const rows = [...model.rows.values()];
-		const found = model.words ? rows.filter((row) => row.words.includes(model.words)) : rows;
+		const known = [...rows.values()];
+		const found = model.words ? known.filter((row) => row.words.includes(model.words)) : known;
 		const shown = model.pile === "all" ? found : found.filter((row) => row.tone === model.pile);
 		for (const segment of piles.children) {
 			const { pile: name } = segment.dataset;
 			const number = name === "all" ? found.length : found.filter((row) => row.tone === name).length;
 			say(segment.lastChild, count(number));
-			segment.setAttribute("aria-pressed", String(model.pile === name));
-			segment.hidden = name !== "all" && name !== model.pile && !rows.some((row) => row.tone === name);
+			segment.ariaPressed = model.pile === name;
+			segment.hidden = name !== "all" && name !== model.pile && !known.some((row) => row.tone === name);
 		}
 		const { value, also } = COLUMNS.find((column) => column.name === model.sort);
 		const order = (one, other) => {
@@ -85,11 +84,11 @@ export async function show(root, { offer, signal, title }) {
 			return (model.down ? -sign : sign) || one.name.localeCompare(other.name);
 		};
 		shown.sort(order);
-		say(total, all_ > rows.length ? `${count(rows.length)} of ${count(all_)}` : count(rows.length));
-		const bad = rows.filter((row) => row.tone === "bad").length;
+		say(total, all_ > rows.size ? `${count(rows.size)} of ${count(all_)}` : count(rows.size));
+		const bad = known.filter((row) => row.tone === "bad").length;
 		title(bad ? `Groups: ${count(bad)} need a change` : "Groups");
 		keep({ find: model.words, show: model.pile !== "all" && model.pile, sort: model.sort !== COLUMNS[0].name && model.sort, down: model.down && "1" });
-		if (!rows.length) {
+		if (!rows.size) {
 			put(place, empty("No groups yet", "A group keeps as many instances of a template running as you ask for.", create(), h("a", { href: "#/templates" }, "It is made from a template: look at those first")));
 		} else if (!shown.length) {
 			put(place, empty("Nothing fits", "No group has this name and state.", button("Show all", { onclick: () => {
@@ -103,21 +102,20 @@ export async function show(root, { offer, signal, title }) {
 		}
 	}
 
-	/** The first pages are shown as they come; later ones once they are all there, so that nothing jumps. */
+	/** At first pages are shown as they come; later once they are all there, so that nothing jumps. */
 	async function read() {
 		const began = performance.now();
-		const isFirst = !model.rows.size;
+		const isFirst = !rows.size;
 		const fresh = new Map();
-		const known = model.rows;
 		let missing = false;
 		for await (const page of pages("status", { signal })) {
 			for (const status of page.body) {
-				const before = known.get(status.group_id);
+				const before = rows.get(status.group_id);
 				missing ||= !before || before.status.generation !== status.generation;
 				fresh.set(status.group_id, row(status, before));
 			}
 			if (isFirst && !page.last) {
-				model.rows = new Map(fresh);
+				rows = new Map(fresh);
 				draw(page.total);
 			}
 		}
@@ -128,19 +126,20 @@ export async function show(root, { offer, signal, title }) {
 					if (one) Object.assign(one, { created: Date.parse(group.created_at), template_id: group.template_id });
 				}
 			}
-			if ([...fresh.values()].some((one) => one.template_id && !model.templates.has(one.template_id))) {
-				for (const one of await all("templates", { signal })) model.templates.set(one.id, one);
+			if ([...fresh.values()].some((one) => one.template_id && !templates.has(one.template_id))) {
+				for (const one of await all("templates", { signal })) templates.set(one.id, one);
 			}
 			for (const one of fresh.values()) {
-				one.template = model.templates.get(one.template_id)?.template_name ?? "";
+				one.template = templates.get(one.template_id)?.template_name ?? "";
 				one.words = words(one);
 			}
 		}
-		model.rows = fresh;
+		rows = fresh;
 		draw();
 		return Math.max(SHORTEST_PAUSE, 9 * (performance.now() - began));
 	}
 
+	if (rows.size) draw();
 	forever(read, signal, (error) => put(place, problem(error)));
 	addEventListener("resize", () => draw(), { signal });
 }
@@ -161,15 +160,12 @@ function work(status) {
 	return rollout?.state && !ROLLOUT_ENDED.includes(rollout.state) ? [phrase(`Rollout${rollout.state}`).replace("Rollout", "Rollout: "), rolloutTone(rollout.state)] : null;
 }
 
-function table(signal) {
-	const heads = COLUMNS.map(({ name, label }) => {
-		const head = h("button", { type: "button" }, label, h("i"));
-		head.addEventListener("click", () => made.onsort(name));
-		return h("div", { role: "columnheader", class: `c-${name}`, "data-column": name }, head);
-	});
-	const body = h("div", { class: "rows", role: "rowgroup" });
-	const element = h("div", { class: "list", role: "table", "aria-label": "Groups" },
-		h("div", { class: "list-head", role: "rowgroup" }, h("div", { class: "row", role: "row" }, heads)), body);
+/** `choose` gets the name of the column to sort by. */
+function table(signal, choose) {
+	const heads = COLUMNS.map(({ name, label }) => h("div", { role: "columnheader", "data-column": name }, h("button", { onclick: () => choose(name) }, label, h("i"))));
+	const body = h("div.rows", { role: "rowgroup" });
+	const element = h("div.list", { role: "table", "aria-label": "Groups" },
+		h("div.list-head", { role: "rowgroup" }, h("div.row", { role: "row" }, heads)), body);
 	const pool = new Map();
 	let shown = [];
 	let queued = 0;
@@ -203,7 +199,7 @@ function table(signal) {
 			before = part.element;
 			part.update(one);
 			part.element.style.transform = `translateY(${index * height}px)`;
-			part.element.setAttribute("aria-rowindex", index + 2);
+			part.element.ariaRowIndex = index + 2;
 		}
 	}
 
@@ -212,20 +208,15 @@ function table(signal) {
 	}, { signal, passive: true });
 	signal.addEventListener("abort", () => cancelAnimationFrame(queued));
 
-	const made = {
+	return {
 		element,
-		onsort: null,
 		draw(rows, { sort, down }) {
 			shown = rows;
-			element.setAttribute("aria-rowcount", rows.length + 1);
-			for (const head of heads) {
-				if (head.dataset.column === sort) head.setAttribute("aria-sort", down ? "descending" : "ascending");
-				else head.removeAttribute("aria-sort");
-			}
+			element.ariaRowCount = rows.length + 1;
+			for (const head of heads) head.ariaSort = head.dataset.column === sort ? (down ? "descending" : "ascending") : null;
 			place();
 		},
 	};
-	return made;
 }
 
 function line() {
@@ -236,11 +227,11 @@ function line() {
 	const state = pill("", "idle");
 	const message = h("span.quiet.clip");
 	const age = h("span.quiet");
-	const element = h("div", { class: "row", role: "row" },
-		h("div", { class: "c-name", role: "cell" }, name, template),
-		h("div", { class: "c-running", role: "cell" }, progress, numbers),
-		h("div", { class: "c-state", role: "cell" }, state, message),
-		h("div", { class: "c-age", role: "cell" }, age));
+	const element = h("div.row", { role: "row" },
+		h("div.c-name", { role: "cell" }, name, template),
+		h("div.c-running", { role: "cell" }, progress, numbers),
+		h("div.c-state", { role: "cell" }, state, message),
+		h("div.c-age", { role: "cell" }, age));
 	element.addEventListener("click", (event) => {
 		if (!event.target.closest("a") && !String(getSelection())) name.click();
 	});
@@ -255,7 +246,7 @@ function line() {
 			say(numbers, `${status.running} / ${status.desired}`);
 			const [text, tone] = work(status) ?? [one.label, one.tone];
 			setPill(state, text, tone);
-			const told = status.last_error ?? (one.tone === "good" ? "" : comings(status));
+			const told = status.last_error ?? ((one.tone !== "good" && comings(status)) || decided(status));
 			say(message, told);
 			message.title = `${status.message}${status.last_error ? ` ${status.last_error}` : ""}`;
 			say(age, span((Date.now() - one.created) / 1000));
@@ -264,8 +255,13 @@ function line() {
 	};
 }
 
-/** What a group that changes is doing, in counts. */
-function comings({ provisioning, failed, deleting, since: from }) {
-	const told = [provisioning && `${provisioning} coming`, failed && `${failed} failed`, deleting && `${deleting} going`].filter(Boolean);
-	return told.length ? told.join(", ") : since(from) > 60 ? `since ${ago(from).replace(" ago", "")}` : "";
+/** What the policy at work decided: the one that changed its mind last. */
+function decided({ decisions }) {
+	const [last] = [...decisions].sort((one, other) => Date.parse(other.at) - Date.parse(one.at));
+	if (!last) return "";
+	const { policy_name: name, capacity_before: before, capacity_after: after, result } = last;
+	return `${name}: ${before === after ? phrase(result).toLowerCase() : `${before} → ${after}`}, ${ago(last.at)}`;
 }
+
+/** What a group that changes is doing. */
+const comings = (status) => onItsWay(status).join(", ") || (since(status.since) > 60 ? `since ${ago(status.since).replace(" ago", "")}` : "");

@@ -1,49 +1,46 @@
 // The frame of the pages: which page is shown, the theme, whether the service can be reached.
 
-import { connection, get, Offer, passes, rest } from "./api.js";
+import { about, connection, get, learn, passes, rest } from "./api.js";
 import { h, put, say } from "./dom.js";
 import { tick } from "./format.js";
 import { icon, problem } from "./ui.js";
 
 const main = document.getElementById("main");
 
-// Address of a page -> its module, loaded when it is shown first, and its place in the navigation if it has one.
+// Address of a page -> its module, loaded when it is shown first.
 const PAGES = [
-	{ at: /^\/groups$/, load: () => import("./groups.js"), nav: ["Groups", "#/groups"], needs: ["GET", "groups"] },
-	{ at: /^\/groups\/([0-9a-f-]{36})$/, load: () => import("./group.js"), under: "#/groups" },
-	{ at: /^\/templates$/, load: () => import("./templates.js"), nav: ["Templates", "#/templates"], needs: ["GET", "templates"] },
-	{ at: /^\/notifications$/, load: () => import("./notifications.js"), nav: ["Notifications", "#/notifications"], needs: ["GET", "notifications"] },
+	[/^\/groups$/, () => import("./groups.js")],
+	[/^\/groups\/([0-9a-f-]{36})$/, () => import("./group.js")],
+	[/^\/templates$/, () => import("./templates.js")],
+	[/^\/notifications$/, () => import("./notifications.js")],
 ];
 
+// Address -> how far down it was when it was left: a list comes back there.
+const depths = new Map();
 let leaving = new AbortController();
-let offer;
 let isFirst = true;
-
-const place = () => decodeURI(location.hash.slice(1)).split("?")[0] || "/groups";
 
 async function show() {
 	leaving.abort();
 	leaving = new AbortController();
 	const { signal } = leaving;
-	const path = place();
-	const page = PAGES.find((one) => one.at.test(path) && (!one.needs || offer.has(...one.needs)));
-	const under = page?.under ?? page?.nav?.[1];
-	for (const link of document.querySelectorAll("#nav a")) {
-		if (link.getAttribute("href") === under) link.setAttribute("aria-current", "page");
-		else link.removeAttribute("aria-current");
-	}
-	if (!page) {
+	const path = location.hash.slice(1).split("?")[0] || "/groups";
+	const [at, load] = PAGES.find(([one]) => one.test(path)) ?? [];
+	const argument = at?.exec(path)[1];
+	const depth = argument ? 0 : depths.get(location.hash) ?? 0;
+	for (const link of document.querySelectorAll("#nav a")) link.ariaCurrent = path.startsWith(link.hash.slice(1)) ? "page" : null;
+	if (!at) {
 		put(main, h("div.empty", h("h1", "There is no such page"), h("p", h("a", { href: "#/groups" }, "All groups"))));
 		return;
 	}
 	for (let failures = 1; ; failures += 1) {
 		try {
-			const module = await page.load();
+			const [page] = await Promise.all([load(), learn()]);
 			if (signal.aborted) return;
-			scrollTo(0, 0);
 			const root = h("div.page", h("p.quiet.first", "Loading …"));
 			put(main, root);
-			await module.show(root, { offer, signal, argument: page.at.exec(path)[1], title });
+			await page.show(root, { signal, argument, title });
+			scrollTo(0, depth);
 			// A screen reader is told where it is now; at first the browser says so itself.
 			if (!isFirst) main.focus({ preventScroll: true });
 			isFirst = false;
@@ -61,26 +58,21 @@ function title(text) {
 	document.title = `${text} – Triton Service Groups`;
 }
 
-const THEMES = [["auto", "Theme: as the system's"], ["light", "Theme: light"], ["dark", "Theme: dark"]];
-const SIGNS = { auto: "auto", light: "sun", dark: "moon" };
+// Name -> its icon, and what the button says.
+const THEMES = { auto: ["auto", "Theme: as the system's"], light: ["sun", "Theme: light"], dark: ["moon", "Theme: dark"] };
 
 function theme() {
 	const toggle = document.getElementById("theme");
-	let chosen = localStorage.getItem("theme") ?? "auto";
-	const apply = () => {
-		document.documentElement.dataset.theme = chosen;
-		const [, label] = THEMES.find(([name]) => name === chosen);
-		toggle.setAttribute("aria-label", label);
-		toggle.title = label;
-		put(toggle, icon(SIGNS[chosen]));
+	const choose = (name) => {
+		const [sign, label] = THEMES[name];
+		document.documentElement.dataset.theme = name;
+		localStorage.setItem("theme", name);
+		toggle.title = toggle.ariaLabel = label;
+		put(toggle, icon(sign));
 	};
-	toggle.addEventListener("click", () => {
-		chosen = THEMES[(THEMES.findIndex(([name]) => name === chosen) + 1) % THEMES.length][0];
-		localStorage.setItem("theme", chosen);
-		apply();
-	});
-	if (!(chosen in SIGNS)) chosen = "auto";
-	apply();
+	const names = Object.keys(THEMES);
+	toggle.addEventListener("click", () => choose(names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length]));
+	choose(names.find((name) => name === localStorage.getItem("theme")) ?? "auto");
 }
 
 function watchConnection() {
@@ -94,30 +86,9 @@ function watchConnection() {
 	});
 }
 
-async function begin() {
-	theme();
-	watchConnection();
-	setInterval(tick, 1000);
-	document.querySelector(".skip").addEventListener("click", (event) => {
-		event.preventDefault();
-		main.focus();
-	});
-	// While the description comes; what fails here fails again when it is shown.
-	PAGES.find((page) => page.at.test(place()))?.load().catch(() => {});
-	for (let failures = 1; !offer; failures += 1) {
-		try {
-			offer = await Offer.load();
-		} catch (error) {
-			put(main, problem(error));
-			if (!passes(error)) return;
-			await rest(failures, leaving.signal);
-		}
-	}
-	put(document.getElementById("nav"), PAGES.filter((page) => page.nav && offer.has(...page.needs)).map(({ nav: [text, href] }) => h("a", { href }, text)));
-	addEventListener("hashchange", show);
-	show();
+async function sayWhose() {
 	try {
-		const { account, service } = (await get("/console/about.json")).body;
+		const { account, service } = Object.assign(about, (await get("/console/about.json")).body);
 		const host = service.replace(/^https?:\/\//, "");
 		say(document.getElementById("who"), host ? `${account} @ ${host}` : `${account} (development)`);
 	} catch {
@@ -125,4 +96,14 @@ async function begin() {
 	}
 }
 
-begin();
+theme();
+watchConnection();
+setInterval(tick, 1000);
+document.querySelector(".skip").addEventListener("click", (event) => {
+	event.preventDefault();
+	main.focus();
+});
+history.scrollRestoration = "manual";
+addEventListener("scroll", () => depths.set(location.hash, scrollY), { passive: true });
+addEventListener("hashchange", show);
+show().then(sayWhose);

@@ -1,8 +1,8 @@
 // The members of a group: a picture with a cell for each, and a table.
 
 import { each, h, put, renew, say } from "./dom.js";
-import { count, plural, short, timeElement } from "./format.js";
-import { button, copyable, icon, menu, pill, segments, table } from "./ui.js";
+import { count, nameOf, plural, short, timeElement, until } from "./format.js";
+import { button, copyable, facts, icon, menu, pill, segments, table } from "./ui.js";
 import { MEMBERS, memberState, phrase } from "./words.js";
 
 const PAGE = 50;
@@ -13,13 +13,13 @@ const named = (member) => member.name ?? short(member.machine_id);
 function told(member) {
 	const parts = [named(member), phrase(memberState(member))];
 	if (member.protected) parts.push("protected");
-	if (member.health?.last_error) parts.push(member.health.last_error);
+	if (member.health.last_error) parts.push(member.health.last_error);
 	return parts.join(", ");
 }
 
-/** `actions(member)` gives the entries of a member's menu; `asked` is what the page's address says, and `keep` writes there. */
+/** `actions(member)` gives the entries of its menu; `asked` is what the page's address says, and `keep` writes there. */
 export function membersView({ actions, templates, asked, keep }) {
-	const cells = h("div", { class: "cells", role: "listbox", "aria-label": "Members" });
+	const cells = h("div.cells", { role: "listbox", "aria-label": "Members" });
 	const legend = h("div.legend");
 	const detail = h("div.member");
 	const rows = h("tbody");
@@ -39,8 +39,9 @@ export function membersView({ actions, templates, asked, keep }) {
 	}, "Show as");
 	const element = h("div", legend, picture, listed);
 
+	const made = (member) => nameOf(templates, member.template_id);
 	let members = [];
-	let only = MEMBERS.some(([state]) => state === asked.get("only")) ? asked.get("only") : "";
+	let only = MEMBERS.find((state) => state === asked.get("only")) ?? "";
 	let chosen = asked.get("member") ?? "";
 	let most = PAGE;
 	more.addEventListener("click", () => {
@@ -48,16 +49,12 @@ export function membersView({ actions, templates, asked, keep }) {
 		draw();
 	});
 
-	function choose(id, focus) {
-		chosen = id;
-		keep({ member: id });
-		draw();
-		if (focus) cells.querySelector("[aria-selected=true]")?.focus();
-	}
-
 	cells.addEventListener("click", (event) => {
 		const cell = event.target.closest("button");
-		if (cell) choose(cell.dataset.key === chosen ? "" : cell.dataset.key);
+		if (!cell) return;
+		chosen = cell.dataset.key === chosen ? "" : cell.dataset.key;
+		keep({ member: chosen });
+		draw();
 	});
 	cells.addEventListener("keydown", (event) => {
 		const all = [...cells.children];
@@ -73,16 +70,17 @@ export function membersView({ actions, templates, asked, keep }) {
 	});
 
 	function draw() {
-		const states = new Map(MEMBERS.map(([state]) => [state, 0]));
+		const states = new Map(MEMBERS.map((state) => [state, 0]));
 		for (const member of members) states.set(memberState(member), states.get(memberState(member)) + 1);
+		const isProtected = members.filter((one) => one.protected).length;
 		legend.hidden = !members.length;
-		put(legend, MEMBERS.filter(([state]) => states.get(state)).map(([state, label]) => h("button", {
-			type: "button", "aria-pressed": String(only === state), onclick: () => {
+		renew(legend, JSON.stringify([[...states], only, isProtected]), () => [MEMBERS.filter((state) => states.get(state)).map((state) => h("button", {
+			"aria-pressed": String(only === state), onclick: () => {
 				only = only === state ? "" : state;
 				keep({ only });
 				draw();
-			} }, h("i", { class: `cell ${state}` }), label, h("b", count(states.get(state))))),
-		members.some((one) => one.protected) && h("span", h("i.cell.running.protected"), "Protected", h("b", count(members.filter((one) => one.protected).length))));
+			} }, h(`i.cell.${state}`), phrase(state), h("b", count(states.get(state))))),
+		isProtected > 0 && h("span", h("i.cell.running.protected"), "Protected", h("b", count(isProtected)))]);
 		const shown = only ? members.filter((one) => memberState(one) === only) : members;
 		if (!picture.hidden) drawCells(shown);
 		else drawRows(shown);
@@ -90,15 +88,12 @@ export function membersView({ actions, templates, asked, keep }) {
 
 	function drawCells(shown) {
 		cells.dataset.size = shown.length > 300 ? "small" : shown.length > 60 ? "middle" : "large";
-		each(cells, shown, (one) => one.machine_id, () => h("button", { type: "button", role: "option", tabIndex: -1 }), (cell, member) => {
+		each(cells, shown, (one) => one.machine_id, () => h("button", { role: "option", tabIndex: -1 }), (cell, member) => {
 			const wanted = `cell ${memberState(member)}${member.protected ? " protected" : ""}`;
 			if (cell.className !== wanted) cell.className = wanted;
 			const words = told(member);
-			if (cell.title !== words) {
-				cell.title = words;
-				cell.setAttribute("aria-label", words);
-			}
-			cell.setAttribute("aria-selected", String(member.machine_id === chosen));
+			if (cell.title !== words) cell.title = cell.ariaLabel = words;
+			cell.ariaSelected = member.machine_id === chosen;
 		});
 		if (cells.firstChild && !cells.querySelector("[tabindex='0']")) cells.firstChild.tabIndex = 0;
 		const member = members.find((one) => one.machine_id === chosen);
@@ -108,27 +103,25 @@ export function membersView({ actions, templates, asked, keep }) {
 			return;
 		}
 		renew(detail, JSON.stringify([member, templates.size]), () => [h("div.member-head", pill(phrase(memberState(member)), TONES[memberState(member)]), h("b", named(member)), member.protected && h("span.quiet", icon("shield"), " protected"), memberMenu(member)),
-			h("dl.facts", facts(member).map(([name, value]) => [h("dt", name), h("dd", value)]))]);
+			h("dl.facts", facts(known(member)))]);
 	}
 
-	function memberMenu(member) {
-		const entries = actions(member);
-		return entries.length ? menu(`Actions for ${named(member)}`, entries) : null;
-	}
+	const memberMenu = (member) => menu(`Actions for ${named(member)}`, actions(member));
 
-	function facts(member) {
-		const time = (text) => timeElement(text);
+	const time = (label, text) => text && [label, timeElement(text)];
+
+	function known(member) {
 		return [
 			["Machine", copyable(member.machine_id, "the machine's id")],
-			["Template", `${templates.get(member.template_id)?.template_name ?? short(member.template_id) ?? "–"}${member.outdated ? " (outdated)" : ""}`],
-			member.health && ["Health", healthWords(member)],
-			member.launched_at && ["Launched", time(member.launched_at)],
-			member.running_since && ["Running since", time(member.running_since)],
-			member.draining_since && ["Draining since", time(member.draining_since)],
-			member.protected_until && ["Protected until", time(member.protected_until)],
+			["Template", `${made(member)}${member.outdated ? " (outdated)" : ""}`],
+			["Health", healthWords(member)],
+			time("Launched", member.launched_at),
+			time("Running since", member.running_since),
+			time("Draining since", member.draining_since),
+			member.protected_until && ["Protected", ["ends ", timeElement(member.protected_until, until)]],
 			member.primary_ip && ["Address", copyable(member.primary_ip, "the address")],
 			member.compute_node && ["Server", copyable(member.compute_node, "the server's id")],
-		].filter(Boolean);
+		];
 	}
 
 	function drawRows(shown) {
@@ -137,7 +130,7 @@ export function membersView({ actions, templates, asked, keep }) {
 			renew(row, JSON.stringify([member, templates.size]), () => [h("td", h("b", named(member)), member.protected && [" ", icon("shield")], h("div.quiet.mono", member.machine_id)),
 				h("td", pill(phrase(state), TONES[state])),
 				h("td.small", healthWords(member)),
-				h("td", templates.get(member.template_id)?.template_name ?? short(member.template_id)),
+				h("td", made(member)),
 				h("td.small", member.running_since ? timeElement(member.running_since) : "–"),
 				h("td.mono", member.primary_ip ?? "–"),
 				h("td", memberMenu(member))]);
@@ -157,6 +150,6 @@ export function membersView({ actions, templates, asked, keep }) {
 }
 
 function healthWords(member) {
-	const { status, last_error: error } = member.health ?? {};
-	return status ? `${phrase(status)}${error ? `: ${error}` : ""}` : "–";
+	const { status, last_error: error } = member.health;
+	return `${phrase(status)}${error ? `: ${error}` : ""}`;
 }

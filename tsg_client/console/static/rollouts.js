@@ -1,11 +1,11 @@
 // The rollouts of a group: the newest with its waves and what can be asked of it, and those before.
 
 import { changeDialog, difference, templateChoice } from "./act.js";
-import { all, forever, write } from "./api.js";
-import { each, h, put, say, unique } from "./dom.js";
+import { all, bodyOf, forever, write } from "./api.js";
+import { each, h, put, renew, say, unique } from "./dom.js";
 import { Form, rowsControl } from "./form.js";
-import { short, span, timeElement, until } from "./format.js";
-import { button, card, confirm, pill, setPill, toast } from "./ui.js";
+import { nameOf, span, timeElement, until } from "./format.js";
+import { button, card, confirm, failed, pill, setPill, toast } from "./ui.js";
 import { phrase, ROLLOUT_ENDED as ENDED, rolloutTone } from "./words.js";
 
 const PAUSED = ["Pausing", "Paused"];
@@ -18,11 +18,12 @@ const ASKS = [
 ];
 const FIRST = ["template_id", "max_surge", "max_unavailable", "steps", "on_failure"];
 const SHOWN = 6;
+const SOON = 1500;
 const REST = 20000;
 
-/** The card: its element, the buttons for the page's head, `begin` to keep it live, `renew` to read at once. */
-export async function show({ offer, live, path, signal, choosing, ready }) {
-	const name = (id) => live.templates.get(id)?.template_name ?? short(id);
+/** The card: its element, the buttons for the page's head, and `renew` to read at once. */
+export async function show({ live, path, signal, choosing, ready }) {
+	const name = (id) => nameOf(live.templates, id);
 	const state = pill("", "idle");
 	const headline = h("p.lead");
 	const told = h("p");
@@ -33,7 +34,6 @@ export async function show({ offer, live, path, signal, choosing, ready }) {
 	const older = h("ul.past");
 	const element = card("Rollout", { hidden: true, actions: [state, asks], class: "whole" }, headline, told, track, counts, when, older);
 	let newest = null;
-	let stop = new AbortController();
 
 	function ask(verb, label) {
 		const act = async () => {
@@ -43,14 +43,14 @@ export async function show({ offer, live, path, signal, choosing, ready }) {
 		};
 		if (verb === "cancel") return confirm("Cancel the rollout", "It ends, and members stay as they are: some of the new template, some of the old one.", "Cancel rollout", act);
 		if (verb === "rollback") return confirm("Roll back", `The members go back to ${name(newest.previous_template_id)}, by the same rules.`, "Roll back", act);
-		return act().catch((error) => toast(error.message, "bad"));
+		return act().catch(failed);
 	}
 
 	function draw(list) {
 		[newest] = list;
 		element.hidden = !newest;
 		if (!newest) return;
-		const { state: word, counts: seen = {}, steps = [] } = newest;
+		const { state: word, counts: seen, steps = [], percent_complete: share } = newest;
 		setPill(state, phrase(word), rolloutTone(word));
 		put(headline, newest.template_id === newest.previous_template_id ? ["All members anew from ", h("b", name(newest.template_id))]
 			: [name(newest.previous_template_id), " → ", h("b", name(newest.template_id))]);
@@ -58,7 +58,6 @@ export async function show({ offer, live, path, signal, choosing, ready }) {
 		told.className = rolloutTone(word) === "bad" ? "trouble" : "quiet";
 		// While it is under way it comes first.
 		element.classList.toggle("first-of-all", !ENDED.includes(word));
-		const share = newest.percent_complete ?? 0;
 		each(track, steps, (step) => step.percent, () => h("li", h("i"), h("span")), (item, step) => {
 			const index = steps.indexOf(step);
 			const from = steps[index - 1]?.percent ?? 0;
@@ -67,45 +66,33 @@ export async function show({ offer, live, path, signal, choosing, ready }) {
 			item.className = index === newest.step && !ENDED.includes(word) ? "now" : "";
 			say(item.lastChild, `${step.percent} %${step.pause ? ", then a pause" : step.pause_seconds ? `, then ${span(step.pause_seconds)}` : ""}`);
 		});
-		track.setAttribute("aria-label", `${share} per cent done`);
+		track.ariaLabel = `${share} per cent done`;
 		const parts = [["new", "new"], ["new_available", "of them available"], ["outdated", "outdated"], ["draining", "draining"], ["failed", "failed"]];
 		say(counts, [`${share} % done`, ...parts.filter(([key]) => seen[key] || key === "new").map(([key, words]) => `${seen[key] ?? 0} ${words}`)].join(" · "));
 		put(when, newest.started_at && ["Started ", timeElement(newest.started_at)], newest.ended_at && [", ended ", timeElement(newest.ended_at)], newest.next_at && [", goes on ", timeElement(newest.next_at, until)]);
-		const possible = ASKS.filter(([verb, , , fits]) => fits(word) && offer.has("PUT", `groups/{}/rollouts/{}/${verb}`) && live.group);
-		if (asks.dataset.verbs !== possible.map(([verb]) => verb).join()) {
-			asks.dataset.verbs = possible.map(([verb]) => verb).join();
-			put(asks, possible.map(([verb, label, sign]) => button(label, { class: "small", onclick: () => ask(verb, label) }, sign)));
-		}
+		const possible = ASKS.filter(([verb, , , fits]) => fits(word) && live.group);
+		renew(asks, possible.join(), () => possible.map(([verb, label, sign]) => button(label, { class: "small", onclick: () => ask(verb, label) }, sign)));
 		each(older, list.slice(1, SHOWN), (one) => one.id, (one) => h("li", pill(phrase(one.state), rolloutTone(one.state)), h("span", ` ${name(one.previous_template_id)} → ${name(one.template_id)}`), h("span.quiet.small", timeElement(one.ended_at ?? one.created_at))),
 			(item, one) => setPill(item.firstChild, phrase(one.state), rolloutTone(one.state)));
 	}
 
-	/** While one is under way it is looked at with the group's status, which changes with it. */
 	async function read() {
 		draw(await all(`${path}/rollouts`, { signal }));
-		if (!newest || ENDED.includes(newest.state)) {
-			stop = new AbortController();
-			signal.addEventListener("abort", () => stop.abort(), { once: true });
-			await Promise.race([new Promise((resolve) => stop.signal.addEventListener("abort", resolve)), new Promise((resolve) => setTimeout(resolve, REST))]);
-			return 0;
-		}
-		return 1500;
+		return !newest || ENDED.includes(newest.state) ? REST : SOON;
 	}
-	const begin = () => forever(read, signal, () => {
-		element.hidden = true;
-	});
 
 	function start() {
-		const schema = offer.body("POST", "groups/{}/rollouts");
+		const schema = bodyOf("POST", "groups/{}/rollouts");
 		const own = live.group.template_id;
 		const choice = (id) => {
 			const made = templateChoice([...live.templates.values()].filter((one) => one.id !== own))(id);
 			made.input.options[0].textContent = `${name(own)}, the group's own: all members anew`;
-			return { ...made, problem: () => "" };
+			made.input.required = false;
+			return made;
 		};
 		const form = new Form(schema, { first: FIRST, given: { template_id: choice, steps: stepsControl(schema.properties.steps) }, labels: { template_id: "Template", max_surge: "Surge", max_unavailable: "Unavailable" } });
 		const differs = h("div");
-		changeDialog(offer, live, {
+		changeDialog(live, {
 			title: `Roll out to ${live.group.group_name}`,
 			action: "Start rollout",
 			wide: true,
@@ -117,14 +104,16 @@ export async function show({ offer, live, path, signal, choosing, ready }) {
 				put(differs, body.template_id ? difference(live.templates.get(own), live.templates.get(body.template_id)) : null);
 				return ["POST", "/rollouts", body];
 			},
-			estimate: () => "Members are replaced in the steps that you give, never more at a time than you allow.",
 			done: () => toast("The rollout begins."),
 		});
 	}
 
 	const [list] = await Promise.all([all(`${path}/rollouts`, { signal }), ready]);
 	draw(list);
-	return { element, begin, actions: [button("Roll out", { class: "primary", onclick: choosing(start) }, "play")], renew: () => stop.abort() };
+	const again = forever(read, signal, () => {
+		element.hidden = true;
+	}, SOON);
+	return { element, renew: again, actions: [button("Roll out", { class: "primary", onclick: choosing(start) }, "play")] };
 }
 
 const STEPS = [

@@ -1,12 +1,11 @@
 // The activities of a group, the newest first: those of one kind and cause in a row are one entry.
 
-import { each, h, put } from "./dom.js";
-import { clockWithSeconds, count, day, moment, short } from "./format.js";
-import { button, copyable, segments } from "./ui.js";
-import { kind } from "./words.js";
+import { each, h, put, renew } from "./dom.js";
+import { clockWithSeconds, count, day, moment, nameOf, short } from "./format.js";
+import { button, copyable, failed, segments } from "./ui.js";
+import { isChange, kind } from "./words.js";
 
 const VIEWS = [["all", "All"], ["change", "Changes"], ["failed", "Failures"]];
-const isChange = (one) => /^TSG_(GROUP_(CREATE|UPDATE|DELETE)|CAPACITY_CHANGE|INSTANCE_(PROTECT|VOTE|REMOVE|ADOPT|DETACH))$|POLICY|ROLLOUT/.test(one.kind);
 
 /** Runs of activities that say the same of different instances. */
 function runs(activities) {
@@ -24,17 +23,14 @@ const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g;
 
 /** `templates` has the names of ids. */
 export function timeline({ loadMore, templates }) {
-	/** What was done in words for a person: templates by their names, and without what stands beside it. */
-	const brief = (text, one) => text.replace(`, request ${one.request_id}`, "").replace(UUID, (id) => templates.get(id)?.template_name ?? short(id));
+	/** For a person: templates by their names, and without what stands beside it. */
+	const brief = (text, one) => text.replace(`, request ${one.request_id}`, "").replace(UUID, (id) => nameOf(templates, id));
 
 	const list = h("ol.timeline");
 	const more = button("Older activities", { class: "small", onclick: async () => {
 		more.disabled = true;
-		try {
-			await loadMore();
-		} finally {
-			more.disabled = false;
-		}
+		await loadMore().catch(failed);
+		more.disabled = false;
 	} });
 	let view = "all";
 	let activities = [];
@@ -44,7 +40,7 @@ export function timeline({ loadMore, templates }) {
 	}, "Show");
 
 	function draw() {
-		const shown = activities.filter((one) => view === "all" || (view === "change" ? isChange(one) : one.status === "failed" || kind(one.kind)[1] === "bad"));
+		const shown = activities.filter((one) => view === "all" || (view === "change" ? isChange(one.kind) : one.status === "failed" || kind(one.kind)[1] === "bad"));
 		let before = "";
 		const entries = runs(shown).map((run) => {
 			const its = day(run[0].ended_at);
@@ -52,12 +48,8 @@ export function timeline({ loadMore, templates }) {
 			before = its;
 			return entry;
 		});
-		each(list, entries, (one) => one.key, () => h("li"), (element, { run, day: heading }) => {
-			const version = `${run.length} ${heading} ${templates.size}`;
-			if (element.dataset.version === version) return;
-			element.dataset.version = version;
-			put(element, heading && h("h3.day", heading), entry(run, brief));
-		});
+		each(list, entries, (one) => one.key, () => h("li"), (element, { run, day: heading }) =>
+			renew(element, `${run.length} ${heading} ${templates.size}`, () => [heading && h("h3.day", heading), entry(run, brief)]));
 		if (!entries.length) put(list, h("li.quiet", view === "failed" ? "Nothing failed in what is shown." : "Nothing yet."));
 	}
 
