@@ -22,6 +22,7 @@ BLANK = 64
 
 #: Of a header, nothing but text and tabs.
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_ENCODED = b"\r\ntransfer-encoding:"
 _FIRST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^ ]+ HTTP/1\.(?P<minor>[01])")
 
 _UNSIGNED = "Requests must be signed: they need a Date and an Authorization header."
@@ -87,18 +88,16 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError("Start line is invalid")
         if _CONTROL.search(first + b"".join(lines)):
             raise ParsingError("Control characters are not allowed in a header")
+        if b"\r\n " in header_plus or b"\r\n\t" in header_plus:
+            raise ParsingError("A header must not go on in the next line")
         plain = [first]
-        framing: dict[bytes, list[bytes]] = {b"transfer-encoding": [], b"content-length": []}
         for line in lines:
-            if line.startswith((b" ", b"\t")):
-                raise ParsingError("A header must not go on in the next line")
             name, colon, value = line.partition(b":")
-            bare = value.strip(b" \t")
-            plain.append(name + colon + bare)
-            if name.lower() in framing:
-                framing[name.lower()].append(bare.lower())
-        _check_framing(framing[b"transfer-encoding"], framing[b"content-length"], is_old=start["minor"] == b"0")
-        super().parse_header(b"\r\n".join(plain))
+            plain.append(name + colon + value.strip(b" \t"))
+        header = b"\r\n".join(plain)
+        if _ENCODED in header.lower():
+            _check_framing(plain[1:], is_old=start["minor"] == b"0")
+        super().parse_header(header)
         if self.body_rcv is None:
             # There is nothing to wait for. waitress would go on with this request, and add the next one's headers to it.
             self.expect_continue = False
@@ -117,14 +116,13 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         return None
 
 
-def _check_framing(encodings: list[bytes], lengths: list[bytes], *, is_old: bool) -> None:
-    """Where the body ends must be beyond doubt: a proxy may read it otherwise, and take a body for a request.
+def _check_framing(headers: list[bytes], *, is_old: bool) -> None:
+    """Where a body with an encoding ends must be beyond doubt: a proxy may read it otherwise, and take a body for a request.
 
     RFC 9112, sections 6.1 to 6.3. waitress passes over an encoding of HTTP/1.0, an empty one, one given twice, and a length beside it.
     """
-    if not encodings:
-        return
-    if encodings != [b"chunked"]:
+    named = [(name, value) for name, _, value in (header.lower().partition(b":") for header in headers)]
+    if [value for name, value in named if name == b"transfer-encoding"] != [b"chunked"]:
         raise TransferEncodingNotImplemented("Transfer-Encoding requested is not supported.")
-    if lengths or is_old:
+    if is_old or any(name == b"content-length" for name, _ in named):
         raise ParsingError("Transfer-Encoding goes with HTTP/1.1, and without a Content-Length")
