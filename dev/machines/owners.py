@@ -36,7 +36,7 @@ class Owner:
     template: str
     stop: threading.Event
     changes: list[Change] = field(default_factory=list)
-    #: Answers that asked for a repetition, by status; "none" where there was no answer.
+    #: Answers that asked for a repetition, by status; "no answer" where there was no answer.
     refused: Counter[str] = field(default_factory=Counter)
     #: What no client should see.
     wrong: list[str] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Owner:
             try:
                 answer = self._tsg(method, path, body, headers=key)
             except requests.RequestException:
-                self.refused["none"] += 1
+                self.refused["no answer"] += 1
             else:
                 if answer.status_code < 400:
                     return answer
