@@ -34,9 +34,13 @@ def is_current(connection: Connection) -> bool:
 
 
 def holds_unicode(connection: Connection) -> bool:
-    """Can the database hold any text? One that was made with another encoding than UTF-8 refuses some, or spoils it."""
+    """Can the database hold any text? One with another encoding refuses some, or spoils it.
+
+    With SQL_ASCII, which initdb chooses where the system has no locale, PostgreSQL keeps the bytes that it is given: ours are UTF-8.
+    CockroachDB has no other than UTF-8, and need not say so.
+    """
     driver: Any = connection.connection.dbapi_connection
-    return driver.get_parameter_status("server_encoding") in {"UTF8", None}  # CockroachDB has no other, and need not say so
+    return driver.get_parameter_status("server_encoding") in {"UTF8", "SQL_ASCII", None}
 
 
 def config(connection: Connection | None = None) -> "Config":

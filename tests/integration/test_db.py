@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from shared import metrics
 from shared.cli import admin, seed
 from shared.runtime import health, settings
 from shared.runtime.checks import health_of
-from shared.state import groups
+from shared.state import accounts, groups
 from shared.store import db, schema
 from shared.store.db import Database
 from shared.store.prepared import Prepared
@@ -328,23 +329,43 @@ def test_any_name_comes_back_whatever_encoding_the_environment_and_the_database_
         database.transact(lambda connection: connection.exec_driver_sql("ALTER ROLE postgres RESET client_encoding"))
 
 
-@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-def test_a_database_that_cannot_hold_unicode_is_refused_before_anything_is_done(postgres: Postgres, encoding: str) -> None:
-    name = f"in_{encoding.lower()}"
-    with create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT").connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
-        connection.engine.dispose()
-    environ = {"TSG_DATABASE_URL": postgres.url(name)}
-    try:
-        done = run_here(admin.main, ["db", "upgrade"], environ)
-        assert done.returncode == admin.IN_THE_WAY
-        assert "ENCODING 'UTF8'" in done.stderr
-        chosen = settings.load(environ, needs_keys=False)
-        report = health_of(chosen, chosen.database_url, needed={health.DATABASE}).report()
-        assert (report.is_ready, report.checks[health.DATABASE]) == (False, health.NOT_UTF8)
-        opened = db.connect(chosen.database_url, pool_size=1)
-        with opened.read() as connection:
-            assert not inspect(connection).get_table_names()
-        opened.close()
-    finally:
+@pytest.fixture
+def database_in(postgres: Postgres) -> Iterator[Callable[[str], str]]:
+    """Makes a database of another encoding, and gives its URL."""
+    made = []
+
+    def make(encoding: str) -> str:
+        made.append(f"in_{encoding.lower()}")
+        with create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {made[-1]} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+            connection.engine.dispose()
+        return postgres.url(made[-1])
+
+    yield make
+    for name in made:
         postgres.drop_database(name)
+
+
+def test_a_database_that_keeps_bytes_keeps_any_name(database_in: Callable[[str], str]) -> None:
+    environ = {"TSG_DATABASE_URL": database_in("SQL_ASCII")}
+    assert run_here(admin.main, ["db", "upgrade"], environ).returncode == admin.DONE
+    opened = db.connect(settings.load(environ, needs_keys=False).database_url, pool_size=1)
+    account = opened.transact(lambda connection: accounts.insert_account(connection, NAME, str(uuid.uuid4())))
+    with opened.read() as connection:
+        assert accounts.get_by_triton_uuid(connection, account.triton_uuid) == account
+    assert account.name == NAME
+    opened.close()
+
+
+def test_a_database_that_cannot_hold_unicode_is_refused_before_anything_is_done(database_in: Callable[[str], str]) -> None:
+    environ = {"TSG_DATABASE_URL": database_in("LATIN1")}
+    done = run_here(admin.main, ["db", "upgrade"], environ)
+    assert done.returncode == admin.IN_THE_WAY
+    assert "ENCODING 'UTF8'" in done.stderr
+    chosen = settings.load(environ, needs_keys=False)
+    report = health_of(chosen, chosen.database_url, needed={health.DATABASE}).report()
+    assert (report.is_ready, report.checks[health.DATABASE]) == (False, health.NOT_UTF8)
+    opened = db.connect(chosen.database_url, pool_size=1)
+    with opened.read() as connection:
+        assert not inspect(connection).get_table_names()
+    opened.close()
