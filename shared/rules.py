@@ -17,9 +17,11 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 NOT_NUL = "[^\\u0000]*"
 
 
-def is_storable(text: str) -> bool:
-    """Can a column of text have it? None takes zero bytes, and halves of characters, which JSON can say."""
-    return "\0" not in text and text.encode(errors="ignore").decode() == text
+def storable(text: str) -> str:
+    """Without what JSON can say and no column of text takes: zero bytes, and halves of characters."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 def is_uuid(text: str) -> bool:

@@ -26,7 +26,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from shared.clients import https
 from shared.clients.access import PUBLIC, Trust
 from shared.clients.signature import Signer
-from shared.rules import is_uuid
+from shared.rules import is_uuid, storable
 from shared.spec.machines import TAG_GROUP, TAG_NAME
 
 #: Properties of machines that checks look at, by VMAPI's names.
@@ -147,7 +147,7 @@ def read_message(text: str | bytes) -> Message | None:
     return Message(
         machine_id.lower(),
         group_id.lower() if isinstance(group_id, str) and is_uuid(group_id) else None,
-        name if isinstance(name, str) else None,
+        name if isinstance(name, str) and name == storable(name) else None,
         _age(told.get("published")),
     )
 
@@ -155,7 +155,7 @@ def read_message(text: str | bytes) -> Message | None:
 def _age(published: Any) -> float | None:
     try:
         return time.time() - float(published) / 1000
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -176,6 +176,6 @@ def _words(body: bytes) -> str:
     """CloudAPI's code and message."""
     try:
         told = json.loads(body)
-        return f" ({told['code']}: {told['message']})"
+        return storable(f" ({told['code']}: {told['message']})")
     except (ValueError, TypeError, LookupError):
         return ""

@@ -33,7 +33,7 @@ from shared.clients.access import PUBLIC, Timeouts, Trust
 from shared.clients.budget import Budget
 from shared.clients.https import Answer
 from shared.clients.signature import Signer
-from shared.rules import is_uuid
+from shared.rules import is_uuid, storable
 
 _log = log.get(__name__)
 
@@ -579,14 +579,7 @@ def _error_body(response: Answer) -> tuple[str, str]:
     message = str(body.get("message") or "")
     errors = body.get("errors")
     details = [_detail(error) for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
-    return _storable(str(body.get("code") or "")), _storable("; ".join(filter(None, [message, *details]))[:2000])
-
-
-def _storable(text: str) -> str:
-    """Without what JSON can say and no column of text takes: zero bytes, and halves of characters."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.replace("\0", "").encode(errors="replace").decode()
+    return storable(str(body.get("code") or "")), storable("; ".join(filter(None, [message, *details]))[:2000])
 
 
 def _detail(error: Mapping[str, Any]) -> str:
@@ -648,7 +641,7 @@ def _object(response: Answer) -> Mapping[str, Any]:
 
 def _text(body: Mapping[str, Any], key: str) -> str:
     value = body.get(key)
-    if not isinstance(value, str) or not value or value != _storable(value):
+    if not isinstance(value, str) or not value or value != storable(value):
         raise Unavailable(f"CloudAPI answered an object without {key}")
     return value
 
@@ -670,7 +663,7 @@ def _machine(body: Any, *, with_body: bool = True) -> Machine:
         primary_ip=_said(body, "primaryIp"),
         addresses=_addresses(body),
         firewall_enabled=body.get("firewall_enabled") is True,
-        cns_status=None if cns_status is None else _storable(str(cns_status)),
+        cns_status=None if cns_status is None else storable(str(cns_status)),
     )
 
 
@@ -684,7 +677,7 @@ def _said(body: Mapping[str, Any], key: str) -> str:
     value = body.get(key)
     if not isinstance(value, str):
         return ""
-    return value if value.isascii() and "\0" not in value else _storable(value)
+    return value if value.isascii() and "\0" not in value else storable(value)
 
 
 def _addresses(body: Mapping[str, Any]) -> Mapping[str, str]:

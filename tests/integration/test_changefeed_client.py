@@ -154,6 +154,8 @@ def said(**more: object) -> str:
         (said(changedResourceId=MACHINE.upper()), Message(MACHINE, None, None, None)),
         (said(resourceObject={"tags": {"tsg.group": GROUP}}), Message(MACHINE, GROUP, None, None)),
         (said(resourceObject={"tags": {"tsg.group": "x'; --", "tsg.name": 7}}, published="soon"), Message(MACHINE, None, None, None)),
+        (said(resourceObject={"tags": {"tsg.name": "a\0b"}}, published=10**400), Message(MACHINE, None, None, None)),
+        (said(resourceObject={"tags": {"tsg.name": "\ud800"}}), Message(MACHINE, None, None, None)),
         (said(resourceObject=[1]), Message(MACHINE, None, None, None)),
         (said(changedResourceId="no uuid"), None),
         (said(changedResourceId=7), None),

@@ -22,6 +22,7 @@ from tsg_workers.feed.feeds import Feeds
 from tsg_workers.feed.times import Times
 from tsg_workers.reconcilers import watching
 
+NOBODY = "11111111-1111-4111-8111-111111111111"
 #: Seconds.
 QUICK = Times(round=0.05, seat=5.0, sent_within=0.5, found_within=0.5, mute=600.0, doubt=600.0)
 PATIENCE = 20.0
@@ -148,6 +149,20 @@ def test_a_killed_machine_makes_its_group_due_and_wakes_a_worker(world: World, w
     assert not is_due(world, other)
 
 
+def test_what_cannot_be_written_ends_nothing(world: World, watch: Callable[..., Watcher]) -> None:
+    """One account's messages come with those of all."""
+    watcher = watch()
+    group = settled_and_heard(world, watcher)
+    watcher.feeds._pending.add(feed_messages.FeedMessage(world.account.id, NOBODY, None, "a\0b"))
+    kill_one(world, group)
+    eventually(lambda: is_due(world, group))
+    world.settle()
+    quiet(world)
+    put_off(world)
+    kill_one(world, group)
+    eventually(lambda: is_due(world, group))
+
+
 @pytest.mark.parametrize("knob", [{"feed_lie": True}, {"feed_double": True}, {"feed_shuffle": True}, {"feed_late_seconds": 0.2}])
 def test_a_message_that_is_false_late_or_doubled_does_the_same(world: World, watch: Callable[..., Watcher], knob: dict[str, Any]) -> None:
     watcher = watch()
@@ -165,7 +180,7 @@ def test_a_group_of_2018_is_found_by_its_name(world: World, watch: Callable[...,
     eventually(lambda: watcher.state() == FeedState.WATCHED)
     quiet(world)
     put_off(world)
-    told_of = feed_messages.FeedMessage(world.account.id, "11111111-1111-4111-8111-111111111111", None, group.name)
+    told_of = feed_messages.FeedMessage(world.account.id, NOBODY, None, group.name)
     for already_due in (False, True):
         assert is_due(world, group) == already_due
         woken = world.db.transact(lambda connection: feed_messages.mark_groups_due(connection, [told_of]))

@@ -204,11 +204,12 @@ class Feeds:
             gone, self._gone = self._gone, set()
             try:
                 await asyncio.to_thread(self._write, list(notes.values()), gone, whole, messages)
-            except sqlalchemy.exc.SQLAlchemyError as error:
-                if not is_unavailable(error):
-                    raise
-                _log.warning("database_unavailable", error=str(error).strip())
-                self._notes, self._gone = {**notes, **self._notes}, self._gone | gone
+            except Exception as error:  # noqa: BLE001 - what cannot be written of one account costs the others nothing
+                if is_unavailable(error):
+                    _log.warning("database_unavailable", error=str(error).strip())
+                    self._notes, self._gone = {**notes, **self._notes}, self._gone | gone
+                else:  # a fault of this service: the next round notes again what is not noted
+                    _log.error("feed_not_written", exc_info=error)
                 # Whatever they were about, they are forgotten: all groups of these accounts are due instead.
                 for account_id in {*whole, *(one.account_id for one in messages)} & self.watches.keys():
                     self._pending.add_account(account_id)
