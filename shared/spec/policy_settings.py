@@ -45,6 +45,10 @@ MAX_STEPS = 20
 MOST = 1e15
 
 METRIC_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}\Z")
+#: croniter's own: another time at each look. R is in names of months and days, too.
+_BY_CHANCE = re.compile(r"(?<![A-Za-z])[Rr](?![A-Za-z])")
+#: In the list's directory, and no zones of it: they differ from machine to machine, or count leap seconds.
+_NO_ZONES = frozenset({"localtime", "posixrules", "Factory", "posix", "right"})
 _CRON = re.compile(r"[0-9A-Za-z*/,-]+(?: +[0-9A-Za-z*/,-]+){4}\Z")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?(?:[Zz]|[+-]\d\d:\d\d)\Z")
 
@@ -113,7 +117,7 @@ def _metric_name(value: str) -> str:
 
 
 def _cron(value: str) -> str:
-    if len(value) > MAX_CRON or not _CRON.match(value):
+    if len(value) > MAX_CRON or not _CRON.match(value) or _BY_CHANCE.search(value):
         raise refuse("must be five fields: minute, hour, day of the month, month, day of the week")
     try:
         if times.comes(value):
@@ -125,6 +129,8 @@ def _cron(value: str) -> str:
 
 def _zone(value: str) -> str:
     try:
+        if value.partition("/")[0] in _NO_ZONES:
+            raise ZoneInfoNotFoundError
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise refuse(f"cannot be {json.dumps(value[:64])}: it is no time zone of IANA's list, as Europe/Vienna is") from None
