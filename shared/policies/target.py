@@ -13,6 +13,8 @@ from shared.policies.verdict import Result
 from shared.spec.policy import Progress
 from shared.spec.policy_settings import StepSize, TargetSettings
 
+#: Instances: beyond all capacities, and a number that a row can have.
+MOST = 1e9
 #: A ratio this close to a whole number of instances is that number: floats are not exact.
 EXACT = 1e-9
 
@@ -40,7 +42,7 @@ def propose(settings: TargetSettings, value: Value, members: Members, capacity: 
             return Proposal(None, None, Result.HELD, text, progress)
         return Proposal(capacity, None, Result.CONVERGING, "no instance is available yet", progress)
     load = value.value / settings.target
-    exact = load if of_group else members.available * load
+    exact = max(0.0, min(MOST, load if of_group else members.available * load))
     recommended = max(0, math.ceil(exact - EXACT))
     ratio = exact / capacity if of_group and capacity else load
     said = f"the measure is {value.value:g}, the target {settings.target:g}"
