@@ -60,7 +60,9 @@ def one(decision: Decision, policy_id: str = "p") -> Verdict:
     return found
 
 
-@pytest.mark.parametrize(("value", "per", "after"), [(1e308, "instance", 20), (1e308, "group", 20), (-1e308, "group", 0), (1e15, "group", 20)])
+@pytest.mark.parametrize(
+    ("value", "per", "after"), [(1e308, "instance", 20), (1e308, "group", 20), (-1e308, "group", 0), (1e15, "group", 20)]
+)
 def test_a_measure_beyond_all_numbers_recommends_one_that_a_row_can_have(value: float, per: str, after: int) -> None:
     decision = decide([target(target=1e-300, per=per)], seen({"p": value}), NOW)
     assert decision.bounds.capacity == after
