@@ -1,6 +1,7 @@
 """The engine, and `transact`: begin, run, commit; and once more from the start when the database says so."""
 
 import math
+import os
 import random
 import select
 import time
@@ -269,6 +270,7 @@ def connect(url: URL, *, pool_size: int, patience: float = math.inf) -> Database
     None is opened yet for PostgreSQL. A `cockroachdb` URL may lead to either kind of server (the `TSG_CRDB_*` variables of 2018 do not
     say which), so that server is waited for and asked; for `patience` seconds, and then `OperationalError` says which was not reached.
     """
+    os.environ["PGTZ"] = "UTC"  # libpq's. On the clocks of a zone in the east the year 9999 ends early, and Python knows no later one.
     if url.get_backend_name() == "cockroachdb":
         url = _as_found(url, patience)
     options = {**_OPTIONS, **({"target_session_attrs": "read-write"} if _has_several_hosts(url) else {})}

@@ -314,19 +314,24 @@ def test_a_transaction_prepares_nothing(database: Database) -> None:
 NAME = "Größe 大 \N{GRINNING FACE}"
 
 
-def test_any_name_comes_back_whatever_encoding_the_environment_and_the_database_ask_for(
+def test_any_name_and_time_come_back_whatever_the_environment_and_the_database_ask_for(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    monkeypatch.setenv("PGTZ", "Pacific/Kiritimati")
     database.transact(lambda connection: connection.exec_driver_sql("ALTER ROLE postgres SET client_encoding = 'SQL_ASCII'"))
+    database.transact(lambda connection: connection.exec_driver_sql("ALTER ROLE postgres SET timezone = 'Pacific/Kiritimati'"))
     try:
         opened = db.connect(database.engine.url, pool_size=1)
         for lent in (opened.read(), opened.engine.connect()):
             with lent as connection:
                 assert connection.execute(text("SELECT CAST(:name AS text), length(:name)"), {"name": NAME}).one() == (NAME, len(NAME))
+                # The last that Python knows; its day is over there.
+                assert connection.execute(text("SELECT CAST('9999-12-31 23:59:59Z' AS timestamptz)")).scalar_one().year == 9999
         opened.close()
     finally:
         database.transact(lambda connection: connection.exec_driver_sql("ALTER ROLE postgres RESET client_encoding"))
+        database.transact(lambda connection: connection.exec_driver_sql("ALTER ROLE postgres RESET timezone"))
 
 
 @pytest.fixture
