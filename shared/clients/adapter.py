@@ -66,7 +66,9 @@ class _Pool(HTTPConnectionPool):
     ConnectionCls = _Connection
 
 
-class _TlsPool(HTTPSConnectionPool):
+class TlsPool(HTTPSConnectionPool):
+    """The connections to one server, for those who use urllib3 alone."""
+
     ConnectionCls = _TlsConnection
 
 
@@ -86,4 +88,4 @@ class Adapter(HTTPAdapter):
         return manager
 
 
-_POOLS = {"http": _Pool, "https": _TlsPool}
+_POOLS = {"http": _Pool, "https": TlsPool}

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from shared.clients.access import PUBLIC, Timeouts, Trust
+from shared.clients.adapter import TlsPool
 from shared.clients.keys import KeyPair
 
 PORT = 9163
@@ -31,6 +32,8 @@ PURPOSE = ObjectIdentifier("1.3.6.1.4.1.38678.1.4.2")
 LASTS, RENEWED = timedelta(days=1), timedelta(hours=12)
 #: Bytes of the metrics of one machine, and of the list of an account's.
 MAX_ANSWER_BYTES = 4 << 20
+#: Seconds in which all of an answer comes.
+ANSWER_SECONDS = 10.0
 CONNECTIONS = 8
 
 _LINE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{[^}]*\})? (\S+)", re.MULTILINE)
@@ -79,7 +82,7 @@ class Cmon:
         place = urlsplit(url)
         self._host, port = place.hostname or "", place.port or PORT
         self._ends_at = certificate.ends_at
-        self._pool = urllib3.HTTPSConnectionPool(
+        self._pool = TlsPool(
             self._host,
             port,
             maxsize=CONNECTIONS,
@@ -117,12 +120,12 @@ class Cmon:
 
     def _get(self, path: str, host: str) -> bytes:
         """The machine is known by the name in Host alone: all connections go to CMON's own."""
-        until = time.monotonic() + 10.0
+        until = time.monotonic() + ANSWER_SECONDS
         try:
             response = self._pool.request("GET", path, headers={"Host": host, "Accept-Encoding": "gzip"}, preload_content=False)
             try:
                 body = b""
-                while piece := response.read(1 << 16, decode_content=True):
+                while piece := response.read1(1 << 16, decode_content=True):
                     body += piece
                     if len(body) > MAX_ANSWER_BYTES or time.monotonic() > until:
                         raise NoMetrics("CMON's answer has no end")

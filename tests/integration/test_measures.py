@@ -1,6 +1,7 @@
 """What sources of measures say, over real HTTP and TLS: CMON with client certificates, Prometheus' query API."""
 
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from dev.sim.cloudapi.catalog import HVM_IMAGE, HVM_PACKAGE
 from dev.sim.cmon.simulator import Simulator as CmonSimulator
 from dev.sim.prometheus import Simulator as PrometheusSimulator
 from dev.sim.prometheus import scalar, vector
+from shared.clients import cmon as cmon_client
 from shared.clients.access import Timeouts, Trust
 from shared.clients.cmon import Cmon, NoMetrics, make_certificate
 from shared.clients.prometheus import Prometheus
@@ -28,6 +30,8 @@ from shared.state import policies
 from shared.state.groups import Group
 from tests.conftest import new_pair
 from tests.integration.conftest import World
+from tests.integration.test_cloudapi_client import Request, misbehaving
+from tests.tls import Tls
 
 TIMEOUTS = Timeouts(5, 1)
 #: A real one, where it is installed: what the simulated one says is held against it.
@@ -164,6 +168,26 @@ def test_a_cmon_that_is_away_or_hangs_is_a_missing_measure(world: World, reading
     assert reading(group, "cpu") == Missing("CMON did not answer: ReadTimeoutError")
     reading.cmon.hang.clear()
     assert isinstance(reading(group, "cpu"), Value)
+
+
+def test_a_cmon_that_dribbles_is_left_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each look at a group would leave threads behind that wait for it."""
+    monkeypatch.setattr(cmon_client, "ANSWER_SECONDS", 0.5)
+    over = threading.Event()
+
+    def dribble(request: Request) -> None:
+        request.reply(200, b"", {"Content-Length": "1000000"})
+        for _ in range(60):
+            if over.wait(0.05):
+                return
+            request.wfile.write(b" ")
+
+    with misbehaving(dribble) as (_, asked), Tls(f"http://{asked.address}", tmp_path / "tls") as tls:
+        client = Cmon(tls.url, make_certificate("demo", new_pair()), Timeouts(1, 1), Trust(tls.authority))
+        with pytest.raises(NoMetrics, match="has no end"):
+            client.metrics("machine")
+        over.set()
+        client.close()
 
 
 # Prometheus
