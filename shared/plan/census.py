@@ -61,6 +61,8 @@ class Census:
     gone: tuple[Sight, ...] = ()
     #: How many were seen running for the first time now.
     came_up: int = 0
+    #: When they were seen.
+    taken_at: datetime | None = None
 
     @property
     def there(self) -> tuple[Sight, ...]:
@@ -113,11 +115,15 @@ class Census:
 
     @property
     def ends_at(self) -> datetime | None:
-        """When the last of those on their way up or down may be there, if it takes as long as the quickest; None: nobody knows."""
+        """When the last of those on their way up or down may be there, if it takes as long as the quickest.
+
+        None where nobody knows, and where it was over when they were seen.
+        """
         launched = max((sight.instance.launched_at for sight in self.on_the_way if sight.instance.ran_at is None), default=None)
         deleted = max((sight.instance.state_since for sight in self.deleting), default=None)
         ways = ((launched, self.quickest_boot), (deleted, self.quickest_deletion))
-        return max((since + took for since, took in ways if since is not None and took is not None), default=None)
+        ends_at = max((since + took for since, took in ways if since is not None and took is not None), default=None)
+        return ends_at if ends_at is not None and self.taken_at is not None and ends_at > self.taken_at else None
 
 
 def take_census(sights: Sequence[Sight], now: datetime, limits: Limits, settings: GroupSettings = DEFAULT) -> Census:
@@ -128,7 +134,7 @@ def take_census(sights: Sequence[Sight], now: datetime, limits: Limits, settings
         classes.setdefault(_class_of(sight, now, limits, is_probed=is_probed), []).append(sight)
     classes.get("unhealthy", []).sort(key=lambda sight: (sight.instance.state_since, sight.instance.id))
     came_up = sum(sight.instance.ran_at == now for sight in sights if sight.instance.state != GONE and not sight.lost)
-    return Census(**{name: tuple(found) for name, found in classes.items()}, came_up=came_up)
+    return Census(**{name: tuple(found) for name, found in classes.items()}, came_up=came_up, taken_at=now)
 
 
 def is_overdue(instance: Instance, now: datetime, limits: Limits) -> bool:

@@ -72,10 +72,12 @@ def next_look(
 
 
 def _look_at_movement(census: Census, now: datetime, seconds: float) -> float:
-    """Seconds until the next look at what has been moving for so long. It waits for the end that is near, and falls on it."""
+    """Seconds until the next look at what has been moving for so long. It waits for an end that is near, or came since the last look."""
     pause = min(LATEST, max(SOONEST, seconds / 4))
-    ends_in = (census.ends_at - now).total_seconds() if census.ends_at is not None else 0.0
-    return ends_in if 0 < ends_in < 2 * pause else pause
+    if census.ends_at is None:
+        return pause
+    ends_in = max(0.0, (census.ends_at - now).total_seconds())
+    return ends_in if ends_in < 2 * pause else pause
 
 
 def usual_look(interval: float, spread: float) -> float:

@@ -28,7 +28,7 @@ def plan(*, moving_for: float | None = None, held: int = 0, boots: Sequence[floa
     if moving_for is not None:
         since = NOW - timedelta(seconds=moving_for)
         moving.append(Sight(Instance("i1", "g1", "m1", "provisioning", since, since, None)))
-    return Plan(Census(healthy=tuple(moving)), (Hold(held, Why.MISSING, Limit.BACKOFF),) if held else ())
+    return Plan(Census(healthy=tuple(moving), taken_at=NOW), (Hold(held, Why.MISSING, Limit.BACKOFF),) if held else ())
 
 
 def look(planned: Plan, outcome: Outcome | None = None, *, failures: int = 0, interval: int = 300, resume_in: float | None = None) -> float:
@@ -67,7 +67,9 @@ def test_a_look_falls_on_the_moment_at_which_the_last_deletion_may_be_over() -> 
     gone = Sight(Instance("i1", "g1", "m1", "gone", NOW - timedelta(seconds=9), NOW, NOW - timedelta(seconds=5)))
     going = Sight(Instance("i2", "g1", "m2", "deleting", NOW - timedelta(seconds=3), NOW, None))
     assert look(Plan(Census(gone=(gone,)), ())) >= 270
-    assert look(Plan(Census(gone=(gone,), deleting=(going,)), ())) == 1
+    planned = Plan(Census(gone=(gone,), deleting=(going,), taken_at=NOW), ())
+    assert look(planned) == 1
+    assert next_look(planned, Outcome(), 0, 300, NOW + timedelta(seconds=1.2), spread=0.1, resume_at=None) == 0, "a long pass"
     quick = Sight(gone.instance._replace(gone_at=NOW - timedelta(seconds=8.5)))
     assert look(Plan(Census(gone=(gone, quick)), ()), Outcome(deleted=1)) == 0.5
     assert look(Plan(Census(gone=(gone, quick)), ()), Outcome(launched=1, deleted=1)) == SOONEST
