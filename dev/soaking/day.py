@@ -122,6 +122,7 @@ class Resident(Owner):
 
     def move_in(self, groups: Sequence[tuple[str, int]]) -> None:
         """Make groups of these names and capacities."""
+        self.look("/groups")  # the service makes a key of the account, and has few places for those who wait for that
         self.listen()
         for template in TEMPLATES:
             self.create_template("", template, 0, 0)
