@@ -32,7 +32,7 @@ def test_a_group_is_scaled_and_rolled_out_before_ones_eyes(calm: Service, browse
         page.get_by_role("button", name="Scale", exact=True).click()
         dialog.get_by_role("button", name="Scale", exact=True).click()
         expect(page.locator(".cells .running")).to_have_count(3)
-        expect(page.locator(".timeline")).to_contain_text("capacity 2 -> 3")
+        expect(page.locator(".timeline")).to_contain_text("capacity 2 → 3")
 
         page.locator(".cells button").first.click()
         page.get_by_role("button", name="Actions for").click()

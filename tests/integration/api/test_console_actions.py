@@ -147,7 +147,7 @@ def test_settings_are_stored_and_what_is_wrong_is_said_beside_them(tsg: Caller, 
         dialog.get_by_label("Until").fill("2099-12-24T18:00")
         expect(agree(page, "Suspend")).to_have_count(0)
         held = page.locator(".held")
-        expect(held).to_contain_text(re.compile("Suspended: replace. the network is being mended. It ends in "))
+        expect(held).to_contain_text(re.compile("Suspended: replace: the network is being mended. It ends in "))
         stored = tsg.ok("GET", f"/groups/{group['id']}")
         assert (stored["suspended"], stored["suspended_until"][:7]) == (["replace"], "2099-12")
         held.get_by_role("button", name="End suspension").click()

@@ -191,7 +191,7 @@ def test_a_change_by_somebody_else_is_told_and_not_overwritten(tsg: Caller, open
         dialog.get_by_role("button", name="Scale", exact=True).click()
         expect(dialog).to_have_count(0)
         assert tsg.ok("GET", f"/groups/{group['id']}")["capacity"] == 5
-        expect(page.locator(".timeline")).to_contain_text("capacity 9 -> 5 by PUT")
+        expect(page.locator(".timeline")).to_contain_text("capacity 9 → 5 by PUT")
 
 
 def test_a_template_is_changed_and_a_group_deleted(tsg: Caller, opened: Open) -> None:

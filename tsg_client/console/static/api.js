@@ -43,7 +43,7 @@ export async function request(method, path, { body, headers, signal, etag, seen 
 		if (error.name === "AbortError") throw error;
 		if (answer && !answer.ok) throw new Refusal(answer.status, null, answer.headers.get("X-Request-Id"));
 		heard("The connection is lost.");
-		throw new Unreachable("There was no answer. If this was a change, look whether it was made before you try again.");
+		throw new Unreachable("There was no answer. Look whether a change was made before you try again.");
 	}
 	if (answer.status === 502 || (answer.status === 503 && method === "GET")) {
 		heard(shown?.message ?? "The service does not answer.");

@@ -3,11 +3,8 @@
 import { h, put, s } from "./dom.js";
 import { ago, clock, clockWithSeconds, day, plural } from "./format.js";
 
-const HEIGHT = 210;
-const LEFT = 40;
-const RIGHT = 14;
-const TOP = 16;
-const BOTTOM = 26;
+// Pixels.
+const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [210, 40, 14, 16, 26];
 export const RANGES = [[3600, "1 h"], [6 * 3600, "6 h"], [86400, "24 h"]];
 
 const CAPACITY = /\bcapacity (\d+) -> (\d+)/;

@@ -20,16 +20,14 @@ const HUGE = 1e9;
 /** What the limits of a schema say in words. */
 function limits({ minimum, maximum, maxLength, format }) {
 	const told = [];
-	const most = maximum < HUGE ? maximum : undefined;
-	if (minimum > -HUGE && most !== undefined) told.push(`${minimum} to ${most}`);
-	else if (most !== undefined) told.push(`at most ${most}`);
+	if (maximum < HUGE) told.push(minimum > -HUGE ? `${minimum} to ${maximum}` : `at most ${maximum}`);
 	if (format === "uuid") told.push("a UUID");
 	else if (format === "date-time") told.push(`in the time of ${Intl.DateTimeFormat().resolvedOptions().timeZone}`);
 	else if (maxLength && maxLength < LONG) told.push(`up to ${maxLength} characters`);
 	return told.join(", ");
 }
 
-// Each makes {element, input, read, problem}: `read` gives undefined for what was left empty. What is wrong says the browser, and then the service.
+// Each makes {element, input, read, problem}: `read` gives undefined for what was left empty.
 
 const whole = (input, read, problem = () => input.validationMessage) => ({ element: input, input, read, problem });
 
@@ -44,7 +42,7 @@ const reads = (read) => () => {
 };
 
 function textControl(id, schema, value, { isRequired, suggestions, placeholder }) {
-	const isLong = schema.maxLength > LONG || schema.pattern === "^[^\\u0000]*$";
+	const isLong = schema.maxLength > 4 * LONG || schema.pattern === "^[^\\u0000]*$";
 	const list = suggestions?.length ? h("datalist", { id: unique("list") }, suggestions.map(([text, label]) => h("option", { value: text }, label))) : null;
 	const input = h(isLong ? "textarea" : "input", { id, value: value ?? "", placeholder, list: list?.id, rows: isLong ? 3 : null, required: isRequired });
 	return { ...whole(input, () => (isLong ? input.value : input.value.trim()) || undefined), element: [input, list] };
@@ -58,7 +56,7 @@ function numberControl(id, schema, value, { isRequired, placeholder }) {
 
 /** A number, or a share such as 25%. */
 function shareControl(id, schema, value, more) {
-	const { read, ...made } = textControl(id, schema, value, { placeholder: "a number, or a share such as 25%", ...more });
+	const { read, ...made } = textControl(id, schema, value, { ...more, placeholder: "a number, or a share such as 25%" });
 	return { ...made, read: () => (/^-?\d+$/.test(read()) ? Number(read()) : read()) };
 }
 
@@ -163,10 +161,8 @@ function control(id, schema, value, more) {
 	if (words(schema).length) return choiceControl(id, words(schema).map((word) => [word, phrase(word)]), value ?? schema.default ?? undefined, more);
 	if (kinds(schema).includes("integer") && kinds(schema).includes("string")) return shareControl(id, schema, value, more);
 	switch (schema.anyOf || schema.oneOf ? "any" : kind(schema)) {
-		case "boolean": {
-			const unset = schema.default === null || schema.default === undefined ? {} : { whenEmpty: `As by default: ${schema.default ? "yes" : "no"}` };
-			return choiceControl(id, [[true, "Yes"], [false, "No"]], value ?? undefined, { ...more, ...unset });
-		}
+		case "boolean":
+			return choiceControl(id, [[true, "Yes"], [false, "No"]], value ?? undefined, { ...more, whenEmpty: { true: "Default: yes", false: "Default: no" }[schema.default] });
 		case "integer":
 		case "number":
 			return numberControl(id, schema, value, more);
@@ -182,8 +178,6 @@ function control(id, schema, value, more) {
 			return jsonControl(id, schema, value);
 	}
 }
-
-const placeholder = (schema, isRequired) => (isRequired && typeof schema.examples?.[0] === "string" ? `such as ${schema.examples[0]}` : "");
 
 export class Form {
 	#fields = new Map();
@@ -213,8 +207,8 @@ export class Form {
 
 	#field(name, schema, { isRequired, value, own, label, suggestions, hint }) {
 		const id = unique("field");
-		const fallback = schema.default !== null && schema.default !== undefined && typeof schema.default !== "object" && schema.default !== "" ? `default ${schema.default}` : "";
-		const made = own?.(id) ?? control(id, schema, value, { isRequired, suggestions, placeholder: placeholder(schema, isRequired) });
+		const fallback = value === undefined && ["number", "string"].includes(typeof schema.default) && schema.default !== "" && `default ${schema.default}`;
+		const made = own?.(id) ?? control(id, schema, value, { isRequired, suggestions, placeholder: isRequired && typeof schema.examples?.[0] === "string" ? `such as ${schema.examples[0]}` : "" });
 		const error = h("p.error", { id: `${id}-error` });
 		const told = [hint ?? (schema.properties ? "" : schema.description), !own && limits(schema), fallback].filter(Boolean).join(" · ");
 		const about = told ? h("p.hint", { id: `${id}-hint` }, told) : null;

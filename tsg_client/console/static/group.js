@@ -12,7 +12,7 @@ import * as policies from "./policies.js";
 import * as rollouts from "./rollouts.js";
 import { timeline } from "./timeline.js";
 import { bar, button, card, copyable, dialog, facts, failed, icon, iconButton, menu, pill, problem, segments, setBar, setPill, toast } from "./ui.js";
-import { onItsWay, phrase, reason } from "./words.js";
+import { onItsWay, reason } from "./words.js";
 
 // Seconds of a long poll: what a request of a page that is gone may hold at most.
 const WAIT = 25;
@@ -33,7 +33,7 @@ export async function show(root, { signal, argument: id, title }) {
 	const first = await get(`${path}/status`, { signal });
 	live.status = first.body;
 	const keep = keeper();
-	const crumb = h("nav.crumb", { "aria-label": "Where you are" }, h("a", { href: "#/groups" }, "Groups"), icon("right"), h("span", live.status.group_name));
+	const crumb = h("nav.crumb", { "aria-label": "Where you are" }, h("a", { href: "#/groups" }, "Groups"), icon("right"), h("span.clip", live.status.group_name));
 	const state = pill("", "idle");
 	const message = h("p.lead");
 	const next = h("p.quiet");
@@ -67,7 +67,7 @@ export async function show(root, { signal, argument: id, title }) {
 
 	// Members
 	const members = membersView({ actions: memberActions, templates: live.templates, asked: asked(), keep });
-	const adopt = button("Adopt", { class: "small", title: "Make a running machine of yours a member", onclick: () => live.group && adoptDialog(live) }, "plus");
+	const adopt = button("Adopt", { class: "small", onclick: () => live.group && adoptDialog(live) }, "plus");
 	const picture = card("Members", { actions: [adopt, members.modes] }, members.element);
 
 	// History
@@ -108,11 +108,11 @@ export async function show(root, { signal, argument: id, title }) {
 		const template = live.templates.get(group.template_id);
 		const { min_capacity: least, max_capacity: most, suspended, suspend_reason: why, suspended_until: end } = group;
 		held.hidden = !suspended?.length || Date.parse(end) < Date.now();
-		renew(held, JSON.stringify([suspended, why, end]), () => [icon("pause"), h("p", h("b", `Suspended: ${suspended.map((word) => phrase(word).toLowerCase()).join(", ")}. `), why && `${why}. `, end && ["It ends ", timeElement(end, until), "."]),
+		renew(held, JSON.stringify([suspended, why, end]), () => [icon("pause"), h("p", h("b", `Suspended: ${suspended.join(", ")}`), why ? `: ${why}. ` : ". ", end && ["It ends ", timeElement(end, until), "."]),
 			button("End suspension", { class: "small", onclick: () => endSuspension(live) }, "play")]);
 		renew(about, JSON.stringify([group, template]), () => facts([
 			["Template", h("a", { href: `#/templates?template=${group.template_id}` }, nameOf(live.templates, group.template_id))],
-			most !== null ? ["Bounds", `${least} to ${most}`] : least > 0 && ["Bounds", `at least ${least}`],
+			bounds().length > 0 && ["Bounds", `${least} to ${most}`],
 			["Created", timeElement(group.created_at)],
 			["Changed", timeElement(group.updated_at)],
 			["Id", copyable(group.id, "the group's id")],
@@ -122,9 +122,11 @@ export async function show(root, { signal, argument: id, title }) {
 	function draw() {
 		told.update(activities.list, Boolean(activities.more));
 		const from = Date.now() - range * 1000;
-		const { min_capacity: least, max_capacity: most } = live.group ?? {};
-		drawn.update({ ...series(activities.list, live.status, from), bounds: [least, most].filter(Boolean) });
+		drawn.update({ ...series(activities.list, live.status, from), bounds: bounds() });
 	}
+
+	/** The bounds that somebody set. */
+	const bounds = () => [live.group?.min_capacity, live.group?.max_capacity].filter((value) => value > 0 && value < wanted.max);
 
 	async function older() {
 		const { body, headers } = await get(activities.more, { signal });

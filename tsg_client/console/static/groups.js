@@ -89,7 +89,7 @@ export async function show(root, { signal, title }) {
 		title(bad ? `Groups: ${count(bad)} need a change` : "Groups");
 		keep({ find: model.words, show: model.pile !== "all" && model.pile, sort: model.sort !== COLUMNS[0].name && model.sort, down: model.down && "1" });
 		if (!rows.size) {
-			put(place, empty("No groups yet", "A group keeps as many instances of a template running as you ask for.", create(), h("a", { href: "#/templates" }, "It is made from a template: look at those first")));
+			put(place, empty("No groups yet", "A group keeps as many instances of a template running as you ask for.", create(), h("a", { href: "#/templates" }, "Look at templates first")));
 		} else if (!shown.length) {
 			put(place, empty("Nothing fits", "No group has this name and state.", button("Show all", { onclick: () => {
 				search.value = model.words = "";

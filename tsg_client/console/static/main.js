@@ -41,7 +41,7 @@ async function show() {
 			put(main, root);
 			await page.show(root, { signal, argument, title });
 			scrollTo(0, depth);
-			// A screen reader is told where it is now; at first the browser says so itself.
+			// A screen reader says where it is now; at first by itself.
 			if (!isFirst) main.focus({ preventScroll: true });
 			isFirst = false;
 			return;

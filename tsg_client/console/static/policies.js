@@ -121,8 +121,9 @@ export async function show({ path, signal }) {
 			if (!form.isRight()) return;
 			try {
 				const { body: found } = await request("POST", `${path}/policies/preview`, { body: body() });
-				put(preview, h("div.planned", h("h3", "What it would do now"), found.outcomes.map((one) => h("p", result(one), ` ${one.message}`)),
+				put(preview, h("div.planned", found.outcomes.length > 0 && h("h3", "What it would do now"), found.outcomes.map((one) => h("p", result(one), ` ${one.message}`)),
 					found.next.length > 0 && [h("h3", "Its next times"), h("ol.waves", found.next.map((time) => h("li", moment(time))))]));
+				preview.scrollIntoView({ block: "nearest" });
 			} catch (error) {
 				put(preview, !form.explain(error) && problem(error));
 			}

@@ -24,7 +24,7 @@ const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g;
 /** `templates` has the names of ids. */
 export function timeline({ loadMore, templates }) {
 	/** For a person: templates by their names, and without what stands beside it. */
-	const brief = (text, one) => text.replace(`, request ${one.request_id}`, "").replace(UUID, (id) => nameOf(templates, id));
+	const brief = (text, one) => text.replace(`, request ${one.request_id}`, "").replaceAll("->", "→").replace(UUID, (id) => nameOf(templates, id));
 
 	const list = h("ol.timeline");
 	const more = button("Older activities", { class: "small", onclick: async () => {
@@ -70,12 +70,11 @@ function entry(run, brief) {
 	const title = run.length > 1 ? `${count(run.length)} ${several}` : name;
 	const from = run.at(-1).started_at;
 	const time = h("time", { datetime: one.ended_at, title: `${moment(from)} – ${moment(one.ended_at)}` }, clockWithSeconds(new Date(one.ended_at)));
-	const machines = run.flatMap((each_) => each_.instance_ids);
 	const chips = [["by", one.actor], ["request", one.request_id], ["CloudAPI request", run.length === 1 && one.cloudapi_request_id], ["error", one.error_code]].filter(([, value]) => value);
 	return h("div", { class: `entry ${one.status === "failed" ? "bad" : tone}` }, h("i.dot"), time,
 		h("div.what", h("p", h("b", title), run.length === 1 && h("span", ` ${brief(one.description.replace(/^rollout [0-9a-f-]{36}:? /, ""), one)}`)),
-			one.cause && !one.description.includes(one.cause) && h("p.quiet.small", { title: one.cause }, brief(one.cause, one)),
+			one.cause && !brief(one.description, one).includes(brief(one.cause, one)) && h("p.quiet.small", { title: one.cause }, brief(one.cause, one)),
 			h("p.chips", chips.map(([label, value]) => h("span", `${label} `, value.length > 30 ? copyable(value, `the ${label} id`, short(value)) : h("span.mono", value)))),
-			run.length > 1 && h("details.more.small", h("summary", run.length === machines.length ? "Which" : "Each of them"),
+			run.length > 1 && h("details.more.small", h("summary", "Which"),
 				h("ul.mono", run.slice(0, 300).map((each_) => h("li", each_.description))))));
 }

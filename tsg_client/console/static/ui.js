@@ -40,7 +40,7 @@ export const copyable = (text, label, shown = text) => h("span.copyable", h("spa
 		await navigator.clipboard.writeText(text);
 		toast("Copied.");
 	} catch {
-		toast("The browser did not let this page copy it.", "bad");
+		toast("It could not be copied.", "bad");
 	}
 } }));
 
@@ -190,7 +190,7 @@ export function tableDialog({ title, before, heads, read, row, nothing }) {
 	const rows = h("tbody");
 	const fill = async () => {
 		const { body } = await read();
-		put(rows, body.length ? body.map((one) => h("tr", row(one))) : h("tr", h("td.quiet", nothing)));
+		put(rows, body.length ? body.map((one) => h("tr", row(one))) : h("tr", h("td.quiet", { colspan: heads.length }, nothing)));
 	};
 	dialog({ title, wide: true, body: [before, table(heads, rows, "small")] });
 	fill().catch(failed);
