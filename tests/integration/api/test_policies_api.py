@@ -10,6 +10,7 @@ from dev.sim.cloudapi.catalog import HVM_IMAGE, HVM_PACKAGE
 from shared.measures.source import Source
 from shared.state import policies
 from tests.integration.api.service import NOBODY, Api, Caller, error, field_errors
+from tsg_api.http.hooks import is_hook, without_token
 
 PUSHED = {"source": "pushed", "name": "queue_length"}
 TARGET = {"policy_name": "load", "kind": "target", "metric": PUSHED, "target": 60}
@@ -202,6 +203,16 @@ def test_alertmanager_grafana_and_an_empty_body_call_it_as_it_is(tsg: Caller, gr
     called.append(call(tsg.api, url, data=b"x" * 65_536))
     assert waiting(tsg.api, group) == called
     assert tsg.api.session.post(url, data=b"x" * 65_537, timeout=30).status_code == 413
+
+
+@pytest.mark.parametrize("form", ["/{path}", "///{path}", "/{path}/"])
+def test_a_path_that_calls_it_is_logged_without_its_token(tsg: Caller, group: dict[str, Any], form: str) -> None:
+    url = tsg.ok("POST", path(group), HOOK)["webhook_url"]
+    token = url.rpartition("/")[2]
+    where = form.format(path=f"v1/tsg/hooks/{token}")
+    assert [call(tsg.api, tsg.api.url + where)] == waiting(tsg.api, group)
+    assert is_hook(where)
+    assert token not in without_token(where)
 
 
 def test_an_unknown_token_gets_the_same_answer(tsg: Caller, group: dict[str, Any]) -> None:
