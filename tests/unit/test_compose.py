@@ -67,6 +67,13 @@ def test_an_image_is_of_one_version(services: dict[str, dict[str, Any]], name: s
     assert "container_name" not in services[name]  # there may be several
 
 
+@pytest.mark.parametrize("path", ["/v1/tsg/hooks/T0KEN", "//v1/tsg/hooks/T0KEN", "/v1/tsg/%68ooks/T0KEN", "/v1/./tsg/hooks/T0KEN?x"])
+def test_the_edge_logs_no_token_of_a_webhook(path: str) -> None:
+    (rules,) = re.findall(r"map \$request_uri \$path \{(.*?)\}", (TOP / "dev/deploy/edge/nginx.conf").read_text(), re.DOTALL)
+    shown = [to for pattern, to in re.findall(r'"~(\S+)" (.+);', rules) if re.search(pattern.replace("(?<", "(?P<"), path)]
+    assert shown[0].startswith('"'), "a text, and not a part of the path"
+
+
 def test_only_the_edge_is_for_others_and_on_loopback_until_somebody_says_otherwise(services: dict[str, dict[str, Any]]) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert published == {
