@@ -215,20 +215,24 @@ class Body(BaseModel):
         """The fields under the model's own names. Go's decoder, and so the 2018 service, takes `Capacity` for `capacity`."""
         if not isinstance(data, dict):
             return data
-        known, given, refused = cls.model_fields, dict[str, Any](), []
-        names, more_names = dict[str, str](), dict[str, list[str]]()
+        context = info.context or {}
+        context["given"] = given = data if data.keys() <= cls.model_fields.keys() else cls._renamed(data, context)
+        # Go clients send null for an empty array.
+        return {field: value for field, value in given.items() if value is not None or field in cls.resettable}
+
+    @classmethod
+    def _renamed(cls, data: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
+        known, given, names = cls.model_fields, dict[str, Any](), dict[str, str]()
         for name, value in data.items():
             field = name if name in known else name.casefold()
             if field not in known:
                 if value is not None and (refusal := cls.refusal(name)) is not None:
-                    refused.append(refusal)
+                    context["refused"].append(refusal)
             elif field in given:
-                more_names.setdefault(field, [names[field]]).append(name)
+                context["more_names"].setdefault(field, [names[field]]).append(name)
             else:
                 given[field], names[field] = value, name
-        (info.context or {}).update(given=given, more_names=more_names, refused=refused)
-        # Go clients send null for an empty array.
-        return {field: value for field, value in given.items() if value is not None or field in cls.resettable}
+        return given
 
     @classmethod
     def refusal(cls, _name: str) -> FieldError | None:
@@ -509,7 +513,7 @@ def _no_json(data: bytes, why: str) -> str:
 
 def body(model: type[B], data: bytes, *, max_capacity: int) -> B:
     """The body as its model, or `Invalid` with every field that is wrong (`Unreadable` when it is no JSON object at all)."""
-    context: dict[str, Any] = {"max_capacity": max_capacity}
+    context: dict[str, Any] = {"max_capacity": max_capacity, "more_names": {}, "refused": []}
     details: list[ErrorDetails] = []
     try:
         read = model.model_validate_json(data, context=context)

@@ -46,8 +46,8 @@ class Channel(channel.Channel):
     error_task_class = _Refusal
     #: A refusal was its last answer.
     is_refused = False
-    #: Bytes that are thrown away still; None as long as what comes is read.
-    _left: int | None = None
+    #: Bytes that are thrown away still, once what comes is.
+    _left = 0
 
     def __init__(self, *arguments: Any, max_body: int, signs: bool, **keywords: Any) -> None:
         self._new_parser = partial(Parser, max_body=max_body, signs=signs)
@@ -70,10 +70,7 @@ class Channel(channel.Channel):
         elif not self.total_outbufs_len:
             self._say_no_more()
 
-    def handle_read(self) -> None:
-        if self._left is None:
-            super().handle_read()
-            return
+    def _throw_away(self) -> None:
         try:
             self._left -= len(self.recv(self.adj.recv_bytes))
         except OSError:
@@ -84,7 +81,7 @@ class Channel(channel.Channel):
     def _say_no_more(self) -> None:
         """To close now, with bytes unread, would reset the connection: the client might lose the answer. So it hears the end first."""
         self.close_when_flushed = False
-        self._left = THROWN_AWAY
+        self._left, self.handle_read = THROWN_AWAY, self._throw_away
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
