@@ -67,8 +67,8 @@ def _fill(stack: Stack) -> str:
     rollout = {"template_id": new, "max_surge": "25%", "steps": [{"percent": 25, "pause": True}, {"percent": 100}]}
     tsg.ok("POST", f"/groups/{web}/rollouts", rollout, status=201)
     _until(lambda: tsg.ok("GET", f"/groups/{web}/rollouts")[0]["state"] == "Paused")
-    first = tsg.ok("GET", f"/groups/{web}/members")[0]["machine_id"]
-    tsg("PUT", f"/groups/{web}/members/{first}/protection", {"protected": True}).raise_for_status()
+    newest = tsg.ok("GET", f"/groups/{web}/members")[-1]["machine_id"]
+    tsg("PUT", f"/groups/{web}/members/{newest}/protection", {"protected": True}).raise_for_status()
     stack.cloud("PATCH", "/knobs", {"refuse_next_creates": 1000})
     tsg.ok("PUT", f"/groups/{made['search']['id']}/increment", {"instance_count": 4, "max_instance": 9}, status=202)
     _until(lambda: bool(tsg.ok("GET", f"/groups/{made['search']['id']}/status")["last_error"]))

@@ -113,9 +113,10 @@ def test_text_is_never_html(api: Api, tsg: Caller, opened: Open) -> None:
     looked_at(api, group, Reason.TEMPLATE_REJECTED, error=f"{HOSTILE}</script><script>alert(2)</script>")
     api.sql("UPDATE tsg_groups SET name = :name WHERE id = :id", name=HOSTILE, id=group["id"])
     api.sql(
-        "UPDATE tsg_activities SET description = :text, cause = :text, actor = :text, request_id = 'javascript:alert(3)'"
+        "UPDATE tsg_activities SET description = :text || :turned, cause = :text, actor = :text, request_id = 'javascript:alert(3)'"
         " WHERE group_id = :id",
         text=HOSTILE,
+        turned="\u202eTUP yb",
         id=group["id"],
     )
     with opened() as page:
@@ -124,6 +125,7 @@ def test_text_is_never_html(api: Api, tsg: Caller, opened: Open) -> None:
         expect(page.get_by_role("heading", level=1)).to_have_text(HOSTILE)
         expect(page.locator(".trouble")).to_contain_text("</script>")
         expect(page.locator(".timeline")).to_contain_text(f"by {HOSTILE}")
+        expect(page.locator(".timeline")).to_contain_text("\ufffdTUP yb")
         page.get_by_role("link", name="Templates").click()
         page.get_by_role("button", name=HOSTILE, exact=True).click()
         expect(page.get_by_role("dialog")).to_contain_text("javascript:alert(1)")

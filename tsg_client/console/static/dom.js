@@ -34,7 +34,7 @@ export function s(tag, ...parts) {
 
 /** Set the text of an element if it is another one: a screen reader hears nothing otherwise. */
 export function say(element, text) {
-	const wanted = String(text ?? "");
+	const wanted = straight(String(text ?? ""));
 	if (element.textContent !== wanted) element.textContent = wanted;
 }
 
@@ -57,9 +57,13 @@ export function each(parent, items, key, make, update) {
 	for (const child of kept.values()) child.remove();
 }
 
+/** A text without the marks that turn around what follows them. */
+const straight = (text) => text.replace(/[\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
+
 /** Replace all children. */
 export function put(parent, ...children) {
-	parent.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+	const there = children.flat(Infinity).filter((child) => ![null, undefined, false].includes(child));
+	parent.replaceChildren(...there.map((child) => (typeof child === "string" ? straight(child) : child)));
 }
 
 /** Fill an element anew if `version` is another, and not while a menu in it is open. A focus on one of its buttons stays. */

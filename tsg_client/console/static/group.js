@@ -227,6 +227,7 @@ export async function show(root, { signal, argument: id, title }) {
 	const page = { live, path, signal, choosing, ready };
 	const extras = await Promise.all([rollouts.show(page), policies.show(page)]);
 	await ready;
+	members.update();
 	put(actions, button("Change template", { onclick: choosing(() => templateDialog(live)) }, "swap"), extras.flatMap((one) => one.actions ?? []), menu("More actions", [
 		["Settings", () => settingsDialog(live)],
 		["Suspend", () => suspendDialog(live)],

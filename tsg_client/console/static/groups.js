@@ -248,7 +248,7 @@ function line() {
 			setPill(state, text, tone);
 			const told = status.last_error ?? ((one.tone !== "good" && comings(status)) || decided(status));
 			say(message, told);
-			message.title = `${status.message}${status.last_error ? ` ${status.last_error}` : ""}`;
+			message.title = [status.message, status.last_error].join(" ");
 			say(age, span((Date.now() - one.created) / 1000));
 			age.title = moment(one.created);
 		},

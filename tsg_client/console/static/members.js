@@ -10,12 +10,7 @@ const TONES = { running: "good", booting: "busy", outdated: "wait", unhealthy: "
 
 const named = (member) => member.name ?? short(member.machine_id);
 
-function told(member) {
-	const parts = [named(member), phrase(memberState(member))];
-	if (member.protected) parts.push("protected");
-	if (member.health.last_error) parts.push(member.health.last_error);
-	return parts.join(", ");
-}
+const told = (member) => [named(member), phrase(memberState(member)), member.protected && "protected", member.health.last_error].filter(Boolean).join(", ");
 
 /** `actions(member)` gives the entries of its menu; `asked` is what the page's address says, and `keep` writes there. */
 export function membersView({ actions, templates, asked, keep }) {
@@ -142,7 +137,7 @@ export function membersView({ actions, templates, asked, keep }) {
 	return {
 		element,
 		modes,
-		update(found) {
+		update(found = members) {
 			members = found;
 			draw();
 		},
