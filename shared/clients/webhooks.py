@@ -13,6 +13,7 @@ from contextlib import closing
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
+from shared.clients.public import is_public
 from shared.clients.status_line import status_of
 
 PREFIX = "whsec_"
@@ -75,20 +76,6 @@ def problem(url: str, rules: Rules) -> str | None:
     except ValueError:
         return None
     return None if rules.private or is_public(address) else f"must not lead to {host}, which is not a public address"
-
-
-def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Can it be nobody's own network, loopback, link or group of hosts? IPv4 in IPv6 counts as itself."""
-    embedded = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
-    teredo = getattr(address, "teredo", None)
-    if embedded is not None or teredo is not None:
-        return is_public(embedded) if embedded is not None else False
-    if address.version == 6 and address in _NAT64:
-        return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return address.is_global and not address.is_multicast and not address.is_reserved
-
-
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class Sender:

@@ -213,6 +213,8 @@ def test_a_worker_that_was_killed_after_sending_sends_it_again_as_the_same(world
         "https://100.64.0.1/",
         "https://[64:ff9b::a00:1]/",
         "https://[fd00::1]/",
+        "https://[fec0::1]/",
+        "https://[2002:a00:1::]/",
         "https://0.0.0.0/",
         "https://224.0.0.1/",
         "http://93.184.216.34/",

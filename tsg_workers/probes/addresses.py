@@ -9,6 +9,8 @@ import json
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
+from shared.clients.public import is_public
+
 Network = IPv4Network | IPv6Network
 
 
@@ -30,6 +32,6 @@ def refusal(address: str, allowed: tuple[Network, ...]) -> str | None:
     plain: IPv4Address | IPv6Address = getattr(parsed, "ipv4_mapped", None) or parsed
     if any(plain in network for network in allowed if network.version == plain.version):
         return None
-    if plain.is_global and not plain.is_multicast:
+    if is_public(parsed):
         return None
     return f"{address} is not public, and in no network of TSG_PROBE_NETWORKS: it is not probed"
