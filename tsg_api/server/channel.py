@@ -80,15 +80,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             return
         except _Interrupted:
             self._is_streaming = True
-            self.server.pull_trigger()
-            if not self.connected:
+            if self.total_outbufs_len <= LOW:
                 self._go_on()
+            else:
+                self.server.pull_trigger()
             return
         if (task := vars(request).pop("task", None)) is not None:
             task.end()
-
-    def writable(self) -> Any:
-        return self._is_streaming or super().writable()
 
     def readable(self) -> Any:
         # Asked before each wait for the sockets, once a second at least.
