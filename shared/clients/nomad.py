@@ -15,6 +15,7 @@ from shared import metrics
 from shared.clients import https
 from shared.clients.access import NomadAccess, Trust
 from shared.clients.https import Answer
+from shared.rules import storable
 
 #: Seconds to wait for a connection, for an answer, and for all of it.
 TIMEOUTS = (3.05, 6.0)
@@ -120,7 +121,7 @@ class Nomad:
             metrics.nomad_seconds.labels(endpoint).observe(time.monotonic() - started)
         if 200 <= answer.status < 300:
             return answer
-        raise _error(answer.status, answer.body[: 4 * MAX_ERROR].decode(errors="replace")[:MAX_ERROR].strip())
+        raise _error(answer.status, storable(answer.body[: 4 * MAX_ERROR].decode(errors="replace"))[:MAX_ERROR].strip())
 
 
 def _json(answer: Answer) -> Any:

@@ -6,6 +6,7 @@ import requests
 
 from shared.clients import https
 from shared.clients.access import PUBLIC, Timeouts, Trust
+from shared.rules import storable
 
 #: Bytes of an answer with one element, and its labels.
 MAX_ANSWER_BYTES = 1 << 20
@@ -43,7 +44,7 @@ class Prometheus:
         try:
             body = answer.json()
             if answer.status != 200 or body["status"] != "success":
-                raise NoValue(f"Prometheus answered {answer.status}: {str(body.get('error', ''))[:200]}")
+                raise NoValue(f"Prometheus answered {answer.status}: {storable(str(body.get('error', '')))[:200]}")
             return _number(body["data"])
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             raise NoValue(f"Prometheus answered {answer.status}, and nothing that can be read") from None

@@ -219,6 +219,7 @@ def test_prometheus_gives_the_one_element_of_a_query(world: World, prometheus: P
         ({"resultType": "matrix", "result": []}, 200, "the query gives a matrix, and must give one number"),
         ({"resultType": "vector"}, 200, "Prometheus answered 200, and nothing that can be read"),
         ("parse error", 400, "Prometheus answered 400: parse error"),
+        ("unexpected \0", 400, "Prometheus answered 400: unexpected "),
     ],
 )
 def test_what_is_no_number_is_missing(world: World, prometheus: PrometheusSimulator, answer: Any, status: int, why: str) -> None:
