@@ -700,4 +700,5 @@ def use_jobs(use: Callable[..., Any], group_id: str) -> None:
     assert use(jobs.count_failing) >= 0
     use(jobs.mark_unsubmitted, group_id)
     use(jobs.mark_waiting, job)
+    use(jobs.mark_left_to_run, job)
     use(jobs.mark_removed, job)
