@@ -22,7 +22,7 @@ TABLES = ("tsg_groups", "tsg_instances", "tsg_activities")
 
 def cut(service: Service) -> None:
     """End every connection to the database but our own."""
-    service.stack.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'tsg' AND pid <> pg_backend_pid()")
+    service.stack.sql("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'tsg' AND pid <> pg_backend_pid()")
 
 
 def test_a_database_cut_off_and_killed_while_a_group_grows_costs_no_machine(calm: Service) -> None:
