@@ -174,6 +174,7 @@ export function changeDialog(live, { change, body, form, done, ...more }) {
 		opened: (opened) => {
 			made = opened;
 			opened.element.addEventListener("input", () => {
+				asked += 1;
 				made.go.disabled = true;
 				clearTimeout(timer);
 				timer = setTimeout(preview, 250);
