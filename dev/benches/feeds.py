@@ -9,9 +9,9 @@ from sqlalchemy import Connection, make_url, text
 
 from dev.benches.report import Figure
 from dev.benches.scaling import running_stack
-from dev.benches.used import cpu_of, resident_mb
 from dev.processes import wait_for
 from dev.stack import DATABASE, Stack
+from dev.used import cpu_of, resident_mb
 from shared.clients import keys
 from shared.clients.keys import KeyPair, Sealer
 from shared.runtime.values import SECRET_KEYS

@@ -11,7 +11,8 @@ import psycopg2
 import requests
 from sqlalchemy import create_engine, make_url
 
-from dev.benches import fill, paths, plans, used
+from dev import used
+from dev.benches import fill, paths, plans
 from dev.benches.computed import BURST, RATE
 from dev.benches.numbered import Size
 from dev.benches.report import Figure

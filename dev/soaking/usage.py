@@ -1,11 +1,10 @@
 """What the processes of a stack use of the machine over time: a leak shows within an hour, and not in a test."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from pathlib import Path
+
+from dev.used import children_of, cpu_of, resident_mb
 
 #: Seconds that a process must have been looked at before anything is said of it: caches and pools fill at first.
 GROWN_UP = 300.0
@@ -45,10 +44,9 @@ class Memory:
 def _resident(pid: int) -> float:
     """MiB; 0 where the process is gone."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
+        return resident_mb(pid)
+    except (OSError, ValueError):
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:")), 0.0)
 
 
 class Cpu:
@@ -77,10 +75,5 @@ class Cpu:
 
 
 def _used(pid: int) -> float:
-    """Seconds of a process, and of its children; 0 where it is gone, or the system does not tell."""
-    with suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        # user and system, of itself and of the children that have ended
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") + sum(_used(int(child)) for child in children)
-    return 0.0
+    """Seconds of a process, and of its children; 0 where it is gone."""
+    return cpu_of([pid]) + sum(map(_used, children_of(pid)))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -11,9 +12,12 @@ def cpu_of(pids: Iterable[int]) -> float:
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that this one has started and that run."""
-    there = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
-    return [one for one in there if (fields := _fields(one)) and int(fields[1]) == pid]
+    """The processes that this one has started and that run; none of a process that has ended."""
+    found: list[int] = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, listed.read_text().split())
+    return found
 
 
 def resident_mb(pid: int) -> float:
