@@ -24,6 +24,11 @@ def storable(text: str) -> str:
     return text.replace("\0", "").encode(errors="replace").decode()
 
 
+def is_storable(text: str) -> bool:
+    """Can a column of text have it as it is?"""
+    return storable(text) == text
+
+
 def is_uuid(text: str) -> bool:
     """A UUID in its plain form: no braces, no `urn:`."""
     return _UUID.match(text) is not None

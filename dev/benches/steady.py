@@ -87,7 +87,7 @@ def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any
     pace = Pace(rate=1e5, burst=100_000, lease_seconds=30, limits=limits)
     worker = Runner(database, GroupReconciler(database, clouds, sealer, pace, owner="bench"), owner="bench")
     database.close()  # it opens others, whose statements count
-    for engine in (database.engine, database._reading.engine):  # noqa: SLF001 - both of the worker's
+    for engine in (database.engine, database.reader):  # both of the worker's
         event.listen(engine, "connect", _count_statements)
 
     def measure(due: str) -> tuple[float, float, int, int]:

@@ -26,7 +26,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from shared.clients import https
 from shared.clients.access import PUBLIC, Trust
 from shared.clients.signature import Signer
-from shared.rules import is_uuid, storable
+from shared.rules import is_storable, is_uuid, storable
 from shared.spec.machines import TAG_GROUP, TAG_NAME
 
 #: Properties of machines that checks look at, by VMAPI's names.
@@ -147,7 +147,7 @@ def read_message(text: str | bytes) -> Message | None:
     return Message(
         machine_id.lower(),
         group_id.lower() if isinstance(group_id, str) and is_uuid(group_id) else None,
-        name if isinstance(name, str) and name == storable(name) else None,
+        name if isinstance(name, str) and is_storable(name) else None,
         _age(told.get("published")),
     )
 

@@ -33,7 +33,7 @@ from shared.clients.access import PUBLIC, Timeouts, Trust
 from shared.clients.budget import Budget
 from shared.clients.https import Answer
 from shared.clients.signature import Signer
-from shared.rules import is_uuid, storable
+from shared.rules import is_storable, is_uuid, storable
 
 _log = log.get(__name__)
 
@@ -641,7 +641,7 @@ def _object(response: Answer) -> Mapping[str, Any]:
 
 def _text(body: Mapping[str, Any], key: str) -> str:
     value = body.get(key)
-    if not isinstance(value, str) or not value or value != storable(value):
+    if not isinstance(value, str) or not value or not is_storable(value):
         raise Unavailable(f"CloudAPI answered an object without {key}")
     return value
 
@@ -675,9 +675,7 @@ def _part(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _said(body: Mapping[str, Any], key: str) -> str:
     """A text that may be missing."""
     value = body.get(key)
-    if not isinstance(value, str):
-        return ""
-    return value if value.isascii() and "\0" not in value else storable(value)
+    return storable(value) if isinstance(value, str) else ""
 
 
 def _addresses(body: Mapping[str, Any]) -> Mapping[str, str]:

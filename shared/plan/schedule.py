@@ -74,9 +74,10 @@ def next_look(
 def _look_at_movement(census: Census, now: datetime, seconds: float) -> float:
     """Seconds until the next look at what has been moving for so long. It waits for an end that is near, or came since the last look."""
     pause = min(LATEST, max(SOONEST, seconds / 4))
-    if census.ends_at is None:
+    ends_at = census.ends_at
+    if ends_at is None:
         return pause
-    ends_in = max(0.0, (census.ends_at - now).total_seconds())
+    ends_in = max(0.0, (ends_at - now).total_seconds())
     return ends_in if ends_in < 2 * pause else pause
 
 

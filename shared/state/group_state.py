@@ -35,7 +35,7 @@ from sqlalchemy.types import TypeEngine
 
 from shared.errors import NotFound
 from shared.reasons import Reason
-from shared.rules import storable
+from shared.rules import is_storable
 from shared.spec.group_settings import DEFAULT, GroupSettings, from_document
 from shared.spec.rollout import Rolled
 from shared.state import work
@@ -292,7 +292,7 @@ def list_owners(connection: Connection, account_id: str, *, ids: Collection[str]
 
     The names are values of tags, which anybody may have set: what no row can have is no group's.
     """
-    names = {name for name in names if name == storable(name)}
+    names = {name for name in names if is_storable(name)}
     # Each has its index; a condition on nothing would have all groups read.
     sought: list[ColumnElement[bool]] = [groups.c.id.in_(ids)] if ids else []
     sought += [and_(groups.c.by_name, groups.c.name.in_(names))] if names else []

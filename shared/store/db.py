@@ -70,7 +70,7 @@ class Database:
     def __init__(self, writing: "_Pool", reading: "_Pool") -> None:
         # Connections of their own: to change one's isolation at each use costs time, and fails where the server has gone meanwhile.
         self._writing, self._reading = writing, reading
-        self.engine = writing.engine
+        self.engine, self.reader = writing.engine, reading.engine
 
     def transact(self, work: Callable[[Connection], T], *, alone: bool = False) -> T:
         """Run `work` in a transaction of its own and commit. `alone`: it is one statement, which is a transaction by itself.

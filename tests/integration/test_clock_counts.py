@@ -169,7 +169,7 @@ def test_while_nomad_is_away_workers_hear_of_what_is_due_at_once(world: World, v
 def test_counting_reads_indexes_and_no_table(world: World, valkey: Valkey) -> None:
     statements: list[tuple[str, Any]] = []
 
-    @event.listens_for(world.db._reading.engine, "before_cursor_execute")
+    @event.listens_for(world.db.reader, "before_cursor_execute")
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
         statements.append((statement, parameters))
 

@@ -35,7 +35,7 @@ def statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
         sent.append((statement, parameters))
 
-    engines = (database.engine, database._reading.engine)
+    engines = (database.engine, database.reader)
     for engine in engines:
         event.listen(engine, "before_cursor_execute", note)
     yield sent

@@ -237,7 +237,7 @@ def test_without_a_key_not_a_statement_more_is_sent(make_api: Callable[..., Api]
         with lock:
             sent.append(statement)
 
-    for engine in (api.db.engine, api.db._reading.engine):
+    for engine in (api.db.engine, api.db.reader):
         event.listen(engine, "before_cursor_execute", gather)
     assert tsg("PUT", f"/groups/{group['id']}/increment", STEP).status_code == 202
     assert tsg("POST", "/groups", {"group_name": "another", "template_id": group["template_id"], "capacity": 1}).status_code == 201
