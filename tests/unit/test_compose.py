@@ -112,16 +112,13 @@ def test_the_settings_of_a_service_are_right_as_they_stand(services: dict[str, d
     )
 
 
-@pytest.mark.parametrize("driver", ["docker", "exec"])
-def test_a_job_of_nomad_has_settings_that_there_are_and_checks_for_each_program(driver: str) -> None:
-    job = (TOP / f"dev/deploy/nomad/jobs/tsg-{driver}.nomad.hcl").read_text()
-    groups = re.split(r'^  group "', job, flags=re.MULTILINE)[1:]
-    assert [group.partition('"')[0] for group in groups] == ["api", "worker", "clock", "feed"]
-    assert set(re.findall(r"^ +(TSG_\w+) +=", job, re.MULTILINE)) <= set(settings.variables())
-    for group in groups:
-        assert re.findall(r'path += "(.+)"', group) == ["/readyz", "/healthz"]
-        assert group.count("check_restart {") == 1, "of /healthz alone: without the database all would be restarted in vain"
-        assert f'driver       = "{driver}"' in group
+def test_the_job_of_nomad_has_settings_that_there_are_and_checks_for_each_program() -> None:
+    job = (TOP / "dev/deploy/nomad/tsg.nomad.hcl").read_text()
+    assert re.findall(r"^    (\w+) = {$", job, re.MULTILINE) == ["api", "worker", "clock", "feed"]
+    assert {"TSG_DRAIN_SECONDS", "TSG_METRICS_PORT"} < set(re.findall(r"\b(TSG_\w+) =", job)) <= set(settings.variables())
+    assert re.findall(r'path += "(.+)"', job) == ["/readyz", "/healthz"]
+    assert job.count("check_restart {") == 1, "of /healthz alone: without the database all would be restarted in vain"
+    assert re.findall(r'settings = "(.+?)", mount = "(.+?)"', job).count(("/etc/tsg/tsg-clock.toml", "/etc/tsg/tsg-clock.toml")) == 1
 
 
 def test_two_clocks_run_and_only_what_opens_private_keys_has_the_secret_keys(services: dict[str, dict[str, Any]]) -> None:
