@@ -1,6 +1,5 @@
 """What is told of metrics: the page, the alerts and the dashboard speak of metrics that there are, and the page of all of them."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ import yaml
 from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy import make_url
 
+from dev.deploy.grafana import dashboard
 from shared import metrics
 from shared.reasons import CHOSEN, NEEDS_A_CHANGE, Reason
 from shared.runtime import settings
@@ -23,7 +23,7 @@ from tsg_workers.feed import main as feed
 PROMTOOL = shutil.which("promtool")
 TOP = Path(__file__).parents[2]
 PAGE = (TOP / "docs/operations.md").read_text()
-DASHBOARD = json.loads((TOP / "dev/deploy/grafana/tsg.json").read_text())
+DASHBOARD = dashboard()
 RULES = [rule for group in yaml.safe_load((TOP / "docs/alerts.yml").read_text())["groups"] for rule in group["rules"]]
 
 DEFINED = [value for value in vars(metrics).values() if isinstance(value, Counter | Gauge | Histogram)]
