@@ -34,6 +34,7 @@ from shared.spec import policy_settings
 from shared.spec.policy import from_memory, to_memory
 from shared.spec.spec import Spec
 from shared.state import accounts, decisions, groups, policies, templates
+from shared.state.changes import Asker
 from shared.state.groups import Wish
 from shared.store import db, schema
 from shared.store.db import Database
@@ -112,7 +113,7 @@ def play(database: Database, cloud: Simulator, cmon: CmonSimulator, redis_url: s
     account_id, group_id = database.transact(enrol)
     told = {"policy_name": "cpu", "kind": "target", "metric": {"source": "cmon", "measure": "cpu"}, "target": TARGET}
     settings = policy_settings.TargetSettings.model_validate(told)
-    database.transact(lambda connection: policies.insert_policy(connection, account_id, group_id, settings, token_hash=None))
+    database.transact(lambda connection: policies.insert_policy(connection, Asker(account_id, group_id, None), settings, token_hash=None))
     samples, hour = Samples(redis_url), [0.0]
 
     def cpu(_machine: Machine) -> float:

@@ -29,8 +29,9 @@ GROUP_CREATED = "TSG_GROUP_CREATE"
 GROUP_UPDATED = "TSG_GROUP_UPDATE"
 CAPACITY_CHANGED = "TSG_CAPACITY_CHANGE"
 GROUP_DELETED = "TSG_GROUP_DELETE"
-#: What policies did.
+#: What policies did, and what requests did to policies.
 POLICY_SCALED = "TSG_POLICY_SCALE"
+POLICY_CREATED, POLICY_UPDATED, POLICY_DELETED = "TSG_POLICY_CREATE", "TSG_POLICY_UPDATE", "TSG_POLICY_DELETE"
 ROLLOUT_STARTED = "TSG_ROLLOUT_START"
 #: What a worker did about it: another state or step, and members that it replaced.
 ROLLOUT_STATE, ROLLOUT_WAVE = "TSG_ROLLOUT_STATE", "TSG_ROLLOUT_WAVE"
@@ -63,7 +64,7 @@ REASONS: dict[Reason, str] = {reason: f"TSG_GROUP_{reason.name}" for reason in R
 
 KINDS = (
     *(GROUP_CREATED, GROUP_UPDATED, CAPACITY_CHANGED, GROUP_DELETED),
-    POLICY_SCALED,
+    *(POLICY_SCALED, POLICY_CREATED, POLICY_UPDATED, POLICY_DELETED),
     *(PROTECTED, VOTED, REMOVED, ADOPTED, DETACHED),
     *(ROLLOUT_STARTED, *ROLLOUT_ASKED.values(), ROLLOUT_STATE, ROLLOUT_WAVE),
     *(DRAIN, DRAIN_ERROR, UNDRAIN, UNDRAIN_ERROR, UPDATE, UPDATE_ERROR),
@@ -108,10 +109,12 @@ _RECORD = text(
     "WITH recorded AS (INSERT INTO tsg_activities (account_id, group_id, kind, status, description, cause, machine_id, rollout_id,"  # noqa: S608
     " error_code, cloudapi_request_id, request_id, actor, started_at)"
     " VALUES (CAST(:account_id AS uuid), CAST(:group_id AS uuid), :kind, :status, :description, :cause, CAST(:machine_id AS uuid),"
-    " CAST(:rollout_id AS uuid), :error_code, :cloudapi_request_id, :request_id, :actor, now() - CAST(:took AS interval))"
+    " CAST(:rollout_id AS uuid), :error_code, :cloudapi_request_id, :request_id,"
+    " COALESCE(CAST(:actor AS text), (SELECT account_name FROM tsg_accounts WHERE id = CAST(:account_id AS uuid))),"
+    " now() - CAST(:took AS interval))"
     f"{SENT} SELECT count(*) FROM recorded"
 )
-_OPTIONAL = dict.fromkeys(("cause", "machine_id", "rollout_id", "error_code", "cloudapi_request_id", "request_id"))
+_OPTIONAL = dict.fromkeys(("cause", "machine_id", "rollout_id", "error_code", "cloudapi_request_id", "request_id", "actor"))
 _BY_IDS = by_ids(Activity, activities.c.id, _ACTIVITY)
 _PLACE = (activities.c.at, activities.c.id)
 
@@ -121,7 +124,8 @@ def insert_activity(
 ) -> None:
     """Write down what was done just now, and how many seconds it `took`.
 
-    `more` are columns of it: cause, machine_id, rollout_id, error_code, cloudapi_request_id, request_id, actor.
+    `more` are columns of it: cause, machine_id, rollout_id, error_code, cloudapi_request_id, request_id, actor. Without an actor it is
+    the account.
     """
     values = {"account_id": account_id, "group_id": group_id, "kind": kind, "status": status, "description": description[:2000], **more}
     connection.execute(_RECORD, {**_OPTIONAL, **values, "took": timedelta(seconds=took)})

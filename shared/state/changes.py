@@ -5,6 +5,8 @@ Each is one statement, whatever it writes: a POST takes one round trip to the da
 Session first, never commits, no network.
 """
 
+import json
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from shared.state import work
@@ -18,6 +20,22 @@ _RECORDED = (
     " CAST(:request_id AS text), (SELECT account_name FROM tsg_accounts WHERE id = :owner), CAST(:machine_id AS uuid),"
     " CAST(:rollout_id AS uuid), now() FROM"
 )
+
+
+#: Characters of a field's change in an activity.
+MAX_CHANGE = 200
+
+
+class Asker(NamedTuple):
+    """Whose request it is, and which group it is about."""
+
+    account_id: str
+    group_id: str
+    request_id: str | None
+
+    def cause(self, what: str) -> str:
+        """What the request did, as the first link of the cause of all that follows from it."""
+        return what + (f", request {self.request_id}" if self.request_id else "")
 
 
 class Change(NamedTuple):
@@ -41,6 +59,16 @@ class Change(NamedTuple):
     #: Whom it concerns.
     machine_id: str | None = None
     rollout_id: str | None = None
+
+
+def differences(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    """What differs of two JSON objects, field by field in words: whole objects may be too long."""
+    found = []
+    for name in [*before, *(name for name in after if name not in before)]:
+        if before.get(name) != after.get(name):
+            text = f"{name} {json.dumps(before.get(name))} -> {json.dumps(after.get(name))}"
+            found.append(text if len(text) <= MAX_CHANGE else f"{name} was changed")
+    return found
 
 
 def insertion(returned: str) -> str:

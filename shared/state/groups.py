@@ -3,7 +3,6 @@
 Session first, never commits, no network.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -20,9 +19,6 @@ from shared.store import paging
 from shared.store.prepared import Prepared
 from shared.store.rows import columns
 from shared.store.tables import groups
-
-#: Characters of a setting's change in an activity.
-MAX_CHANGE = 200
 
 
 class Group(NamedTuple):
@@ -261,12 +257,7 @@ def _settings_changed(old: GroupSettings, new: GroupSettings) -> list[str]:
     """Each in words: whole objects may be too long."""
     if old == new:
         return []
-    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
-    found = []
-    for name in (name for name in after if before[name] != after[name]):
-        text = f"{name} {json.dumps(before[name])} -> {json.dumps(after[name])}"
-        found.append(text if len(text) <= MAX_CHANGE else f"{name} was changed")
-    return found
+    return changes.differences(old.model_dump(mode="json"), new.model_dump(mode="json"))
 
 
 def _differences(pair: tuple[str, object, object], *, why: str = "") -> list[str]:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from shared.errors import Conflict, FieldError, Invalid, NotFound, Refused
 from shared.spec.group_settings import GroupSettings
 from shared.state import activities, groups
-from shared.state.changes import Change
+from shared.state.changes import Asker, Change
 from shared.state.groups import Group
 from shared.state.instances import DELETING, GONE, INSTANCE, LEAVE, RUN, UNHEALTHY, Instance
 from shared.store.paging import Entry
@@ -69,14 +69,6 @@ class Adoptee(NamedTuple):
     state: str
     compute_node: str | None
     primary_ip: str | None
-
-
-class Asker(NamedTuple):
-    """Whose request it is, and which group it is about."""
-
-    account_id: str
-    group_id: str
-    request_id: str | None
 
 
 #: What members have beside their instances.
@@ -306,8 +298,7 @@ def _updated(connection: Connection, asker: Asker, machine_id: str, values: dict
 
 
 def _change(connection: Connection, asker: Asker, kind: str, what: str, **changed: Any) -> Group:
-    cause = what + (f", request {asker.request_id}" if asker.request_id else "")
-    return groups.change(connection, Change(asker.account_id, asker.group_id, kind, cause, asker.request_id, **changed))
+    return groups.change(connection, Change(asker.account_id, asker.group_id, kind, asker.cause(what), asker.request_id, **changed))
 
 
 def _noted(note: str | None) -> str:

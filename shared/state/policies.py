@@ -1,4 +1,4 @@
-"""Policies of groups. Each change of one makes its group's policies due at once.
+"""Policies of groups. Each change of one makes its group's policies due at once, and is an activity of the group.
 
 Who changes a policy, or decides by policies, holds the group's row: so what is decided is decided from what is there.
 Session first, never commits, no network.
@@ -16,8 +16,9 @@ from shared.spec import group_settings, policy_settings
 from shared.spec.group_settings import GroupSettings, Suspension
 from shared.spec.policy import Policy, Progress, from_memory, to_memory
 from shared.spec.policy_settings import Settings
+from shared.state import activities, changes, work
 from shared.state import groups as state_of_groups
-from shared.state import work
+from shared.state.changes import Asker
 from shared.state.instances import HEALTHY, RUN, RUNNING, UNHEALTHY
 from shared.store.moments import ago
 from shared.store.rows import all_of, columns, one_of
@@ -154,25 +155,26 @@ def get(connection: Connection, group_id: str, policy_id: str) -> Stored:
     return _stored(found)
 
 
-def insert_policy(connection: Connection, account_id: str, group_id: str, settings: Settings, *, token_hash: str | None) -> Stored:
+def insert_policy(connection: Connection, asker: Asker, settings: Settings, *, token_hash: str | None) -> Stored:
     """Give a group another policy. `NotFound` for the group; `Conflict` for a taken name, or when it has `MOST`."""
-    state_of_groups.get_locked(connection, account_id, group_id)
-    there = list_of_group(connection, group_id)
+    state_of_groups.get_locked(connection, asker.account_id, asker.group_id)
+    there = list_of_group(connection, asker.group_id)
     if len(there) >= MOST:
         raise Conflict(f"The group has {MOST} policies already, and can have no more.")
     _require_free_name(there, settings)
-    values = {"account_id": account_id, "group_id": group_id, "name": settings.policy_name, "settings": settings.document()}
-    row = one_of(_Row, connection.execute(insert(policies).values(token_hash=token_hash, **values).returning(*_ROW)))
+    whose = {"account_id": asker.account_id, "group_id": asker.group_id}
+    values = {**whose, "name": settings.policy_name, "settings": settings.document(), "token_hash": token_hash}
+    row = one_of(_Row, connection.execute(insert(policies).values(values).returning(*_ROW)))
     assert row is not None  # noqa: S101 - for the type checker
-    work.mark_due(connection, work.POLICIES, group_id)
+    _mark_changed(connection, asker, activities.POLICY_CREATED, f"{_named(row.name)} ({settings.kind}) was created by POST")
     return _stored(row)
 
 
-def update_policy(connection: Connection, account_id: str, group_id: str, policy_id: str, settings: Settings) -> Stored:
+def update_policy(connection: Connection, asker: Asker, policy_id: str, settings: Settings) -> Stored:
     """Give a policy other settings: it begins anew, but for its cooldowns. `NotFound`; `Conflict` for a name; `Invalid` for its kind."""
-    state_of_groups.get_locked(connection, account_id, group_id)
-    there = list_of_group(connection, group_id)
-    current = get(connection, group_id, policy_id)
+    state_of_groups.get_locked(connection, asker.account_id, asker.group_id)
+    there = list_of_group(connection, asker.group_id)
+    current = get(connection, asker.group_id, policy_id)
     if current.settings is not None and current.settings.kind != settings.kind:
         raise Invalid([FieldError("kind", f"kind is {current.settings.kind}, and cannot be changed: make another policy")])
     _require_free_name([one for one in there if one.id != policy_id], settings)
@@ -186,27 +188,28 @@ def update_policy(connection: Connection, account_id: str, group_id: str, policy
         "memory": None,
         "result": None,
     }
-    return _updated(connection, group_id, policy_id, values)
+    changed = changes.differences(current.settings.shown(), settings.shown()) if current.settings else []
+    what = f"{_named(current.name)}: {', '.join(changed) or 'begins anew'} by PUT"
+    return _updated(connection, asker, policy_id, values, what)
 
 
-def mark_rotated(connection: Connection, account_id: str, group_id: str, policy_id: str, token_hash: str) -> Stored:
+def mark_rotated(connection: Connection, asker: Asker, policy_id: str, token_hash: str) -> Stored:
     """Give a webhook another token: the old one is nobody's from now on. `NotFound`; `Conflict` for another kind."""
-    state_of_groups.get_locked(connection, account_id, group_id)
-    current = get(connection, group_id, policy_id)
+    state_of_groups.get_locked(connection, asker.account_id, asker.group_id)
+    current = get(connection, asker.group_id, policy_id)
     if current.settings is None or current.settings.kind != "webhook":
         raise Conflict("Only a webhook policy has a URL that can be rotated.")
-    return _updated(
-        connection, group_id, policy_id, {"token_hash": token_hash, "version": policies.c.version + 1, "updated_at": func.now()}
-    )
+    values = {"token_hash": token_hash, "version": policies.c.version + 1, "updated_at": func.now()}
+    return _updated(connection, asker, policy_id, values, f"{_named(current.name)}: another URL by POST")
 
 
-def delete_policy(connection: Connection, account_id: str, group_id: str, policy_id: str) -> None:
+def delete_policy(connection: Connection, asker: Asker, policy_id: str) -> None:
     """A policy is no more; its decisions stay. `NotFound`."""
-    state_of_groups.get_locked(connection, account_id, group_id)
-    get(connection, group_id, policy_id)
+    state_of_groups.get_locked(connection, asker.account_id, asker.group_id)
+    current = get(connection, asker.group_id, policy_id)
     connection.execute(delete(hook_calls).where(hook_calls.c.policy_id == policy_id))
     connection.execute(delete(policies).where(policies.c.id == policy_id))
-    work.mark_due(connection, work.POLICIES, group_id)
+    _mark_changed(connection, asker, activities.POLICY_DELETED, f"{_named(current.name)} was deleted by DELETE")
 
 
 def delete_of_group(connection: Connection, group_id: str) -> None:
@@ -266,11 +269,31 @@ def _require_free_name(there: list[Stored], settings: Settings) -> None:
         raise Conflict(f'The group has a policy named "{settings.policy_name}" already.')
 
 
-def _updated(connection: Connection, group_id: str, policy_id: str, values: Mapping[str, Any]) -> Stored:
+def _updated(connection: Connection, asker: Asker, policy_id: str, values: Mapping[str, Any], what: str) -> Stored:
     row = one_of(_Row, connection.execute(update(policies).where(policies.c.id == policy_id).values(values).returning(*_ROW)))
     assert row is not None  # noqa: S101 - for the type checker
-    work.mark_due(connection, work.POLICIES, group_id)
+    _mark_changed(connection, asker, activities.POLICY_UPDATED, what)
     return _stored(row)
+
+
+def _mark_changed(connection: Connection, asker: Asker, kind: str, what: str) -> None:
+    """The group's policies are due, and an activity says which request changed what of them."""
+    work.mark_due(connection, work.POLICIES, asker.group_id)
+    cause = asker.cause(what)
+    activities.insert_activity(
+        connection,
+        account_id=asker.account_id,
+        group_id=asker.group_id,
+        kind=kind,
+        status=activities.DONE,
+        description=cause,
+        cause=cause,
+        request_id=asker.request_id,
+    )
+
+
+def _named(name: str) -> str:
+    return f'policy "{name}"'
 
 
 def _stored(row: _Row) -> Stored:

@@ -3,8 +3,9 @@
 from sqlalchemy import Connection
 
 from shared.state import members
+from shared.state.changes import Asker
 from shared.state.groups import Group
-from shared.state.members import Adoptee, Asker
+from shared.state.members import Adoptee
 from tests.integration.conftest import World
 from tests.integration.test_converge import caught_in_a_pass
 from tests.integration.test_tags_by_hand import retag

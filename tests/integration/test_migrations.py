@@ -52,7 +52,7 @@ from shared.state import (
     templates,
     work,
 )
-from shared.state.changes import Change
+from shared.state.changes import Asker, Change
 from shared.state.instances import Described
 from shared.store import db, schema, tables
 from shared.store.db import Database
@@ -542,12 +542,13 @@ def use_keys(use: Callable[..., Any], account_id: str) -> None:
 
 def use_policies(use: Callable[..., Any], account_id: str, group_id: str) -> None:
     settings = policy_settings.WebhookSettings(policy_name="hook", kind="webhook", change="+1")
-    made = use(policies.insert_policy, account_id, group_id, settings, token_hash="hash")
+    asker = Asker(account_id, group_id, "r")
+    made = use(policies.insert_policy, asker, settings, token_hash="hash")
     assert use(policies.get, group_id, made.id) == made
     assert use(policies.list_of_group, group_id) == [made]
     use(policies.lock_group, group_id)
-    assert use(policies.update_policy, account_id, group_id, made.id, settings).version == 2
-    use(policies.mark_rotated, account_id, group_id, made.id, "other hash")
+    assert use(policies.update_policy, asker, made.id, settings).version == 2
+    use(policies.mark_rotated, asker, made.id, "other hash")
     scaled = use(policies.find_scaled, group_id)
     assert (scaled.available, use(policies.list_available, group_id, scaled.settings)) == (0, [])
     use(groups.scale, account_id, group_id, capacity=scaled.capacity, settings=scaled.settings, cause="policies")
@@ -566,7 +567,7 @@ def use_policies(use: Callable[..., Any], account_id: str, group_id: str) -> Non
     assert use(decisions.list_newest, group_id, limit=10, policy_id=made.id) == [last]
     assert last.times == 2
     assert use(decisions.delete_old, days=1, limit=10) == 0
-    use(policies.delete_policy, account_id, group_id, made.id)
+    use(policies.delete_policy, asker, made.id)
     use(policies.delete_of_group, group_id)
 
 
@@ -609,7 +610,7 @@ def use_work(use: Callable[..., Any], subject: str) -> None:
 
 
 def use_members(use: Callable[..., Any], account_id: str, group_id: str) -> None:
-    asker, (one, other) = members.Asker(account_id, group_id, "r"), (str(uuid.UUID(int=number)) for number in (101, 102))
+    asker, (one, other) = Asker(account_id, group_id, "r"), (str(uuid.UUID(int=number)) for number in (101, 102))
     for machine_id in (one, other):
         group, member = use(members.adopt, asker, members.Adoptee(machine_id, "name", "running", None, None), most=100)
         assert (group.id, member) == (group_id, use(members.get, group_id, machine_id))

@@ -19,6 +19,7 @@ from shared.measures.sources import list_members
 from shared.policies.seen import Measure, Missing, Value
 from shared.spec import policy_settings
 from shared.state import decisions, policies, work
+from shared.state.changes import Asker
 from shared.state.decisions import Decision
 from shared.state.groups import Group
 from shared.state.policies import Stored
@@ -55,6 +56,7 @@ class Scaling:
         self.woken: list[tuple[str, str]] = []
         self.worker = self.make_worker()
         self.group: Group = world.make_group(capacity)
+        self.asker = Asker(world.account.id, self.group.id, "R")
         self._names = itertools.count(1)
         world.settle()
 
@@ -67,9 +69,7 @@ class Scaling:
         told = {"policy_name": f"policy {next(self._names)}", **fields}
         settings = policy_settings.OF_KIND[told["kind"]].model_validate(told)
         hashed = self.group.id if told["kind"] == "webhook" else None
-        return self.world.db.transact(
-            lambda made: policies.insert_policy(made, self.world.account.id, self.group.id, settings, token_hash=hashed)
-        )
+        return self.world.db.transact(lambda made: policies.insert_policy(made, self.asker, settings, token_hash=hashed))
 
     def call(self, call_id: str) -> None:
         self.world.db.transact(lambda made: policies.insert_call(made, self.group.id, call_id=call_id, key=None))
@@ -321,8 +321,7 @@ def test_a_deleted_group_is_forgotten(scaling: Scaling) -> None:
 def test_the_last_policy_that_goes_leaves_nothing_due(scaling: Scaling) -> None:
     made = scaling.add(**TARGET)
     scaling.evaluate(60)
-    world = scaling.world
-    world.db.transact(lambda connection: policies.delete_policy(connection, world.account.id, scaling.group.id, made.id))
+    scaling.world.db.transact(lambda connection: policies.delete_policy(connection, scaling.asker, made.id))
     scaling.evaluate()
     assert scaling.due_in() is None
     assert len(scaling.decisions()) == 1, "decisions outlive the policy"

@@ -18,10 +18,11 @@ from shared.rules import is_uuid
 from shared.spec.machines import TAG_GROUP, TAG_NAME, find_owner
 from shared.spec.tags import CMON_GROUPS
 from shared.state import group_state, groups, members
+from shared.state.changes import Asker
 from shared.state.groups import Group
 from shared.state.idempotency import Answer
 from shared.state.instances import RUNNING
-from shared.state.members import Adoptee, Asker, Member
+from shared.state.members import Adoptee, Member
 from tsg_api.auth.enrol import as_manager
 from tsg_api.http import etag, paging
 from tsg_api.http.errors import TooLarge, Unavailable

@@ -26,6 +26,7 @@ from shared.spec.policy import Progress
 from shared.spec.policy_settings import METRIC_NAME, OFF, ScheduleSettings, Settings, StepSettings, TargetSettings
 from shared.state import decisions, groups, policies, status, templates
 from shared.state.accounts import Account
+from shared.state.changes import Asker
 from shared.state.decisions import BY
 from shared.state.idempotency import Answer
 from shared.state.policies import Scaled, Stored
@@ -123,7 +124,7 @@ class Policies(_Resource):
         token_hash = hash_of(token) if token else None
 
         def work(connection: Connection) -> Stored:
-            return policies.insert_policy(connection, req.context.account.id, group.id, settings, token_hash=token_hash)
+            return policies.insert_policy(connection, _asker(req, group), settings, token_hash=token_hash)
 
         def answer(stored: Stored) -> Answer:
             return _shown(stored, 201)._replace(location=f"{req.path}/{stored.id}")
@@ -151,7 +152,7 @@ class Policy(_Resource):
             current = policies.get(connection, group.id, wanted)
             if expected:
                 expected.check(etag.of_policy(current))
-            return policies.update_policy(connection, req.context.account.id, group.id, wanted, settings)
+            return policies.update_policy(connection, _asker(req, group), wanted, settings)
 
         self._change(req, resp, work, lambda stored: _shown(stored, 200))
 
@@ -163,7 +164,7 @@ class Policy(_Resource):
             current = policies.get(connection, group.id, wanted)
             if expected:
                 expected.check(etag.of_policy(current))
-            policies.delete_policy(connection, req.context.account.id, group.id, wanted)
+            policies.delete_policy(connection, _asker(req, group), wanted)
             return current
 
         self._change(req, resp, work, lambda _stored: Answer(204))
@@ -177,7 +178,7 @@ class Rotate(_Resource):
         token = secrets.token_urlsafe(TOKEN_BYTES)
 
         def work(connection: Connection) -> Stored:
-            return policies.mark_rotated(connection, req.context.account.id, group.id, wanted, hash_of(token))
+            return policies.mark_rotated(connection, _asker(req, group), wanted, hash_of(token))
 
         made = self._change(req, resp, work, lambda stored: _shown(stored, 200))
         if made:
@@ -297,6 +298,10 @@ class Hook(_Resource):
 def hash_of(token: str) -> str:
     """How a token is stored: it has 256 bits of chance, so that nothing slower is needed."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _asker(req: falcon.Request, group: groups.Group) -> Asker:
+    return Asker(req.context.account.id, group.id, req.context.request_id)
 
 
 def _shown(stored: Stored, status_code: int) -> Answer:

@@ -65,6 +65,35 @@ def test_a_policy_is_made_shown_changed_and_deleted(tsg: Caller, group: dict[str
     assert tsg.ok("GET", path(group)) == []
 
 
+def test_each_change_of_a_policy_is_an_activity_of_the_group(tsg: Caller, group: dict[str, Any]) -> None:
+    def ask(method: str, path: str, body: object = None, *, as_request: str) -> str:
+        answer = tsg(method, path, body, headers={"X-Request-Id": as_request})
+        assert answer.ok, answer.text
+        return f"/{answer.json()['id']}" if answer.content else ""
+
+    tag = tsg("GET", f"/groups/{group['id']}").headers["ETag"]
+    changed = {**TARGET, "policy_name": "load 2", "target": 70, "max_step": {"in": 1}}
+    one = path(group, ask("POST", path(group), TARGET, as_request="first"))
+    ask("PUT", one, changed, as_request="second")
+    ask("PUT", one, changed, as_request="third")
+    ask("DELETE", one, as_request="fourth")
+    hook = path(group, ask("POST", path(group), HOOK, as_request="fifth"))
+    ask("POST", f"{hook}/rotate", as_request="sixth")
+    told = tsg.ok("GET", f"/groups/{group['id']}/activities?limit=6")
+    what = 'policy_name "load" -> "load 2", target 60.0 -> 70.0, max_step {} -> {"in": 1}'
+    assert [(one["kind"], one["description"]) for one in reversed(told)] == [
+        ("TSG_POLICY_CREATE", 'policy "load" (target) was created by POST, request first'),
+        ("TSG_POLICY_UPDATE", f'policy "load": {what} by PUT, request second'),
+        ("TSG_POLICY_UPDATE", 'policy "load 2": begins anew by PUT, request third'),
+        ("TSG_POLICY_DELETE", 'policy "load 2" was deleted by DELETE, request fourth'),
+        ("TSG_POLICY_CREATE", 'policy "hook" (webhook) was created by POST, request fifth'),
+        ("TSG_POLICY_UPDATE", 'policy "hook": another URL by POST, request sixth'),
+    ]
+    assert {(one["actor"], one["status"], one["cause"] == one["description"]) for one in told} == {(tsg.login, "success", True)}
+    assert told[0]["ended_at"] == tsg.ok("GET", hook)["updated_at"], "one transaction"
+    assert tsg("GET", f"/groups/{group['id']}").headers["ETag"] == tag, "the group itself is what it was"
+
+
 def test_each_kind_is_given_back_as_it_was_sent(tsg: Caller, group: dict[str, Any]) -> None:
     window = {**EVENINGS, "policy_name": "window", "set": {"min_capacity": 3}, "duration_seconds": 3600, "mode": "out_only"}
     once = {**EVENINGS, "policy_name": "once", "schedule": {"at": "2026-12-24T19:00:00+01:00"}, "misfire": "skip"}
