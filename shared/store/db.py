@@ -61,6 +61,10 @@ class AnswerLost(sqlalchemy.exc.OperationalError):
     """The database went away during a commit: what was to be stored may be, or may not."""
 
 
+class StatementLost(sqlalchemy.exc.DBAPIError):
+    """A prepared statement was lost, and with it the transaction that needs it. The statement is run as it is from now on."""
+
+
 class Database:
     """Rows in, rows out: reads in autocommit, writes through `transact`.
 
@@ -75,9 +79,9 @@ class Database:
     def transact(self, work: Callable[[Connection], T], *, alone: bool = False) -> T:
         """Run `work` in a transaction of its own and commit. `alone`: it is one statement, which is a transaction by itself.
 
-        `work` is run again, in a new transaction, when the database refuses to order it among the others (SQLSTATE 40001, 40P01), and
-        once when its connection breaks before the commit; so it must have no effect outside the database. Anything else it raises is
-        rolled back and passed on. `AnswerLost` when nobody knows whether it was committed.
+        `work` is run again, in a new transaction, when the database refuses to order it among the others (SQLSTATE 40001, 40P01), when
+        a prepared statement of it is lost, and once when its connection breaks before the commit; so it must have no effect outside the
+        database. Anything else it raises is rolled back and passed on. `AnswerLost` when nobody knows whether it was committed.
         """
         for attempt in range(1, TRIES + 1):
             may_be_stored = False
@@ -90,9 +94,9 @@ class Database:
             except sqlalchemy.exc.DBAPIError as error:
                 if may_be_stored and _was_cut_off(error):
                     raise AnswerLost("COMMIT", None, error.orig or error) from error
-                broke = error.connection_invalidated and attempt == 1
+                broke, lost = error.connection_invalidated and attempt == 1, isinstance(error, StatementLost)
                 # One statement alone has been tried often enough by its cursor.
-                if not (broke or (not alone and _is_refused(error.orig))) or attempt == TRIES:
+                if not (broke or lost or (not alone and _is_refused(error.orig))) or attempt == TRIES:
                     raise
                 _wait_to_try_again(attempt, error.orig)
         raise AssertionError("unreachable")

@@ -10,7 +10,7 @@ from psycopg2 import errors
 from sqlalchemy import Connection, Dialect, Select, TextClause
 
 from shared import log
-from shared.store.db import ends_session, takes_no_writes
+from shared.store.db import StatementLost, ends_session, takes_no_writes
 from shared.store.rows import T, check_names
 
 _log = log.get(__name__)
@@ -35,7 +35,7 @@ class Prepared(Generic[T]):
     Measured with eight threads on a core: 70 us of CPU for a SELECT, against 125 where SQLAlchemy runs it. The server needs 85 us for it,
     against 170 where it reads and plans it each time.
 
-    In a transaction it is run as it is, and so it is everywhere once it was lost: a pooler may send each statement over another connection.
+    Once it was lost it is run as it is: a pooler may send each statement, or each transaction, over another connection.
     """
 
     def __init__(self, kind: type[T], statement: Select[Any] | TextClause) -> None:
@@ -52,7 +52,10 @@ class Prepared(Generic[T]):
         return next(iter(self.all(connection, parameters)), None)
 
     def all(self, connection: Connection, parameters: Mapping[str, Any]) -> list[T]:
-        """Its rows as `kind`, whose fields its columns are named as. Raises what SQLAlchemy would raise."""
+        """Its rows as `kind`, whose fields its columns are named as. Raises what SQLAlchemy would raise.
+
+        `StatementLost` in a transaction, which `Database.transact` runs again.
+        """
         dialect = connection.dialect
         written = self._written.get(dialect.name) or self._write(dialect)
         driver: Any = connection.connection
@@ -72,11 +75,9 @@ class Prepared(Generic[T]):
             ) from error
 
     def _execute(self, written: Written, cursor: Any, driver: Any, parameters: Mapping[str, Any]) -> bool:
-        """Run what was prepared. False, and nothing done, when that can't be had."""
+        """Run what was prepared. False, and nothing done, when that can't be had; `StatementLost` where it takes a transaction along."""
         try:
             if written.execute not in driver.info:
-                if not driver.autocommit:
-                    return False
                 cursor.execute(written.prepare)
                 driver.info[written.execute] = True
             cursor.execute(written.execute, parameters)
@@ -85,6 +86,8 @@ class Prepared(Generic[T]):
                 raise
             self._is_lost = True
             _log.warning("statement_lost", error=str(error).strip(), meaning="it is not prepared any more, and costs the database more")
+            if not driver.autocommit:
+                raise StatementLost(written.plain, None, error) from error
         return not self._is_lost
 
     def _write(self, dialect: Dialect) -> Written:

@@ -304,11 +304,30 @@ def test_a_prepared_statement_that_is_lost_costs_nobody_an_answer(narrow: Databa
             assert [given.one(connection, {"number": number}) for number in (2, 3)] == [(2,), (3,)]
 
 
-def test_a_transaction_prepares_nothing(database: Database) -> None:
+def deallocate(connection: Connection) -> None:
+    connection.exec_driver_sql("DEALLOCATE ALL")
+
+
+def forget(connection: Connection) -> None:
+    info = connection.connection.info
+    for name in [name for name in info if name.startswith("EXECUTE ")]:
+        del info[name]
+
+
+@pytest.mark.parametrize("lose", [deallocate, forget], ids=["gone", "of another"])
+def test_a_transaction_whose_prepared_statement_is_lost_is_run_again(narrow: Database, lose: Callable[[Connection], None]) -> None:
+    """As behind a pooler that gives each transaction another connection."""
     given = Prepared(One, text("SELECT CAST(:number AS bigint) AS value"))
-    with database.engine.begin() as connection:
-        assert given.one(connection, {"number": 1}) == (1,)
-        assert connection.execute(PREPARED).scalar_one() == 0
+    prepared: list[int] = []
+
+    def work(connection: Connection) -> One | None:
+        prepared.append(connection.execute(PREPARED).scalar_one())
+        return given.one(connection, {"number": len(prepared)})
+
+    assert [narrow.transact(work) for _ in range(2)] == [(1,), (2,)]
+    assert prepared == [0, 1]
+    narrow.transact(lose)
+    assert [narrow.transact(work) for _ in range(2)] == [(4,), (5,)], "the third run was rolled back"
 
 
 NAME = "Größe 大 \N{GRINNING FACE}"
