@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 
-from shared.plan.census import Census
-from shared.plan.limits import Limits
-from shared.state.group_state import DueGroup
+from shared.plan.view import View
 
 
 @dataclass
 class Disruption:
     """The budget of one group in one pass."""
 
-    #: Machines whose replacement does not run yet.
+    #: Machines whose replacement does not run yet, or has yet to pass its health check.
     under_way: int
     most: int
 
@@ -22,7 +20,13 @@ class Disruption:
         return taken
 
 
-def disruption_of(group: DueGroup, census: Census, limits: Limits) -> Disruption:
-    """What is left of the group's budget: its row has the replacements of the last look, and those that run by now are over."""
-    under_way = min(group.replacing, max(0, group.desired - census.running - len(census.unhealthy)))
-    return Disruption(under_way, most=max(1, group.desired * limits.replace_percent // 100))
+def disruption_of(view: View) -> Disruption:
+    """What is left of the group's budget: its row has the replacements of the last look, and those that do well by now are over.
+
+    A replacement that nobody has answered for is under way until its grace ends: where the health check itself is wrong, all are unhealthy at
+    once, and the replacements soon after them.
+    """
+    group, census = view.group, view.census
+    proven = census.running - sum(view.proves_itself_until(sight) is not None for sight in census.counted)
+    under_way = min(group.replacing, max(0, group.desired - proven - len(census.unhealthy)))
+    return Disruption(under_way, most=max(1, group.desired * view.limits.replace_percent // 100))

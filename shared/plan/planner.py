@@ -13,7 +13,7 @@ from shared.plan.pacing import Pacing, pacing_of
 from shared.plan.repair import finish, repair
 from shared.plan.rolling import Rolling
 from shared.plan.rollout import Members, Wave, advance, moments, next_wave, to_roll
-from shared.plan.steps import Delete, Hold, Plan, Step
+from shared.plan.steps import Delete, Hold, Limit, Plan, Step
 from shared.plan.view import View
 from shared.spec.rollout import ENDED, State
 from shared.state.group_state import DueGroup
@@ -35,7 +35,7 @@ def make_plan(group: DueGroup, sights: Sequence[Sight], now: datetime, limits: L
         if rolling.rollout.state == State.ROLLING_BACK and before.state != State.ROLLING_BACK:
             # The group gets its former template first. Then all is looked at anew.
             return Plan(census, replacing=group.replacing, rolling=rolling, next_at=now)
-    disruption = disruption_of(group, census, limits)
+    disruption = disruption_of(view)
     members = Members(view, rolling) if rolling else None
     steps = tuple(_steps(view, members, disruption))
     return Plan(census, steps, disruption.under_way, rolling, _next_at(view, members, steps), notice_of(view, steps))
@@ -77,4 +77,6 @@ def _next_at(view: View, members: Members | None, steps: Sequence[Step]) -> date
         return view.now
     drained = (sight.instance.drained_at for sight in view.census.leaving)
     rolling = moments(members) if members is not None else ()
-    return min((moment for moment in (*drained, *rolling, *until(view, steps)) if moment is not None), default=None)
+    is_held = any(isinstance(step, Hold) and step.limit == Limit.DISRUPTION for step in steps)
+    proven = (view.proves_itself_until(sight) for sight in view.census.counted if is_held)
+    return min((moment for moment in (*drained, *rolling, *proven, *until(view, steps)) if moment is not None), default=None)

@@ -117,9 +117,12 @@ def advance(view: View, rolling: Rolling) -> Rollout:
     # What it stopped at is passed over.
     skips_pause = rollout.asked == Ask.RESUME
     rollout = rollout._replace(asked=None)
-    if _got_on(before.counts, rollout.counts):
+    if not view.may_replace:
+        # It could not get on: from when it may again, it has all of its time.
+        rollout = rollout._replace(progress_at=None)
+    elif rollout.progress_at is None or _got_on(before.counts, rollout.counts):
         rollout = rollout._replace(progress_at=view.now)
-    if trouble := _trouble(view, rollout):
+    if trouble := _trouble(members, rollout):
         return fail(rollout, *trouble, view.now)
     match rollout.state:
         case State.PAUSING:
@@ -135,27 +138,30 @@ def advance(view: View, rolling: Rolling) -> Rollout:
 
 
 def _got_on(before: Counts, now: Counts) -> bool:
-    return now.new_available > before.new_available or now.outdated < before.outdated
+    return now.new_available > before.new_available or now.outdated < before.outdated or now.draining < before.draining
 
 
-def _trouble(view: View, rollout: Rollout) -> tuple[str, str] | None:
+def _trouble(members: Members, rollout: Rollout) -> tuple[str, str] | None:
     """Why the rollout cannot go on like this, as a reason and a sentence."""
     if rollout.state not in _MOVES:
         return None
     settings = rollout.settings
     if rollout.failures >= settings.max_failures:
         return FAILURES, f"{rollout.failures} launches or new members failed (max_failures is {settings.max_failures})."
-    deadline = deadline_of(rollout)
-    if deadline is not None and view.now >= deadline:
+    deadline = deadline_of(members, rollout)
+    if deadline is not None and members.view.now >= deadline:
         return DEADLINE, f"Nothing got on for {settings.progress_deadline_seconds} seconds (progress_deadline_seconds)."
     return None
 
 
-def deadline_of(rollout: Rollout) -> datetime | None:
-    """When it is given up unless it gets on; it waits for nothing while it bakes."""
+def deadline_of(members: Members, rollout: Rollout) -> datetime | None:
+    """When it is given up unless it gets on; it waits for nothing while it bakes. `ready_seconds` and drains are no delay."""
     if rollout.state not in {State.IN_PROGRESS, State.ROLLING_BACK} or rollout.progress_at is None:
         return None
-    return rollout.progress_at + timedelta(seconds=rollout.settings.progress_deadline_seconds)
+    ready = (available_at(sight.instance, members.view.settings) for sight in members.new)
+    drained = (sight.instance.drained_at for sight in members.view.census.leaving)
+    last = max([rollout.progress_at, *(moment for moment in (*ready, *drained) if moment is not None)])
+    return last + timedelta(seconds=rollout.settings.progress_deadline_seconds)
 
 
 def fail(rollout: Rollout, reason: str, message: str, now: datetime) -> Rollout:
@@ -297,7 +303,7 @@ def moments(members: Members) -> Iterator[datetime | None]:
     if rollout.state in ENDED:
         return
     yield rollout.next_at
-    yield deadline_of(rollout)
+    yield deadline_of(members, rollout)
     for sight in members.new:
         if not view.is_available(sight):
             yield available_at(sight.instance, view.settings)

@@ -1,7 +1,7 @@
 """All that the rules of a plan look at. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from shared.plan.census import Census, Sight, is_available, is_healthy
@@ -60,6 +60,14 @@ class View:
         """Does it run, and is it healthy?"""
         is_probed = self.settings.health_check is not None
         return sight.instance.state == RUNNING and is_healthy(sight.instance, self.now, self.limits, is_probed=is_probed)
+
+    def proves_itself_until(self, sight: Sight) -> datetime | None:
+        """The end of the grace in which it has yet to pass its health check for the first time; None where that is over, or there is none."""
+        instance, check = sight.instance, self.settings.health_check
+        if check is None or instance.state != RUNNING or instance.probe is not None:
+            return None
+        ends_at = instance.state_since + timedelta(seconds=check.grace_seconds)
+        return ends_at if ends_at > self.now else None
 
     def drain_of(self, sight: Sight) -> Drain | None:
         """The drain that stands before its deletion, if there is one."""

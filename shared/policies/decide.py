@@ -165,6 +165,9 @@ class _Turn:
             return None
         progress = self.progress[policy.id]
         found = self._measure_of(policy) or Missing("it was not measured")
+        if isinstance(settings, TargetSettings) and isinstance(found, Value) and found.value < 0:
+            # As some say that they know nothing.
+            found = Missing(f"it is {found.value:g}, and no load is negative")
         if isinstance(found, Missing):
             return self._without_measure(settings, progress, found)
         then = (progress, self.now)

@@ -131,7 +131,12 @@ class RolloutSettings(Settings):
         int, Field(ge=1, le=MAX_COUNT, description="Failures after which on_failure applies: launches and new members that failed")
     ] = 3
     progress_deadline_seconds: Annotated[
-        int, Field(ge=1, le=MAX_SECONDS, description="Seconds without progress after which on_failure applies")
+        int,
+        Field(
+            ge=1,
+            le=MAX_SECONDS,
+            description="Seconds without progress after which on_failure applies; no suspension, ready_seconds or drain counts",
+        ),
     ] = 1800
     on_failure: Annotated[
         OnFailure,

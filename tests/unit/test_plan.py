@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from shared.plan.census import LISTED_AFTER, Sight, is_overdue
 from shared.plan.limits import Limits
 from shared.plan.repair import DELETE_AGAIN
+from shared.spec.group_settings import GroupSettings, HealthCheck, to_document
 from shared.state.group_state import DueGroup
 from shared.state.instances import DELETING, DOUBTED, GONE, LAUNCHING, Instance
 from tests.unit.planned import Planned, planned
@@ -45,8 +46,32 @@ def made(wanted: int, *sights: Sight) -> Planned:
     return planned(group(wanted), sights, NOW, LIMITS)
 
 
+def probed(one: Sight, health: str) -> Sight:
+    return one._replace(instance=one.instance._replace(probe=health))
+
+
 def instances(*sights: Sight) -> list[Instance]:
     return [sight.instance for sight in sights]
+
+
+# All of them unhealthy, since the health check itself is wrong
+
+
+def test_a_replacement_is_under_way_until_it_passed_its_health_check_or_its_grace_is_over() -> None:
+    check = HealthCheck(type="http", port=80, grace_seconds=300)
+    checked = group(10)._replace(more=to_document(GroupSettings(health_check=check)), replacing=2)
+    old = [probed(sight("running", 3600), "unhealthy") for _ in range(8)]
+    fifth = LIMITS._replace(replace_percent=20)
+
+    def replaced(*young: Sight) -> tuple[int, int, datetime | None]:
+        found = planned(checked, [*old, *young], NOW, fifth)
+        return len(found.unhealthy), found.waiting, found.plan.next_at
+
+    in_grace = [sight("running", 40, since=since) for since in (10, 20)]
+    assert replaced(*in_grace) == (0, 8, NOW + timedelta(seconds=280)), "and then it is looked at again"
+    assert replaced(in_grace[0], probed(in_grace[1], "healthy")) == (1, 7, NOW + timedelta(seconds=290))
+    assert replaced(*(probed(one, "healthy") for one in in_grace)) == (2, 6, None)
+    assert replaced(*(sight("running", 400, since=300) for _ in range(2))) == (2, 6, None), "nobody can probe them"
 
 
 # Too few

@@ -61,7 +61,7 @@ def one(decision: Decision, policy_id: str = "p") -> Verdict:
 
 
 @pytest.mark.parametrize(
-    ("value", "per", "after"), [(1e308, "instance", 20), (1e308, "group", 20), (-1e308, "group", 0), (1e15, "group", 20)]
+    ("value", "per", "after"), [(1e308, "instance", 20), (1e308, "group", 20), (-1e308, "group", 4), (1e15, "group", 20)]
 )
 def test_a_measure_beyond_all_numbers_recommends_one_that_a_row_can_have(value: float, per: str, after: int) -> None:
     decision = decide([target(target=1e-300, per=per)], seen({"p": value}), NOW)
@@ -153,6 +153,19 @@ def test_growth_waits_for_its_own_window() -> None:
 )
 def test_the_largest_step(most: dict[str, Any], value: float, after: int) -> None:
     assert decide([target(max_step=most)], seen({"p": value}, capacity=10, bounds=(0, 100)), NOW).bounds.capacity == after
+
+
+@pytest.mark.parametrize("per", ["instance", "group"])
+def test_a_negative_load_is_no_measure_and_holds(per: str) -> None:
+    for progress in (Progress(), Progress(failures=2)):
+        decision = decide([target(progress=progress, per=per)], seen({"p": -1}), NOW)
+        found = one(decision)
+        assert (found.result, decision.bounds.capacity) == ("missing_data", 4)
+        assert "it is -1, and no load is negative" in found.message
+    asked = decide([target(progress=Progress(failures=2), fallback={"capacity": 9})], seen({"p": -1}), NOW)
+    assert asked.bounds.capacity == 9
+    falls = decide([steps(for_seconds=0)], seen({"p": -1}), NOW)
+    assert falls.bounds.capacity == 3, "ranges of steps may be of any numbers"
 
 
 def test_a_missing_measure_holds_and_its_fallback_takes_over() -> None:

@@ -12,7 +12,7 @@ from shared.plan.rollout import DEADLINE, FAILURES, PROTECTED, STEP
 from shared.plan.steps import Delete, Drain, Launch, Why
 from shared.reasons import Reason
 from shared.spec.group_settings import Drain as DrainSettings
-from shared.spec.group_settings import GroupSettings
+from shared.spec.group_settings import GroupSettings, to_document
 from shared.spec.rollout import ENDED, Ask, State
 from shared.spec.rollout_settings import RolloutSettings
 from shared.state.instances import RUNNING
@@ -184,6 +184,27 @@ def test_without_progress_the_deadline_ends_it() -> None:
     seconds = run(world, until=lambda: ended(world))
     assert (world.rollout.state, world.rollout.reason) == (State.FAILED, DEADLINE)
     assert 30 <= seconds <= 32
+
+
+@pytest.mark.parametrize("more", [{"ready_seconds": 100}, {"drain": DrainSettings(seconds=100, cns=False)}])
+def test_what_time_alone_ends_is_no_delay(more: dict[str, Any]) -> None:
+    world = a_world(2, GroupSettings(**more), max_surge=1, progress_deadline_seconds=30, on_failure="rollback")
+    run(world, until=lambda: ended(world))
+    assert world.rollout.state == State.SUCCESSFUL
+
+
+def test_a_time_in_which_the_owner_suspends_it_is_no_delay() -> None:
+    world = a_world(4, max_surge=1, progress_deadline_seconds=30, on_failure="rollback", max_failures=1000)
+    run(world, until=lambda: len(world.of(NEW)) == 2)
+    world.change(more=to_document(GroupSettings(suspended=["replace"])))
+    for _ in range(10):
+        world.reconcile()
+        world.later(60)
+    assert world.rollout.state == State.IN_PROGRESS
+    world.change(more=to_document(GroupSettings()))
+    world.refused = 1.0
+    assert 30 <= run(world, until=lambda: world.rollout.state != State.IN_PROGRESS) <= 32, "all of its time, from now on"
+    assert (world.rollout.state, world.rollout.reason) == (State.ROLLING_BACK, DEADLINE)
 
 
 def test_steps_pause_for_their_time_or_until_they_are_resumed_and_then_it_is_watched() -> None:
