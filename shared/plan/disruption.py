@@ -23,8 +23,8 @@ class Disruption:
 def disruption_of(view: View) -> Disruption:
     """What is left of the group's budget: its row has the replacements of the last look, and those that do well by now are over.
 
-    A replacement that nobody has answered for is under way until its grace ends: where the health check itself is wrong, all are unhealthy at
-    once, and the replacements soon after them.
+    A replacement that has yet to pass its health check is under way until its grace ends: where the check itself is wrong, all members are
+    unhealthy at once, and the replacements soon after them.
     """
     group, census = view.group, view.census
     proven = census.running - sum(view.proves_itself_until(sight) is not None for sight in census.counted)

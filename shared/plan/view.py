@@ -62,7 +62,7 @@ class View:
         return sight.instance.state == RUNNING and is_healthy(sight.instance, self.now, self.limits, is_probed=is_probed)
 
     def proves_itself_until(self, sight: Sight) -> datetime | None:
-        """The end of the grace in which it has yet to pass its health check for the first time; None where that is over, or there is none."""
+        """The end of the grace in which it has yet to pass its health check for the first time; None where it has none left."""
         instance, check = sight.instance, self.settings.health_check
         if check is None or instance.state != RUNNING or instance.probe is not None:
             return None
