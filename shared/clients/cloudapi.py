@@ -54,8 +54,12 @@ FAILED_TRIES = 3
 FAILED_PAUSE = 0.1
 #: Keys tried for one request whose key is being replaced meanwhile: a 401 means that nothing was done.
 REPLACED_KEYS = 4
-#: Codes of a 409 that says nothing against the request: there is no room now.
-NO_CAPACITY = ("NoAllocatableServers", "VolumeServerNoResources")
+#: Codes of an error that says nothing against the request: there is no room now. The last one, with 503, is in CloudAPI's documents alone.
+NO_CAPACITY = ("NoAllocatableServers", "VolumeServerNoResources", "InsufficientCapacity")
+#: Statuses of a throttle; the first is in CloudAPI's documents alone.
+THROTTLES = frozenset({420, 429})
+#: A gateway's word for a request that did not come to it whole.
+REQUEST_TIMEOUT = 408
 #: Seconds in which all of an answer comes: it must not trickle in for ever.
 ANSWER_SECONDS = 60.0
 #: Bytes of the largest answer. A page of a thousand machines, each as large as CloudAPI lets it be, is smaller.
@@ -63,6 +67,14 @@ MAX_ANSWER_BYTES = 128 << 20
 #: Its word for the state of a machine that is gone, and for one of which it does not know how it is. And all words that it has.
 DESTROYED, UNKNOWN = "deleted", "unknown"
 STATES = frozenset({"provisioning", "ready", "running", "stopping", "stopped", "offline", "failed", DESTROYED, UNKNOWN})
+#: VMAPI's words for states that CloudAPI has another word for (sdc-cloudapi: `translateState` in lib/machines.js).
+_OF_VMAPI = {
+    **dict.fromkeys(("configured", "incomplete", "unavailable"), "provisioning"),
+    **dict.fromkeys(("halting", "shutting_down"), "stopping"),
+    **dict.fromkeys(("off", "down", "installed"), "stopped"),
+    "unreachable": "offline",
+    "destroyed": DESTROYED,
+}
 #: Names that no tag or metadata key may have in a request that changes them: two replace the path's own, CloudAPI drops the others.
 UNUSABLE_NAMES = frozenset({"account", "machine", "uuid", "owner_uuid", "context", "image"})
 #: The metadata key that takes an instance out of DNS: CNS serves its services' names while it is absent or `up`.
@@ -409,18 +421,24 @@ class Client:
                 yield machine
 
     def _pages(self, filters: Mapping[str, str], size: int) -> Iterator["Page"]:
-        offset = 0
+        offset, before = 0, None
         while True:
             page = self._page({**filters, "limit": str(size), "offset": str(offset)})
+            if page.body == before:
+                raise Unavailable("CloudAPI answered two pages of its list of machines with the same machines")
             yield page
-            if page.count < size:
+            if page.is_last:
                 return
-            offset += size
+            offset, before = offset + page.limit, page.body
 
     def find_machine(self, tag: str, value: str) -> Machine | None:
-        """The machine with this tag, also if it failed or was destroyed; None when there is none. Call `turn` first."""
+        """The machine with this tag, also if it failed or was destroyed; None when there is none. Call `turn` first.
+
+        `Unavailable` when its description can't be used.
+        """
         page = self._page({f"tag.{tag}": value, "tombstone": "true"}, paid=True)
-        return next((machine for machine in page.machines(destroyed=True) if machine.tags.get(tag) == value), None)
+        found = next((row for row in page.rows() if isinstance(row, dict) and _part(row, "tags").get(tag) == value), None)
+        return None if found is None else _machine(found)
 
     def destroyed_machines(self, tag: str, value: str, *, offset: int) -> list[Machine]:
         """`PAGE` of the destroyed machines with this tag, behind the first `offset`, without their bodies. Call `turn` first."""
@@ -428,7 +446,8 @@ class Client:
         return self._page(query, paid=True).machines(with_bodies=False, destroyed=True)
 
     def _page(self, query: Mapping[str, str], *, paid: bool = False) -> "Page":
-        return Page(self._call("GET", f"{self._base}/machines?{urlencode(query)}", paid=paid))
+        answer = self._call("GET", f"{self._base}/machines?{urlencode(query)}", paid=paid)
+        return Page(answer, limit=int(query.get("limit", PAGE)), offset=int(query.get("offset", 0)))
 
     def machine(self, machine_id: str) -> Machine | None:
         """One machine in any state but destroyed; None when it is. `NotFound` when CloudAPI does not know it. Call `turn` first."""
@@ -550,18 +569,23 @@ def _usable(values: Mapping[str, Any]) -> Mapping[str, Any]:
 def _fail(response: Answer, *, makes: bool, took: float) -> NoReturn:
     status = response.status
     code, message = _error_body(response)
-    details: dict[str, Any] = {"status": status, "code": code, "request_id": response.headers.get("request-id", "")}
+    request_id = response.headers.get("request-id") or response.headers.get("x-request-id", "")
+    details: dict[str, Any] = {"status": status, "code": code, "request_id": request_id}
     text = message or f"CloudAPI answered {status}"
-    if status == 429:
+    if status in THROTTLES:
         raise Throttled(text, **details)
     if status == 401:
         raise Unauthorized(text, **details)
+    if code.startswith("QuotaExceeded") or (status == 403 and "quota" in text.lower()):
+        raise QuotaExceeded(text, **details)
+    if code.startswith(NO_CAPACITY):
+        raise NoCapacity(text, **details)
     if status == 403:
-        raise (QuotaExceeded if "quota" in text.lower() else Forbidden)(text, **details)
+        raise Forbidden(text, **details)
     if status == 404:
         raise NotFound(text, **details)
-    if 400 <= status < 500:
-        raise (NoCapacity if code.startswith(NO_CAPACITY) else Rejected)(text, **details)
+    if 400 <= status < 500 and status != REQUEST_TIMEOUT:
+        raise Rejected(text, **details)
     if makes and status == 500:
         raise Broken(text, **details)
     by_gateway = status in {502, 504} or took > GATEWAY_SECONDS
@@ -587,13 +611,21 @@ def _detail(error: Mapping[str, Any]) -> str:
 
 
 _COUNT = re.compile(r"[0-9]{1,9}")
+#: CloudAPI's times: UTC, to the millisecond.
+_OF_CLOUDAPI = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z", re.ASCII)
+#: Machines that a list leaves out, and that the log names.
+LEFT_OUT_NAMED = 10
 
 
 class Page:
     """A page of CloudAPI's list of machines, unread. It takes longer to read than to fetch."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, *, limit: int, offset: int) -> None:
         self._answer = answer
+        self._offset = offset
+        #: How many machines it may have at most: as many as it was asked for, or fewer where CloudAPI says so.
+        self.limit = min(limit, self._number("x-query-limit") or limit)
+        self._announced = self._number("x-resource-count")
 
     @property
     def body(self) -> bytearray:
@@ -601,28 +633,44 @@ class Page:
         return self._answer.body
 
     @property
-    def count(self) -> int:
-        """How many machines it has, by its own account. A page that does not say is read for it."""
-        return len(self._rows()) if self._announced is None else self._announced
+    def is_last(self) -> bool:
+        """Does no page follow it, by its own account? A page that does not say is read for it."""
+        said = self._announced
+        if said is None:
+            return len(self.rows()) < self.limit
+        return self._offset + self.limit >= said if said > self.limit else said < self.limit or self.body == b"[]"
 
     def machines(self, *, with_bodies: bool = True, destroyed: bool = False) -> list[Machine]:
-        """`Unavailable` when it is not what CloudAPI says of it. `destroyed`: those too, which only some lists should have."""
-        rows = self._rows()
-        if self._announced not in {None, len(rows)}:
-            raise Unavailable(f"CloudAPI announced {self._announced} machines and sent {len(rows)}")
-        found = [_machine(row, with_body=with_bodies) for row in rows]
+        """`Unavailable` when it is not what CloudAPI says of it. `destroyed`: those too, which only some lists should have.
+
+        A machine whose description can't be used is left out, with a line in the log: it must not cost the others anything.
+        """
+        found, left_out = [], []
+        for row in self.rows():
+            try:
+                found.append(_machine(row, with_body=with_bodies))
+            except Unavailable as error:
+                left_out.append(str(error))
+        if left_out:
+            _log.warning("machines_left_out", machines=len(left_out), why=left_out[:LEFT_OUT_NAMED])
         return [machine for machine in found if destroyed or machine.state != DESTROYED]
 
-    @property
-    def _announced(self) -> int | None:
-        text = self._answer.headers.get("x-resource-count", "")
-        return int(text) if _COUNT.fullmatch(text) else None
-
-    def _rows(self) -> list[Any]:
-        rows = _json(self._answer)
+    def rows(self) -> list[Any]:
+        """What it has, as JSON. `Unavailable` when it is not what CloudAPI says of it."""
+        rows, said = _json(self._answer), self._announced
         if not isinstance(rows, list):
             raise Unavailable("CloudAPI answered a list of machines that is none")
+        if said is not None and len(rows) != self._expected(said) and not (not rows and self._offset and said == self.limit):
+            raise Unavailable(f"CloudAPI announced {said} machines and sent {len(rows)}")
         return rows
+
+    def _expected(self, said: int) -> int:
+        """CloudAPI says how many machines the page has. More than fit on one can only be those of all pages."""
+        return said if said <= self.limit else min(self.limit, max(0, said - self._offset))
+
+    def _number(self, header: str) -> int | None:
+        text = self._answer.headers.get(header, "")
+        return int(text) if _COUNT.fullmatch(text) else None
 
 
 def _json(response: Answer) -> Any:
@@ -647,14 +695,18 @@ def _text(body: Mapping[str, Any], key: str) -> str:
 
 
 def _machine(body: Any, *, with_body: bool = True) -> Machine:
+    """`Unavailable` where nobody can say which machine it is. Anything else may be missing."""
     if not isinstance(body, dict):
-        raise Unavailable("CloudAPI answered a machine that is no object")
-    cns_status = _part(body, "metadata").get(CNS_STATUS)
+        raise Unavailable(f"CloudAPI answered a machine that is no object: {storable(str(body))[:80]}")
+    machine_id, cns_status = body.get("id"), _part(body, "metadata").get(CNS_STATUS)
+    if not isinstance(machine_id, str) or not is_uuid(machine_id):
+        raise Unavailable(
+            f'CloudAPI answered a machine whose id is no UUID: {storable(str(machine_id))[:80]} ("{_said(body, "name")[:80]}")'
+        )
     return Machine(
-        id=_text(body, "id"),
-        # A word of a later release is no reason to replace a machine at once.
-        state=state if (state := _text(body, "state")) in STATES else UNKNOWN,
-        created=str(body.get("created") or ""),
+        id=machine_id.lower(),
+        state=_state(body.get("state")),
+        created=_moment(body.get("created")),
         protected=body.get("deletion_protection") is True,
         tags=_part(body, "tags"),
         body=body if with_body else {},
@@ -665,6 +717,24 @@ def _machine(body: Any, *, with_body: bool = True) -> Machine:
         firewall_enabled=body.get("firewall_enabled") is True,
         cns_status=None if cns_status is None else storable(str(cns_status)),
     )
+
+
+def _state(word: Any) -> str:
+    """A word of a later release, or none, is no reason to replace a machine at once."""
+    known = _OF_VMAPI.get(word, word) if isinstance(word, str) else UNKNOWN
+    return known if known in STATES else UNKNOWN
+
+
+def _moment(text: Any) -> str:
+    """A time in CloudAPI's own form, in which the order of texts is that of times; empty for what is none, or in no year from 1 to 9999."""
+    if not isinstance(text, str) or _OF_CLOUDAPI.fullmatch(text):
+        return text if isinstance(text, str) else ""
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment
+    except (ValueError, OverflowError):
+        return ""
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _part(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:

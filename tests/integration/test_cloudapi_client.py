@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 
@@ -307,6 +307,26 @@ def test_a_quota_is_not_just_any_403(demo: Client, sim: Simulator) -> None:
     assert (type(error), error.status, error.code) == (Forbidden, 403, "NotAuthorized")
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "message", "kind"),
+    [
+        (403, "NotAuthorized", "Quota exceeded", QuotaExceeded),
+        (403, "QuotaExceeded", "no more", QuotaExceeded),
+        (409, "QuotaExceeded", "no more", QuotaExceeded),
+        (409, "InvalidArgument", "The size of the disks must not be greater than the package quota", Rejected),
+        (503, "InsufficientCapacity", "no room", NoCapacity),
+        (409, "InsufficientCapacityError", "no room", NoCapacity),
+        (420, "RequestThrottled", "slow down", Throttled),
+        (408, "", "", Unavailable),
+    ],
+)
+def test_what_documents_and_gateways_say_otherwise_than_cloudapi_means_the_same(status: int, code: str, message: str, kind: type) -> None:
+    body = json.dumps({"code": code, "message": message}).encode()
+    with misbehaving(lambda request: request.reply(status, body, {"x-request-id": "r1"})) as (client, _):
+        error = refusal(lambda: create(client))
+    assert (type(error), error.request_id) == (kind, "r1")
+
+
 def test_a_key_that_cloudapi_does_not_know_is_unauthorized(clouds: CloudAPI) -> None:
     other = keys.generate()
     error = refusal(clouds.as_account("demo", Signer("demo", other.fingerprint, other.private_pem)).account)
@@ -415,9 +435,7 @@ def test_an_error_that_is_not_json_is_told_by_its_status() -> None:
     assert (type(error), error.status, error.code, str(error)) == (Rejected, 400, "", "CloudAPI answered 400")
 
 
-@pytest.mark.parametrize(
-    "body", [{}, [], "machines", None, {"code": "InternalError"}, [1], [{}], [{"id": 1, "state": "running"}], [{"id": "x"}], [None]]
-)
+@pytest.mark.parametrize("body", [{}, [], "machines", None, {"code": "InternalError"}])
 def test_a_list_that_is_none_is_not_an_empty_list(body: object) -> None:
     with misbehaving(lambda request: request.reply(200, json.dumps(body).encode())) as (client, _):
         if body == []:
@@ -426,11 +444,76 @@ def test_a_list_that_is_none_is_not_an_empty_list(body: object) -> None:
             assert type(refusal(client.machines)) is Unavailable
 
 
-def test_a_list_that_is_shorter_than_it_says_is_refused() -> None:
-    row = {"id": "m1", "state": "running"}
+ODD = [
+    *(1, None, "a\0\ud800", [], {}),
+    *({"id": 1, "state": "running"}, {"id": None}, {"name": "\ud800\0"}, {"id": "vm-7", "state": "running", "tags": {TAG_LAUNCH: "l1"}}),
+]
 
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_machine_that_nobody_can_name_is_left_out_of_lists_and_costs_the_others_nothing(odd: object) -> None:
+    rows = [odd, {"id": named(1), "state": "running"}]
+    with misbehaving(lambda request: request.reply(200, json.dumps(rows).encode(), {"x-resource-count": "2"})) as (client, _):
+        assert [machine.id for machine in client.machines()] == [named(1)]
+        assert [machine.id for machine in client.machine_bodies()] == [named(1)]
+        assert list(Listing(client).machines) == [named(1)]
+
+
+def test_a_launch_whose_machine_nobody_can_name_has_not_come_to_nothing() -> None:
+    body = json.dumps(ODD).encode()
+    with misbehaving(lambda request: request.reply(200, body)) as (client, _):
+        assert "no UUID: vm-7" in str(refusal(lambda: client.find_machine(TAG_LAUNCH, "l1")))
+        assert client.find_machine(TAG_LAUNCH, "l2") is None
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_machine_that_nobody_can_name_is_no_answer_about_one(odd: object) -> None:
+    with misbehaving(lambda request: request.reply(201, json.dumps(odd).encode())) as (client, _):
+        assert type(refusal(lambda: client.machine(named(1)))) is Unavailable
+        assert type(refusal(lambda: create(client))) is AnswerLost
+
+
+def test_of_a_machine_anything_but_its_id_may_be_missing_or_be_odd() -> None:
+    bare: dict[str, Any] = {"id": named(1).upper()}
+    fields = (
+        "state",
+        "created",
+        "name",
+        "tags",
+        "metadata",
+        "nics",
+        "primaryIp",
+        "compute_node",
+        "deletion_protection",
+        "firewall_enabled",
+    )
+    odd = [{**bare, **dict.fromkeys(fields, value)} for value in (None, 7, "x", [None], {"x": None}, True)]
+    with misbehaving(lambda request: request.reply(200, json.dumps([bare, *odd]).encode())) as (client, _):
+        found = [(machine.id, machine.state, machine.created) for machine in client.machine_bodies()]
+    assert found == [(named(1), "unknown", "")] * (1 + len(odd))
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("2026-11-27T17:29:04.430Z", "2026-11-27T17:29:04.430Z"),
+        ("2026-11-27T17:29:04Z", "2026-11-27T17:29:04.000Z"),
+        ("2026-11-27T19:29:04.430917+02:00", "2026-11-27T17:29:04.430Z"),
+        ("2026-11-27 17:29", "2026-11-27T17:29:00.000Z"),
+        ("0001-01-01T00:00:00+14:00", ""),
+        ("9999-12-31T23:59:59-14:00", ""),
+        ("yesterday", ""),
+    ],
+)
+def test_times_of_machines_are_in_one_form_whose_order_is_theirs(said: str, meant: str) -> None:
+    body = json.dumps([{"id": named(1), "state": "running", "created": said}]).encode()
+    with misbehaving(lambda request: request.reply(200, body)) as (client, _):
+        assert [machine.created for machine in client.machines()] == [meant]
+
+
+def test_a_list_that_is_shorter_than_it_says_is_refused() -> None:
     def answer(request: "Request") -> None:
-        request.reply(200, json.dumps([row]).encode(), {"x-resource-count": "2"})
+        request.reply(200, listed(1), {"x-resource-count": "2"})
 
     with misbehaving(answer) as (client, _):
         assert "announced 2 machines and sent 1" in str(refusal(client.machines))
@@ -438,26 +521,49 @@ def test_a_list_that_is_shorter_than_it_says_is_refused() -> None:
 
 @pytest.mark.parametrize("count", ["\xb2", "9" * 5000, "-1", "two", ""], ids=["superscript", "long", "negative", "word", "none"])
 def test_a_list_that_says_no_number_is_read_for_it(count: str) -> None:
-    body = b'[{"id": "m1", "state": "running"}]'
-    with misbehaving(lambda request: request.reply(200, body, {"x-resource-count": count})) as (client, _):
-        assert [machine.id for machine in client.machines()] == ["m1"]
+    with misbehaving(lambda request: request.reply(200, listed(1), {"x-resource-count": count})) as (client, _):
+        assert [machine.id for machine in client.machines()] == [named(0)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("says", ["its own and the limit", "those of all pages", "nothing"])
+def test_pages_are_smaller_where_cloudapi_says_so_and_may_say_how_many_there_are_on_all(says: str, count: int) -> None:
+    most = 2 if says == "its own and the limit" else BODIES_A_PAGE
+
+    def answer(request: "Request") -> None:
+        query = dict(parse_qsl(urlsplit(request.path).query))
+        offset, limit = int(query["offset"]), min(most, int(query["limit"]))
+        here = min(limit, max(0, total - offset))
+        said = {"its own and the limit": {"x-query-limit": str(limit), "x-resource-count": str(here)}, "nothing": {}}
+        request.reply(200, listed(here, offset), said.get(says, {"x-resource-count": str(total)}))
+
+    total = count if says == "its own and the limit" else count * BODIES_A_PAGE // 2
+    with misbehaving(answer) as (client, asked):
+        found = [machine.id for machine in client.machine_bodies()]
+    assert found == [named(number) for number in range(total)]
+    assert len(asked) <= total // most + 1
+
+
+def test_a_list_whose_pages_are_all_the_same_ends() -> None:
+    with misbehaving(lambda request: request.reply(200, listed(PAGE), {"x-resource-count": str(PAGE)})) as (client, asked):
+        assert "the same machines" in str(refusal(client.machines))
+        assert len(asked) == 2
 
 
 def test_a_destroyed_machine_in_a_list_is_none_and_a_state_that_nobody_knows_is_unknown() -> None:
-    rows = [{"id": f"m-{state}", "state": state} for state in ("running", "deleted", "failed", "rebooting")]
-    with misbehaving(lambda request: request.reply(200, json.dumps(rows).encode(), {"x-resource-count": "4"})) as (client, _):
-        states = ["running", "failed", "unknown"]
+    said = ("running", "deleted", "destroyed", "failed", "rebooting", "incomplete", "unreachable", None, 7, "")
+    rows = [{"id": named(number), "state": state} for number, state in enumerate(said)]
+    with misbehaving(lambda request: request.reply(200, json.dumps(rows).encode(), {"x-resource-count": str(len(rows))})) as (client, _):
+        states = ["running", "failed", "unknown", "provisioning", "offline", *["unknown"] * 3]
         assert [machine.state for machine in client.machines()] == states
         assert [machine.state for machine in client.machine_bodies()] == states
         assert [machine.state for machine in Listing(client).machines.values()] == states
 
 
 def test_a_list_that_breaks_off_on_its_second_page_is_no_list(demo: Client) -> None:
-    rows = [{"id": f"m{number}", "state": "running"} for number in range(PAGE)]
-
     def answer(request: "Request") -> None:
         if "offset=0" in request.path:
-            request.reply(200, json.dumps(rows).encode(), {"x-resource-count": str(PAGE)})
+            request.reply(200, listed(PAGE), {"x-resource-count": str(PAGE)})
         else:
             request.reply(500, b"{}")
 
@@ -466,9 +572,19 @@ def test_a_list_that_breaks_off_on_its_second_page_is_no_list(demo: Client) -> N
         assert len(asked) == 2
 
 
+def listed(count: int, offset: int = 0) -> bytes:
+    """A list of running machines."""
+    return json.dumps([{"id": named(number), "state": "running"} for number in range(offset, offset + count)]).encode()
+
+
+def named(number: int) -> str:
+    """The id of a machine."""
+    return f"00000000-0000-4000-8000-{number:012x}"
+
+
 def test_a_body_that_ends_too_soon_is_no_answer() -> None:
     def answer(request: "Request") -> None:
-        request.reply(200, b'[{"id": "m1", "state": "running"}]', {"Content-Length": "1000"})
+        request.reply(200, listed(1), {"Content-Length": "1000"})
 
     with misbehaving(answer) as (client, _):
         assert isinstance(refusal(client.machines), Unavailable)

@@ -27,7 +27,7 @@ from shared.state.groups import Group, Wish
 from shared.store.db import Database
 from tests.conftest import order
 from tests.integration.conftest import DELETE_SECONDS, LIMITS, PROVISION_SECONDS, World
-from tsg_workers.reconcilers.groups import GroupReconciler, Pace
+from tsg_workers.reconcilers.groups import CLOCK_REFUSED, GroupReconciler, Pace
 from tsg_workers.runner import Runner
 
 #: A moment, in which a machine neither boots nor goes; but long enough for CloudAPI to list what it made.
@@ -408,6 +408,20 @@ def test_a_management_key_that_cloudapi_does_not_know_stops_all_and_is_to_be_reg
     assert settled(world, group, 1)
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(400, "Authorization header invalid: clock skew of 301.000s was greater than 300s"), (401, "Date header is too old")],
+)
+def test_a_clock_that_cloudapi_refuses_is_told_as_such_and_is_no_fault_of_the_key(world: World, status: int, said: str) -> None:
+    group = world.make_group(1)
+    world.sim.knobs.turn({"error_share": 1, "error_status": status, "error_code": "InvalidHeader", "error_message": said})
+    world.converge()
+    row = world.group_row(group)
+    assert (row.reason, row.last_error) == (Reason.CLOUDAPI_UNAVAILABLE, CLOCK_REFUSED.format(error=said))
+    registered = "SELECT registered_at FROM tsg_keys k JOIN tsg_accounts a ON a.key_id = k.id WHERE a.id = :id"
+    assert world.sql(registered, id=world.account.id) != [(None,)]
+
+
 def test_a_key_that_does_not_open_is_told_and_cloudapi_is_asked_for_nothing(world: World) -> None:
     group = world.make_group(1)
     world.converge(world.make_worker(sealer=Sealer([b"x" * 32])))
@@ -520,6 +534,58 @@ def test_machines_missing_from_a_list_are_asked_for_one_by_one_and_not_replaced(
     assert (world.creates, world.deletes) == (0, 0)
     assert world.ids(group) == before
     assert world.states(group) == ["running"] * 4
+
+
+#: What CloudAPI says of a machine in place of the truth.
+ODDITIES: list[dict[str, object]] = [
+    {"id": "vm-7"},
+    {"id": None},
+    {"id": 7},
+    {"id": "\ud800\0"},
+    {"state": None},
+    {"state": "incomplete", "created": "yesterday", "name": 7, "primaryIp": "dhcp", "nics": {"ip": None}, "compute_node": "here"},
+    {"tags": {"tsg.name": "x", "tsg.group": 7, "tsg.launch": ["x"], "tsg.template": True}},
+    {"tags": None, "metadata": None, "created": None, "nics": None, "ips": None, "networks": None, "name": None},
+    {"created": "9999-12-31T23:59:59-14:00"},
+    {"created": "0001-01-01T00:00:00+14:00"},
+]
+
+
+def test_machines_of_somebody_else_cost_nothing_however_odd_they_are(world: World) -> None:
+    world.sim.knobs.turn({"odd_machines": {legacy_machine(world, "somebody-s"): oddity for oddity in ODDITIES}})
+    group = world.make_group(2)
+    world.settle()
+    assert (settled(world, group, 2), world.deletes, world.group_row(group).last_error) == (True, 0, None)
+
+
+def test_members_that_are_described_oddly_are_neither_deleted_nor_made_again(world: World) -> None:
+    group, other = world.make_group(len(ODDITIES)), world.make_group(1)
+    world.settle()
+    before, made = world.ids(group), world.creates
+    world.sim.knobs.turn({"odd_machines": dict(zip(before, ODDITIES, strict=True))})
+    world.resize(other, 2)
+    world.later(A_MOMENT)
+    world.settle()
+    assert (world.ids(group), world.deletes) == (before, 0)
+    assert (settled(world, other, 2), world.creates) == (True, made + 1)
+    world.sim.knobs.turn({"odd_machines": {}})
+    world.later(A_MOMENT)
+    world.settle()
+    assert settled(world, group, len(ODDITIES))
+
+
+def test_a_launch_whose_machine_has_an_id_of_another_kind_is_told_and_not_made_again(world: World) -> None:
+    world.sim.knobs.turn({"odd_machines": {"*": {"id": "vm-7"}}})
+    group = world.make_group(1)
+    for _ in range(3):
+        world.settle()
+        world.later(LIMITS.launch_grace + 1)
+    row = world.group_row(group)
+    assert (world.creates, world.deletes, row.reason) == (1, 0, Reason.CLOUDAPI_UNAVAILABLE)
+    assert "id is no UUID: vm-7" in row.last_error
+    world.sim.knobs.turn({"odd_machines": {}})
+    world.settle()
+    assert (settled(world, group, 1), world.creates) == (True, 1)
 
 
 def test_a_list_that_is_late_does_not_make_machines_twice(world: World) -> None:

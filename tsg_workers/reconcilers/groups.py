@@ -4,6 +4,7 @@ Level-triggered: it compares what is with what should be, and does not ask what 
 the lease), and be killed anywhere: what it was doing is in the rows, and the next run goes on.
 """
 
+import re
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ KEY_REFUSED = (
     "CloudAPI does not accept this service's key of the account: somebody removed it there, most likely. Send the service one request of "
     "the account's owner that signs the Date header alone; the service puts its key back and goes on. CloudAPI: {error}"
 )
+#: CloudAPI refuses the Date of a request, and not the key that signed it: with 400, or with 401 where something stands before it.
+CLOCK_REFUSED = "CloudAPI does not accept the time of this service's requests: the clock of one of the two is wrong. CloudAPI: {error}"
+_OF_THE_CLOCK = re.compile(r"\bclock\b|\bskew\b|\bdate\b", re.IGNORECASE)
 #: Groups of one pass. The rest stay due, and come next.
 GROUPS_A_PASS = 1000
 #: Seconds for which one call of `reconcile` goes on making passes before it lets other accounts have the thread.
@@ -120,7 +124,7 @@ class GroupReconciler(Reconciler[Claimed]):
                 if is_unavailable(error):
                     raise  # nothing can be noted now: the scheduler sends another wake-up
                 self._put_off(recorder, keeper, due, _account_trouble(error))
-                if isinstance(error, cloudapi.Unauthorized):
+                if isinstance(error, cloudapi.Unauthorized) and not _is_of_the_clock(error):
                     forget_registration(self._db, account)
 
     def _put_off(self, recorder: Recorder, keeper: Keeper, due: Sequence[DueGroup], trouble: Trouble) -> None:
@@ -137,10 +141,17 @@ class GroupReconciler(Reconciler[Claimed]):
             _log.warning("unknown_tagged_machines", account_id=account_id, machines=len(new), machine_ids=sorted(new)[:10])
 
 
+def _is_of_the_clock(error: Exception) -> bool:
+    """Does CloudAPI refuse the time of a request?"""
+    return isinstance(error, CloudAPIError) and error.status in {400, 401} and _OF_THE_CLOCK.search(str(error)) is not None
+
+
 def _account_trouble(error: Exception) -> Trouble:
     """What keeps a whole account back. A fault of this service is not tried again all the time either."""
     if isinstance(error, NoManagementKey):
         return Trouble(str(error), Reason.ACCOUNT_REJECTED)
+    if _is_of_the_clock(error):
+        return Trouble(CLOCK_REFUSED.format(error=error), Reason.CLOUDAPI_UNAVAILABLE)
     if isinstance(error, cloudapi.Unauthorized):
         return Trouble(KEY_REFUSED.format(error=error), Reason.ACCOUNT_REJECTED)
     if isinstance(error, CloudAPIError):

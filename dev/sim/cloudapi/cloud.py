@@ -251,7 +251,7 @@ class Cloud:
             if self.knobs.stale_list_seconds:
                 listed_until = now - self.knobs.stale_list_seconds
                 machines = (machine for machine in machines if machine.created <= listed_until)
-            page = [machine.rendered() for machine in listing.page(machines)]
+            page = [self._shown(machine) for machine in listing.page(machines)]
             return page[: max(len(page) - self.knobs.truncate_lists, 0)]
 
     def get_machine(self, account: Account, machine_id: Any) -> Machine:
@@ -267,10 +267,16 @@ class Cloud:
     def show_machine(self, machine: Machine, **extra: Any) -> bytes:
         """The machine object as JSON. Raises GoneError, with the object, once it is deleted."""
         with self._caught_up():
-            body = machine.rendered() if not extra else _dump(machine.to_json() | extra)
+            body = self._shown(machine, **extra)
             if machine.state == "deleted":
                 raise GoneError(body)
             return body
+
+    def _shown(self, machine: Machine, **extra: Any) -> bytes:
+        """The machine object as JSON, with what knobs say in place of the truth."""
+        odd = self.knobs.odd_machines
+        other = extra | odd.get("*", {}) | odd.get(machine.id, {}) if odd else extra
+        return _dump(machine.to_json() | other) if other else machine.rendered()
 
     def tags_of(self, machine: Machine) -> dict[str, Any]:
         with self._caught_up():
@@ -336,7 +342,7 @@ class Cloud:
             self._changed(machine, now, NEW)
             self._plan_provisioning(account, machine, now, caller)
             self.counters.count("creates_accepted")
-            return machine.id, _dump(machine.to_json() | {"package": ""})
+            return machine.id, self._shown(machine, package="")
 
     def _refuse_create(self, account: Account) -> None:
         if self.use_up("refuse_next_creates"):

@@ -37,6 +37,15 @@ _SECONDS_BY_IMAGE = Wanted(
     lambda value: isinstance(value, dict) and all(map(is_uuid, value)) and all(map(SECONDS.accepts, value.values())),
 )
 
+_FIELDS_BY_MACHINE = Wanted(
+    "an object of machine UUID, or * for all, to an object of fields",
+    lambda value: (
+        isinstance(value, dict)
+        and all(name == "*" or is_uuid(name) for name in value)
+        and all(isinstance(fields, dict) for fields in value.values())
+    ),
+)
+
 Limit = Annotated[int | None, COUNT.or_null()]
 Images = Annotated[list[str], UUID.in_array("an array of image UUIDs")]
 Endpoints = Annotated[list[str], _ENDPOINT.in_array("an array of endpoint names like ListMachines; [] means all")]
@@ -82,6 +91,7 @@ class Knobs(simulation.Knobs):
     fabric_packages: Annotated[list[str], TEXT.in_array("an array of beginnings of package names; [] means all")] = field(
         default_factory=list
     )  #: the only packages for fabric networks
+    odd_machines: Annotated[dict[str, dict[str, object]], _FIELDS_BY_MACHINE] = field(default_factory=dict)  #: shown in place of the truth
     bad_json: Flag = False  #: answers with a body are not JSON
     down: Flag = False  #: 503 for everything
     read_only: Flag = False  #: CloudAPI's maintenance: 503 for every write
