@@ -11,7 +11,7 @@ from pathlib import Path
 
 import requests
 
-from dev.client import Tsg, UnexpectedAnswer, write_private
+from dev.client import UnexpectedAnswer, write_private
 from dev.processes import ChildError, free_port, stop_on_signals
 from dev.services import ServiceError, scratch
 from dev.stack import Stack
@@ -125,7 +125,7 @@ def _run(given: argparse.Namespace, settings: dict[str, str], directory: Path) -
             print(f"Nomad is {stack.nomad_program or 'the simulator (no program nomad is on the PATH)'}, at {stack.nomad_url}", flush=True)
         print(flush=True)
         if not given.serve:
-            tour(Tsg(stack.url, stack.account, stack.key_file, stack.key_id), stack.cloud)
+            tour(stack.client(), stack.cloud)
         if given.once:
             return 0
         with _console(stack, in_development=load(settings, needs_keys=False).dev_mode) as address:

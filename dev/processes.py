@@ -179,6 +179,12 @@ def wait_for(condition: Callable[[], bool], *, seconds: float, longest_pause: fl
     return True
 
 
+def wait_or_fail(what: str, condition: Callable[[], bool], *, seconds: float, longest_pause: float = 0.25) -> None:
+    """Wait for what has to come. Raises TimeoutError."""
+    if not wait_for(condition, seconds=seconds, longest_pause=longest_pause):
+        raise TimeoutError(f"not within {seconds:g} s: {what}")
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that was free a moment ago. Another program may take it first."""
     with socket.socket() as probe:

@@ -3,16 +3,16 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from dev.client import Tsg
-from dev.processes import wait_for
+from dev.processes import wait_or_fail
 from dev.services import scratch
-from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE, LARGE_PACKAGE
+from dev.sim.cloudapi.catalog import DEFAULT_NETWORK, LARGE_PACKAGE
 from dev.stack import Stack
 from tsg_client.console.proxy import Upstream
 from tsg_client.console.serve import serving
@@ -47,13 +47,9 @@ def main() -> int:
 
 def _fill(stack: Stack) -> str:
     """Groups with a past, one that can't grow and one in the middle of a rollout, whose id it is."""
-    tsg = Tsg(stack.url, stack.account, stack.key_file, stack.key_id)
-
-    def template(name: str, **more: object) -> str:
-        body = {"template_name": name, "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE, "networks": [DEFAULT_NETWORK], **more}
-        return str(tsg.ok("POST", "/templates", body, status=201)["id"])
-
-    old, new = template("web-41", tags={"role": "web"}), template("web-42", package=LARGE_PACKAGE, tags={"role": "web"})
+    tsg = stack.client()
+    common = {"networks": [DEFAULT_NETWORK], "tags": {"role": "web"}}
+    old, new = tsg.make_template("web-41", **common), tsg.make_template("web-42", package=LARGE_PACKAGE, **common)
     made = {
         name: tsg.ok("POST", "/groups", {"group_name": name, "template_id": old, "capacity": capacity // 2}, status=201)
         for name, capacity in GROUPS.items()
@@ -66,23 +62,20 @@ def _fill(stack: Stack) -> str:
     web = str(made["web"]["id"])
     rollout = {"template_id": new, "max_surge": "25%", "steps": [{"percent": 25, "pause": True}, {"percent": 100}]}
     tsg.ok("POST", f"/groups/{web}/rollouts", rollout, status=201)
-    _until(lambda: tsg.ok("GET", f"/groups/{web}/rollouts")[0]["state"] == "Paused")
+    wait_or_fail("the rollout pauses", lambda: tsg.ok("GET", f"/groups/{web}/rollouts")[0]["state"] == "Paused", seconds=PATIENCE)
     newest = tsg.ok("GET", f"/groups/{web}/members")[-1]["machine_id"]
     tsg("PUT", f"/groups/{web}/members/{newest}/protection", {"protected": True}).raise_for_status()
     stack.cloud("PATCH", "/knobs", {"refuse_next_creates": 1000})
-    tsg.ok("PUT", f"/groups/{made['search']['id']}/increment", {"instance_count": 4, "max_instance": 9}, status=202)
-    _until(lambda: bool(tsg.ok("GET", f"/groups/{made['search']['id']}/status")["last_error"]))
+    search = f"/groups/{made['search']['id']}"
+    tsg.ok("PUT", f"{search}/increment", {"instance_count": 4, "max_instance": 9}, status=202)
+    wait_or_fail("CloudAPI has refused", lambda: bool(tsg.ok("GET", f"{search}/status")["last_error"]), seconds=PATIENCE)
     return web
 
 
 def _settle(tsg: Tsg, groups: Iterable[Mapping[str, Any]]) -> None:
     for group in groups:
-        _until(lambda group=group: tsg.ok("GET", f"/groups/{group['id']}/status?wait=30")["settled"])
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    if not wait_for(condition, seconds=PATIENCE):
-        raise SystemExit(f"dev/screenshots: not in {PATIENCE} s")
+        path = f"/groups/{group['id']}/status?wait=30"
+        wait_or_fail(f"{group['group_name']} is settled", lambda path=path: tsg.ok("GET", path)["settled"], seconds=PATIENCE)
 
 
 def _draw(browser: Browser, address: str, place: str, name: str, theme: Literal["light", "dark"]) -> None:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self
 import requests
 
 from dev import leftovers
-from dev.client import PROGRAMS, Account, make_key, shell, write_private
+from dev.client import PROGRAMS, Account, Tsg, make_key, shell, write_private
 from dev.processes import Child, ChildError, free_port
 from dev.services import Postgres, Valkey, copy_of, execute
 from shared.clients import keys
@@ -228,6 +228,10 @@ class Stack:
         """Where an API that was just started listens."""
         return self._wait_for_line(name, child, re.compile(r'"url": "(http://[^"]+)"'))
 
+    def client(self, account: str = ACCOUNT) -> Tsg:
+        """A client of one of its accounts."""
+        return Tsg(self.url, account, self.key_file, self.key_id)
+
     def add_account(self, name: str) -> str:
         """Another account, with the same key, in the simulated Triton and enabled for the service; its UUID there."""
         public = self.key_file.with_suffix(".pub").read_text().strip()
@@ -303,6 +307,10 @@ class Stack:
         response = requests.request(method, f"{self.cloud_url}/--sim{path}", json=body, timeout=30)
         response.raise_for_status()
         return response.json() if response.content else None
+
+    def machines_of(self, group: str) -> list[dict[str, Any]]:
+        """The machines of a group that are there, in the cloud itself."""
+        return [machine for machine in self.cloud("GET", "/machines?live=true") if machine["tags"].get("tsg.group") == group]
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """One statement on the service's database, committed; its rows, if it has any."""

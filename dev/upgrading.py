@@ -26,7 +26,6 @@ import requests
 from dev.client import Tsg
 from dev.processes import wait_for
 from dev.services import scratch
-from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.stack import PROGRAMS, Stack
 
 TOP = Path(__file__).parent.parent
@@ -48,14 +47,17 @@ class Load:
     #: Id of each group that is there, and the capacity it was last given.
     desired: dict[str, int] = field(default_factory=dict)
 
+    def client(self, url: str) -> Tsg:
+        """One that asks this API, of those that run."""
+        return Tsg(url, self.stack.account, self.stack.key_file, self.stack.key_id)
+
     def send(self, method: str, path: str, body: object = None) -> requests.Response:
         # Sent again to another API, a request must not be done twice.
         key = {"Idempotency-Key": str(uuid.uuid4())} if method != "GET" else {}
         while True:
             url = random.choice(self.urls)
-            client = Tsg(url, self.stack.account, self.stack.key_file, self.stack.key_id)
             try:
-                answer = client(method, path, body, headers=key)
+                answer = self.client(url)(method, path, body, headers=key)
             except requests.ConnectionError:
                 if self.stop.is_set():
                     raise
@@ -115,9 +117,7 @@ def _upgrade(directory: Path, old: Path, given: argparse.Namespace) -> int:
     stack = Stack(directory, provision_seconds=2.0)
     stack.programs = old
     with stack:
-        tsg = Tsg(stack.url, stack.account, stack.key_file, stack.key_id)
-        spec = {"template_name": "t", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE}
-        load = Load(stack, [stack.url], tsg.ok("POST", "/templates", spec, status=201)["id"])
+        load = Load(stack, [stack.url], stack.client().make_template())
         with ThreadPoolExecutor(CLIENTS) as pool:
             clients = [pool.submit(load.run, number) for number in range(CLIENTS)]
             try:
@@ -194,9 +194,8 @@ class _Fancy:
 
     def __init__(self, stack: Stack, load: Load) -> None:
         self._stack, self._load = stack, load
-        tsg = Tsg(load.urls[0], stack.account, stack.key_file, stack.key_id)
-        spec = {"template_name": "t2", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE, "tags": {"colour": "green"}}
-        self._second = tsg.ok("POST", "/templates", spec, status=201)["id"]
+        tsg = load.client(load.urls[0])
+        self._second = tsg.make_template("t2", tags={"colour": "green"})
         self._group, self._rolled = self._make(tsg, "kept", 3), self._make(tsg, "rolled", 4)
         for group, capacity in ((self._group, 3), (self._rolled, 4)):
             assert tsg.ok("GET", f"/groups/{group}/status?wait=60")["running"] == capacity
@@ -233,7 +232,7 @@ class _Fancy:
     def finish(self) -> None:
         """Ask the new programs to end what was under way."""
         self.check("in the end")
-        tsg = Tsg(self._load.urls[0], self._stack.account, self._stack.key_file, self._stack.key_id)
+        tsg = self._load.client(self._load.urls[0])
         shown = lambda: tsg.ok("GET", f"/groups/{self._rolled}/rollouts/{self._rollout}")["state"]  # noqa: E731
         if not wait_for(lambda: shown() in {"Paused", "Successful"}, seconds=PATIENCE):
             self._load.wrong.append(f"the rollout is {shown()}")

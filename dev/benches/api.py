@@ -1,13 +1,11 @@
 """The API under load, beside the bare Falcon route and the bare route with one SELECT, served alike."""
 
-import importlib.util
 import json
 import os
-import re
 import statistics
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -15,11 +13,11 @@ from urllib.parse import urlsplit
 
 from dev.benches.load import Load, Senders
 from dev.benches.report import Figure
-from dev.client import Tsg
-from dev.processes import Child, free_port
+from dev.client import PROGRAMS
+from dev.processes import Child
 from dev.services import scratch
-from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.stack import Stack
+from dev.used import cpu_of
 from shared.cli import seed
 
 #: Processes of the service and of the limit alike, and threads of each.
@@ -29,8 +27,6 @@ THREADS = 8
 GROUPS, TEMPLATES = 100, 10
 #: Signatures made beforehand, each of another second.
 SIGNATURES = 50
-
-Make = Callable[[int], bytes]
 
 
 class Served(NamedTuple):
@@ -69,7 +65,6 @@ def bench(*, quick: bool) -> Iterator[Figure]:
         try:
             measured = _Bench(senders, rounds, seconds, service)
             yield from measured.get_one()
-            yield from measured.by_granian()
             yield from measured.with_a_slow_cloudapi()
             yield from measured.lists()
             yield from measured.writes()
@@ -94,13 +89,12 @@ class _Service:
         self.stack.start()
         try:
             self._fill()
-            others = self._start("api-more", [_program("tsg-api"), "--port=0"], {}, processes=PROCESSES - 1)
+            others = self._start("api-more", [PROGRAMS / "tsg-api", "--port=0"], {}, processes=PROCESSES - 1)
             first = Served([self.stack.processes["api"]], [urlsplit(self.stack.url).port or 80])
             self.signed = Served([*first.processes, *others.processes], [*first.ports, *others.ports])
-            self.dev = self._start("api-dev", [_program("tsg-api"), "--port=0"], {"TSG_DEV_MODE": "1"})
+            self.dev = self._start("api-dev", [PROGRAMS / "tsg-api", "--port=0"], {"TSG_DEV_MODE": "1"})
             answer = self._directory / "answer"
             answer.write_bytes(self.tsg("GET", f"/groups/{self.group}").content)
-            self.granian = self._start_granian()
             bare = [sys.executable, "-m", "dev.benches.bare", "--account-id", self.account_id, "--answer", str(answer)]
             self.bare = self._start("bare", bare, {})
         except BaseException:
@@ -114,9 +108,8 @@ class _Service:
     def _fill(self) -> None:
         stack = self.stack
         stack.run("tsg-admin", "db", "seed")
-        self.tsg = Tsg(stack.url, stack.account, stack.key_file, stack.key_id)
-        spec = {"package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE}
-        made = [self.tsg.ok("POST", "/templates", {"template_name": f"t-{n}", **spec}, status=201)["id"] for n in range(TEMPLATES)]
+        self.tsg = stack.client()
+        made = [self.tsg.make_template(f"t-{number}") for number in range(TEMPLATES)]
         self.template = made[0]
         ((self.account_id,),) = stack.sql("SELECT id::text FROM tsg_accounts WHERE account_name = %s", stack.account)
         stack.sql("UPDATE tsg_groups SET archived = true")  # those of the seed: both accounts have as many
@@ -138,16 +131,7 @@ class _Service:
         ((self.group,),) = stack.sql("SELECT id::text FROM tsg_groups WHERE account_id = %s AND name = 'group-50'", self.account_id)
         ((self.dev_group,),) = stack.sql("SELECT id::text FROM tsg_groups WHERE account_id = %s AND name = 'group-50'", seed.ACCOUNT_ID)
 
-    def _start_granian(self) -> Served | None:
-        """The app in development mode on another server, as many processes and threads; none where it is not installed."""
-        if importlib.util.find_spec("granian") is None:
-            return None
-        of_each = ["--workers", str(PROCESSES), "--blocking-threads", str(THREADS), "--port", str(free_port())]
-        command = [_program("granian"), "--interface", "wsgi", *of_each, "tsg_api.wsgi:app"]
-        meant = {"TSG_DEV_MODE": "1", "TSG_DEV_MODE_ANYWHERE": "1"}  # the server listens where it likes: on loopback, here
-        return self._start("granian", command, meant, processes=1)
-
-    def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str], *, processes: int = PROCESSES) -> Served:
+    def _start(self, name: str, command: Sequence[str | Path], environment: Mapping[str, str], *, processes: int = PROCESSES) -> Served:
         together = {**os.environ, **self.stack.environment, **environment}
         children, ports = [], []
         for number in range(processes):
@@ -156,7 +140,7 @@ class _Service:
             self.stack.processes[called] = child
             children.append(child)
             # One after the other: each binds itself to a core that the others have left free.
-            ports.append(_port_of(child))
+            ports.append(urlsplit(self.stack.wait_for_url(called, child)).port or 80)
         return Served(children, ports)
 
     def signatures(self) -> list[dict[str, str]]:
@@ -188,15 +172,6 @@ class _Bench:
             yield _figure("bare route with one SELECT" + under, select, bare)
             yield _figure("dev-mode GET one / SELECT" + under, dev, select)
             yield _figure("signed GET one / dev mode" + under, signed, dev)
-
-    def by_granian(self) -> Iterator[Figure]:
-        service = self._service
-        if service.granian is None:
-            return
-        path = f"/groups/{service.dev_group}"
-        other = Target("granian", service.granian, [_request("GET", f"/v1/tsg{path}")])
-        waitress, granian = (self._median(runs) for runs in self._alternate([self._dev("waitress", path), other], 32))
-        yield _figure("dev-mode GET one by granian / by waitress, 32 connections", granian, waitress)
 
     def with_a_slow_cloudapi(self) -> Iterator[Figure]:
         service = self._service
@@ -293,9 +268,10 @@ class _Bench:
 
     def _run(self, target: Target, connections: int, seconds: float | None = None) -> Run:
         load = Load("127.0.0.1", target.served.ports, target.requests, connections, seconds or self._seconds, target.once)
-        before = sum(cpu_seconds(child.pid) for child in target.served.processes)
+        pids = [child.pid for child in target.served.processes]
+        before = cpu_of(pids)
         answers = self._senders.send(load)
-        after = sum(cpu_seconds(child.pid) for child in target.served.processes)
+        after = cpu_of(pids)
         if answers.wrong:
             raise RuntimeError(f"{target.what or target.served.ports}: {answers.wrong} of {len(answers.latencies)} answers were no success")
         cpu = (after - before) / len(answers.latencies) * 1e6
@@ -304,31 +280,6 @@ class _Bench:
     def _median(self, runs: Sequence[Run]) -> Run:
         """Of each column its own median: a round in which one was bad need not be bad in another."""
         return Run(*map(statistics.median, zip(*runs, strict=True)))
-
-
-def _port_of(child: Child) -> int:
-    """The port at which it says that it listens."""
-    found: list[str] = []
-
-    def listens() -> bool:
-        found[:] = re.findall(r'(?:"url": ?"|Listening at: )(http://[^"\s]+)', child.tail(1000))
-        return bool(found)
-
-    child.wait_until(listens)
-    return urlsplit(found[0]).port or 80
-
-
-def cpu_seconds(process: int) -> float:
-    """What a process and its children have used so far; 0 where the system has no /proc."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if process in {int(stat.parent.name), int(fields[1])}:
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _figure(what: str, run: Run, limit: Run | None = None) -> Figure:
@@ -344,7 +295,3 @@ def _request(method: str, path: str, headers: Mapping[str, str] | None = None, b
     if data:
         lines += ["Content-Type: application/json", f"Content-Length: {len(data)}"]
     return "\r\n".join([*lines, "", ""]).encode() + data
-
-
-def _program(name: str) -> str:
-    return str(Path(sys.executable).parent / name)

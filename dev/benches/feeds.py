@@ -9,7 +9,7 @@ from sqlalchemy import Connection, make_url, text
 
 from dev.benches.report import Figure
 from dev.benches.scaling import running_stack
-from dev.processes import wait_for
+from dev.processes import wait_for, wait_or_fail
 from dev.stack import DATABASE, Stack
 from dev.used import cpu_of, resident_mb
 from shared.clients import keys
@@ -117,8 +117,8 @@ def _tenant(connection: Connection, sealer: Sealer, pair: KeyPair, name: str, tr
 
 
 def _wait_for(stack: Stack, count: int) -> None:
-    if not wait_for(lambda: stack.cloud("GET", "/changefeed")["connections"] == count, seconds=300, longest_pause=0.5):
-        raise TimeoutError(f"{stack.cloud('GET', '/changefeed')['connections']} of {count} accounts are connected")
+    is_connected = lambda: stack.cloud("GET", "/changefeed")["connections"] == count  # noqa: E731
+    wait_or_fail(f"{count} accounts are connected", is_connected, seconds=300, longest_pause=0.5)
 
 
 def _opened(stack: Stack) -> int:

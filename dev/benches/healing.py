@@ -9,7 +9,8 @@ from typing import Any
 
 from dev.benches.report import Figure
 from dev.benches.scaling import Tenant, running_stack, time_of
-from dev.processes import wait_for
+from dev.percentile import percentile
+from dev.processes import wait_for, wait_or_fail
 from dev.stack import Stack
 
 #: Seconds between checks: the least that a group may have, and what is usual.
@@ -75,26 +76,20 @@ class _Fleet:
         self.groups = [tenant.make_group(instances) for tenant in self.tenants for _ in range(groups)]
         self.wait_for_whole()
 
-    def machines(self, group: str) -> list[dict[str, Any]]:
-        return [machine for machine in self.stack.cloud("GET", "/machines") if machine["tags"].get("tsg.group") == group]
-
     def wait_for_whole(self) -> None:
         def is_whole() -> bool:
             live = [machine for machine in self.stack.cloud("GET", "/machines?live=true") if machine["state"] == "running"]
             settled = "SELECT count(*) FROM tsg_group_state WHERE reason = 'Settled' AND check_at > now()"
             return len(live) == len(self.groups) * self._instances and self.stack.sql(settled)[0][0] == len(self.groups)
 
-        if not wait_for(is_whole, seconds=180, longest_pause=0.25):
-            raise TimeoutError("the groups do not settle")
+        wait_or_fail("the groups settle", is_whole, seconds=180)
 
     def wait_for(self, state: str) -> None:
         query = "SELECT count(*) FROM tsg_feeds WHERE state = %s"
-        if not wait_for(lambda: self.stack.sql(query, state)[0][0] == len(self.tenants), seconds=60, longest_pause=0.25):
-            raise TimeoutError(f"the feeds are not {state}: {self.stack.sql('SELECT state, problem FROM tsg_feeds')}")
+        wait_or_fail(f"the feeds are {state}", lambda: self.stack.sql(query, state)[0][0] == len(self.tenants), seconds=60)
 
     def wait_for_connections(self) -> None:
-        if not wait_for(lambda: self.stack.cloud("GET", "/changefeed")["connections"] == len(self.tenants), seconds=60, longest_pause=0.25):
-            raise TimeoutError("the feeds do not connect")
+        wait_or_fail("the feeds connect", lambda: self.stack.cloud("GET", "/changefeed")["connections"] == len(self.tenants), seconds=60)
 
     def wait_for_trust(self) -> None:
         """Have each account launch something, if it must prove itself."""
@@ -113,7 +108,7 @@ class _Fleet:
         """One machine each of so many groups dies, at any moment; seconds until CloudAPI was asked for each replacement."""
         died = {}
         for group in random.sample(self.groups, kills):
-            victim = next(machine for machine in self.machines(group) if machine["state"] == "running")
+            victim = next(machine for machine in self.stack.machines_of(group) if machine["state"] == "running")
             died[group] = time.time()
             self.stack.cloud("POST", f"/machines/{victim['id']}/kill")
             time.sleep(random.uniform(0, 2 * 1.5 * INTERVAL / kills))
@@ -126,8 +121,7 @@ class _Fleet:
                     asked.setdefault(group, made - died[group])
             return len(asked) == kills
 
-        if not wait_for(all_asked, seconds=180, longest_pause=0.5):
-            raise TimeoutError(f"{kills - len(asked)} machines were not replaced")
+        wait_or_fail("all that died are replaced", all_asked, seconds=180, longest_pause=0.5)
         return list(asked.values())
 
 
@@ -137,11 +131,7 @@ def _healed(fleet: _Fleet, what: str, kills: int, limit: float) -> Figure:
     calls = fleet.stack.cloud("GET", "/counters")["requests"] - before
     fleet.wait_for_whole()
     more = {"p50 s": statistics.median(took), "worst s": max(took), "CloudAPI calls": float(calls)}
-    return Figure(f"{what}: {kills} of {len(fleet.groups) * INSTANCES} machines die", _p95(took), "s", limit, more)
-
-
-def _p95(values: Sequence[float]) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * 0.95))]
+    return Figure(f"{what}: {kills} of {len(fleet.groups) * INSTANCES} machines die", percentile(took, 0.95), "s", limit, more)
 
 
 def quiet(*, quick: bool) -> Iterator[Figure]:
@@ -175,23 +165,18 @@ def settle(*, quick: bool) -> Iterator[Figure]:
                 for tenant in tenants:
                     tenant.make_group(0)
                 watched = "SELECT count(*) FROM tsg_feeds WHERE state IN ('watched', 'trusted')"
-                if not wait_for(lambda: stack.sql(watched)[0][0] == rounds, seconds=60):  # noqa: B023
-                    raise TimeoutError("the accounts are not watched")
+                wait_or_fail("the accounts are watched", lambda: stack.sql(watched)[0][0] == rounds, seconds=60)  # noqa: B023
             late = list(_told_late(stack, tenants))
             what = f"told by a feed that takes changes up every {poll:g} s" if feeds else "no tsg-feed"
-            yield Figure(f"POST to settled, {what}", _p95(late), "s after", 0.5 + poll, {"p50 s": statistics.median(late)})
+            yield Figure(f"POST to settled, {what}", percentile(late, 0.95), "s after", 0.5 + poll, {"p50 s": statistics.median(late)})
 
 
 def _told_late(stack: Stack, tenants: Sequence[Tenant]) -> Iterator[float]:
     def one(tenant: Tenant) -> float:
         time.sleep(random.uniform(0, 10))
         group = tenant.make_group(1)
-        until = time.time() + 120
-        while not tenant.tsg.ok("GET", f"/groups/{group}/status?wait=60")["settled"]:
-            if time.time() > until:
-                raise TimeoutError("a group does not settle")
-        told = time.time()
-        (machine,) = [machine for machine in stack.cloud("GET", "/machines?live=true") if machine["tags"].get("tsg.group") == group]
+        told = tenant.wait_for_settled(group, seconds=120)
+        (machine,) = stack.machines_of(group)
         return told - time_of(machine, "running")
 
     with ThreadPoolExecutor(len(tenants)) as pool:

@@ -16,7 +16,7 @@ from dev.benches import fill, paths, plans
 from dev.benches.computed import BURST, RATE
 from dev.benches.numbered import Size
 from dev.benches.report import Figure
-from dev.processes import Child, wait_for
+from dev.processes import Child, wait_or_fail
 from dev.services import scratch
 from dev.stack import DATABASE, Stack
 from shared.runtime.values import SECRET_KEYS
@@ -181,8 +181,7 @@ def _measured(cloud: Cloud, workers: int, what: str, is_over: Callable[[], bool]
     size = cloud.size
     with cloud.working(workers) as children:
         before = cloud.used(children)
-        if not wait_for(is_over, seconds=PATIENCE + OF_EACH * size.accounts, longest_pause=0.5):
-            raise TimeoutError(f"{what} of {size} is not over")
+        wait_or_fail(f"{what} of {size}", is_over, seconds=PATIENCE + OF_EACH * size.accounts, longest_pause=0.5)
         after = cloud.used(children)
         memory = {"worker MB": max(used.peak_mb(child.pid) for child in children[:-1]), "scheduler MB": used.peak_mb(children[-1].pid)}
     more = {

@@ -4,7 +4,6 @@ Nothing but sockets and bytes made beforehand: the program that measures shares 
 """
 
 import itertools
-import math
 import multiprocessing
 import selectors
 import socket
@@ -13,6 +12,8 @@ from array import array
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
+
+from dev.percentile import percentile
 
 #: Seconds after which a server that does not answer ends the run.
 PATIENCE = 30.0
@@ -43,8 +44,7 @@ class Answers(NamedTuple):
 
     def percentile(self, share: float) -> float:
         """Milliseconds within which this share of the answers came."""
-        ordered = sorted(self.latencies)
-        return ordered[max(0, math.ceil(len(ordered) * share) - 1)] * 1000 if ordered else float("nan")
+        return percentile(self.latencies, share) * 1000
 
 
 class Senders:

@@ -1,7 +1,6 @@
 """How long instances take to come, and how soon a wake-up is answered: on a whole stack, in real time."""
 
 import itertools
-import math
 import random
 import statistics
 import time
@@ -10,10 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from dev.benches.report import Figure
-from dev.client import Tsg
-from dev.processes import wait_for
+from dev.percentile import percentile
+from dev.processes import wait_or_fail
 from dev.services import scratch
-from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.stack import Stack
 from shared.clients.queue import CONVERGE, make_broker, send
 
@@ -22,8 +20,6 @@ RATE = 10.0
 #: Seconds that the simulator takes for a deletion.
 DELETING = 0.5
 NO_BUDGET = {"TSG_CLOUDAPI_RATE": "100000", "TSG_CLOUDAPI_BURST": "100000"}
-#: Instances of one group at most.
-MOST = 100
 #: Instances of the one large group.
 LARGE = 1000
 
@@ -37,10 +33,9 @@ class Tenant:
         self.stack = stack
         self.name = f"tenant-{next(_names)}"
         stack.add_account(self.name)
-        self.tsg = Tsg(stack.url, self.name, stack.key_file, stack.key_id)
-        spec = {"template_name": "t", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE}
+        self.tsg = stack.client(self.name)
         # The first request of an account also makes its management key.
-        self.template = self.tsg.ok("POST", "/templates", spec, status=201)["id"]
+        self.template = self.tsg.make_template()
 
     def make_group(self, capacity: int) -> str:
         body = {"group_name": f"group-{next(_names)}", "template_id": self.template, "capacity": capacity}
@@ -69,8 +64,7 @@ class Tenant:
             found[:] = [machine for machine in self.machines() if machine["state"] == "running" and not machine["destroying"]]
             return len(found) == count
 
-        if not wait_for(all_run, seconds=seconds, longest_pause=0.25):
-            raise TimeoutError(f"{len(found)} of {count} machines run after {seconds:.0f} s")
+        wait_or_fail(f"{count} machines run", all_run, seconds=seconds)
         return found
 
 
@@ -157,10 +151,8 @@ def queue(*, quick: bool) -> Iterator[Figure]:
                 late = [_wake(stack, broker, account_id) for _ in range(wake_ups + 3)][3:]
             finally:
                 broker.close()
-        ordered = sorted(late)
-        p99 = ordered[math.ceil(len(ordered) * 0.99) - 1]
         what = f"wake-up to converge, p99, {workers} worker{'s' * (workers > 1)}"
-        yield Figure(what, p99, "ms", 100.0, {"p50 ms": statistics.median(late)})
+        yield Figure(what, percentile(late, 0.99), "ms", 100.0, {"p50 ms": statistics.median(late)})
 
 
 def _wake(stack: Stack, broker: Any, account_id: str) -> float:
@@ -177,6 +169,5 @@ def _wake(stack: Stack, broker: Any, account_id: str) -> float:
         answered[:] = [at for (at,) in stack.sql(query, account_id) if at is not None and at > sent_at]
         return bool(answered)
 
-    if not wait_for(is_answered, seconds=30):
-        raise TimeoutError("no worker answers the wake-up")
+    wait_or_fail("a worker answers the wake-up", is_answered, seconds=30, longest_pause=0.05)
     return (answered[0] - sent_at) * 1000

@@ -16,14 +16,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from dev.client import Tsg
 from dev.machines.cluster import NAMES, Cluster
 from dev.machines.faults import FAULTS
 from dev.machines.hosts import isolate, make_hosts
 from dev.machines.owners import Owner
+from dev.percentile import percentile
 from dev.processes import ChildError, stop_on_signals, wait_for
 from dev.services import ServiceError, scratch
-from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 
 #: Seconds within which all must work again, and of quiet between two faults.
 PATIENCE, QUIET = 180, 2.0
@@ -86,9 +85,7 @@ def _owners(cluster: Cluster, count: int) -> list[Owner]:
     for number in range(count):
         name = f"owner-{number}"
         cluster.add_account(name)
-        tsg = Tsg(cluster.url, name, cluster.key_file, cluster.key_id, verify=cluster.ca_file)
-        spec = {"template_name": "t", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE}
-        owners.append(Owner(cluster, name, tsg.ok("POST", "/templates", spec, status=201)["id"], threading.Event()))
+        owners.append(Owner(cluster, name, cluster.client(name).make_template(), threading.Event()))
     return owners
 
 
@@ -124,16 +121,12 @@ def _table(rows: dict[str, list[Row]]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in rows.items():
-        seconds = sorted(second for one in row for second in one.recovered)
+        seconds = [second for one in row for second in one.recovered]
         refused = sum((one.refused for one in row), Counter[str]())
         said = ", ".join(f"{count} x {status}" for status, count in sorted(refused.items())) or "none"
-        figures = (max(one.accepted for one in row), _percentile(seconds, 50), _percentile(seconds, 95), seconds[-1])
+        figures = (max(one.accepted for one in row), percentile(seconds, 0.5), percentile(seconds, 0.95), max(seconds))
         lines.append(f"| {name.strip()} | {len(row)} | {said} | " + " | ".join(f"{figure:.1f}" for figure in figures) + " |")
     return "\n".join(lines)
-
-
-def _percentile(ordered: Sequence[float], percent: int) -> float:
-    return ordered[math.ceil(len(ordered) * percent / 100) - 1]
 
 
 def _problems(cluster: Cluster, owners: Sequence[Owner]) -> list[str]:

@@ -8,12 +8,13 @@ from pathlib import Path
 import psycopg2
 import requests
 
+from dev.client import Tsg
 from dev.deploy.prepare import prepare
 from dev.machines.hosts import Host
 from dev.processes import Child, ChildError, wait_for
 from dev.services import Address, Postgres, Sentinel, Valkey, execute
 from dev.services.sentinel import NAME
-from dev.stack import DATABASE, Place, Stack
+from dev.stack import ACCOUNT, DATABASE, Place, Stack
 
 DATABASES = ("db-1", "db-2", "db-3")
 REDISES = ("redis-1", "redis-2")
@@ -96,6 +97,9 @@ class Cluster(Stack):
             self.processes.pop(name).stop()
         for server in (*self.sentinels.values(), *self.redises.values(), *self.databases.values()):
             server.stop()
+
+    def client(self, account: str = ACCOUNT) -> Tsg:
+        return Tsg(self.url, account, self.key_file, self.key_id, verify=self.ca_file)
 
     def start_program(self, name: str) -> Child:
         return self.start_process(name, *PROGRAMS[name])

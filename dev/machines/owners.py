@@ -9,7 +9,6 @@ from typing import Any
 
 import requests
 
-from dev.client import Tsg
 from dev.machines.cluster import Cluster
 
 #: Sizes that a group has in turn.
@@ -46,8 +45,7 @@ class Owner:
     needed: int = 0
 
     def __post_init__(self) -> None:
-        cluster = self.cluster
-        self._tsg = Tsg(cluster.url, self.account, cluster.key_file, cluster.key_id, verify=cluster.ca_file)
+        self._tsg = self.cluster.client(self.account)
 
     def run(self) -> None:
         self.group = self._send("POST", "/groups", self._body(0)).json()["id"]

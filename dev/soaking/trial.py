@@ -11,6 +11,7 @@ from typing import Any
 import requests
 
 from dev.client import Tsg
+from dev.percentile import percentile
 from dev.processes import wait_for
 from dev.soaking import decided, ledger
 from dev.soaking.decided import Decided
@@ -340,8 +341,5 @@ def _by_account(rows: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
 
 def spread(seconds: list[float]) -> dict[str, float]:
     """How many there are, and p50, p95, p99 and the highest."""
-    ordered = sorted(seconds)
-    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0} if ordered else {}
-    return {"count": len(ordered)} | {
-        name: round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 1) for name, share in shares.items()
-    }
+    shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0} if seconds else {}
+    return {"count": len(seconds)} | {name: round(percentile(seconds, share), 1) for name, share in shares.items()}

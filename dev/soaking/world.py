@@ -68,7 +68,7 @@ class World:
         self.last_disturbed = time.time()
 
     def client(self, account: str) -> Tsg:
-        return Tsg(self.stack.url, account, self.stack.key_file, self.stack.key_id)
+        return self.stack.client(account)
 
     def goes_away(self, what: str) -> None:
         self._began[what] = time.time()

@@ -18,7 +18,6 @@ from dev.client import Tsg
 from dev.faults import killed
 from dev.processes import Child, wait_for
 from dev.services import scratch
-from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.stack import TRITON_UUID, Stack
 
 #: Seconds that anything may take to come right.
@@ -52,22 +51,12 @@ class Service:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.tsg = Tsg(stack.url, stack.account, stack.key_file, stack.key_id)
+        self.tsg = stack.client()
         self._run = uuid.uuid4().hex[:8]
         self._names = itertools.count(1)
 
-    def client(self) -> Tsg:
-        """Another client of the same account, for another thread."""
-        return Tsg(self.stack.url, self.stack.account, self.stack.key_file, self.stack.key_id)
-
     def make_template(self, **fields: Any) -> str:
-        body = {
-            "template_name": f"template-{self._run}-{next(self._names)}",
-            "package": DEFAULT_PACKAGE,
-            "image_id": DEFAULT_IMAGE,
-            **fields,
-        }
-        return self.tsg.ok("POST", "/templates", body, status=201)["id"]
+        return self.tsg.make_template(f"template-{self._run}-{next(self._names)}", **fields)
 
     def make_group(self, capacity: int, **fields: Any) -> dict[str, Any]:
         template = fields.pop("template_id", None) or self.make_template()
@@ -83,7 +72,7 @@ class Service:
 
     def machines(self, group: dict[str, Any]) -> list[dict[str, Any]]:
         """The group's machines in the cloud itself, whatever CloudAPI would say of them; not those that are deleted."""
-        return [machine for machine in self.stack.cloud("GET", "/machines?live=true") if machine["tags"].get("tsg.group") == group["id"]]
+        return self.stack.machines_of(group["id"])
 
     def running(self, group: dict[str, Any]) -> int:
         return sum(machine["state"] == "running" for machine in self.machines(group))
@@ -133,7 +122,7 @@ class Service:
     def together(self, count: int, request: Callable[[Tsg, int], int]) -> list[int]:
         """The same request so many times at once; the statuses."""
         with ThreadPoolExecutor(count) as pool:
-            return list(pool.map(lambda number: request(self.client(), number), range(count)))
+            return list(pool.map(lambda number: request(self.stack.client(), number), range(count)))
 
 
 @contextmanager

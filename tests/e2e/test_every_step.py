@@ -8,9 +8,7 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from dev.client import Tsg
 from dev.faults import killed
-from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from tests.e2e.conftest import Service, doomed, dying, workers_asleep
 
 pytestmark = pytest.mark.stack("often killed")
@@ -37,10 +35,8 @@ class Owner:
         stack = service.stack
         self.name = f"owner-{uuid.uuid4().hex[:8]}"
         stack.add_account(self.name)
-        self.tsg = Tsg(stack.url, self.name, stack.key_file, stack.key_id)
-        template = {"template_name": "t", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE}
-        made = self.tsg.ok("POST", "/templates", template, status=201)
-        group = {"group_name": "g", "template_id": made["id"], "capacity": capacity}
+        self.tsg = stack.client(self.name)
+        group = {"group_name": "g", "template_id": self.tsg.make_template(), "capacity": capacity}
         self.group = self.tsg.ok("POST", "/groups", group, status=201)
 
 

@@ -90,7 +90,7 @@ def test_postgresql_restarted_under_load(calm: Service) -> None:
     broken: list[str] = []
 
     def load() -> None:
-        tsg = calm.client()
+        tsg = calm.stack.client()
         while not stop.is_set():
             answer = tsg("PUT", f"/groups/{group['id']}/increment", {"instance_count": 1, "max_instance": 100})
             if answer.status_code == 202:

@@ -12,8 +12,6 @@ import falcon
 import pytest
 import requests
 
-from dev.client import Tsg
-from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.sim.common.server import Server
 from tests.e2e.conftest import Service, doomed, dying, workers_asleep
 from tsg_api.resources.policies import CALL_RATE
@@ -50,11 +48,8 @@ class Owner:
         stack = service.stack
         name = f"owner-{uuid.uuid4().hex[:8]}"
         stack.add_account(name)
-        self.tsg = Tsg(stack.url, name, stack.key_file, stack.key_id)
-        template = self.tsg.ok(
-            "POST", "/templates", {"template_name": "t", "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE}, status=201
-        )
-        body = {"group_name": "g", "template_id": template["id"], "capacity": 0, "max_capacity": MOST}
+        self.tsg = stack.client(name)
+        body = {"group_name": "g", "template_id": self.tsg.make_template(), "capacity": 0, "max_capacity": MOST}
         self.group = self.tsg.ok("POST", "/groups", body, status=201)
         cooldown = {"out_seconds": cooldown_seconds}
         hook = {"policy_name": "hook", "kind": "webhook", "change": "+1", "cooldown": cooldown}

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import pytest
 import requests
 
-from dev.client import Tsg
 from dev.faults import killed
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE, LARGE_PACKAGE
 from tests.e2e.conftest import Service, doomed, dying, workers_asleep
@@ -53,13 +52,12 @@ class Owner:
         self.name = f"owner-{uuid.uuid4().hex[:8]}"
         stack.add_account(self.name)
         self.service = service
-        self.tsg = Tsg(stack.url, self.name, stack.key_file, stack.key_id)
+        self.tsg = stack.client(self.name)
         body = {"group_name": "g", "template_id": self.template("old"), "capacity": capacity, **group}
         self.group = self.tsg.ok("POST", "/groups", body, status=201)
 
     def template(self, name: str, **fields: Any) -> str:
-        body = {"template_name": name, "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE, "cns_services": ["web:80"], **fields}
-        return str(self.tsg.ok("POST", "/templates", body, status=201)["id"])
+        return self.tsg.make_template(name, cns_services=["web:80"], **fields)
 
     def roll(self, template_id: str, **settings: Any) -> str:
         body = {"template_id": template_id, "max_surge": 1, "bake_seconds": 0, **settings}
