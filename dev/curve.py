@@ -12,8 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, text
 
+from dev.database import managed_account, new_database
 from dev.services import Postgres, Valkey, scratch
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.sim.cloudapi.machine import Machine
@@ -33,10 +34,9 @@ from shared.plan.limits import Limits
 from shared.spec import policy_settings
 from shared.spec.policy import from_memory, to_memory
 from shared.spec.spec import Spec
-from shared.state import accounts, decisions, groups, policies, templates
+from shared.state import decisions, groups, policies, templates
 from shared.state.changes import Asker
 from shared.state.groups import Wish
-from shared.store import db, schema
 from shared.store.db import Database
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 from tsg_workers.reconcilers.policies import PolicyReconciler
@@ -77,16 +77,13 @@ def load_at(hour: float) -> float:
 def main() -> int:
     log.configure("ERROR", "json")
     with scratch() as directory, Postgres(directory / "postgres", durable=False) as postgres, Valkey(directory / "valkey") as valkey:
-        postgres.create_database("curve")
-        database = db.connect(make_url(postgres.url("curve")), pool_size=16)
-        database.transact(schema.upgrade)
         began = 1_795_737_600.0
         with (
+            new_database(postgres, "curve") as database,
             Simulator(now=lambda: began, throttle=False, provision_seconds=BOOT, delete_seconds=5.0) as cloud,
             CmonSimulator(cloud.cloud, directory) as cmon,
         ):
             points = play(database, cloud, cmon, valkey.url)
-        database.close()
     PICTURE.write_text(drawn(points))
     steps = [(one, other) for one, other in pairwise(points) if one.capacity != other.capacity]
     grown = [other.capacity / max(LEAST, math.ceil(other.needed)) for one, other in steps if other.capacity > one.capacity]
@@ -101,11 +98,7 @@ def play(database: Database, cloud: Simulator, cmon: CmonSimulator, redis_url: s
     triton = cloud.cloud.add_account("curve", [f"{pair.public_line} tsg"], uuid=str(uuid.uuid4()))
 
     def enrol(connection: Connection) -> tuple[str, str]:
-        account = accounts.insert_account(connection, "curve", triton.id)
-        key_id = str(uuid.uuid4())
-        material = sealer.seal(pair.private_pem, row=key_id)
-        accounts.insert_key(connection, account.id, key_id=key_id, name="tsg", fingerprint=pair.fingerprint, material=material)
-        accounts.mark_registered(connection, key_id, registered=True)
+        account = managed_account(connection, "curve", triton.id, pair, sealer)
         template = templates.create(connection, account.id, Spec("web", {"package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE}))
         wish = Wish("web", template.id, LEAST, None, {"min_capacity": LEAST, "max_capacity": MOST})
         return account.id, groups.insert_group(connection, account.id, wish, interval=300, request_id=None).id

@@ -85,36 +85,37 @@ def page() -> str:
 
 def templates_page(text: str) -> str:
     """The page about templates, with the table as the fields are now."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    lines = [BEGIN, "", _row(("field", "value", "sent to CloudAPI as", "what it is for")), "|---" * 4 + "|"]
+    lines = ["", _row(("field", "value", "sent to CloudAPI as", "what it is for")), "|---" * 4 + "|"]
     for field in FIELDS:
         need = " (required)" if field.is_required else ""
         lines.append(_row((f"`{field.name}`{need}", field.rule, field.sent, field.words)))
-    return "\n".join([before.rstrip(), "", *lines, "", END]) + after
+    return _made_anew(text, BEGIN, lines)
 
 
 def autoscaling_page(text: str) -> str:
     """The page about policies, with the table as the fields are now."""
-    before, _, rest = text.partition(BEGIN_POLICIES)
-    _, _, after = rest.partition(END)
-    lines = [BEGIN_POLICIES, "", _row(("kind", "field", "value", "default")), "|---" * 4 + "|"]
+    lines = ["", _row(("kind", "field", "value", "default")), "|---" * 4 + "|"]
     common = policy_settings.Settings.model_fields
     lines += [_row(row) for row in rows_of(policy_settings.Settings, "all")]
     for kind, model in policy_settings.OF_KIND.items():
         lines += [_row(row) for row in rows_of(model, kind) if row[1].strip("`").partition(".")[0] not in common]
-    return "\n".join([before.rstrip(), "", *lines, "", END]) + after
+    return _made_anew(text, BEGIN_POLICIES, lines)
 
 
 def rollouts_page(text: str) -> str:
     """The page about members and rollouts, with the tables as the settings are now."""
-    before, _, rest = text.partition(BEGIN_ROLLOUTS)
-    _, _, after = rest.partition(END)
-    lines = [BEGIN_ROLLOUTS]
+    lines: list[str] = []
     for heading, model in (("A group", GroupSettings), ("A rollout", RolloutSettings)):
         lines += ["", f"### {heading}", "", _row(("field", "default", "what it is for")), "|---" * 3 + "|"]
         lines += [_row(row) for row in _settings_rows(model)]
-    return "\n".join([before.rstrip(), "", *lines, "", END]) + after
+    return _made_anew(text, BEGIN_ROLLOUTS, lines)
+
+
+def _made_anew(text: str, begin: str, lines: Sequence[str]) -> str:
+    """The page with these lines between `begin` and the end of what is made."""
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(END)
+    return "\n".join([before.rstrip(), "", begin, *lines, "", END]) + after
 
 
 def _settings_rows(model: type[ObjectSettings], before: str = "") -> Iterator[tuple[str, str, str]]:

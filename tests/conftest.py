@@ -5,7 +5,6 @@ import gc
 import io
 import itertools
 import os
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -26,10 +25,8 @@ from dev.sim.cloudapi.simulator import Simulator
 from dev.stack import DATABASE
 from shared import log
 from shared.clients import keys
-from shared.clients.keys import KeyPair, Sealer
+from shared.clients.keys import KeyPair
 from shared.runtime import process, program
-from shared.state import accounts
-from shared.state.accounts import Account
 from shared.store import db, schema
 from shared.store.db import Database
 from shared.store.tables import metadata
@@ -120,18 +117,6 @@ def simulator() -> Iterator[Simulator]:
 
 def new_pair() -> KeyPair:
     return keys.of_private_key(rsa.generate_private_key(65537, FEW_BITS))
-
-
-def managed_account(connection: Connection, login: str, triton_id: str, pair: KeyPair, sealer: Sealer, *, key_name: str = "tsg") -> Account:
-    """An account that was here before: enabled, and with `pair` for its registered management key."""
-    account = accounts.insert_account(connection, login, triton_id)
-    key_id = str(uuid.uuid4())
-    material = sealer.seal(pair.private_pem, row=key_id)
-    accounts.insert_key(connection, account.id, key_id=key_id, name=key_name, fingerprint=pair.fingerprint, material=material)
-    accounts.mark_registered(connection, key_id, registered=True)
-    found = accounts.get(connection, account.id)
-    assert found is not None
-    return found
 
 
 def sql(database: Database, statement: str, **parameters: Any) -> list[Any]:

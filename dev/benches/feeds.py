@@ -9,13 +9,13 @@ from sqlalchemy import Connection, make_url, text
 
 from dev.benches.report import Figure
 from dev.benches.scaling import running_stack
+from dev.database import managed_account
 from dev.processes import wait_for, wait_or_fail
 from dev.stack import DATABASE, Stack
 from dev.used import cpu_of, resident_mb
 from shared.clients import keys
 from shared.clients.keys import KeyPair, Sealer
 from shared.runtime.values import SECRET_KEYS
-from shared.state import accounts
 from shared.store import db
 from tsg_workers.feed.gate import ALL_WITHIN
 
@@ -109,11 +109,7 @@ def _fill(stack: Stack, count: int) -> None:
 
 
 def _tenant(connection: Connection, sealer: Sealer, pair: KeyPair, name: str, triton: str) -> None:
-    account = accounts.insert_account(connection, name, triton)
-    key_id = str(uuid.uuid4())
-    material = sealer.seal(pair.private_pem, row=key_id)
-    accounts.insert_key(connection, account.id, key_id=key_id, name="tsg", fingerprint=pair.fingerprint, material=material)
-    connection.execute(text(FILL), {"account": account.id})
+    connection.execute(text(FILL), {"account": managed_account(connection, name, triton, pair, sealer).id})
 
 
 def _wait_for(stack: Stack, count: int) -> None:

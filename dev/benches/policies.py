@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
 from dev.benches.report import Figure
+from dev.database import new_database
 from dev.percentile import percentile
 from dev.services import Postgres, Valkey, scratch
 from shared import log
@@ -16,7 +17,6 @@ from shared.measures.gather import Gatherer
 from shared.measures.pushed import PushedSource
 from shared.measures.sources import list_members
 from shared.spec import policy_settings
-from shared.store import db, schema
 from shared.store.db import Database
 from tsg_workers.reconcilers.policies import PolicyReconciler
 from tsg_workers.runner import Runner
@@ -45,12 +45,13 @@ def bench(*, quick: bool) -> Iterator[Figure]:
     """A round over all groups, after some that write down the first decisions."""
     log.configure("ERROR", "json")
     accounts = QUICK if quick else ACCOUNTS
-    with scratch() as directory, Postgres(directory / "postgres") as server, Valkey(directory / "valkey") as valkey:
-        server.create_database("policies")
-        database = db.connect(make_url(server.url("policies")), pool_size=16)
-        database.transact(schema.upgrade)
+    with (
+        scratch() as directory,
+        Postgres(directory / "postgres") as server,
+        Valkey(directory / "valkey") as valkey,
+        new_database(server, "policies") as database,
+    ):
         yield from _measured(database, valkey.url, accounts)
-        database.close()
 
 
 def _measured(database: Database, redis_url: str, accounts: int) -> Iterator[Figure]:

@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_network
 from typing import Any, NamedTuple
 
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
 from dev.benches.report import Figure
+from dev.database import new_database
 from dev.processes import wait_for
 from dev.services import Postgres, scratch
 from shared import log, metrics
 from shared.spec import group_settings
 from shared.spec.group_settings import GroupSettings, HealthCheck, Probe
 from shared.state import accounts
-from shared.store import db, schema
 from shared.store.db import Database
 from tsg_workers.probes.prober import Prober
 
@@ -66,15 +66,9 @@ def bench(*, quick: bool) -> Iterator[Figure]:
         try:
             there = json.loads(instances.stdout.readline())
             for number, case in enumerate(QUICK if quick else CASES):
-                server.create_database(f"probes_{number}")
-                database = db.connect(make_url(server.url(f"probes_{number}")), pool_size=4)
-                with database.engine.begin() as connection:
-                    schema.upgrade(connection)
-                try:
+                with new_database(server, f"probes_{number}") as database:
                     _fill(database, case, there["addresses"], there["port"])
                     yield _measured(database, case)
-                finally:
-                    database.close()
         finally:
             instances.terminate()
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import psycopg2.extensions
 import requests
-from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy import Connection, event, text
 
 from dev.benches.report import Figure
+from dev.database import managed_account, new_database
 from dev.services import Postgres, scratch
 from shared import log
 from shared.clients import keys
@@ -24,8 +25,6 @@ from shared.clients.access import Timeouts
 from shared.clients.cloudapi import CloudAPI
 from shared.clients.keys import KeyPair, Sealer
 from shared.plan.limits import Limits
-from shared.state import accounts
-from shared.store import db, schema
 from shared.store.db import Database
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 from tsg_workers.runner import Runner
@@ -54,14 +53,8 @@ def bench(*, quick: bool) -> Iterator[Figure]:
     pair = keys.generate()
     with scratch() as directory, Postgres(directory / "postgres") as server:
         for number, (groups, tenants) in enumerate(QUICK if quick else CASES):
-            server.create_database(f"steady_{number}")
-            database = db.connect(make_url(server.url(f"steady_{number}")), pool_size=16)
-            with database.engine.begin() as connection:
-                schema.upgrade(connection)
-            try:
+            with new_database(server, f"steady_{number}") as database:
                 yield _round(database, directory, pair, groups, tenants, rounds=3 if quick else 5)
-            finally:
-                database.close()
 
 
 def _round(database: Database, directory: Path, pair: KeyPair, groups: int, tenants: int, *, rounds: int) -> Figure:
@@ -158,10 +151,6 @@ def _calls(url: str) -> int:
 
 def _tenant(connection: Connection, sealer: Sealer, pair: KeyPair, number: int, groups: int) -> dict[str, Any]:
     name, triton = f"tenant-{number}", str(uuid.uuid4())
-    account = accounts.insert_account(connection, name, triton)
-    key_id = str(uuid.uuid4())
-    material = sealer.seal(pair.private_pem, row=key_id)
-    accounts.insert_key(connection, account.id, key_id=key_id, name="tsg", fingerprint=pair.fingerprint, material=material)
-    accounts.mark_registered(connection, key_id, registered=True)
+    account = managed_account(connection, name, triton, pair, sealer)
     rows = connection.execute(text(FILL), {"account": account.id, "groups": groups, "capacity": INSTANCES})
     return {"id": account.id, "login": name, "uuid": triton, "groups": [list(row) for row in rows]}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
+from dev.database import managed_account
 from dev.services import Postgres
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.sim.cloudapi.machine import Machine
@@ -30,7 +31,7 @@ from shared.state.groups import Group, Wish
 from shared.state.instances import Instance
 from shared.state.templates import Template
 from shared.store.db import Database
-from tests.conftest import FEW_BITS, managed_account, new_database, new_pair, sql
+from tests.conftest import FEW_BITS, new_database, new_pair, sql
 from tests.tls import Tls
 from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 from tsg_workers.runner import Runner

@@ -28,8 +28,6 @@ from dev.sim.cloudapi.machine import Machine
 from dev.sim.cmon.metrics import Load
 
 PURPOSE = ObjectIdentifier("1.3.6.1.4.1.38678.1.4.2")
-#: Requests of one account in a second.
-THROTTLE = 1000
 
 
 class Simulator(ThreadingHTTPServer):

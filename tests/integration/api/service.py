@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from requests.adapters import HTTPAdapter
 
+from dev.database import managed_account
 from dev.sim.cloudapi import accounts as triton
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.sim.cloudapi.simulator import Simulator
@@ -34,7 +35,7 @@ from shared.measures.source import Source
 from shared.measures.sources import list_members
 from shared.runtime.health import Health
 from shared.store.db import Database
-from tests.conftest import managed_account, new_pair, sql
+from tests.conftest import new_pair, sql
 from tsg_api.app import create_app
 from tsg_api.auth.caller_keys import CallerKeys
 from tsg_api.auth.development import DevelopmentMode
