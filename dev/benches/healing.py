@@ -11,6 +11,7 @@ from dev.benches.report import Figure
 from dev.benches.scaling import Tenant, running_stack, time_of
 from dev.percentile import percentile
 from dev.processes import wait_for, wait_or_fail
+from dev.sim.cloudapi.knobs import Knobs
 from dev.stack import Stack
 
 #: Seconds between checks: the least that a group may have, and what is usual.
@@ -19,15 +20,8 @@ ACCOUNTS, GROUPS, INSTANCES = 4, 10, 2
 #: Seconds within which a feed should bring about a replacement.
 SOON = 3.0
 ON = {"TSG_FEED": "auto", "TSG_HEALTH_CHECK_INTERVAL": str(INTERVAL)}
-#: All knobs that the cases below turn, as they are without them.
-USUAL = {
-    "feed_mute": False,
-    "feed_lie": False,
-    "feed_late_seconds": 0.0,
-    "feed_double": False,
-    "feed_shuffle": False,
-    "feed_lose_share": 0.0,
-}
+#: The knobs that the cases below turn, as they are without them.
+USUAL = {name: value for name, value in Knobs().to_json().items() if name.startswith("feed_")}
 CASES: Mapping[str, Mapping[str, Any]] = {
     "up": {},
     "lying": {"feed_lie": True},

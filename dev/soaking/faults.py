@@ -15,44 +15,12 @@ import psycopg2
 import requests
 
 from dev.processes import Child
+from dev.sim.cloudapi.knobs import Knobs
 from dev.soaking.users import GROUPS
 from dev.soaking.world import World
 
-#: Knobs of CloudAPI at rest. Everything that a fault turns is here.
-CALM = {
-    "provision_seconds": 1.0,
-    "provision_jitter": 1.0,
-    "delete_seconds": 0.5,
-    "delete_flip_seconds": 0.0,
-    "latency_seconds": 0.02,
-    "hang_seconds": 0.0,
-    "error_share": 0.0,
-    "error_status": 500,
-    "lost_answer_share": 0.0,
-    "lost_answers_next": 0,
-    "lost_answer_status": None,
-    "lost_answer_endpoints": ["CreateMachine"],
-    "refuse_next_creates": 0,
-    "fail_next_creates": 0,
-    "stick_next_creates": 0,
-    "bad_json": False,
-    "down": False,
-    "read_only": False,
-    "capacity": None,
-    "empty_lists": False,
-    "truncate_lists": 0,
-    "stale_list_seconds": 0.0,
-    "feed_offered": True,
-    "feed_mute": False,
-    "feed_lie": False,
-    "feed_late_seconds": 0.0,
-    "feed_shuffle": False,
-    "feed_double": False,
-    "feed_lose_share": 0.0,
-    "cmon_cpu": 10,
-    "cmon_down": False,
-    "cmon_hang": False,
-}
+#: Knobs of CloudAPI at rest.
+CALM = Knobs(provision_seconds=1.0, provision_jitter=1.0, latency_seconds=0.02).to_json()
 
 Fault = Callable[[World, random.Random], None]
 

@@ -1,7 +1,5 @@
 """python -m dev.sim.cloudapi --port 8080 --account demo:UUID:key.pub"""
 
-from __future__ import annotations
-
 import argparse
 import json
 import threading

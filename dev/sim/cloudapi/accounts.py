@@ -1,7 +1,5 @@
 """Accounts, their users and their keys."""
 
-from __future__ import annotations
-
 import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ Unauthenticated: the simulator is meant for a loopback address. Refusals are 400
 and the message names the field.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import ipaddress
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """The routes, and how errors become answers."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

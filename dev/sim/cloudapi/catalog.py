@@ -1,7 +1,5 @@
 """Packages, images, networks and volumes: what a machine is made of."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

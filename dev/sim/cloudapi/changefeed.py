@@ -4,8 +4,6 @@ What is here of CloudAPI's code and of its faults: the client subscribes by a me
 is ignored; nothing is repeated of what happened while nobody was connected.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import random
@@ -56,7 +54,7 @@ class Subscription:
 class Changefeed:
     """The publisher and its connections, in a thread that begins with the first one. Thread-safe."""
 
-    def __init__(self, cloud: Cloud) -> None:
+    def __init__(self, cloud: "Cloud") -> None:
         self._cloud = cloud
         self._knobs = cloud.knobs
         self._lock = threading.Lock()

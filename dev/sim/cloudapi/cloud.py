@@ -4,8 +4,6 @@ Whatever takes time is written down as a job with the moment it ends. Every publ
 moment has come, so a machine's state follows from the clock alone, and a test that owns the clock owns the cloud.
 """
 
-from __future__ import annotations
-
 import heapq
 import ipaddress
 import itertools

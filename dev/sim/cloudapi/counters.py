@@ -1,7 +1,5 @@
 """What the simulator saw, for tests and benchmarks to ask about."""
 
-from __future__ import annotations
-
 import threading
 from collections import defaultdict
 from typing import Any

@@ -1,7 +1,5 @@
 """The disks of a virtual machine (sdc-cloudapi: lib/machines.js getCreateOptions; sdc-vmapi: lib/common/validation.js validDisks)."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

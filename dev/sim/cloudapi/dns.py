@@ -1,7 +1,5 @@
 """CNS: the names of DNS under which an account's machines are found (triton-cns: lib/flag-filter.js, lib/vm-to-zones.js)."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 

@@ -3,8 +3,6 @@
 CloudAPI: InvalidArgument and MissingParameter are 409, not 400 or 422.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

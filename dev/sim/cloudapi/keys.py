@@ -1,7 +1,5 @@
 """SSH public keys as CloudAPI keeps them."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from dataclasses import dataclass

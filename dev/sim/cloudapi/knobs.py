@@ -1,7 +1,5 @@
 """Everything that can be turned of the cloud while it runs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Annotated
 

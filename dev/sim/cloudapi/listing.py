@@ -1,7 +1,5 @@
 """Reading the query of `GET /:login/machines`."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping

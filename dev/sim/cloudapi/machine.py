@@ -1,12 +1,10 @@
 """One machine, and the JSON object that CloudAPI shows of it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from dev.sim.cloudapi.catalog import Image, Network, Package
 
@@ -119,7 +117,7 @@ class Machine:
         return row | named | {"nics": [asdict(nic) for nic in self.nics], "jobs": [asdict(job) for job in self.jobs]}
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], images: Mapping[str, Image], networks: Mapping[str, Network]) -> Machine:
+    def from_row(cls, row: Mapping[str, Any], images: Mapping[str, Image], networks: Mapping[str, Network]) -> Self:
         found = {"image": images[row["image"]], "networks": [networks[network] for network in row["networks"]]}
         made = {
             "package": Package(**row["package"]),

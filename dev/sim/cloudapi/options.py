@@ -3,8 +3,6 @@
 Nothing is said of an option that CloudAPI ignores, such as `encrypted: "true"`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

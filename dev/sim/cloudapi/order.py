@@ -1,7 +1,5 @@
 """Reading a request for a new machine: `POST /:login/machines`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

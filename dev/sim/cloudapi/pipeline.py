@@ -7,8 +7,6 @@
 Errors of 1-5 carry none of CloudAPI's own headers, later ones carry them all.
 """
 
-from __future__ import annotations
-
 import base64
 import gzip
 import hashlib

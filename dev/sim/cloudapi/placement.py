@@ -4,8 +4,6 @@ CloudAPI reads the rules (lib/triton-affinity.js); DAPI turns them into machines
 (sdc-designation: lib/algorithms/shared/affinity.js, hard- and soft-filter-locality-hints.js).
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What each endpoint of CloudAPI answers. The pipeline has run: `req.context.call` knows the account, the machine, the fields."""
 
-from __future__ import annotations
-
 import fnmatch
 import json
 from collections.abc import Callable, Iterable

@@ -8,8 +8,6 @@ CloudAPI reads two forms:
 The modern form is tried first; when both fail, the message is always about the modern one.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import email.utils

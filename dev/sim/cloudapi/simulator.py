@@ -1,7 +1,5 @@
 """The simulator inside a test: `with Simulator(provision_seconds=0.2) as sim: requests.get(sim.url + "/--ping")`."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Tags: which ones a machine may carry, and how a list finds them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from typing import Any

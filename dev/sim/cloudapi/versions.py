@@ -1,7 +1,5 @@
 """Accept-Version: the npm ranges that CloudAPI clients send (`8`, `~9||~8`, `*`, `>=7.2`)."""
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 

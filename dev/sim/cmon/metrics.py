@@ -1,7 +1,5 @@
 """What a machine's agent says, as triton-cmon-agent words it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

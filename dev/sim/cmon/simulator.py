@@ -4,8 +4,6 @@ As triton-cmon: the machine is known by the name in Host; a client proves itself
 key of the account that its subject names, which its issuer names by its MD5 fingerprint; expiry is checked.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import json
 import ssl

@@ -3,8 +3,6 @@
 Unauthenticated: a simulator is meant for a loopback address. A body that can't be used raises Unwanted.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

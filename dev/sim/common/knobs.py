@@ -1,7 +1,5 @@
 """Everything that can be turned while a simulator runs: `GET` and `PATCH /--sim/knobs`, or `simulator.knobs` in a test."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, get_type_hints

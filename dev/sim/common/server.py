@@ -1,7 +1,5 @@
 """A web application on a port of this machine, in a thread: the real thing but for the process."""
 
-from __future__ import annotations
-
 import logging
 import socket
 import threading

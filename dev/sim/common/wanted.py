@@ -1,7 +1,5 @@
 """What a field of an admin route may be."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -22,13 +20,13 @@ class Wanted:
     text: str
     accepts: Callable[[Any], bool]
 
-    def or_null(self) -> Wanted:
+    def or_null(self) -> "Wanted":
         return Wanted(f"{self.text}, or null", lambda value: value is None or self.accepts(value))
 
-    def in_array(self, text: str) -> Wanted:
+    def in_array(self, text: str) -> "Wanted":
         return Wanted(text, lambda value: isinstance(value, list) and all(map(self.accepts, value)))
 
-    def in_object(self, text: str) -> Wanted:
+    def in_object(self, text: str) -> "Wanted":
         return Wanted(text, lambda value: isinstance(value, dict) and all(map(self.accepts, value.values())))
 
 

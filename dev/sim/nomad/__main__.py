@@ -1,7 +1,5 @@
 """python -m dev.sim.nomad --bind 127.0.0.1 --port 0 --node-env worker.env"""
 
-from __future__ import annotations
-
 import argparse
 import threading
 from pathlib import Path

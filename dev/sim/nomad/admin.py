@@ -3,8 +3,6 @@
 Unauthenticated: the simulator is meant for a loopback address. Refusals are 400 with a plain text that names the field.
 """
 
-from __future__ import annotations
-
 import falcon
 
 from dev.sim.common.admin import read

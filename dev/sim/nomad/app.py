@@ -1,7 +1,5 @@
 """The routes, what happens to every request, and how errors become answers."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

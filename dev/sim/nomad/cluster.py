@@ -1,7 +1,5 @@
 """The cluster itself: periodic jobs, their runs, and the clock that launches them."""
 
-from __future__ import annotations
-
 import json
 import random
 import shutil

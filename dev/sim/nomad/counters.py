@@ -1,7 +1,5 @@
 """What the simulator saw, for tests to ask about: calls by endpoint and status, and what happened to each job."""
 
-from __future__ import annotations
-
 import threading
 from collections import defaultdict
 from typing import Any

@@ -1,7 +1,5 @@
 """Nomad's errors: a status and a plain text, never JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 

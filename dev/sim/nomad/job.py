@@ -1,7 +1,5 @@
 """One periodic job: what makes it invalid, when it is due, and why no node would take it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """What each endpoint answers: Nomad's JSON, or a plain text about what is wrong."""
 
-from __future__ import annotations
-
 import json
 from typing import Any, ClassVar
 

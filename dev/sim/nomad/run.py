@@ -4,8 +4,6 @@ A process leads a group of its own. It does not outlive us: on Linux the kernel 
 it running and find it again.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

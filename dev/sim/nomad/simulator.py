@@ -1,7 +1,5 @@
 """The simulator inside a test: `with Simulator() as sim: requests.get(sim.url + "/v1/status/leader")`."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A small Prometheus: `POST /api/v1/query` answers what the test says, in Prometheus' own form."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from typing import Any
