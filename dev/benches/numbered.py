@@ -4,8 +4,6 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-#: SQL for `uuid_of`, with the expression of the number.
-SQL_UUID = "md5('{kind}-' || ({number}))::uuid"
 #: Of all groups, those of the one large account: a hundredth.
 LARGE = 100
 
@@ -46,7 +44,7 @@ def uuid_of(kind: str, number: int) -> str:
 
 def sql_id(kind: str, number: str) -> str:
     """`uuid_of` as SQL; `number` is an expression."""
-    return SQL_UUID.format(kind=kind, number=number)
+    return f"md5('{kind}-' || ({number}))::uuid"
 
 
 def address_of(number: int) -> str:

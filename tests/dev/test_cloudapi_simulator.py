@@ -23,6 +23,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from dev.sim.cloudapi.catalog import (
+    DEFAULT_IMAGE,
+    DEFAULT_NETWORK,
+    DEFAULT_PACKAGE,
     FABRIC_NETWORK,
     FLEXIBLE_PACKAGE,
     HVM_IMAGE,
@@ -32,7 +35,6 @@ from dev.sim.cloudapi.catalog import (
     OLD_IMAGE,
     PRIVATE_NETWORK,
 )
-from dev.sim.cloudapi.cloud import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
 from dev.sim.cloudapi.knobs import Knobs
 from dev.sim.cloudapi.options import OPTIONS
 from dev.sim.cloudapi.simulator import Simulator

@@ -15,12 +15,7 @@ MAX_URL, MAX_LISTED = 2000, 100
 #: What its owner says of it.
 FIELDS = {"url", "groups", "kinds", "enabled"}
 
-
 _LISTED = documented(minItems=1, maxItems=MAX_LISTED)
-
-
-def _all() -> list[str]:
-    return ["*"]
 
 
 def _groups(value: list[str]) -> list[str]:
@@ -40,10 +35,8 @@ class NotificationBody(Body):
     """Where activities are told, and which: of all groups and all kinds unless it says otherwise."""
 
     url: Annotated[str, Field(min_length=1, max_length=MAX_URL), documented(examples=["https://example.com/hooks/tsg"])]
-    groups: Annotated[list[str], AfterValidator(_groups), documented(minItems=1, maxItems=MAX_LISTED)] = Field(
-        default_factory=lambda: ["*"]
-    )
-    kinds: Annotated[list[str], AfterValidator(_kinds), documented(minItems=1, maxItems=MAX_LISTED)] = Field(default_factory=lambda: ["*"])
+    groups: Annotated[list[str], AfterValidator(_groups), _LISTED] = Field(default_factory=lambda: ["*"])
+    kinds: Annotated[list[str], AfterValidator(_kinds), _LISTED] = Field(default_factory=lambda: ["*"])
     enabled: bool = True
 
 

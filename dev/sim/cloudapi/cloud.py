@@ -30,10 +30,6 @@ from dev.sim.cloudapi.order import Order, bad_name, final_name
 from dev.sim.cloudapi.placement import Hints, NoServerError, hints_of_rules, narrow, read_rules
 from dev.sim.common.wanted import is_uuid
 
-DEFAULT_PACKAGE = catalog.DEFAULT_PACKAGE
-DEFAULT_IMAGE = catalog.DEFAULT_IMAGE
-DEFAULT_NETWORK = catalog.DEFAULT_NETWORK
-
 #: An account without a UUID gets one made of its login, the same in every run.
 _ACCOUNTS = uuid.UUID("5b0c8f0e-6c5b-4d0a-9f3f-2f6f6a1f7a10")
 
