@@ -34,14 +34,6 @@ def test_fifty_increments_at_once_are_fifty_instances(calm: Service) -> None:
     assert calm.counters()["creates_accepted"] == 50
 
 
-def test_one_of_twenty_creates_of_a_name_wins(calm: Service) -> None:
-    body = {"group_name": "wanted-by-all", "template_id": calm.make_template(), "capacity": 1}
-    statuses = calm.together(20, lambda tsg, _number: tsg("POST", "/groups", body).status_code)
-    assert sorted(statuses) == [201] + [409] * 19
-    (group,) = calm.tsg.ok("GET", "/groups")
-    calm.settles(group, 1)
-
-
 def test_a_group_made_again_under_its_name_has_nothing_of_the_old_one(calm: Service) -> None:
     calm.knobs(delete_seconds=4)
     template = calm.make_template()
