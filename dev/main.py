@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import requests
@@ -162,14 +162,11 @@ def _show(stack: Stack, directory: Path, console: str) -> None:
     print("Ctrl-C stops everything that was started here.", flush=True)
 
 
-@contextmanager
-def _directory(given: Path | None) -> Iterator[Path]:
-    if given is not None:
-        given.mkdir(parents=True, exist_ok=True)
-        yield given.resolve()
-        return
-    with scratch() as directory:
-        yield directory
+def _directory(given: Path | None) -> AbstractContextManager[Path]:
+    if given is None:
+        return scratch()
+    given.mkdir(parents=True, exist_ok=True)
+    return nullcontext(given.resolve())
 
 
 def _port() -> int:

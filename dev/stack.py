@@ -294,13 +294,18 @@ class Stack:
             if name == "cloudapi":
                 raise ChildError(f"the CloudAPI simulator ended with status {status}; its machines are lost. See {child.log}")
             notes.append(f"{name} ended with status {status}, started again")
-            if name.partition("-")[0] == "api":
-                self.start_api()
-            elif name == "nomad":
-                self.start_nomad()
-            else:
-                self.start_process(name, f"tsg-{name.partition('-')[0]}")
+            self.start_again(name)
         return notes
+
+    def start_again(self, name: str) -> None:
+        """Start a process that has ended, as it was started at first."""
+        kind = name.partition("-")[0]
+        if kind == "api":
+            self.start_api()
+        elif kind == "nomad":
+            self.start_nomad()
+        else:
+            self.start_process(name, f"tsg-{kind}")
 
     def cloud(self, method: str, path: str, body: object = None) -> Any:
         """Ask the simulator for what no user of CloudAPI could: `/--sim/...`."""

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -69,20 +69,21 @@ def _workers(world: World) -> list[str]:
     return sorted(name for name in world.stack.processes if name.startswith("worker"))
 
 
+def _killed(world: World, names: Sequence[str], seconds: float) -> None:
+    """Kill programs, and start them again after so long."""
+    for name in names:
+        world.stack.processes[name].kill()
+    time.sleep(seconds)
+    for name in names:
+        world.stack.start_again(name)
+
+
 def worker_killed(world: World, dice: random.Random) -> None:
-    name, pause = dice.choice(_workers(world)), dice.uniform(0, 4)
-    world.stack.processes[name].kill()
-    time.sleep(pause)
-    world.stack.start_process(name, "tsg-worker")
+    _killed(world, [dice.choice(_workers(world))], dice.uniform(0, 4))
 
 
 def all_workers_killed(world: World, dice: random.Random) -> None:
-    pause = dice.uniform(0, 2)
-    for name in _workers(world):
-        world.stack.processes[name].kill()
-    time.sleep(pause)
-    for name in _workers(world):
-        world.stack.start_process(name, "tsg-worker")
+    _killed(world, _workers(world), dice.uniform(0, 2))
 
 
 def worker_frozen_past_its_lease(world: World, dice: random.Random) -> None:
@@ -94,23 +95,15 @@ def worker_frozen_past_its_lease(world: World, dice: random.Random) -> None:
 
 def api_killed(world: World, dice: random.Random) -> None:
     pause = dice.uniform(0, 1)
-    world.stack.processes[dice.choice(sorted(name for name in world.stack.processes if name.startswith("api")))].kill()
-    time.sleep(pause)
-    world.stack.start_api()
+    _killed(world, [dice.choice(sorted(name for name in world.stack.processes if name.startswith("api")))], pause)
 
 
 def clock_killed(world: World, dice: random.Random) -> None:
-    pause = dice.uniform(0, 5)
-    world.stack.processes["clock"].kill()
-    time.sleep(pause)
-    world.stack.start_process("clock", "tsg-clock")
+    _killed(world, ["clock"], dice.uniform(0, 5))
 
 
 def feed_killed(world: World, dice: random.Random) -> None:
-    name, pause = dice.choice(["feed-1", "feed-2"]), dice.uniform(0, 15)
-    world.stack.processes[name].kill()
-    time.sleep(pause)
-    world.stack.start_process(name, "tsg-feed")
+    _killed(world, [dice.choice(["feed-1", "feed-2"])], dice.uniform(0, 15))
 
 
 def redis_away(world: World, dice: random.Random) -> None:
@@ -154,10 +147,7 @@ def database_connections_cut(world: World, dice: random.Random) -> None:
 
 
 def nomad_killed(world: World, dice: random.Random) -> None:
-    pause = dice.uniform(0, 5)
-    world.stack.processes["nomad"].kill()
-    time.sleep(pause)
-    world.stack.start_nomad()
+    _killed(world, ["nomad"], dice.uniform(0, 5))
 
 
 def nomad_without_a_leader(world: World, dice: random.Random) -> None:
@@ -189,57 +179,62 @@ def _is_scale(pid: int) -> bool:
 # The cloud
 
 
-def _turned(world: World, seconds: float, **knobs: object) -> None:
+def turned(world: World, seconds: float, **knobs: object) -> None:
     """Turn knobs, for a while."""
-    world.goes_away("cloudapi")
     world.knobs(**knobs)
     time.sleep(seconds)
     world.knobs(**{name: CALM[name] for name in knobs})
+
+
+def _cloud_turned(world: World, seconds: float, **knobs: object) -> None:
+    """The same, with knobs that let CloudAPI fail."""
+    world.goes_away("cloudapi")
+    turned(world, seconds, **knobs)
     world.is_back("cloudapi")
 
 
 def cloud_errors(world: World, dice: random.Random) -> None:
     status, share = dice.choice([500, 503, 504, 429]), dice.choice([0.2, 0.5, 1.0])
-    _turned(world, dice.uniform(2, 8), error_status=status, error_share=share)
+    _cloud_turned(world, dice.uniform(2, 8), error_status=status, error_share=share)
 
 
 def cloud_down(world: World, dice: random.Random) -> None:
-    _turned(world, dice.uniform(2, 8), down=True)
+    _cloud_turned(world, dice.uniform(2, 8), down=True)
 
 
 def cloud_read_only(world: World, dice: random.Random) -> None:
-    _turned(world, dice.uniform(2, 8), read_only=True)
+    _cloud_turned(world, dice.uniform(2, 8), read_only=True)
 
 
 def cloud_slow(world: World, dice: random.Random) -> None:
-    _turned(world, dice.uniform(4, 10), latency_seconds=dice.uniform(0.5, 2.0))
+    _cloud_turned(world, dice.uniform(4, 10), latency_seconds=dice.uniform(0.5, 2.0))
 
 
 def cloud_hangs(world: World, dice: random.Random) -> None:
     """The deed is done; its answer comes after the client's patience."""
-    _turned(world, dice.uniform(4, 8), hang_seconds=7.0)
+    _cloud_turned(world, dice.uniform(4, 8), hang_seconds=7.0)
 
 
 def cloud_speaks_nonsense(world: World, dice: random.Random) -> None:
-    _turned(world, dice.uniform(2, 6), bad_json=True)
+    _cloud_turned(world, dice.uniform(2, 6), bad_json=True)
 
 
 def answers_lost(world: World, dice: random.Random) -> None:
     status, endpoints = dice.choice([None, None, 500, 504]), dice.choice([["CreateMachine"], ["CreateMachine", "DeleteMachine"]])
     share = dice.choice([0.3, 1.0])
-    _turned(world, dice.uniform(3, 8), lost_answer_share=share, lost_answer_status=status, lost_answer_endpoints=endpoints)
+    _cloud_turned(world, dice.uniform(3, 8), lost_answer_share=share, lost_answer_status=status, lost_answer_endpoints=endpoints)
 
 
 def lists_empty(world: World, dice: random.Random) -> None:
-    _turned(world, dice.uniform(3, 12), empty_lists=True)
+    _cloud_turned(world, dice.uniform(3, 12), empty_lists=True)
 
 
 def lists_cut_short(world: World, dice: random.Random) -> None:
-    _turned(world, dice.uniform(3, 12), truncate_lists=dice.randint(1, 20))
+    _cloud_turned(world, dice.uniform(3, 12), truncate_lists=dice.randint(1, 20))
 
 
 def lists_late(world: World, dice: random.Random) -> None:
-    _turned(world, dice.uniform(3, 12), stale_list_seconds=dice.uniform(1, 6))
+    _cloud_turned(world, dice.uniform(3, 12), stale_list_seconds=dice.uniform(1, 6))
 
 
 def feed_mute(world: World, dice: random.Random) -> None:
@@ -256,10 +251,7 @@ def feed_untruthful(world: World, dice: random.Random) -> None:
     """Messages are false, late, doubled, out of order, or missing."""
     knobs = {"feed_lie": True, "feed_late_seconds": 5.0, "feed_shuffle": True, "feed_double": True, "feed_lose_share": 0.5}
     chosen = dice.sample(sorted(knobs), dice.randint(1, 3))
-    pause = dice.uniform(3, 12)
-    world.knobs(**{name: knobs[name] for name in chosen})
-    time.sleep(pause)
-    world.knobs(**{name: CALM[name] for name in chosen})
+    turned(world, dice.uniform(3, 12), **{name: knobs[name] for name in chosen})
 
 
 def feed_closed(world: World, dice: random.Random) -> None:
@@ -272,7 +264,7 @@ def feed_closed(world: World, dice: random.Random) -> None:
 
 
 def datacenter_full(world: World, dice: random.Random) -> None:
-    _turned(world, dice.uniform(3, 8), capacity=dice.randint(0, 20))
+    _cloud_turned(world, dice.uniform(3, 8), capacity=dice.randint(0, 20))
 
 
 def creates_refused(world: World, dice: random.Random) -> None:

@@ -4,21 +4,16 @@ import random
 import time
 
 from dev.sim.prometheus import vector
+from dev.soaking.faults import turned
 from dev.soaking.world import World
 
 
 def cmon_away(world: World, dice: random.Random) -> None:
-    pause = dice.uniform(2, 10)
-    world.knobs(cmon_down=True)
-    time.sleep(pause)
-    world.knobs(cmon_down=False)
+    turned(world, dice.uniform(2, 10), cmon_down=True)
 
 
 def cmon_hangs(world: World, dice: random.Random) -> None:
-    pause = dice.uniform(2, 10)
-    world.knobs(cmon_hang=True)
-    time.sleep(pause)
-    world.knobs(cmon_hang=False)
+    turned(world, dice.uniform(2, 10), cmon_hang=True)
 
 
 def prometheus_fails(world: World, dice: random.Random) -> None:
