@@ -65,7 +65,7 @@ def _fill(stack: Stack) -> str:
     wait_or_fail("the rollout pauses", lambda: tsg.ok("GET", f"/groups/{web}/rollouts")[0]["state"] == "Paused", seconds=PATIENCE)
     newest = tsg.ok("GET", f"/groups/{web}/members")[-1]["machine_id"]
     tsg("PUT", f"/groups/{web}/members/{newest}/protection", {"protected": True}).raise_for_status()
-    stack.cloud("PATCH", "/knobs", {"refuse_next_creates": 1000})
+    stack.knobs(refuse_next_creates=1000)
     search = f"/groups/{made['search']['id']}"
     tsg.ok("PUT", f"{search}/increment", {"instance_count": 4, "max_instance": 9}, status=202)
     wait_or_fail("CloudAPI has refused", lambda: bool(tsg.ok("GET", f"{search}/status")["last_error"]), seconds=PATIENCE)

@@ -313,6 +313,10 @@ class Stack:
         response.raise_for_status()
         return response.json() if response.content else None
 
+    def knobs(self, **knobs: Any) -> None:
+        """Turn the simulator's knobs."""
+        self.cloud("PATCH", "/knobs", knobs)
+
     def machines_of(self, group: str) -> list[dict[str, Any]]:
         """The machines of a group that are there, in the cloud itself."""
         return [machine for machine in self.cloud("GET", "/machines?live=true") if machine["tags"].get("tsg.group") == group]

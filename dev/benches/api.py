@@ -176,7 +176,7 @@ class _Bench:
     def with_a_slow_cloudapi(self) -> Iterator[Figure]:
         service = self._service
         for latency in (0.0, 0.02, 0.1):
-            service.stack.cloud("PATCH", "/knobs", {"latency_seconds": latency})
+            service.stack.knobs(latency_seconds=latency)
             targets = [
                 self._dev("", f"/groups/{service.dev_group}"),
                 self._signed("", f"/groups/{service.group}"),
@@ -192,15 +192,15 @@ class _Bench:
 
     def writes(self) -> Iterator[Figure]:
         service = self._service
-        service.stack.cloud("PATCH", "/knobs", {"latency_seconds": 0.0})
+        service.stack.knobs(latency_seconds=0.0)
         for connections in (32, 8, 1):
             yield self._posted(f"signed POST group / one INSERT, {connections} connections", connections)
         for connections in (32, 8):
             runs = [self._run(self._puts(), connections) for _ in range(self._rounds)]
             yield _figure(f"signed PUT capacity of {GROUPS} groups, {connections} connections", self._median(runs))
-        service.stack.cloud("PATCH", "/knobs", {"down": True})
+        service.stack.knobs(down=True)
         yield self._posted("signed POST group / one INSERT, 32 connections, CloudAPI down", 32)
-        service.stack.cloud("PATCH", "/knobs", {"down": False})
+        service.stack.knobs(down=False)
 
     def _posted(self, what: str, connections: int) -> Figure:
         runs = [(self._run(self._inserts(), connections), self._run(self._posts(), connections)) for _ in range(self._rounds)]

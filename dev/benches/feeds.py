@@ -36,7 +36,7 @@ def bench(*, quick: bool) -> Iterator[Figure]:
     """Memory, CPU, and the seconds that a restart takes, beside the limits of the contract."""
     count = QUICK if quick else ACCOUNTS
     with running_stack({"TSG_FEED": "auto", "TSG_LOG_LEVEL": "INFO"}, workers=0) as stack:
-        stack.cloud("PATCH", "/knobs", {"throttle": False})
+        stack.knobs(throttle=False)
         stack.processes["clock"].stop()
         _fill(stack, count)
         stack.sql(PUT_OFF)

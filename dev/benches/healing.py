@@ -41,19 +41,19 @@ def heal(*, quick: bool) -> Iterator[Figure]:
         fleet = _Fleet(stack)
         for name, knobs in CASES.items():
             fleet.wait_for_trust()
-            stack.cloud("PATCH", "/knobs", {**USUAL, **knobs})
+            stack.knobs(**USUAL | knobs)
             if knobs.get("feed_mute"):
                 stack.cloud("POST", "/changefeed/cut")
                 fleet.wait_for("watched")
                 fleet.wait_for_connections()
             late = knobs.get("feed_late_seconds", 0.0)
             yield _healed(fleet, f"feed {name}", kills, float(INTERVAL) if knobs.get("feed_mute") else SOON + late)
-            stack.cloud("PATCH", "/knobs", USUAL)
+            stack.knobs(**USUAL)
             fleet.wait_for_whole()
         fleet.wait_for_trust()
-        stack.cloud("PATCH", "/knobs", {"feed_mute": True})
+        stack.knobs(feed_mute=True)
         yield _healed(fleet, "feed turns mute while it is trusted", kills, float(INTERVAL))
-        stack.cloud("PATCH", "/knobs", USUAL)
+        stack.knobs(**USUAL)
         fleet.wait_for_whole()
         stack.processes["feed-1"].kill()
         yield _healed(fleet, "tsg-feed was killed just now", kills, float(INTERVAL))
@@ -65,7 +65,7 @@ class _Fleet:
     def __init__(self, stack: Stack, accounts: int = ACCOUNTS, groups: int = GROUPS, instances: int = INSTANCES) -> None:
         self.stack = stack
         self._instances = instances
-        stack.cloud("PATCH", "/knobs", {"provision_seconds": 1.0})
+        stack.knobs(provision_seconds=1.0)
         self.tenants = [Tenant(stack) for _ in range(accounts)]
         self.groups = [tenant.make_group(instances) for tenant in self.tenants for _ in range(groups)]
         self.wait_for_whole()
@@ -134,7 +134,7 @@ def quiet(*, quick: bool) -> Iterator[Figure]:
     without = None
     for feeds, patience in ((0, "1"), (1, "1"), (1, "4")):
         with running_stack({**ON, "TSG_FEED_INTERVAL": patience}, feeds=feeds) as stack:
-            stack.cloud("PATCH", "/knobs", {"provision_seconds": 1.0})
+            stack.knobs(provision_seconds=1.0)
             fleet = _Fleet(stack, tenants, groups // tenants, 1)
             if feeds:
                 fleet.wait_for("trusted")
@@ -153,7 +153,7 @@ def settle(*, quick: bool) -> Iterator[Figure]:
     rounds = 8 if quick else 25
     for feeds, poll in ((0, 2.0), (1, 2.0), (1, 0.05)):
         with running_stack({**ON, "TSG_FEED": "auto"}, feeds=feeds) as stack:
-            stack.cloud("PATCH", "/knobs", {"provision_seconds": 20.0 if not quick else 6.0, "feed_poll_seconds": poll})
+            stack.knobs(provision_seconds=20.0 if not quick else 6.0, feed_poll_seconds=poll)
             tenants = [Tenant(stack) for _ in range(rounds)]
             if feeds:
                 for tenant in tenants:

@@ -57,7 +57,7 @@ class Sampler:
 def bench(*, quick: bool) -> Iterator[Figure]:
     """Seconds from POST to the rollout's end, beside its waves of booting; and the least and the most that were there meanwhile."""
     with running_stack({}) as stack:
-        stack.cloud("PATCH", "/knobs", {"provision_seconds": BOOT})
+        stack.knobs(provision_seconds=BOOT)
         for case in QUICK if quick else CASES:
             yield from _reload(stack, case)
 

@@ -88,7 +88,7 @@ def capacity(*, quick: bool) -> Iterator[Figure]:
         for case in budgeted:
             yield _grow(stack, *case, budget=True)
     with running_stack(NO_BUDGET) as stack:
-        stack.cloud("PATCH", "/knobs", {"throttle": False})
+        stack.knobs(throttle=False)
         _await_workers(stack)
         for case in unlimited:
             yield _grow(stack, *case, budget=False)
@@ -106,7 +106,7 @@ def _await_workers(stack: Stack) -> None:
 
 
 def _grow(stack: Stack, count: int, groups: int, provision: float, *, budget: bool) -> Figure:
-    stack.cloud("PATCH", "/knobs", {"provision_seconds": provision})
+    stack.knobs(provision_seconds=provision)
     tenant = Tenant(stack)
     before = stack.cloud("GET", "/counters")["requests"]
     began = time.time()
@@ -123,7 +123,7 @@ def _grow(stack: Stack, count: int, groups: int, provision: float, *, budget: bo
 
 def _in_one_group(stack: Stack, count: int, provision: float, how: str) -> Iterator[Figure]:
     """One instance becomes `count`, and those become one again; and how late `status?wait` says that the last has come, or gone."""
-    stack.cloud("PATCH", "/knobs", {"provision_seconds": provision})
+    stack.knobs(provision_seconds=provision)
     tenant = Tenant(stack)
     group = tenant.make_group(1)
     tenant.wait_for_settled(group, seconds=60)

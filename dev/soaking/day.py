@@ -215,7 +215,7 @@ class Day(Trial):
         self._delays: dict[str, Any] = {}
 
     def run(self, minutes: float) -> None:
-        self.world.knobs(**CALM)
+        self.world.stack.knobs(**CALM)
         self.world.outside.usual = self._needed
         self.world.outside.calm()
         self._move_in()
@@ -262,7 +262,7 @@ class Day(Trial):
         """CMON's machines have more to do by day than by night, until the day is over."""
         while (now := time.time()) < self._day.ends:
             share = (now - self._day.began) / (self._day.ends - self._day.began)
-            self.world.knobs(cmon_cpu=round(CPU + SWING * math.sin(2 * math.pi * share)))
+            self.world.stack.knobs(cmon_cpu=round(CPU + SWING * math.sin(2 * math.pi * share)))
             time.sleep(min(5.0, max(0.0, self._day.ends - now)))
 
     def _check_the_day(self) -> None:

@@ -181,9 +181,9 @@ def _is_scale(pid: int) -> bool:
 
 def turned(world: World, seconds: float, **knobs: object) -> None:
     """Turn knobs, for a while."""
-    world.knobs(**knobs)
+    world.stack.knobs(**knobs)
     time.sleep(seconds)
-    world.knobs(**{name: CALM[name] for name in knobs})
+    world.stack.knobs(**{name: CALM[name] for name in knobs})
 
 
 def _cloud_turned(world: World, seconds: float, **knobs: object) -> None:
@@ -240,11 +240,11 @@ def lists_late(world: World, dice: random.Random) -> None:
 def feed_mute(world: World, dice: random.Random) -> None:
     """New connections are told nothing; now and then the old ones, too."""
     pause, is_cut = dice.uniform(5, 40), dice.random() < 0.5
-    world.knobs(feed_mute=True)
+    world.stack.knobs(feed_mute=True)
     if is_cut:
         world.stack.cloud("POST", "/changefeed/cut")
     time.sleep(pause)
-    world.knobs(feed_mute=False)
+    world.stack.knobs(feed_mute=False)
 
 
 def feed_untruthful(world: World, dice: random.Random) -> None:
@@ -257,10 +257,10 @@ def feed_untruthful(world: World, dice: random.Random) -> None:
 def feed_closed(world: World, dice: random.Random) -> None:
     """VMAPI or CloudAPI is restarted, and perhaps comes back without a changefeed."""
     how, pause, is_offered = dice.choice(["restart", "cut"]), dice.uniform(0, 5), dice.random() < 0.7
-    world.knobs(feed_offered=is_offered)
+    world.stack.knobs(feed_offered=is_offered)
     world.stack.cloud("POST", f"/changefeed/{how}", {"seconds": pause} if how == "restart" else None)
     time.sleep(pause)
-    world.knobs(feed_offered=True)
+    world.stack.knobs(feed_offered=True)
 
 
 def datacenter_full(world: World, dice: random.Random) -> None:
@@ -268,15 +268,15 @@ def datacenter_full(world: World, dice: random.Random) -> None:
 
 
 def creates_refused(world: World, dice: random.Random) -> None:
-    world.knobs(refuse_next_creates=dice.randint(1, 10))
+    world.stack.knobs(refuse_next_creates=dice.randint(1, 10))
 
 
 def launches_fail(world: World, dice: random.Random) -> None:
-    world.knobs(fail_next_creates=dice.randint(1, 6))
+    world.stack.knobs(fail_next_creates=dice.randint(1, 6))
 
 
 def launches_stick(world: World, dice: random.Random) -> None:
-    world.knobs(stick_next_creates=dice.randint(1, 3))
+    world.stack.knobs(stick_next_creates=dice.randint(1, 3))
 
 
 def machines_harmed(world: World, dice: random.Random) -> None:

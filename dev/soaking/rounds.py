@@ -38,7 +38,7 @@ class Soak(Trial):
         self.replaced: list[float] = []
 
     def run(self, minutes: float) -> None:
-        self.world.knobs(**CALM)
+        self.world.stack.knobs(**CALM)
         for name, account in self.world.accounts.items():
             Scaler(self.world, account, self._dice(name)).furnish()
         while not self.rounds or time.monotonic() - self._began < minutes * 60:
@@ -137,7 +137,7 @@ class Soak(Trial):
             )
 
     def _outdated(self, group: Group) -> set[str]:
-        members = self.world.client(group.account).ok("GET", f"/groups/{group.id}/members")
+        members = self.world.stack.client(group.account).ok("GET", f"/groups/{group.id}/members")
         return {member["machine_id"] for member in members if member["outdated"]}
 
     def _lives(self, group: Group) -> dict[str, float]:

@@ -80,7 +80,7 @@ class Scaler(User):
 
     def load(self, _name: str, _template: str, number: int, bound: int) -> None:
         """Machines and a queue elsewhere are busy, or not."""
-        self._world.knobs(cmon_cpu=number * 8)
+        self._world.stack.knobs(cmon_cpu=number * 8)
         self._world.outside.prometheus.answer = vector(bound * 6.0)
 
     def call(self, _name: str, _template: str, number: int, bound: int) -> None:

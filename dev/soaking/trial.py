@@ -102,7 +102,7 @@ class Trial(ABC):
                 time.sleep(0.2)
             for done in running:
                 done.result()
-        world.knobs(**CALM)
+        world.stack.knobs(**CALM)
         world.outside.calm()
         for death in ended(world.stack.processes):
             self.findings.violated(death)
@@ -187,7 +187,7 @@ class Trial(ABC):
         self._check_logs()
 
     def _check_account(self, account: Account) -> None:
-        tsg = self.world.client(account.name)
+        tsg = self.world.stack.client(account.name)
         for group in account.groups.values():
             self._check_instances(group, tsg)
             self._check_members(group, tsg)

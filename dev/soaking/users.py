@@ -38,7 +38,7 @@ class User:
         self._findings = world.findings
         self._account = account
         self._dice = dice
-        self._tsg: Tsg = world.client(account.name)
+        self._tsg: Tsg = world.stack.client(account.name)
 
     def furnish(self) -> None:
         """All templates, and a group of each name."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import requests
 
-from dev.client import Tsg
 from dev.soaking.oracle import Account
 from dev.soaking.outside import Outside
 from dev.stack import Stack
@@ -67,9 +66,6 @@ class World:
         self._began: dict[str, float] = {}
         self.last_disturbed = time.time()
 
-    def client(self, account: str) -> Tsg:
-        return self.stack.client(account)
-
     def goes_away(self, what: str) -> None:
         self._began[what] = time.time()
 
@@ -89,9 +85,6 @@ class World:
     def machines(self, *, live: bool) -> list[dict[str, Any]]:
         """Every machine with its life, from the cloud itself."""
         return self.stack.cloud("GET", f"/machines?live={'true' if live else 'false'}")
-
-    def knobs(self, **knobs: Any) -> None:
-        self.stack.cloud("PATCH", "/knobs", knobs)
 
     def nomad(self, method: str, path: str, body: object = None) -> requests.Response:
         return requests.request(method, f"{self.stack.nomad_url}{path}", json=body, timeout=30)

@@ -67,9 +67,6 @@ class Service:
         body = {"group_name": group["group_name"], "template_id": group["template_id"], "capacity": capacity}
         self.tsg.ok("PUT", f"/groups/{group['id']}", body)
 
-    def knobs(self, **knobs: Any) -> None:
-        self.stack.cloud("PATCH", "/knobs", knobs)
-
     def machines(self, group: dict[str, Any]) -> list[dict[str, Any]]:
         """The group's machines in the cloud itself, whatever CloudAPI would say of them; not those that are deleted."""
         return self.stack.machines_of(group["id"])
@@ -192,7 +189,7 @@ def calm(request: pytest.FixtureRequest, stacks: Callable[[str], Stack]) -> Iter
     knobs = stack.cloud("GET", "/knobs")
     yield service
     stack.restart_the_dead()
-    service.knobs(**knobs)
+    service.stack.knobs(**knobs)
     for group in service.tsg.ok("GET", "/groups"):
         service.tsg.ok("DELETE", f"/groups/{group['id']}", status=204)
     service.wait("all groups are gone", lambda: not service.stack.sql("SELECT 1 FROM tsg_group_state WHERE emptied_at IS NULL"))

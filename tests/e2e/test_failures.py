@@ -117,7 +117,7 @@ def test_postgresql_restarted_under_load(calm: Service) -> None:
 
 
 def test_lost_answers_are_found_again_and_not_repeated(calm: Service) -> None:
-    calm.knobs(lost_answers_next=8)
+    calm.stack.knobs(lost_answers_next=8)
     group = calm.make_group(20)
     calm.settles(group, 20)
     counters = calm.counters()
@@ -127,12 +127,12 @@ def test_lost_answers_are_found_again_and_not_repeated(calm: Service) -> None:
 def test_cloudapi_failing_half_of_the_time_delays_and_breaks_nothing(calm: Service) -> None:
     """The same calls fail in every run: the n-th of each endpoint. How long it may take is asked in tests/integration."""
     machines = ["ListMachines", "GetMachine", "CreateMachine", "DeleteMachine"]
-    calm.knobs(error_share=0.5, error_status=500, error_seed=1, error_endpoints=machines)
+    calm.stack.knobs(error_share=0.5, error_status=500, error_seed=1, error_endpoints=machines)
     group = calm.make_group(10)
     calm.wait("all machines are there all the same", lambda: len(calm.machines(group)) == 10)
     assert calm.counters()["errors_injected"] > 0
     assert calm.counters()["creates_accepted"] == 10
-    calm.knobs(error_share=0)
+    calm.stack.knobs(error_share=0)
     calm.settles(group, 10)
     calm.resize(group, 3)
     calm.settles(group, 3)
@@ -175,7 +175,7 @@ def test_a_worker_heeds_a_signal_whichever_of_its_threads_takes_it(calm: Service
 def test_a_worker_that_is_told_to_stop_hands_back_its_account_and_goes(calm: Service, stop_seconds: str, slow: dict[str, object]) -> None:
     for child in workers(calm).values():
         child.stop()
-    calm.knobs(**slow)
+    calm.stack.knobs(**slow)
     going = calm.stack.start_process("worker-1", "tsg-worker", environment={"TSG_STOP_SECONDS": stop_seconds})
     group = calm.make_group(50)
     calm.wait("creates are under way", lambda: calm.counters()["creates_accepted"] >= 1)
@@ -185,7 +185,7 @@ def test_a_worker_that_is_told_to_stop_hands_back_its_account_and_goes(calm: Ser
     claims = "SELECT subject FROM tsg_work WHERE kind = 'account' AND until IS NOT NULL AND owner LIKE %s"
     assert calm.stack.sql(claims, f"%:{going.pid}") == []
     assert calm.counters()["creates_accepted"] < 50, "too late: nothing was left to hand back"
-    calm.knobs(latency_by_endpoint={}, hang_seconds=0.0)
+    calm.stack.knobs(latency_by_endpoint={}, hang_seconds=0.0)
     calm.stack.restart_the_dead()
     calm.settles(group, 50)
     assert calm.counters()["creates_accepted"] == 50

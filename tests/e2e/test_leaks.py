@@ -119,11 +119,11 @@ def tour(service: Service, tsg: Recorder) -> None:
     assert tsg("POST", "/templates", template).status_code == 409
 
     # CloudAPI fails
-    service.knobs(error_share=1.0, error_message="the cloud is on fire")
+    service.stack.knobs(error_share=1.0, error_message="the cloud is on fire")
     tsg.ok("PUT", f"/groups/{group['id']}", {"group_name": "web", "template_id": made["id"], "capacity": 4})
     service.wait("the failure is noted", lambda: bool(last_error(service, group)))
     assert tsg("GET", f"/groups/{group['id']}/instances").status_code == 503
-    service.knobs(error_share=0.0, refuse_next_creates=1, lost_answers_next=1)
+    service.stack.knobs(error_share=0.0, refuse_next_creates=1, lost_answers_next=1)
     stack.sql("UPDATE tsg_group_state SET check_at = now() WHERE group_id = %s", group["id"])
     service.settles(group, 4)
 

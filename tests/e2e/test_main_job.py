@@ -35,7 +35,7 @@ def test_fifty_increments_at_once_are_fifty_instances(calm: Service) -> None:
 
 
 def test_a_group_made_again_under_its_name_has_nothing_of_the_old_one(calm: Service) -> None:
-    calm.knobs(delete_seconds=4)
+    calm.stack.knobs(delete_seconds=4)
     template = calm.make_template()
     old = calm.make_group(6, template_id=template, group_name="phoenix")
     calm.settles(old, 6)

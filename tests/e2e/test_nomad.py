@@ -77,7 +77,7 @@ def test_a_burst_of_groups_is_a_job_and_a_run_each_and_leaves_nothing(calm: Serv
 
 
 def test_a_name_used_again_gets_a_job_of_its_own_while_the_old_one_is_going(calm: Service) -> None:
-    calm.knobs(delete_seconds=6)
+    calm.stack.knobs(delete_seconds=6)
     template = calm.make_template()
     old = calm.make_group(2, template_id=template, group_name="phoenix")
     calm.settles(old, 2)

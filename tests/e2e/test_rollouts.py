@@ -168,7 +168,7 @@ def test_a_rollout_ends_while_cloudapi_fails_members_die_and_the_group_is_scaled
     calm.settles(owner.group, 10)
     new = owner.template("new", **ANEW)
     rollout = owner.roll(new, max_surge="50%", max_failures=1000)
-    calm.knobs(error_share=0.3)
+    calm.stack.knobs(error_share=0.3)
     calm.wait("it has begun", lambda: owner.rollout(rollout)["counts"]["new"] > 0)
     body = {"group_name": "g", "template_id": new}
     owner.tsg.ok("PUT", f"/groups/{owner.group['id']}", {**body, "capacity": 14})
@@ -182,7 +182,7 @@ def test_a_rollout_ends_while_cloudapi_fails_members_die_and_the_group_is_scaled
     path = f"/groups/{owner.group['id']}"
     # CloudAPI may fail over the caller's key, which an API that was just started has to ask for.
     calm.wait("it is asked to shrink", lambda: owner.tsg("PUT", path, {**body, "capacity": 4}).status_code == 200)
-    calm.knobs(error_share=0.0)
+    calm.stack.knobs(error_share=0.0)
     owner.ends(rollout)
     calm.settles(owner.group, 4)
     assert {machine["tags"]["tsg.template"] for machine in calm.machines(owner.group)} == {new}
