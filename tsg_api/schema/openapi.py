@@ -248,17 +248,7 @@ OPERATIONS = (
     _rehearsed(_change("PUT", _GROUPS, "updateGroupByName", "Change the group of this name", 200, 400, "NewGroup", **_SHOWS_GROUP)),
     _read(_GROUP, "getGroup", "One group", "Group"),
     _rehearsed(
-        _change(
-            "PUT",
-            _GROUP,
-            "updateGroup",
-            "Change a group's template or capacity; its name stays",
-            200,
-            400,
-            "NewGroup",
-            shown="Group",
-            headers=["Warning"],
-        )
+        _change("PUT", _GROUP, "updateGroup", "Change a group's template or capacity; its name stays", 200, 400, "NewGroup", **_SHOWS_GROUP)
     ),
     _rehearsed(_change("DELETE", _GROUP, "deleteGroup", "Delete a group, and in the background its instances", 204, None)),
     _rehearsed(_change("PUT", f"{_GROUP}/increment", "incrementGroup", "Raise the capacity, up to max_instance", 202, 400, "Increment")),

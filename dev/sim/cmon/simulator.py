@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _container(machine: Machine) -> dict[str, Any]:
-    brand = machine.package.brand or machine.image.brand if hasattr(machine.image, "brand") else machine.package.brand
+    brand = machine.package.brand or machine.image.brand
     return {"vm_uuid": machine.id, "vm_alias": machine.name, "vm_brand": brand or "joyent", "vm_state": "running", "groups": []}
 
 
