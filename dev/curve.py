@@ -9,12 +9,12 @@ import sys
 import uuid
 from datetime import timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
 from dev.database import managed_account, new_database
+from dev.processes import TOP
 from dev.services import Postgres, Valkey, scratch
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.sim.cloudapi.machine import Machine
@@ -49,7 +49,7 @@ BOOT = 90.0
 #: When CMON is away.
 AWAY = (15.0, 16.0)
 LEGEND = f"blue: capacity; dashed: what the load needs at a CPU of {TARGET:g} %; red: CMON is away"
-PICTURE = Path(__file__).parent.parent / "docs" / "autoscaling.svg"
+PICTURE = TOP / "docs" / "autoscaling.svg"
 _TIMES = {
     "tsg_instances": ("state_since", "launched_at", "gone_at", "ran_at", "running_since"),
     "tsg_group_state": ("check_at", "launch_at"),

@@ -6,6 +6,7 @@ parent that was killed with SIGKILL.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,7 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
+#: The top of the checkout: from here, a child finds the modules of dev.
+TOP = Path(__file__).parent.parent
 #: Lines of its log that an error about a child carries.
 TAIL = 20
 
@@ -76,7 +80,7 @@ class Child:
         *,
         log: Path,
         env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
+        cwd: Path = TOP,
         account: Account | None = None,
         keep: Sequence[int] = (),
         orphaned: signal.Signals = signal.SIGTERM,
@@ -106,6 +110,12 @@ class Child:
             on_main_thread = threading.current_thread() is threading.main_thread()
             self._process = spawn() if on_main_thread else _spawner.submit(spawn).result()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
     @property
     def pid(self) -> int:
         return self._process.pid
@@ -126,6 +136,17 @@ class Child:
             raise ChildError(self._story(f"ended with status {self.status} before it was ready"))
         if not in_time:
             raise ChildError(self._story(f"was not ready after {seconds:g} seconds"))
+
+    def wait_for_line(self, pattern: str, *, seconds: float = 30) -> str:
+        """What the pattern's one group stands for in the last such line that it writes. Raises ChildError as `wait_until`."""
+        found: list[str] = []
+
+        def is_written() -> bool:
+            found[:] = re.findall(pattern, self.tail(1000))
+            return bool(found)
+
+        self.wait_until(is_written, seconds=seconds)
+        return found[-1]
 
     def send(self, signum: signal.Signals) -> None:
         """Signals the child alone, not what it started. Nothing happens when it has ended."""

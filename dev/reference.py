@@ -9,12 +9,12 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from dev.processes import TOP
 from shared.runtime import settings
 from shared.runtime.settings import Declared
 from shared.spec import policy_settings
@@ -23,7 +23,6 @@ from shared.spec.group_settings import GroupSettings, Update
 from shared.spec.rollout_settings import Amount, RolloutSettings
 from shared.spec.settings import Settings as ObjectSettings
 
-TOP = Path(__file__).parent.parent
 PAGE = TOP / "docs" / "configuration.md"
 TEMPLATES = TOP / "docs" / "templates.md"
 #: The lines around the table in that page.

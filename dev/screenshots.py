@@ -4,13 +4,12 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from dev.client import Tsg
-from dev.processes import wait_or_fail
+from dev.processes import TOP, wait_or_fail
 from dev.services import scratch
 from dev.sim.cloudapi.catalog import DEFAULT_NETWORK, LARGE_PACKAGE
 from dev.stack import Stack
@@ -19,7 +18,7 @@ from tsg_client.console.serve import serving
 from tsg_client.keys import key
 from tsg_client.signer import ByDate, Signer
 
-FOLDER = Path(__file__).parent.parent / "docs"
+FOLDER = TOP / "docs"
 #: Pixels.
 WIDTH, HEIGHT = 1280, 760
 #: Seconds that anything may take.

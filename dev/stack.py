@@ -8,7 +8,6 @@ Used by `dev/run` and by the end-to-end tests.
 
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -32,6 +31,8 @@ ACCOUNT = "demo"
 #: The account's UUID in the simulated Triton.
 TRITON_UUID = "d82a1f04-b9f6-4075-998f-af20e3d49de6"
 DATABASE = "tsg"
+#: Where an API listens, as its log says in JSON.
+LISTENS = r'"url": "(http://[^"]+)"'
 
 #: How the seed's readers enable an account.
 WHITELIST = "INSERT INTO tsg_accounts (account_name, triton_uuid, created_at, updated_at) VALUES (%s, %s, NOW(), NOW())"
@@ -221,12 +222,8 @@ class Stack:
                 continue
             shared = ["--reuse-port"] if self._api > 1 else []
             child = self.start_process(name, "tsg-api", f"--port={self._port}", *shared, "--log-format=json", environment=environment)
-            self.url = self.wait_for_url(name, child)
+            self.url = child.wait_for_line(LISTENS)
             self._port = int(self.url.rsplit(":", 1)[1])
-
-    def wait_for_url(self, name: str, child: Child) -> str:
-        """Where an API that was just started listens."""
-        return self._wait_for_line(name, child, re.compile(r'"url": "(http://[^"]+)"'))
 
     def client(self, account: str = ACCOUNT) -> Tsg:
         """A client of one of its accounts."""
@@ -256,7 +253,6 @@ class Stack:
             command,
             log=self.directory / "log" / "nomad.log",
             env={**_environ(), **self._node_environment()},
-            cwd=Path(__file__).parent.parent,
         )
         self.processes["nomad"] = child
         child.wait_until(lambda: _has_leader(self.nomad_url))
@@ -345,24 +341,10 @@ class Stack:
                 *(("--cmon", self._cmon) if self._cmon else ()),
             ],
             log=self.directory / "log" / "cloudapi.log",
-            cwd=Path(__file__).parent.parent,
             network=place.network,
         )
         self.processes["cloudapi"] = child
-        return self._wait_for_line("cloudapi", child, re.compile(r"listening on (http://\S+)"))
-
-    def _wait_for_line(self, name: str, child: Child, pattern: re.Pattern[str]) -> str:
-        found: list[str] = []
-
-        def listens() -> bool:
-            found[:] = pattern.findall(child.tail(1000))
-            return bool(found)
-
-        try:
-            child.wait_until(listens)
-        except ChildError as error:
-            raise ChildError(f"{name}: {error}") from None
-        return found[-1]
+        return child.wait_for_line(r"listening on (http://\S+)")
 
     def _secret_key(self) -> str:
         file = self.directory / "secret_key"

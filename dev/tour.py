@@ -18,7 +18,7 @@ from dotenv import dotenv_values
 from urllib3.exceptions import InsecureRequestWarning
 
 from dev.client import Account, Tsg, UnexpectedAnswer, make_key, shell
-from dev.processes import stop_on_signals
+from dev.processes import TOP, stop_on_signals
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
 
 #: Seconds that a step may take before the tour fails.
@@ -32,7 +32,6 @@ WAIT = 2
 
 #: Of the account that docker-compose.yml lets in.
 ACCOUNT, TRITON_UUID = "demo", "d82a1f04-b9f6-4075-998f-af20e3d49de6"
-TOP = Path(__file__).resolve().parent.parent
 #: Where the tour's key stays, out of git.
 KEY = TOP / ".data" / "tour" / "id_rsa"
 #: Addresses of the edge that this machine reaches by the name localhost.

@@ -24,11 +24,10 @@ from pathlib import Path
 import requests
 
 from dev.client import Tsg
-from dev.processes import wait_for
+from dev.processes import TOP, wait_for
 from dev.services import scratch
-from dev.stack import PROGRAMS, Stack
+from dev.stack import LISTENS, PROGRAMS, Stack
 
-TOP = Path(__file__).parent.parent
 #: Clients, each with groups of its own; seconds for which each state of the upgrade lasts; and for which a group may take to settle.
 CLIENTS, GROUPS, LARGEST = 4, 3, 6
 PATIENCE = 120
@@ -151,7 +150,7 @@ def _play(stack: Stack, load: Load, given: argparse.Namespace) -> None:
     if given.programs_first:
         _start_workers(stack, "early")
         early = stack.start_process("api-early", "tsg-api", "--port=0", "--log-format=json")
-        url = stack.wait_for_url("api-early", early)
+        url = early.wait_for_line(LISTENS)
         state("a new scheduler, worker and API beside the old programs, on the old schema")
         print(f"the new API is not ready: {requests.get(f'{url}/readyz', timeout=10).text}")
     done = stack.run("tsg-admin", "db", "upgrade")
@@ -180,7 +179,7 @@ def _replace(stack: Stack, load: Load, state: Callable[[str], None], which: str)
     _start_workers(stack, which)
     state(f"a scheduler and a worker beside, the {which} ones")
     child = stack.start_process(f"api-{which}", "tsg-api", "--port=0", "--log-format=json")
-    load.urls.append(stack.wait_for_url(f"api-{which}", child))
+    load.urls.append(child.wait_for_line(LISTENS))
     state(f"everything beside, the {which} ones")
     # The balancer first, as in life; the API answers what it has.
     load.urls.pop(0)

@@ -16,7 +16,7 @@ from dev.benches.report import Figure
 from dev.client import PROGRAMS
 from dev.processes import Child
 from dev.services import scratch
-from dev.stack import Stack
+from dev.stack import LISTENS, Stack
 from dev.used import cpu_of
 from shared.cli import seed
 
@@ -136,11 +136,11 @@ class _Service:
         children, ports = [], []
         for number in range(processes):
             called = f"{name}-{number}"
-            child = Child(command, log=self._directory / "log" / f"{called}.log", env=together, cwd=Path(__file__).parent.parent.parent)
+            child = Child(command, log=self._directory / "log" / f"{called}.log", env=together)
             self.stack.processes[called] = child
             children.append(child)
             # One after the other: each binds itself to a core that the others have left free.
-            ports.append(urlsplit(self.stack.wait_for_url(called, child)).port or 80)
+            ports.append(urlsplit(child.wait_for_line(LISTENS)).port or 80)
         return Served(children, ports)
 
     def signatures(self) -> list[dict[str, str]]:

@@ -59,13 +59,8 @@ class Cloud:
     def __init__(self, directory: Path, size: Size) -> None:
         self.size = size
         numbers = (size.accounts, size.groups, size.instances, PROVISION_SECONDS)
-        self._simulator = Child(
-            [sys.executable, "-m", "dev.benches.computed", *map(str, numbers)],
-            log=directory / "computed.log",
-            cwd=Path(__file__).parent.parent.parent,
-        )
-        self._simulator.wait_until(lambda: self._simulator.tail(1).startswith("http"))
-        self._cloud_url = self._simulator.tail(1)
+        self._simulator = Child([sys.executable, "-m", "dev.benches.computed", *map(str, numbers)], log=directory / "computed.log")
+        self._cloud_url = self._simulator.wait_for_line(r"(http://\S+)")
         settings = {"TSG_TRITON_URL": self._cloud_url, "TSG_DRAIN_SECONDS": "0", "TSG_LOG_FORMAT": "json"}
         self._stack = Stack(directory, workers=0, settings=settings)
 

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from sqlalchemy import text
 
 from dev.benches.report import Figure
 from dev.database import new_database
-from dev.processes import wait_for
+from dev.processes import Child, wait_for
 from dev.services import Postgres, scratch
 from shared import log, metrics
 from shared.spec import group_settings
@@ -60,17 +59,13 @@ def bench(*, quick: bool) -> Iterator[Figure]:
     with (
         scratch() as directory,
         Postgres(directory / "postgres") as server,
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as instances,
+        Child(command, log=directory / "instances.log") as instances,
     ):
-        assert instances.stdout is not None
-        try:
-            there = json.loads(instances.stdout.readline())
-            for number, case in enumerate(QUICK if quick else CASES):
-                with new_database(server, f"probes_{number}") as database:
-                    _fill(database, case, there["addresses"], there["port"])
-                    yield _measured(database, case)
-        finally:
-            instances.terminate()
+        there = json.loads(instances.wait_for_line(r"(\{.+\})"))
+        for number, case in enumerate(QUICK if quick else CASES):
+            with new_database(server, f"probes_{number}") as database:
+                _fill(database, case, there["addresses"], there["port"])
+                yield _measured(database, case)
 
 
 def _fill(database: Database, case: Case, addresses: Sequence[str], port: int) -> None:

@@ -4,7 +4,6 @@ import json
 import math
 import resource
 import statistics
-import subprocess
 import sys
 import time
 import uuid
@@ -18,6 +17,7 @@ from sqlalchemy import Connection, event, text
 
 from dev.benches.report import Figure
 from dev.database import managed_account, new_database
+from dev.processes import Child
 from dev.services import Postgres, scratch
 from shared import log
 from shared.clients import keys
@@ -30,6 +30,8 @@ from tsg_workers.reconcilers.groups import GroupReconciler, Pace
 from tsg_workers.runner import Runner
 
 INSTANCES = 10
+#: Seconds that the simulator may take to make all machines.
+FILLING = 300
 #: Machines on one page of CloudAPI's list.
 PAGE = 1000
 #: Groups, and accounts that they are spread over.
@@ -64,14 +66,10 @@ def _round(database: Database, directory: Path, pair: KeyPair, groups: int, tena
     ]
     order, made = directory / "fill.json", directory / "made"
     order.write_text(json.dumps({"key": f"{pair.public_line} tsg", "instances": INSTANCES, "accounts": filled}))
-    with subprocess.Popen([sys.executable, "-m", "dev.benches.cloud", str(order), str(made)], stdout=subprocess.PIPE, text=True) as cloud:
-        assert cloud.stdout is not None
-        try:
-            url = cloud.stdout.readline().strip()
-            _know(database, made)
-            return _measured(database, sealer, url, filled, groups, rounds)
-        finally:
-            cloud.terminate()
+    with Child([sys.executable, "-m", "dev.benches.cloud", order, made], log=directory / "cloud.log") as cloud:
+        url = cloud.wait_for_line(r"(http://\S+)", seconds=FILLING)
+        _know(database, made)
+        return _measured(database, sealer, url, filled, groups, rounds)
 
 
 def _measured(database: Database, sealer: Sealer, url: str, filled: Sequence[Any], groups: int, rounds: int) -> Figure:

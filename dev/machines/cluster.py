@@ -11,7 +11,7 @@ import requests
 from dev.client import Tsg
 from dev.deploy.prepare import prepare
 from dev.machines.hosts import Host
-from dev.processes import Child, ChildError, wait_for
+from dev.processes import TOP, Child, ChildError, wait_for
 from dev.services import Address, Postgres, Sentinel, Valkey, execute
 from dev.services.sentinel import NAME
 from dev.stack import ACCOUNT, DATABASE, Place, Stack
@@ -116,7 +116,7 @@ class Cluster(Stack):
         volumes.mkdir(exist_ok=True)
         prepare(volumes, {"TSG_EDGE_NAMES": self.hosts["edge"].address})
         apis = "".join(f" server {self.hosts[name].address}:3000;" for name in PROGRAMS if name.startswith("api"))
-        text = (Path(__file__).parents[1] / "deploy" / "edge" / "nginx.conf").read_text()
+        text = (TOP / "dev" / "deploy" / "edge" / "nginx.conf").read_text()
         for old, new in (
             ("set $api http://tsg-api:3000;", "set $api http://tsg-api;"),
             ("resolver 127.0.0.11 valid=2s ipv6=off;", f"upstream tsg-api {{{apis} }}"),
