@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -287,14 +288,22 @@ def _does(shown: Json) -> str:
     metric = shown.get("metric") or {}
     measured = f"{metric.get('source')}:{metric.get('measure') or metric.get('query') or metric.get('name')}"
     if shown["kind"] == "schedule":
-        when, to = shown.get("schedule") or {}, _without_none(shown.get("set") or {})
-        lasts = f" for {shown['duration_seconds']} s" if shown.get("duration_seconds") else ""
-        return f"{when.get('at') or when.get('cron')} {when.get('time_zone') or ''}: {to}{lasts}"
+        sets = ", ".join(f"{name} {value}" for name, value in _without_none(shown.get("set") or {}).items())
+        seconds = shown.get("duration_seconds") or 0
+        return f"{_when(shown.get('schedule') or {}, seconds)}: {sets}" + (f" for {seconds} s" if seconds else "")
     if shown["kind"] == "target":
         return f"{measured} at {shown.get('target')}"
     if shown["kind"] == "step":
         return f"{measured}: {len(shown.get('steps') or [])} steps"
     return f"{shown.get('change')} when it is called"
+
+
+def _when(schedule: Json, seconds: int) -> str:
+    """The times of a schedule whose window is open for these seconds; a moment may be over."""
+    if (at := schedule.get("at")) is None:
+        return f"{schedule.get('cron')} {schedule.get('time_zone')}"
+    is_over = datetime.fromisoformat(at) + timedelta(seconds=seconds) < datetime.now(UTC)
+    return f"{at}, which is over" if is_over else str(at)
 
 
 def _show_preview(found: Preview, *, is_json: bool) -> None:

@@ -386,6 +386,10 @@ def test_policies_are_made_changed_and_tried(run: Run, tsg: Caller) -> None:
     assert shown == [
         [one, kind, "active"] for one, kind in (("evenings", "schedule"), ("queue", "target"), ("cpu", "step"), ("hook", "webhook"))
     ]
+    run("policy", "create", name, "once", "schedule", "--at", "2026-01-01T00:00:00Z", "--min", "2", "--duration", "60")
+    does = [" ".join(row) for row in rows(run("policies", name, "-H", "-o", "does").stdout)]
+    assert does[0] == "0 18 * * mon-fri Europe/Vienna: capacity 5"
+    assert does[-1] == "2026-01-01T00:00:00Z, which is over: min_capacity 2 for 60 s"
     found = json.loads(run("policy", "get", name, "cpu").stdout)
     assert [(one.get("from"), one.get("to"), one["change"]) for one in found["steps"]] == [
         (70, 85, "+2"),
