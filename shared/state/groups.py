@@ -3,7 +3,7 @@
 Session first, never commits, no network.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -57,6 +57,18 @@ class Wish(NamedTuple):
 _GROUP = columns(Group, groups)
 _FIELDS = ", ".join(Group._fields)
 
+
+class _Write:
+    """A statement of `changes` in its two forms: of an account, one of them does nothing."""
+
+    def __init__(self, form: Callable[..., str], **how: bool) -> None:
+        # As text: SQLAlchemy compiles an INSERT with ON CONFLICT anew each time, and is slower with nested statements.
+        self._silent, self._sending = (Prepared(Group, text(form(_FIELDS, sends=sends, **how))) for sends in (False, True))
+
+    def one(self, connection: Connection, parameters: Mapping[str, Any]) -> Group | None:
+        return self._silent.one(connection, parameters) or self._sending.one(connection, parameters)
+
+
 # Statements of the requests, built once: to build one takes longer than to have it answered.
 _MINE = (groups.c.id == bindparam("its_id"), groups.c.account_id == bindparam("owner"), ~groups.c.archived)
 _BY_IDS = paging.by_ids(Group, groups.c.id, _GROUP)
@@ -65,9 +77,8 @@ _LOCK = Prepared(Group, select(*_GROUP).where(*_MINE).with_for_update())
 _NAMED = Prepared(
     Group, select(*_GROUP).where(groups.c.account_id == bindparam("owner"), groups.c.name == bindparam("its_name"), ~groups.c.archived)
 )
-# As text: SQLAlchemy compiles an INSERT with ON CONFLICT anew each time, and is slower with nested statements.
-_CREATE = Prepared(Group, text(changes.insertion(_FIELDS)))
-_CHANGE = Prepared(Group, text(changes.update(_FIELDS)))
+_CREATE, _CREATE_WITH_JOB = _Write(changes.insertion), _Write(changes.insertion, has_job=True)
+_CHANGE = _Write(changes.update)
 
 
 def insert_group(
@@ -91,11 +102,8 @@ def insert_group(
         "kind": activities.GROUP_CREATED,
         "description": f"group {wish.name} was {cause}",
         "cause": cause,
-        "has_job": has_job,
-        "machine_id": None,
-        "rollout_id": None,
     }
-    group = _CREATE.one(connection, values)
+    group = (_CREATE_WITH_JOB if has_job else _CREATE).one(connection, values)
     if group is None:
         _require_template(connection, account_id, wish.template_id)
         raise Conflict(f'Cannot create group "{wish.name}", group name conflicts with existing group.')
@@ -275,7 +283,7 @@ def _require_template(connection: Connection, account_id: str, template_id: str)
         raise Invalid([FieldError("template_id", f"there is no template {template_id}")])
 
 
-def _one(connection: Connection, statement: Prepared[Group], what: str, parameters: Mapping[str, Any]) -> Group:
+def _one(connection: Connection, statement: Prepared[Group] | _Write, what: str, parameters: Mapping[str, Any]) -> Group:
     group = statement.one(connection, parameters)
     if group is None:
         raise _not_found(what)

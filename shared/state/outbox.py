@@ -1,6 +1,6 @@
 """The outbox: a delivery is a row, made in the statement that writes its activity. None is lost, and none is of what was rolled back.
 
-SQL that follows an INSERT of activities in a WITH: the text begins behind that INSERT, which is called `recorded`.
+SQL that follows an INSERT of one activity in a WITH: the text begins behind that INSERT, which is called `recorded`.
 """
 
 #: The kind of work whose subject is a notification.
@@ -14,6 +14,8 @@ SENT = (
     " JOIN tsg_notifications AS one ON one.account_id = recorded.account_id AND one.enabled"
     " WHERE ('*' = ANY (one.groups) OR CAST(recorded.group_id AS text) = ANY (one.groups)) AND recorded.kind LIKE ANY (one.patterns)"
     " RETURNING notification_id),"
-    f" wake_up AS (INSERT INTO tsg_work (kind, subject, due_at) SELECT DISTINCT '{DELIVERIES}', notification_id, now() FROM sent"
+    f" wake_up AS (INSERT INTO tsg_work (kind, subject, due_at) SELECT '{DELIVERIES}', notification_id, now() FROM sent"
     " ON CONFLICT (kind, subject) DO UPDATE SET due_at = now(), woken_at = NULL)"
 )
+#: The condition that the account asks for no deliveries. A statement without `SENT` does nothing where it does not hold.
+NONE_ASKED = "NOT EXISTS (SELECT 1 FROM tsg_notifications WHERE account_id = :owner AND enabled)"

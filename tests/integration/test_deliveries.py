@@ -11,12 +11,14 @@ from typing import Any
 
 import falcon
 import pytest
+from sqlalchemy import Connection
 from standardwebhooks import Webhook
 
 from dev.sim.common.server import Server
 from shared.clients import webhooks
 from shared.clients.webhooks import Failed, Refused, Rules, Sender
 from shared.state import deliveries, groups, notifications, work
+from shared.state.groups import Group
 from shared.state.notifications import Notification
 from shared.state.outbox import DELIVERIES
 from tests.integration.conftest import World
@@ -123,9 +125,15 @@ def test_a_workers_activities_are_told_and_only_those_that_were_asked_for(world:
 
 def test_what_is_rolled_back_is_not_told(world: World, telling: Telling) -> None:
     group = world.make_group(1)
+
+    def delete(connection: Connection) -> Group:
+        return groups.delete_group(connection, world.account.id, group.id, request_id=None)
+
     with pytest.raises(ZeroDivisionError):
-        world.db.transact(lambda connection: (groups.delete_group(connection, world.account.id, group.id, request_id=None), 1 / 0))
+        world.db.transact(lambda connection: (delete(connection), 1 / 0))
     assert len(telling.states()) == 1
+    world.db.transact(delete)
+    assert len(telling.states()) == 2
 
 
 def test_a_receiver_that_fails_is_tried_again_in_order_under_the_same_id(world: World, receiver: Receiver, telling: Telling) -> None:
