@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, NoReturn
 from urllib.parse import quote, urlencode
@@ -84,13 +85,17 @@ CONNECTIONS = 64
 
 
 class CloudAPIError(Exception):
-    """CloudAPI did not do what it was asked. `status` is 0 when it did not answer."""
+    """CloudAPI did not do what it was asked. `status` is 0 when it did not answer.
 
-    def __init__(self, message: str, *, status: int = 0, code: str = "", request_id: str = "") -> None:
+    `retry_after`: seconds for which it asks to be left alone; 0 where it does not say.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, code: str = "", request_id: str = "", retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.request_id = request_id
+        self.retry_after = retry_after
 
 
 class Unavailable(CloudAPIError):
@@ -541,15 +546,15 @@ class Client:
                 self._budget.take()
             try:
                 return self._cloudapi.call(method, path, sign, body, self._guard)
-            except Throttled:
+            except Throttled as error:
                 self._budget.drain()
                 throttled += 1
-                if throttled == THROTTLED_TRIES:
+                if throttled == THROTTLED_TRIES or error.retry_after:
                     raise
             except Unavailable as error:
                 failed += 1
                 # An answer that did not come has cost time enough.
-                if method != "GET" or not error.status or failed == FAILED_TRIES:
+                if method != "GET" or not error.status or error.retry_after or failed == FAILED_TRIES:
                     raise
                 time.sleep(FAILED_PAUSE * failed)
 
@@ -570,7 +575,7 @@ def _fail(response: Answer, *, makes: bool, took: float) -> NoReturn:
     status = response.status
     code, message = _error_body(response)
     request_id = response.headers.get("request-id") or response.headers.get("x-request-id", "")
-    details: dict[str, Any] = {"status": status, "code": code, "request_id": request_id}
+    details: dict[str, Any] = {"status": status, "code": code, "request_id": request_id, "retry_after": _retry_after(response)}
     text = message or f"CloudAPI answered {status}"
     if status in THROTTLES:
         raise Throttled(text, **details)
@@ -590,6 +595,18 @@ def _fail(response: Answer, *, makes: bool, took: float) -> NoReturn:
         raise Broken(text, **details)
     by_gateway = status in {502, 504} or took > GATEWAY_SECONDS
     raise (AnswerLost if makes and by_gateway else Unavailable)(text, **details)
+
+
+def _retry_after(response: Answer) -> float:
+    """Its Retry-After in seconds: a number of them, or a date (RFC 9110, section 10.2.3)."""
+    text = response.headers.get("retry-after", "")
+    if _COUNT.fullmatch(text):
+        return float(text)
+    try:
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _error_body(response: Answer) -> tuple[str, str]:

@@ -15,6 +15,8 @@ from shared.reasons import Reason
 from shared.spec.rollout import ENDED, Rolled, Rollout
 from shared.state.group_state import Check, DueGroup, Paced
 
+#: Seconds for which CloudAPI is left alone at most, when it asks for that: one that works again is noticed within it.
+LONGEST_LEFT_ALONE = 60.0
 #: Seconds for which settled groups are not planned anew, at most, while CloudAPI's list stays the same.
 LONGEST_REST = 3600
 
@@ -75,7 +77,8 @@ def rolled(group: DueGroup, before: Rollout, plan: Plan, done: Sequence[Done], n
 def put_off(group: DueGroup, trouble: Trouble) -> Check:
     """The check of a group for which nothing can be done now."""
     failures = failures_before(group, trouble.reason) + 1
-    return Check(group, after=pause_after(failures, trouble.reason), failures=failures, error=trouble.problem, reason=trouble.reason)
+    pause = max(pause_after(failures, trouble.reason), min(trouble.retry_after, LONGEST_LEFT_ALONE))
+    return Check(group, after=pause, failures=failures, error=trouble.problem, reason=trouble.reason)
 
 
 def _pacing(group: DueGroup, plan: Plan, outcome: Outcome, now: datetime, limits: Limits) -> Pacing:

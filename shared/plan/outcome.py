@@ -62,6 +62,8 @@ class Trouble(NamedTuple):
     reason: Reason
     #: It is no error: CloudAPI takes no more requests now, and the next pass goes on.
     put_off: bool = False
+    #: Seconds for which CloudAPI asks to be left alone.
+    retry_after: float = 0.0
 
 
 @dataclass(frozen=True)

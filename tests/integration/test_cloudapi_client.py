@@ -6,6 +6,8 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -740,6 +742,20 @@ def test_a_429_that_does_not_end_is_told_after_so_many_tries(clouds: CloudAPI, s
     sim.knobs.turn({"error_share": 1, "error_status": 429})
     assert type(refusal(client.machines)) is Throttled
     assert answers(sim, "ListMachines") == {"429": THROTTLED_TRIES}
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize(
+    ("said", "least", "most"),
+    [("7", 7, 7), (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 1, 3600), ("soon", 0, 0), ("0", 0, 0)],
+)
+def test_a_cloudapi_that_asks_to_be_left_alone_is_not_asked_again(status: int, said: str, least: float, most: float) -> None:
+    with misbehaving(lambda request: request.reply(status, b"{}", {"Retry-After": said})) as (_, asked):
+        clouds = CloudAPI(f"http://{asked.address}", TIMEOUTS)
+        error = refusal(clouds.as_account("demo", Signer("demo", "00", PAIR.private_pem), Budget(10_000, 100)).machines)
+        clouds.close()
+    assert least <= error.retry_after <= most
+    assert (len(asked) == 1) == (least > 0)
 
 
 def test_a_create_is_never_sent_twice_but_after_a_429(clouds: CloudAPI, sim: Simulator, signer: Signer) -> None:

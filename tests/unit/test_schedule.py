@@ -8,9 +8,9 @@ import pytest
 
 from shared.backoff import LONGEST, backoff
 from shared.plan.census import Census, Sight
-from shared.plan.conclusion import may_rest, rest
+from shared.plan.conclusion import LONGEST_LEFT_ALONE, may_rest, put_off, rest
 from shared.plan.limits import Limits
-from shared.plan.outcome import Outcome
+from shared.plan.outcome import Outcome, Trouble
 from shared.plan.schedule import LATE_LOOK, LATEST, SOONEST, late_look, next_look
 from shared.plan.steps import Hold, Limit, Plan, Why
 from shared.reasons import Reason
@@ -47,6 +47,13 @@ def test_no_look_is_ever_later_than_the_interval() -> None:
         assert 9 <= look(plan(), interval=10) <= 10
         assert look(plan(), TROUBLE, failures=50, interval=10) <= 10
         assert look(plan(held=2), interval=10, resume_in=500) <= 10
+
+
+@pytest.mark.parametrize(("asks", "least", "most"), [(0, 1, 2), (1, 1, 2), (40, 40, 40), (1e9, LONGEST_LEFT_ALONE, LONGEST_LEFT_ALONE)])
+def test_cloudapi_is_left_alone_for_as_long_as_it_asks_within_bounds(asks: float, least: float, most: float) -> None:
+    group = DueGroup("g1", "web", "t1", 2, False, 1, 0, 300, False, None)
+    for reason in (Reason.CLOUDAPI_UNAVAILABLE, Reason.THROTTLED):
+        assert least <= put_off(group, Trouble("not now", reason, retry_after=asks)).after <= most
 
 
 def test_what_was_just_launched_is_looked_at_soon() -> None:

@@ -1,5 +1,7 @@
 """What an error of CloudAPI means for a group."""
 
+from typing import Any
+
 from shared.clients import cloudapi
 from shared.clients.cloudapi import CloudAPIError
 from shared.plan.outcome import Trouble
@@ -36,7 +38,8 @@ def explained(error: CloudAPIError, spec: Spec) -> CloudAPIError:
     explanation = _explanation(error, spec)
     if explanation is None:
         return error
-    return type(error)(f"{explanation} CloudAPI: {error}", status=error.status, code=error.code, request_id=error.request_id)
+    details: dict[str, Any] = {"status": error.status, "code": error.code, "request_id": error.request_id, "retry_after": error.retry_after}
+    return type(error)(f"{explanation} CloudAPI: {error}", **details)
 
 
 def _explanation(error: CloudAPIError, spec: Spec) -> str | None:

@@ -155,6 +155,6 @@ def _account_trouble(error: Exception) -> Trouble:
     if isinstance(error, cloudapi.Unauthorized):
         return Trouble(KEY_REFUSED.format(error=error), Reason.ACCOUNT_REJECTED)
     if isinstance(error, CloudAPIError):
-        return Trouble(str(error), reason_of(error))
+        return Trouble(str(error), reason_of(error), retry_after=error.retry_after)
     _log.error("pass_failed", exc_info=error)
     return crash(error, "account")
