@@ -129,7 +129,9 @@ def describe(error: Exception) -> str:
         return f"{type(error).__name__}: no TLS connection ({found.reason}); is this an https:// address?"
     cause = error.args[0] if error.args else error
     reason = getattr(cause, "reason", cause)
-    return f"{type(error).__name__}: {str(reason).rsplit(': ', 1)[-1]}"
+    # A connection that broke: "Connection aborted." and the error of the socket.
+    inner = next((one for one in getattr(reason, "args", ()) if isinstance(one, Exception)), reason)
+    return f"{type(error).__name__}: {getattr(inner, 'strerror', None) or str(inner).rsplit(': ', 1)[-1].strip()}"
 
 
 def _tls_error(error: BaseException) -> ssl.SSLError | None:

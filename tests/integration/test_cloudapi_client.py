@@ -4,7 +4,7 @@ import gzip
 import http.server
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -45,8 +45,10 @@ from shared.clients.keys import KeyPair
 from shared.clients.signature import Signer
 from shared.spec.machines import TAG_LAUNCH, Instance
 from shared.spec.spec import Spec, request
+from shared.state.accounts import Account
 from tests.conftest import new_pair, order
 from tests.integration.conftest import DELETE_SECONDS, PROVISION_SECONDS
+from tsg_api.resources.verification import find_problems
 from tsg_workers.cloud.list import Listing
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -419,7 +421,8 @@ def test_an_answer_that_is_cut_off_leaves_doubt_of_a_create_alone(demo: Client, 
     assert type(refusal(lambda: create(demo))) is AnswerLost
     (machine,) = sim.cloud.all_machines()
     sim.knobs.turn({"lost_answers_next": 2, "lost_answer_endpoints": []})
-    assert type(refusal(demo.machines)) is Unavailable
+    error = refusal(demo.machines)
+    assert (type(error), "(" in str(error), "closed" in str(error) or "reset" in str(error)) == (Unavailable, False, True)
     assert type(refusal(lambda: demo.delete_machine(machine.id))) is Unavailable
     assert machine.destroying
 
@@ -493,6 +496,23 @@ def test_of_a_machine_anything_but_its_id_may_be_missing_or_be_odd() -> None:
     with misbehaving(lambda request: request.reply(200, json.dumps([bare, *odd]).encode())) as (client, _):
         found = [(machine.id, machine.state, machine.created) for machine in client.machine_bodies()]
     assert found == [(named(1), "unknown", "")] * (1 + len(odd))
+
+
+@pytest.mark.parametrize("more", [{"disks": [{"size": 1}, {"size": "remaining"}], "brand": "bhyve"}, {"volumes": [{"name": "v"}]}])
+@pytest.mark.parametrize("odd", [None, 7, -1, "x", "zvol", [None], [{}], {"x": None}, True])
+def test_of_what_a_template_is_made_of_anything_may_be_odd(odd: object, more: Mapping[str, Any]) -> None:
+    fields = ("state", "acl", "owner", "type", "requirements", "brand", "memory", "disk", "image_size", "networks", "public", "active")
+    described = {**dict.fromkeys(fields, odd), "flexible_disk": True, "name": "v"}
+
+    def answer(request: "Request") -> None:
+        request.reply(200, json.dumps([described] if "/volumes" in request.path else described).encode())
+
+    spec = Spec("t", {"package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE, "networks": [DEFAULT_NETWORK], **more})
+    with misbehaving(answer) as (client, _):
+        assert all(
+            isinstance(message, str)
+            for _, message in find_problems(client, Account("1", "demo", NOBODY, enabled=True, has_registered_key=True), spec)
+        )
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def problems(service: Service, account: Account, spec: Spec) -> list[FieldError]
     """What CloudAPI would refuse, by field. `Unavailable` or `CloudAPIError` when it can't be asked."""
     with service.slots.machines.of_cloudapi(account.id), as_manager(service.db, account):
         client = service.cloud(account)
-        return [FieldError(name, message) for name, message in _problems(client, account, spec)]
+        return [FieldError(name, message) for name, message in find_problems(client, account, spec)]
 
 
 def makes_virtual_machines(service: Service, account: Account, spec: Spec) -> bool:
@@ -50,7 +50,8 @@ def makes_virtual_machines(service: Service, account: Account, spec: Spec) -> bo
     return image is not None and image.get("type") in _VIRTUAL
 
 
-def _problems(client: Client, account: Account, spec: Spec) -> Iterator[tuple[str, str]]:
+def find_problems(client: Client, account: Account, spec: Spec) -> Iterator[tuple[str, str]]:
+    """Fields and what is wrong with them. What CloudAPI says in a form of its own says nothing."""
     value = {field.name: spec.get(field) for field in fields.FIELDS}
     package = client.find("packages", value["package"])
     if package is None:
@@ -69,10 +70,10 @@ def _problems(client: Client, account: Account, spec: Spec) -> Iterator[tuple[st
 
 
 def _of_image(image: Found, account: Account, value: Found) -> Iterator[tuple[str, str]]:
-    if image.get("state", "active") != "active":
+    if (image.get("state") or "active") != "active":
         yield "image_id", f"the image {value['image_id']} is {image['state']}, not active"
     # The operator's images are mostly public, and free for all if not.
-    shared_with = image.get("acl") or []
+    shared_with = _list(image, "acl")
     if value["allow_shared_images"] is False and account.in_triton in shared_with and image.get("owner") != account.in_triton:
         yield "allow_shared_images", f"the image {value['image_id']} is another account's: allow_shared_images must not be false"
     is_virtual = image.get("type") in _VIRTUAL
@@ -85,20 +86,20 @@ def _of_image(image: Found, account: Account, value: Found) -> Iterator[tuple[st
 
 
 def _of_both(image: Found, package: Found, value: Found) -> Iterator[tuple[str, str]]:
-    needs, memory = image.get("requirements") or {}, package.get("memory", 0)
-    least, most = needs.get("min_ram") or needs.get("min_memory"), needs.get("max_ram") or needs.get("max_memory")
-    if least and memory < least:
+    needs, memory = _part(image, "requirements"), _mebibytes(package, "memory")
+    least, most = _mebibytes(needs, "min_ram", "min_memory"), _mebibytes(needs, "max_ram", "max_memory")
+    if memory and memory < least:
         yield "package", f"the image needs {least} MiB of memory, and the package has {memory}"
     if most and memory > most:
         yield "package", f"the image takes at most {most} MiB of memory, and the package has {memory}"
     is_virtual = image.get("type") in _VIRTUAL
     brands = {"package": package.get("brand"), "image_id": needs.get("brand"), "brand": value["brand"]}
-    named = {name: brand for name, brand in brands.items() if brand}
+    named = {name: brand for name, brand in brands.items() if brand and isinstance(brand, str)}
     if len(set(named.values())) > 1:
         shown = ", ".join(f"{name}: {brand}" for name, brand in named.items())
         yield "brand" if value["brand"] else "package", f"package, image and brand do not fit each other ({shown})"
-    elif brands["package"] in {"bhyve", "kvm"} and not is_virtual:
-        yield "package", f"the package is for virtual machines ({brands['package']}), and the image is a zone's"
+    elif named.get("package") in {"bhyve", "kvm"} and not is_virtual:
+        yield "package", f"the package is for virtual machines ({named['package']}), and the image is a zone's"
     if value["disks"] and is_virtual:
         yield from _of_disks(image, package, value["disks"])
 
@@ -107,13 +108,14 @@ def _of_disks(image: Found, package: Found, disks: list[Found]) -> Iterator[tupl
     if package.get("flexible_disk") is not True:
         yield "disks", "disks need a package with flexible_disk"
         return
-    own = image.get("image_size") or 0
+    own = _mebibytes(image, "image_size")
     first = disks[0].get("size", own)
     if first < own:
         yield "disks", f"the first disk must have the image's {own} MiB at least"
     taken = first + sum(disk["size"] for disk in disks[1:] if disk["size"] != "remaining")
-    if taken > package.get("disk", taken):
-        yield "disks", f"the disks take {taken} MiB, and the package has {package['disk']}"
+    room = _mebibytes(package, "disk")
+    if room and taken > room:
+        yield "disks", f"the disks take {taken} MiB, and the package has {room}"
 
 
 def _of_networks(client: Client, asked: list[Any]) -> Generator[tuple[str, str], None, list[str]]:
@@ -137,5 +139,20 @@ def _of_volumes(client: Client, volumes: list[Found], networks: list[str]) -> It
             yield f"volumes.{number}", f"the account has no volume {name}: create it first"
         elif found.get("state") != "ready":
             yield f"volumes.{number}", f"the volume {name} is {found.get('state')}, not ready"
-        elif (its := found.get("networks") or []) and not set(its) & set(networks):
+        elif (its := [one for one in _list(found, "networks") if isinstance(one, str)]) and not set(its) & set(networks):
             yield f"volumes.{number}", f"the volume {name} can't be reached: give the template its network, {' or '.join(its)}"
+
+
+def _mebibytes(found: Found, *names: str) -> int:
+    """The first of these sizes that it has; 0 where it has none."""
+    return next((size for name in names if isinstance(size := found.get(name), int) and size > 0), 0)
+
+
+def _part(found: Found, name: str) -> Found:
+    value = found.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _list(found: Found, name: str) -> list[Any]:
+    value = found.get(name)
+    return value if isinstance(value, list) else []
