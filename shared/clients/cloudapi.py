@@ -462,7 +462,10 @@ class Client:
             if error.status == 410:  # Destroyed: the body is the machine, or a mere id
                 return None
             raise
-        return _machine(_json(response))
+        found = _machine(_json(response))
+        if found.id != machine_id.lower():
+            raise Unavailable(f"CloudAPI was asked for machine {machine_id} and answered {found.id}")
+        return found
 
     def create_machine(self, body: Mapping[str, Any]) -> Machine:
         """Create a machine. Call `turn` first.

@@ -287,6 +287,19 @@ def mark_checked(connection: Connection, lease: Lease, checks: Sequence[Check]) 
     return len(connection.execute(statement).all()) == len(checks)
 
 
+def mark_put_off(connection: Connection, lease: Lease, *, seconds: float) -> None:
+    """Nothing can be done for the account for so many seconds: what would be due within them is due after them, and so together."""
+    until = ahead(seconds)
+    statement = update(group_state).where(
+        group_state.c.account_id == lease.account_id,
+        group_state.c.check_at > ahead(PLANNING),
+        group_state.c.check_at < until,
+        is_held(lease),
+    )
+    rest_at = case((group_state.c.rest_at == group_state.c.check_at, until), else_=group_state.c.rest_at)
+    connection.execute(statement.values(check_at=until, rest_at=rest_at))
+
+
 def list_owners(connection: Connection, account_id: str, *, ids: Collection[str], names: Collection[str]) -> list[Owner]:
     """The account's groups of these ids, and those of the 2018 service of these names; the deleted ones too.
 

@@ -478,6 +478,12 @@ def test_a_machine_that_nobody_can_name_is_no_answer_about_one(odd: object) -> N
         assert type(refusal(lambda: create(client))) is AnswerLost
 
 
+def test_an_answer_about_another_machine_says_nothing_of_the_one_that_was_asked_for() -> None:
+    with misbehaving(lambda request: request.reply(200, json.dumps({"id": named(2).upper(), "state": "failed"}).encode())) as (client, _):
+        assert type(refusal(lambda: client.machine(named(1)))) is Unavailable
+        assert client.machine(named(2)) is not None
+
+
 def test_of_a_machine_anything_but_its_id_may_be_missing_or_be_odd() -> None:
     bare: dict[str, Any] = {"id": named(1).upper()}
     fields = (

@@ -235,6 +235,23 @@ def open_breaker(world: World, group: Group) -> None:
     assert world.group_row(group).reason == Reason.CIRCUIT_OPEN
 
 
+def test_while_cloudapi_refuses_an_account_all_its_groups_cost_as_much_as_one(world: World) -> None:
+    groups = [world.make_group(1, interval=60) for _ in range(12)]
+    world.settle()
+    for number, group in enumerate(groups):
+        due = "UPDATE tsg_group_state SET check_at = now() + interval '{0} seconds', rest_at = now() + interval '{0} seconds'"
+        world.sql(f"{due.format(number * 1.3)} WHERE group_id = :id", id=group.id)
+    world.sim.knobs.turn({"error_share": 1, "error_status": 401})
+    asked = world.asked("ListMachines")
+    world.live(lambda: False, most=120)
+    assert world.asked("ListMachines") - asked <= 10, "1 to 2 s, then 2 to 4, ... apart"
+    assert {world.group_row(group).reason for group in groups} == {Reason.ACCOUNT_REJECTED}
+    world.sim.knobs.turn({"error_share": 0})
+    asked = world.asked("ListMachines")
+    world.live(lambda: all(world.group_row(group).reason == Reason.SETTLED for group in groups), most=300)
+    assert world.asked("ListMachines") - asked <= 2
+
+
 def test_a_template_that_is_refused_costs_one_create_a_minute_at_most_and_other_groups_nothing(world: World) -> None:
     bad = world.make_group(10, template=world.make_template(package=NOBODYS))
     open_breaker(world, bad)

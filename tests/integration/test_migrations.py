@@ -523,6 +523,7 @@ def use_everything(connection: Connection) -> set[Any]:  # noqa: PLR0915 - there
     use(groups.delete_group, account_id, group.id, request_id="r")
     assert use(group_state.mark_emptied, lease, group_work, after=300)
     use(group_state.mark_reopened, lease, [group.id])
+    use(group_state.mark_put_off, lease, seconds=5)
     use(leases.release, lease, budget_left=1)
     return used
 

@@ -128,10 +128,15 @@ class GroupReconciler(Reconciler[Claimed]):
                     forget_registration(self._db, account)
 
     def _put_off(self, recorder: Recorder, keeper: Keeper, due: Sequence[DueGroup], trouble: Trouble) -> None:
-        """Nothing can be done for any of these groups now."""
+        """Nothing can be done for any of these groups now, nor for others of the account: all wait together, and are tried in one pass."""
         _log.warning("groups_put_off", groups=len(due), error=trouble.problem, reason=trouble.reason)
-        if not recorder.mark_checked([put_off(group, trouble) for group in due]):
+        checks = [put_off(group, trouble) for group in due]
+        longest = max(check.after for check in checks)
+        if not recorder.mark_checked([check._replace(after=longest) for check in checks]):
             keeper.lost()
+            return
+        with self._db.read() as connection:
+            group_state.mark_put_off(connection, recorder.lease, seconds=longest)
 
     def _report(self, account_id: str, orphans: Collection[str]) -> None:
         """Log each orphan once: a machine with our tags and an unknown group, of another installation perhaps. It is left alone."""
