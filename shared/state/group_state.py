@@ -288,7 +288,7 @@ def mark_checked(connection: Connection, lease: Lease, checks: Sequence[Check]) 
 
 
 def mark_put_off(connection: Connection, lease: Lease, *, seconds: float) -> None:
-    """Nothing can be done for the account for so many seconds: what would be due within them is due after them, and so together."""
+    """Nothing can be done for the account for these seconds: what would be due within them is due after them, and so together."""
     until = ahead(seconds)
     statement = update(group_state).where(
         group_state.c.account_id == lease.account_id,
