@@ -6,7 +6,8 @@ and the message names the field.
 
 import dataclasses
 import ipaddress
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 import falcon
 
@@ -18,6 +19,7 @@ from dev.sim.cloudapi.machine import Machine, iso
 from dev.sim.common.admin import read
 from dev.sim.common.wanted import ANY_TEXT, COUNT, FLAG, OBJECT, SECONDS, TEXT, UUID, Unwanted, Wanted
 
+T = TypeVar("T")
 Req = falcon.Request
 Resp = falcon.Response
 
@@ -165,56 +167,46 @@ class AccountKey(Admin):
 
 # Packages, images, networks, volumes
 
+#: What a field may be, by its type; and where more than its type is to be right, by its name.
+_BY_TYPE: dict[Any, Wanted] = {str: TEXT, str | None: TEXT, int: COUNT, int | None: COUNT, bool: FLAG, tuple[str, ...]: UUIDS}
+_BY_NAME = {"id": UUID, "owner": UUID, "description": ANY_TEXT, "subnet": SUBNET}
+
+
+def _fields(kind: type, *names: str) -> dict[str, Wanted]:
+    """Those that a new one may be made with: its id, its name, and these."""
+    types = get_type_hints(kind)
+    return {name: _BY_NAME.get(name) or _BY_TYPE[types[name]] for name in ("id", "name", *names)}
+
+
+def _made(kind: Callable[..., T], req: Req, wanted: Mapping[str, Wanted], **usual: int) -> T:
+    """A new one, which goes by its id unless it was given a name."""
+    fields = read(req, wanted, required=("id",))
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return kind(**{"name": fields["id"], **usual, **given})
+
 
 class Packages(Admin):
-    FIELDS: ClassVar[dict[str, Wanted]] = {
-        "id": UUID,
-        "name": TEXT,
-        "memory": COUNT,
-        "disk": COUNT,
-        "vcpus": COUNT,
-        "version": TEXT,
-        "group": TEXT,
-        "description": ANY_TEXT,
-        "brand": TEXT,
-        "os": TEXT,
-        "flexible_disk": FLAG,
-        "active": FLAG,
-    }
+    FIELDS: ClassVar = _fields(
+        Package, "memory", "disk", "vcpus", "version", "group", "description", "brand", "os", "flexible_disk", "active"
+    )
 
     def on_post(self, req: Req, resp: Resp) -> None:
-        fields = read(req, self.FIELDS, required=("id",))
-        package = Package(**({"name": fields["id"], "memory": 512, "disk": 10240} | fields))
+        package = _made(Package, req, self.FIELDS, memory=512, disk=10240)
         self.cloud.packages[package.id] = package
-        resp.status = 201
-        resp.media = package.to_json()
+        resp.status, resp.media = 201, package.to_json()
 
 
 class Images(Admin):
     """`acl` are the account UUIDs that an image is shared with."""
 
-    FIELDS: ClassVar[dict[str, Wanted]] = {
-        "id": UUID,
-        "name": TEXT,
-        "version": TEXT,
-        "os": TEXT,
-        "type": TEXT,
-        "description": ANY_TEXT,
-        "public": FLAG,
-        "state": TEXT,
-        "owner": UUID,
-        "acl": UUIDS,
-        "min_ram": COUNT,
-        "brand": TEXT,
-        "image_size": COUNT,
-    }
+    FIELDS: ClassVar = _fields(
+        Image, "version", "os", "type", "description", "public", "state", "owner", "acl", "min_ram", "brand", "image_size"
+    )
 
     def on_post(self, req: Req, resp: Resp) -> None:
-        fields = read(req, self.FIELDS, required=("id",))
-        image = Image(**({"name": fields["id"]} | fields | {"acl": tuple(fields.get("acl", ()))}))
+        image = _made(Image, req, self.FIELDS)
         self.cloud.images[image.id] = image
-        resp.status = 201
-        resp.media = dataclasses.asdict(image)
+        resp.status, resp.media = 201, dataclasses.asdict(image)
 
 
 class Networks(Admin):
@@ -223,35 +215,23 @@ class Networks(Admin):
     Machines get addresses of `subnet`: on one of 127.0.0.0/8, a server on this machine may play them.
     """
 
-    FIELDS: ClassVar[dict[str, Wanted]] = {
-        "id": UUID,
-        "name": TEXT,
-        "public": FLAG,
-        "description": ANY_TEXT,
-        "fabric": FLAG,
-        "subnet": SUBNET,
-        "owners": UUIDS,
-    }
+    FIELDS: ClassVar = _fields(Network, "public", "description", "fabric", "subnet", "owners")
 
     def on_post(self, req: Req, resp: Resp) -> None:
-        fields = read(req, self.FIELDS, required=("id",))
-        network = Network(**({"name": fields["id"]} | fields | {"owners": tuple(fields.get("owners", ()))}))
+        network = _made(Network, req, self.FIELDS)
         self.cloud.add_network(network)
-        resp.status = 201
-        resp.media = network.to_json()
+        resp.status, resp.media = 201, network.to_json()
 
 
 class Volumes(Admin):
     """`owners` are the account UUIDs that have it; without it every account has one of that name."""
 
-    FIELDS: ClassVar[dict[str, Wanted]] = {"id": UUID, "name": TEXT, "networks": UUIDS, "size": COUNT, "state": TEXT, "owners": UUIDS}
+    FIELDS: ClassVar = _fields(Volume, "networks", "size", "state", "owners")
 
     def on_post(self, req: Req, resp: Resp) -> None:
-        fields = read(req, self.FIELDS, required=("id",))
-        volume = Volume(**({"name": fields["id"]} | fields | {name: tuple(fields.get(name, ())) for name in ("networks", "owners")}))
+        volume = _made(Volume, req, self.FIELDS)
         self.cloud.volumes[volume.id] = volume
-        resp.status = 201
-        resp.media = dataclasses.asdict(volume)
+        resp.status, resp.media = 201, dataclasses.asdict(volume)
 
 
 # Machines
