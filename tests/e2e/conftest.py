@@ -122,6 +122,21 @@ class Service:
             return list(pool.map(lambda number: request(self.stack.client(), number), range(count)))
 
 
+class Owner:
+    """An account of its own, with one group."""
+
+    def __init__(self, service: Service, capacity: int, **group: Any) -> None:
+        self.service = service
+        self.name = f"owner-{uuid.uuid4().hex[:8]}"
+        service.stack.add_account(self.name)
+        self.tsg = service.stack.client(self.name)
+        body = {"group_name": "g", "template_id": self.template("first"), "capacity": capacity, **group}
+        self.group = self.tsg.ok("POST", "/groups", body, status=201)
+
+    def template(self, name: str, **fields: Any) -> str:
+        return self.tsg.make_template(name, **fields)
+
+
 @contextmanager
 def workers_asleep(service: Service) -> Iterator[None]:
     """Wake-ups are sent, and none of the stack's workers answers."""

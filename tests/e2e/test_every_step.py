@@ -1,7 +1,6 @@
 """Programs killed with SIGKILL at every step of what they do: others end what was begun, and no machine is made or deleted twice."""
 
 import signal
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,7 +8,7 @@ import pytest
 import requests
 
 from dev.faults import killed
-from tests.e2e.conftest import Service, doomed, dying, workers_asleep
+from tests.e2e.conftest import Owner, Service, doomed, dying, workers_asleep
 
 pytestmark = pytest.mark.stack("often killed")
 
@@ -26,18 +25,6 @@ DELETING = (
     "after shared.state.instances:mark_deleting",
     "before shared.state.group_state:mark_emptied",
 )
-
-
-class Owner:
-    """An account of its own, with one group."""
-
-    def __init__(self, service: Service, capacity: int) -> None:
-        stack = service.stack
-        self.name = f"owner-{uuid.uuid4().hex[:8]}"
-        stack.add_account(self.name)
-        self.tsg = stack.client(self.name)
-        group = {"group_name": "g", "template_id": self.tsg.make_template(), "capacity": capacity}
-        self.group = self.tsg.ok("POST", "/groups", group, status=201)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Policies and notifications: workers killed over a decision and over a delivery, all restarted within a cooldown, a flood of calls."""
 
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ import pytest
 import requests
 
 from dev.sim.common.server import Server
-from tests.e2e.conftest import Service, doomed, dying, workers_asleep
+from tests.e2e.conftest import Owner, Service, doomed, dying, workers_asleep
 from tsg_api.resources.policies import CALL_RATE
 
 pytestmark = pytest.mark.stack("often killed")
@@ -41,16 +40,11 @@ class Receiver(Server):
         return app
 
 
-class Owner:
-    """An account with one empty group that its webhook makes larger, and cools down for an hour."""
+class Caller(Owner):
+    """Its webhook makes its empty group larger, and cools down for an hour."""
 
     def __init__(self, service: Service, cooldown_seconds: int = 3600) -> None:
-        stack = service.stack
-        name = f"owner-{uuid.uuid4().hex[:8]}"
-        stack.add_account(name)
-        self.tsg = stack.client(name)
-        body = {"group_name": "g", "template_id": self.tsg.make_template(), "capacity": 0, "max_capacity": MOST}
-        self.group = self.tsg.ok("POST", "/groups", body, status=201)
+        super().__init__(service, 0, max_capacity=MOST)
         cooldown = {"out_seconds": cooldown_seconds}
         hook = {"policy_name": "hook", "kind": "webhook", "change": "+1", "cooldown": cooldown}
         self.url = self.tsg.ok("POST", f"/groups/{self.group['id']}/policies", hook, status=201)["webhook_url"]
@@ -73,11 +67,11 @@ class Owner:
 
 
 @pytest.fixture
-def make_owner(calm: Service) -> Iterator[Callable[..., Owner]]:
-    owners: list[Owner] = []
+def make_owner(calm: Service) -> Iterator[Callable[..., Caller]]:
+    owners: list[Caller] = []
 
-    def make(**options: int) -> Owner:
-        owners.append(Owner(calm, **options))
+    def make(**options: int) -> Caller:
+        owners.append(Caller(calm, **options))
         return owners[-1]
 
     yield make
@@ -91,7 +85,7 @@ def waiting(service: Service) -> tuple[int, int]:
     return tuple(service.stack.sql(f"SELECT ({calls}), (SELECT count(*) FROM tsg_deliveries WHERE state = 'waiting')")[0])  # type: ignore[return-value]
 
 
-def test_a_worker_killed_over_a_decision_or_a_delivery_steps_once_and_tells_it(calm: Service, make_owner: Callable[..., Owner]) -> None:
+def test_a_worker_killed_over_a_decision_or_a_delivery_steps_once_and_tells_it(calm: Service, make_owner: Callable[..., Caller]) -> None:
     stack = calm.stack
     with Receiver() as receiver:
         owners = [make_owner() for _ in DECIDING]
@@ -122,7 +116,7 @@ def test_a_worker_killed_over_a_decision_or_a_delivery_steps_once_and_tells_it(c
 
 
 def test_a_flood_of_calls_changes_what_the_rules_allow_and_keeps_nobody_else_waiting(
-    calm: Service, make_owner: Callable[..., Owner]
+    calm: Service, make_owner: Callable[..., Caller]
 ) -> None:
     owner, began = make_owner(cooldown_seconds=0), time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:

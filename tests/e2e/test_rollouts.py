@@ -1,7 +1,6 @@
 """Rollouts, drains and updates: killed at every step, scaled meanwhile, with members that die. Nothing is done twice."""
 
 import signal
-import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import requests
 
 from dev.faults import killed
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE, LARGE_PACKAGE
-from tests.e2e.conftest import Service, doomed, dying, workers_asleep
+from tests.e2e.conftest import Owner, Service, doomed, dying, workers_asleep
 from tests.e2e.test_every_step import lives
 
 pytestmark = pytest.mark.stack("often killed")
@@ -44,20 +43,11 @@ CASES = (
 )
 
 
-class Owner:
-    """An account of its own with one group, and what it has rolled out."""
-
-    def __init__(self, service: Service, capacity: int, **group: Any) -> None:
-        stack = service.stack
-        self.name = f"owner-{uuid.uuid4().hex[:8]}"
-        stack.add_account(self.name)
-        self.service = service
-        self.tsg = stack.client(self.name)
-        body = {"group_name": "g", "template_id": self.template("old"), "capacity": capacity, **group}
-        self.group = self.tsg.ok("POST", "/groups", body, status=201)
+class Roller(Owner):
+    """What it has rolled out to its group."""
 
     def template(self, name: str, **fields: Any) -> str:
-        return self.tsg.make_template(name, cns_services=["web:80"], **fields)
+        return super().template(name, cns_services=["web:80"], **fields)
 
     def roll(self, template_id: str, **settings: Any) -> str:
         body = {"template_id": template_id, "max_surge": 1, "bake_seconds": 0, **settings}
@@ -102,7 +92,7 @@ def kill_api_over(service: Service, fault: str, request: Callable[[], object]) -
 
 
 def test_what_is_killed_at_any_step_of_a_rollout_is_made_good(calm: Service) -> None:
-    owners = [Owner(calm, 2, **case.group) for case in CASES]
+    owners = [Roller(calm, 2, **case.group) for case in CASES]
     for owner in owners:
         calm.settles(owner.group, 2)
     with workers_asleep(calm):
@@ -123,7 +113,7 @@ def test_what_is_killed_at_any_step_of_a_rollout_is_made_good(calm: Service) -> 
 
 
 def test_an_api_that_is_killed_over_a_rollout_has_begun_it_or_not(calm: Service) -> None:
-    owner = Owner(calm, 1)
+    owner = Roller(calm, 1)
     calm.settles(owner.group, 1)
     path, body = f"/groups/{owner.group['id']}/rollouts", {"template_id": owner.template("new", **ANEW), "max_surge": 1, "bake_seconds": 0}
     # Written, and not committed; committed, and nobody knows.
@@ -138,7 +128,7 @@ def test_an_api_that_is_killed_over_a_rollout_has_begun_it_or_not(calm: Service)
 
 
 def test_an_api_that_is_killed_between_a_members_row_and_its_tags_is_asked_again(calm: Service) -> None:
-    owner = Owner(calm, 1)
+    owner = Roller(calm, 1)
     calm.settles(owner.group, 1)
     machine_id = owner.machine_by_hand()
     path = f"/groups/{owner.group['id']}/members"
@@ -164,7 +154,7 @@ def test_an_api_that_is_killed_between_a_members_row_and_its_tags_is_asked_again
 
 
 def test_a_rollout_ends_while_cloudapi_fails_members_die_and_the_group_is_scaled(calm: Service) -> None:
-    owner = Owner(calm, 10)
+    owner = Roller(calm, 10)
     calm.settles(owner.group, 10)
     new = owner.template("new", **ANEW)
     rollout = owner.roll(new, max_surge="50%", max_failures=1000)
