@@ -12,7 +12,7 @@ from tsg_client.cli import plans
 from tsg_client.cli.asking import confirm, force_option
 from tsg_client.cli.completing import groups, templates
 from tsg_client.cli.errors import printable
-from tsg_client.cli.output import Table, age, json_option, list_options, print_cells, show_object, word
+from tsg_client.cli.output import Table, age, json_option, list_options, print_cells, show_done, show_object, word
 from tsg_client.cli.progress import TIMEOUT, counts, wait_options, wait_settled, why
 from tsg_client.cli.session import Session
 from tsg_client.cli.setting import assignments, set_option
@@ -153,7 +153,7 @@ def _fields(function: Callable[..., Any]) -> Callable[..., Any]:
 def create(session: Session, /, name: str, template: str, wait: bool, timeout: float, is_json: bool, **fields: Any) -> None:
     """Make a group NAME of instances of TEMPLATE."""
     made = session.client.create_group({"group_name": name, **_given(session.client, template, fields)})
-    _done(f"Created group {made.group_name} ({made.id}, {template}, {made.capacity} instances)", made, is_json=is_json)
+    show_done(f"Created group {made.group_name} ({made.id}, {template}, {made.capacity} instances)", made, is_json=is_json)
     if wait:
         wait_settled(session, made.id, timeout=timeout)
 
@@ -172,7 +172,7 @@ def update(session: Session, /, name: str, template: str | None, wait: bool, tim
     if not given:
         raise click.UsageError("nothing to change: give -t, -c or another option", click.get_current_context())
     made = change(session.client, name, lambda _group: given)
-    _done(f"Updated group {made.group_name} ({made.id})", made, is_json=is_json)
+    show_done(f"Updated group {made.group_name} ({made.id})", made, is_json=is_json)
     if wait:
         wait_settled(session, made.id, timeout=timeout)
 
@@ -189,10 +189,7 @@ def plan(session: Session, /, name: str, template: str | None, is_json: bool, **
     given = _given(session.client, template, fields)
     found = find(session.client, name)
     planned = session.client.plan_update(found.id, _body(found, given))
-    if is_json:
-        show_object(planned, is_json=True)
-    else:
-        plans.show(planned)
+    plans.show(planned, is_json=is_json)
 
 
 @group.command("scale", context_settings={"ignore_unknown_options": True})
@@ -367,10 +364,3 @@ def _given(client: Client, template: str | None, fields: Mapping[str, Any]) -> d
     """The fields that the options name."""
     found = {"template_id": None if template is None else find_template(client, template).id, **fields}
     return {name: value for name, value in found.items() if name != "more" and value is not None} | assignments(fields["more"])
-
-
-def _done(text: str, made: Group, *, is_json: bool) -> None:
-    if is_json:
-        show_object(made, is_json=True)
-    else:
-        click.echo(text)

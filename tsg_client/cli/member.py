@@ -10,7 +10,7 @@ from tsg_client.cli import plans
 from tsg_client.cli.asking import confirm, force_option
 from tsg_client.cli.completing import groups
 from tsg_client.cli.group import find as find_group
-from tsg_client.cli.output import Table, list_options, show_object
+from tsg_client.cli.output import Table, json_option, list_options, show_object
 from tsg_client.cli.progress import wait_options, wait_settled
 from tsg_client.cli.session import Session
 from tsg_client.cli.verbs import Verbs
@@ -71,7 +71,7 @@ def ls(session: Session, name: str, options: Any) -> None:
 @member.command("get")
 @_GROUP
 @_MEMBER
-@click.option("-j", "--json", "is_json", is_flag=True, help="JSON on one line.")
+@json_option
 @click.pass_obj
 def get(session: Session, name: str, machine: str, is_json: bool) -> None:
     """Show a member."""

@@ -135,6 +135,14 @@ def show_object(found: Model | Mapping[str, Any], *, is_json: bool) -> None:
     click.echo(to_json(_json(found), indent=None if is_json else 4))
 
 
+def show_done(text: str, made: Model, *, is_json: bool) -> None:
+    """Say what was done, or print the object that it was done to."""
+    if is_json:
+        show_object(made, is_json=True)
+    else:
+        click.echo(text)
+
+
 def to_json(found: object, *, indent: int | None = None) -> str:
     """JSON's text, on one line or indented."""
     return json.dumps(found, indent=indent, ensure_ascii=False)

@@ -5,16 +5,19 @@ from collections.abc import Iterator
 import click
 
 from tsg_client.cli.errors import printable
+from tsg_client.cli.output import show_object
 from tsg_client.models import Plan, PlannedChange
 from tsg_client.names import short
 
 _COLORS = {"launch": "green", "terminate": "red", "drain": "red", "replace": "yellow", "update": "yellow", "take_back": "green"}
 
 
-def show(plan: Plan) -> None:
+def show(plan: Plan, *, is_json: bool = False) -> None:
     """Print what would be done."""
-    for line in _lines(plan):
-        click.echo(line)
+    if is_json:
+        show_object(plan, is_json=True)
+    else:
+        click.echo("\n".join(_lines(plan)))
 
 
 def _lines(plan: Plan) -> Iterator[str]:

@@ -9,7 +9,7 @@ from tsg_client.cli import plans
 from tsg_client.cli.asking import confirm, force_option
 from tsg_client.cli.completing import groups, templates
 from tsg_client.cli.group import find as find_group
-from tsg_client.cli.output import Table, json_option, list_options, show_object
+from tsg_client.cli.output import Table, json_option, list_options, show_done, show_object
 from tsg_client.cli.progress import TIMEOUT, rollout_line, wait_options, wait_rollout
 from tsg_client.cli.session import Session
 from tsg_client.cli.setting import assignments, set_option
@@ -90,13 +90,10 @@ def start(session: Session, /, name: str, dry_run: bool, wait: bool, timeout: fl
     group = find_group(session.client, name)
     if dry_run:
         planned = session.client.plan_rollout(group.id, _fields(session.client, given))
-        plans.show(planned) if not is_json else show_object(planned, is_json=True)
+        plans.show(planned, is_json=is_json)
         return
     made = session.client.start_rollout(group.id, _fields(session.client, given), if_match=group.etag)
-    if is_json:
-        show_object(made, is_json=True)
-    else:
-        click.echo(f"Started rollout {made.id} of {group.group_name}")
+    show_done(f"Started rollout {made.id} of {group.group_name}", made, is_json=is_json)
     if wait:
         wait_rollout(session, made, timeout=timeout)
 

@@ -10,7 +10,7 @@ import click
 from tsg_client import errors
 from tsg_client.cli.asking import confirm, force_option
 from tsg_client.cli.completing import templates
-from tsg_client.cli.output import Table, json_option, list_options, show_object
+from tsg_client.cli.output import Table, json_option, list_options, show_done, show_object
 from tsg_client.cli.session import Session
 from tsg_client.cli.setting import assignments, set_option
 from tsg_client.cli.verbs import Verbs
@@ -101,10 +101,7 @@ def create(session: Session, /, name: str, verify: bool, dry_run: bool, is_json:
         show_object(fields, is_json=is_json)
         return
     made = session.client.create_template(fields, verify=verify)
-    if is_json:
-        show_object(made, is_json=True)
-    else:
-        click.echo(f"Created template {made.template_name} ({made.id})")
+    show_done(f"Created template {made.template_name} ({made.id})", made, is_json=is_json)
 
 
 @template.command("rm")
