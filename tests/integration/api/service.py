@@ -295,7 +295,6 @@ def field_errors(answer: requests.Response) -> dict[str, str]:
 def make_member(caller: Caller, group: Mapping[str, Any], *, machine_id: str = "", **columns: Any) -> str:
     """A member as a worker's pass leaves it in the rows, running for a minute; its machine's id. `columns` are further ones of its row."""
     values = {"machine_id": machine_id or str(uuid.uuid4()), "state": "running", "template_id": group["template_id"], **columns}
-    names = ", ".join(values)
     names, times = ", ".join(values), ", ".join(["clock_timestamp() - interval '60 seconds'"] * 4)
     caller.api.sql(
         f"INSERT INTO tsg_instances (account_id, group_id, {names}, launched_at, state_since, ran_at, running_since)"
