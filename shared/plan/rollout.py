@@ -27,6 +27,9 @@ from shared.state.instances import LAUNCHING, RUNNING, UNHEALTHY, Instance
 STEP, PROTECTED, FAILURES, DEADLINE, REJECTED = "Step", "Protected", "Failures", "Deadline", "TemplateRejected"
 TROUBLES = frozenset({FAILURES, DEADLINE, REJECTED})
 
+#: Seconds by which a look may be late, and no time of a rollout is lost.
+LATE = 60.0
+
 #: It brings its template to more members.
 _MOVES = frozenset({State.IN_PROGRESS, State.BAKING, State.ROLLING_BACK})
 
@@ -120,7 +123,7 @@ def advance(view: View, rolling: Rolling) -> Rollout:
     if not view.may_replace:
         # It could not get on: from when it may again, it has all of its time.
         rollout = rollout._replace(progress_at=None)
-    elif rollout.progress_at is None or _got_on(before.counts, rollout.counts):
+    elif rollout.progress_at is None or _was_left(view) or _got_on(before.counts, rollout.counts):
         rollout = rollout._replace(progress_at=view.now)
     if trouble := _trouble(members, rollout):
         return fail(rollout, *trouble, view.now)
@@ -135,6 +138,14 @@ def advance(view: View, rolling: Rolling) -> Rollout:
         case State.ROLLING_BACK if members.is_done(100):
             return _ended(rollout, State.ROLLED_BACK, "All members are of the template before again.", view.now)
     return rollout
+
+
+def _was_left(view: View) -> bool:
+    """Was it not looked at when it was due, since no worker was there?"""
+    group, late = view.group, timedelta(seconds=LATE)
+    is_late = group.check_at is not None and view.now - group.check_at > late
+    was_away = group.checked_at is not None and view.now - group.checked_at > timedelta(seconds=group.interval) + late
+    return is_late or was_away
 
 
 def _got_on(before: Counts, now: Counts) -> bool:

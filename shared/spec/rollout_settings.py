@@ -135,7 +135,7 @@ class RolloutSettings(Settings):
         Field(
             ge=1,
             le=MAX_SECONDS,
-            description="Seconds without progress after which on_failure applies; no suspension, ready_seconds or drain counts",
+            description="Seconds without progress after which on_failure applies; no suspension, ready_seconds, drain or outage counts",
         ),
     ] = 1800
     on_failure: Annotated[

@@ -104,6 +104,12 @@ def mark_progress(connection: Connection, rollout: Rollout, *, generation: int) 
     return connection.execute(statement.values(values).returning(rollouts.c.id)).one_or_none() is not None
 
 
+def mark_put_off(connection: Connection, account_id: str) -> None:
+    """Nothing could be done for the account's groups: that is no delay of their rollouts. Where one is suspended no time runs anyway."""
+    is_running = (rollouts.c.ended_at.is_(None), rollouts.c.progress_at.is_not(None))
+    connection.execute(update(rollouts).where(rollouts.c.account_id == account_id, *is_running).values(progress_at=func.now()))
+
+
 def give_back_template(connection: Connection, rollout: Rollout) -> None:
     """The group gets the template from before the rollout, and is due at once."""
     kind = activities.ROLLOUT_ASKED[Ask.ROLLBACK]

@@ -642,6 +642,7 @@ def use_rollouts(use: Callable[..., Any], account_id: str, group_id: str) -> Non
     generation = use(groups.get, account_id, group_id).generation
     assert use(rollouts.mark_progress, made._replace(step=1), generation=generation)
     assert not use(rollouts.mark_progress, made, generation=generation + 1)
+    use(rollouts.mark_put_off, account_id)
     use(rollouts.give_back_template, made)
     asked = use(rollouts.ask, account_id, group_id, made.id, rollouts.Ask.PAUSE, request_id="r")
     assert asked.state == rollouts.State.PAUSING

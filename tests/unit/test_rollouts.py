@@ -207,6 +207,17 @@ def test_a_time_in_which_the_owner_suspends_it_is_no_delay() -> None:
     assert (world.rollout.state, world.rollout.reason) == (State.ROLLING_BACK, DEADLINE)
 
 
+def test_a_time_without_workers_is_no_delay() -> None:
+    world = a_world(4, max_surge=1, progress_deadline_seconds=30, on_failure="rollback")
+    run(world, until=lambda: len(world.of(NEW)) == 2)
+    world.group = world.group._replace(checked_at=world.now)
+    world.later(3600)
+    world.reconcile()
+    world.group = world.group._replace(checked_at=None)
+    run(world, until=lambda: ended(world))
+    assert world.rollout.state == State.SUCCESSFUL
+
+
 def test_steps_pause_for_their_time_or_until_they_are_resumed_and_then_it_is_watched() -> None:
     steps = [{"percent": 10, "pause_seconds": 100}, {"percent": 50, "pause": True}, {"percent": 100}]
     world = a_world(10, steps=steps, bake_seconds=50, max_surge=1)

@@ -22,7 +22,7 @@ from shared.management.access import NoManagementKey, client_for, forget_registr
 from shared.plan.conclusion import put_off
 from shared.plan.outcome import Trouble, crash
 from shared.reasons import Reason
-from shared.state import accounts, group_state, leases
+from shared.state import accounts, group_state, leases, rollouts
 from shared.state.group_state import DueGroup
 from shared.state.leases import Lease, LeaseLost
 from shared.state.work import ACCOUNT
@@ -137,6 +137,7 @@ class GroupReconciler(Reconciler[Claimed]):
             return
         with self._db.read() as connection:
             group_state.mark_put_off(connection, recorder.lease, seconds=longest)
+            rollouts.mark_put_off(connection, recorder.lease.account_id)
 
     def _report(self, account_id: str, orphans: Collection[str]) -> None:
         """Log each orphan once: a machine with our tags and an unknown group, of another installation perhaps. It is left alone."""
