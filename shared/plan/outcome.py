@@ -125,6 +125,7 @@ class Outcome:
             (any(plan.deleted_for(Why.SURPLUS, Why.BY_HAND)) and not plan.launches, Reason.DELETING),
             (leaving and not plan.launches, Reason.DRAINING),
             (plan.held_by(Limit.DISRUPTION) > 0, Reason.REPLACING),
+            (bool(plan.census.deleting) and not (plan.launches or plan.census.on_the_way), Reason.DELETING),
         )
         return next((reason for holds, reason in reasons if holds), Reason.PROVISIONING)
 

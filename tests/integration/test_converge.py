@@ -1022,8 +1022,9 @@ def test_the_reason_goes_with_the_group(world: World) -> None:
     world.settle()
     assert reason(world, group) == Reason.SETTLED
     world.resize(group, 1)
-    world.converge()
-    assert reason(world, group) == Reason.DELETING
+    for _ in range(2):
+        world.converge()
+        assert reason(world, group) == Reason.DELETING, "also while nothing is left to do but to wait for the end"
     world.settle()
     since = world.group_row(group).reason_since
     world.converge()

@@ -33,9 +33,13 @@ def unlisted_launches(rows: Iterable[Instance], machines: Iterable[Machine], now
 
 
 def is_doubtful(machines: Mapping[str, Machine], rows: Sequence[Instance], due: Sequence[DueGroup], now: datetime, limits: Limits) -> bool:
-    """Is the list worth a second one? Where a single machine is missing, a question about that one costs as much."""
+    """Is the list worth a second one? Where a single machine is missing, a question about that one costs as much.
+
+    Not where the list has none at all: then it may lack what no row knows.
+    """
     missing = [instance for instance in unlisted_machines(rows, machines, now) if instance.state != DELETING]
-    if len(missing) + len(unlisted_launches(rows, machines.values(), now, limits)) > 1:
+    unlisted = len(missing) + len(unlisted_launches(rows, machines.values(), now, limits))
+    if unlisted > 1 or (unlisted and not machines):
         return True
     # Groups of 2018 that were never looked at: what they have is in the list, or nowhere.
     return not machines and not rows and any(group.by_name and group.desired for group in due)

@@ -17,10 +17,13 @@ KEPT_BYTES = 16 << 20
 class Listing:
     """One list, however many pages. `CloudAPIError` when there is none to be had, also when it is read."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, filtered: bool = True) -> None:
+        """Not `filtered`: all machines of the account come, and those with the tags are picked here and not by CloudAPI."""
+        filters = {f"tag.{TAG_NAME}": "*"} if filtered else {}
+        self._filtered = filtered
         began = time.monotonic()
         digest, self._read, self._unread, kept = hashlib.blake2b(digest_size=16), dict[str, Machine](), list[Page](), 0
-        for page in client.pages(**{f"tag.{TAG_NAME}": "*"}):
+        for page in client.pages(**filters):
             digest.update(page.body)
             self._unread.append(page)
             kept += len(page.body)
@@ -39,5 +42,6 @@ class Listing:
 
     def _read_on(self) -> None:
         for page in self._unread:
-            self._read |= {machine.id: machine for machine in page.machines(with_bodies=False)}
+            found = page.machines(with_bodies=False)
+            self._read |= {machine.id: machine for machine in found if self._filtered or TAG_NAME in machine.tags}
         self._unread.clear()

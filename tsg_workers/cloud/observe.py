@@ -1,8 +1,9 @@
 """What is there: CloudAPI's list of an account's machines, beside the rows. list, doubt, ask, match, store.
 
-A list that lacks machines is fetched again, and machines that both lack are asked for one by one, up to a limit per pass. A machine is gone
-when CloudAPI says so of that machine; until then it is what it was. A launch without an answer is asked for by its tag among all machines
-that ever were, since lists leave the failed ones out. A list that lacks machines which CloudAPI has says nothing of launches.
+A list that lacks machines is fetched again, unfiltered, and machines that both lack are asked for one by one, up to a limit per pass. A
+machine is gone when CloudAPI says so of that machine; until then it is what it was. A launch without an answer is asked for by its tag
+among all machines that ever were, since lists leave the failed ones out. A list that
+lacks machines which CloudAPI has says nothing of launches.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -63,7 +64,8 @@ def observe(
         now, rows = instance_lists.list_of_groups(connection, ids)
     doubtful = is_doubtful(machines, rows, due, now, limits)
     if doubtful:
-        again = Listing(client).machines
+        # Should CloudAPI's filter be what hides them.
+        again = Listing(client, filtered=False).machines
         _log.warning("list_asked_for_again", machines=len(machines), then=len(again))
         machines |= again
     listed = set(machines)

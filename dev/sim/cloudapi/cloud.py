@@ -239,7 +239,8 @@ class Cloud:
     def list_machines(self, account: Account, listing: Listing) -> list[bytes]:
         """One page of machine objects as JSON, by id descending (CloudAPI: not by time)."""
         with self._caught_up() as now:
-            if self.knobs.empty_lists or self.use_up("empty_lists_next"):
+            takes_it = self.knobs.tag_wildcards or not listing.has_wildcard
+            if not takes_it or self.knobs.empty_lists or self.use_up("empty_lists_next"):
                 return []
             machines = account.machines(listing.with_gone)
             if self.knobs.stale_list_seconds:

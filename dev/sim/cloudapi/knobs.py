@@ -108,6 +108,7 @@ class Knobs(simulation.Knobs):
     # Lists that don't tell the truth.
     empty_lists: Flag = False
     empty_lists_next: Count = 0
+    tag_wildcards: Flag = True  #: false: no machine has a tag that fits a filter with `*`
     truncate_lists: Count = 0  #: machines that are missing at the end of every page
     stale_list_seconds: Seconds = 0.0  #: a new machine is listed only after so long
 

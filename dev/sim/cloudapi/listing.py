@@ -24,6 +24,7 @@ class Listing:
     limit: int | None = MAX_LIMIT  #: None: all rows, and no x-query-limit
     offset: int = 0
     with_gone: bool = False  #: failed and deleted machines too
+    has_wildcard: bool = False  #: a filter of tags has a `*`
     checks: list[Callable[[Machine], bool]] = field(default_factory=list)
 
     def page(self, machines: Iterator[Machine]) -> Iterator[Machine]:
@@ -49,6 +50,7 @@ def read_listing(params: Mapping[str, Any]) -> Listing:
         listing.checks.append(state_check)
     listing.checks += _read_fields(params)
     listing.checks += _read_tags(params)
+    listing.has_wildcard = any(name.startswith("tag.") and "*" in text for name, text in params.items())
     return listing
 
 
