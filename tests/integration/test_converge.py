@@ -588,6 +588,29 @@ def test_a_launch_whose_machine_has_an_id_of_another_kind_is_told_and_not_made_a
     assert (settled(world, group, 1), world.creates) == (True, 1)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_cloudapi_is_left_alone_for_as_long_as_it_asks(world: World, status: int) -> None:
+    group = world.make_group(1)
+    world.sim.knobs.turn({"error_share": 1, "error_status": status, "error_retry_after": 40})
+    least, most = world.pause_after_converging(group)
+    assert (least <= 40 <= most, world.asked("ListMachines")) == (True, 1)
+    world.sim.knobs.turn({"error_share": 0})
+    world.settle()
+    assert settled(world, group, 1)
+
+
+@pytest.mark.parametrize("counts_all", [False, True])
+def test_a_list_on_small_pages_is_whole(world: World, *, counts_all: bool) -> None:
+    world.sim.knobs.turn({"page_most": 2, "count_all_pages": counts_all})
+    group = world.make_group(4)
+    world.settle()
+    assert (settled(world, group, 4), world.asked("GetMachine")) == (True, 0)
+    world.sim.cloud.kill(world.machines(group)[0])
+    world.later(300)
+    world.settle()
+    assert (settled(world, group, 4), world.creates, world.deletes) == (True, 5, 0)
+
+
 def test_a_list_that_is_late_does_not_make_machines_twice(world: World) -> None:
     world.sim.knobs.turn({"stale_list_seconds": 3600})
     group = world.make_group(3)

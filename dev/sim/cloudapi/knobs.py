@@ -71,6 +71,7 @@ class Knobs(simulation.Knobs):
     error_code: Text = "InternalError"
     error_message: Text = "the simulator was set to fail"
     error_endpoints: Endpoints = field(default_factory=list)
+    error_retry_after: Limit = None  #: seconds in their Retry-After, which CloudAPI itself does not send; null: none
     lost_answer_share: Share = 0.0
     lost_answers_next: Count = 0
     lost_answer_status: Annotated[int | None, ERROR_STATUS.or_null()] = None  #: null cuts the connection; else answered for the truth
@@ -108,6 +109,8 @@ class Knobs(simulation.Knobs):
     # Lists that don't tell the truth.
     empty_lists: Flag = False
     empty_lists_next: Count = 0
+    page_most: Limit = None  #: machines on one page, whatever was asked for
+    count_all_pages: Flag = False  #: x-resource-count is that of all pages together
     tag_wildcards: Flag = True  #: false: no machine has a tag that fits a filter with `*`
     truncate_lists: Count = 0  #: machines that are missing at the end of every page
     stale_list_seconds: Seconds = 0.0  #: a new machine is listed only after so long

@@ -181,7 +181,8 @@ class Pipeline:
             raise ApiError(429, "TooManyRequestsError", f"You have exceeded your request rate of {knobs.throttle_rate:g} r/s.")
         if _concerns(knobs.error_endpoints, call) and self.cloud.is_to_fail(call.endpoint):
             self.cloud.counters.count("errors_injected")
-            raise ApiError(knobs.error_status, knobs.error_code, knobs.error_message)
+            headers = {} if knobs.error_retry_after is None else {"Retry-After": str(knobs.error_retry_after)}
+            raise ApiError(knobs.error_status, knobs.error_code, knobs.error_message, headers=headers)
 
     # What the knobs do to an answer
 

@@ -3,6 +3,7 @@
 import fnmatch
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -141,11 +142,15 @@ class Machines(Endpoint, GET="ListMachines", POST="CreateMachine"):
 
     def on_get(self, req: Req, resp: Resp, **_: str) -> None:
         call = _call(req)
-        listing = read_listing(call.params)
+        listing, knobs = read_listing(call.params), self.cloud.knobs
+        if knobs.page_most is not None and listing.limit is not None:
+            listing.limit = min(listing.limit, knobs.page_most)
         rows = self.cloud.list_machines(call.account, listing)
         if listing.limit is not None:
             resp.set_header("x-query-limit", str(listing.limit))
-        resp.set_header("x-resource-count", str(len(rows)))  # CloudAPI: rows in this page, not in all
+        # CloudAPI: rows in this page, not in all
+        counted = self.cloud.list_machines(call.account, replace(listing, limit=None, offset=0)) if knobs.count_all_pages else rows
+        resp.set_header("x-resource-count", str(len(counted)))
         resp.data = b"[" + b",".join(rows) + b"]"
 
     def on_post(self, req: Req, resp: Resp, **_: str) -> None:
