@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from shared.clients import keys
+from tsg_client.sessions import open_session
 
 #: Where the programs of the service, and `tsg`, are installed.
 PROGRAMS = Path(sys.executable).parent
@@ -57,6 +58,12 @@ class Tsg:
         """The id of a new template of the simulator's usual image and package, where `fields` name no others."""
         body = {"template_name": name, "package": DEFAULT_PACKAGE, "image_id": DEFAULT_IMAGE, **fields}
         return str(self.ok("POST", "/templates", body, status=201)["id"])
+
+
+def send(method: str, url: str, **options: Any) -> requests.Response:
+    """One request to a server of this machine, past the proxies of the environment; `options` are those of requests."""
+    with open_session() as session:
+        return session.request(method, url, **options)
 
 
 class UnexpectedAnswer(Exception):
@@ -108,8 +115,11 @@ def shell(url: str, account: Account, *, cloudapi: str, trust: Sequence[str | Pa
     }
     exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in names.items())
     options = "".join(f" {shlex.quote(str(option))}" for option in trust)
-    return f"{exports}\nPATH=$PATH:{shlex.quote(str(PROGRAMS))}\n{SHELL_FUNCTION.replace(' @trust@', options)}"
+    return f"{exports}\n{NO_PROXY}\nPATH=$PATH:{shlex.quote(str(PROGRAMS))}\n{SHELL_FUNCTION.replace(' @trust@', options)}"
 
+
+#: What runs here is asked past the proxies of the environment, by curl too.
+NO_PROXY = 'export NO_PROXY="127.0.0.1,localhost,${no_proxy:-${NO_PROXY:-}}"; export no_proxy="$NO_PROXY"'
 
 #: curl with a signed Date, for any POSIX shell: `local` and `function` are not POSIX, `echo -n` prints "-n" in some shells, and zsh
 #: keeps `path` and `status` for itself. The names in the Date are English in every locale.

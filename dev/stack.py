@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 import requests
 
 from dev import leftovers
-from dev.client import PROGRAMS, Account, Tsg, make_key, shell, write_private
+from dev.client import PROGRAMS, Account, Tsg, make_key, send, shell, write_private
 from dev.processes import Child, ChildError, free_port
 from dev.services import Postgres, Valkey, copy_of, execute
 from shared.clients import keys
@@ -305,7 +305,7 @@ class Stack:
 
     def cloud(self, method: str, path: str, body: object = None) -> Any:
         """Ask the simulator for what no user of CloudAPI could: `/--sim/...`."""
-        response = requests.request(method, f"{self.cloud_url}/--sim{path}", json=body, timeout=30)
+        response = send(method, f"{self.cloud_url}/--sim{path}", json=body, timeout=30)
         response.raise_for_status()
         return response.json() if response.content else None
 
@@ -378,6 +378,6 @@ def _unmount(directory: Path) -> None:
 
 def _has_leader(nomad_url: str) -> bool:
     try:
-        return requests.get(f"{nomad_url}/v1/status/leader", timeout=5).status_code == 200
+        return send("GET", f"{nomad_url}/v1/status/leader", timeout=5).status_code == 200
     except requests.RequestException:
         return False

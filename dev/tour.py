@@ -17,7 +17,7 @@ import requests
 from dotenv import dotenv_values
 from urllib3.exceptions import InsecureRequestWarning
 
-from dev.client import Account, Tsg, UnexpectedAnswer, make_key, shell
+from dev.client import Account, Tsg, UnexpectedAnswer, make_key, send, shell
 from dev.processes import TOP, stop_on_signals
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_NETWORK, DEFAULT_PACKAGE
 
@@ -96,7 +96,7 @@ def _parser(addresses: tuple[str, str]) -> argparse.ArgumentParser:
 
 def _simulator(url: str) -> Callable[..., Any]:
     def ask(method: str, path: str, body: object = None) -> Any:
-        response = requests.request(method, f"{url}/--sim{path}", json=body, timeout=30)
+        response = send(method, f"{url}/--sim{path}", json=body, timeout=30)
         if response.status_code >= 400:
             raise TourFailed(f"the CloudAPI simulator answered {method} {path} with {response.status_code}: {response.text[:500]}")
         return response.json() if response.content else None

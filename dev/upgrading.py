@@ -23,7 +23,7 @@ from pathlib import Path
 
 import requests
 
-from dev.client import Tsg
+from dev.client import Tsg, send
 from dev.processes import TOP, wait_for
 from dev.services import scratch
 from dev.stack import LISTENS, PROGRAMS, Stack
@@ -152,7 +152,7 @@ def _play(stack: Stack, load: Load, given: argparse.Namespace) -> None:
         early = stack.start_process("api-early", "tsg-api", "--port=0", "--log-format=json")
         url = early.wait_for_line(LISTENS)
         state("a new scheduler, worker and API beside the old programs, on the old schema")
-        print(f"the new API is not ready: {requests.get(f'{url}/readyz', timeout=10).text}")
+        print(f"the new API is not ready: {send('GET', f'{url}/readyz', timeout=10).text}")
     done = stack.run("tsg-admin", "db", "upgrade")
     if done.returncode:
         raise SystemExit(f"tsg-admin db upgrade failed:\n{done.stderr}")

@@ -35,6 +35,10 @@ from shared.store.tables import metadata
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
+# All that tests ask is on this machine: proxies of the environment have no say, but where a test sets them.
+for _name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+    del os.environ[_name]
+
 #: The database with our tables that every other one is a copy of.
 TEMPLATE = "tsg_template"
 

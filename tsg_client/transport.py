@@ -11,6 +11,7 @@ import requests
 
 from tsg_client import errors
 from tsg_client.errors import FieldProblem, TsgError
+from tsg_client.sessions import open_session
 from tsg_client.signer import ByDate, Signer
 
 #: Seconds to connect, and for an answer: a status may wait for 60 seconds.
@@ -46,7 +47,7 @@ class Transport:
         self.url = url.rstrip("/")
         self._signer = signer
         self._patience = patience
-        self._session = requests.Session()
+        self._session = open_session()
         self._session.verify = verify
         self._session.headers.update({"Accept": "application/json", "Accept-Version": "~9||~8", "User-Agent": "tsg"})
         self._only_date = False

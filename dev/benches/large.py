@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import psycopg2
-import requests
 from sqlalchemy import create_engine, make_url
 
 from dev import used
@@ -16,6 +15,7 @@ from dev.benches import fill, paths, plans
 from dev.benches.computed import BURST, RATE
 from dev.benches.numbered import Size
 from dev.benches.report import Figure
+from dev.client import send
 from dev.processes import Child, wait_or_fail
 from dev.services import scratch
 from dev.stack import DATABASE, Stack
@@ -118,7 +118,7 @@ class Cloud:
 
     def ask(self, path: str) -> Any:
         """The simulator, for what no user of CloudAPI could ask."""
-        return requests.get(f"{self._cloud_url}/--sim/{path}", timeout=60).json()
+        return send("GET", f"{self._cloud_url}/--sim/{path}", timeout=60).json()
 
     def one(self, statement: str, *parameters: object) -> Any:
         """The one value that a statement has."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2.extensions
-import requests
 from sqlalchemy import Connection, event, text
 
 from dev.benches.report import Figure
+from dev.client import send
 from dev.database import managed_account, new_database
 from dev.processes import Child
 from dev.services import Postgres, scratch
@@ -144,7 +144,7 @@ def _know(database: Database, made: Path) -> None:
 
 
 def _calls(url: str) -> int:
-    return int(requests.get(f"{url}/--sim/counters", timeout=60).json()["requests"])
+    return int(send("GET", f"{url}/--sim/counters", timeout=60).json()["requests"])
 
 
 def _tenant(connection: Connection, sealer: Sealer, pair: KeyPair, number: int, groups: int) -> dict[str, Any]:

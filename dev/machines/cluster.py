@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg2
 import requests
 
-from dev.client import Tsg
+from dev.client import Tsg, send
 from dev.deploy.prepare import prepare
 from dev.machines.hosts import Host
 from dev.processes import TOP, Child, ChildError, wait_for
@@ -159,7 +159,7 @@ class Cluster(Stack):
 
     def _unready(self) -> list[str]:
         try:
-            answer = requests.get(f"{self.url}/readyz", verify=str(self.ca_file), timeout=10)
+            answer = send("GET", f"{self.url}/readyz", verify=str(self.ca_file), timeout=10)
         except requests.RequestException as error:
             return [str(error)]
         return [] if answer.json().get("status") == "ready" else [answer.text]

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import requests
 
+from dev.client import send
 from dev.processes import wait_for
 from dev.sim.cloudapi.catalog import DEFAULT_IMAGE, DEFAULT_PACKAGE
 from dev.soaking.oracle import Group, Span
@@ -134,7 +135,7 @@ class Owner(User):
             headers = {**self._tsg.headers(), "Accept-Version": "~9"}
             order = {"package": DEFAULT_PACKAGE, "image": DEFAULT_IMAGE, "tag.soak": "by-hand"}
             url = f"{self._world.stack.cloud_url}/{self._account.name}/machines"
-            made = requests.post(url, json=order, headers=headers, timeout=30)
+            made = send("POST", url, json=order, headers=headers, timeout=30)
             if made.status_code == 201 and wait_for(lambda: self._runs(made.json()["id"]), seconds=BOOT):
                 self._adopt(group, made.json()["id"])
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import requests
 
+from dev.client import send
 from dev.processes import wait_for
 from dev.sim.prometheus import vector
 from dev.soaking.decided import COOLDOWNS, LEAST, MOST
@@ -153,7 +154,7 @@ class Scaler(User):
         sent = time.time()
         self._world.disturbed()
         try:
-            answer = requests.post(url, json={"alert": "soak"}, headers={"Idempotency-Key": key} if key else {}, timeout=60)
+            answer = send("POST", url, json={"alert": "soak"}, headers={"Idempotency-Key": key} if key else {}, timeout=60)
         except requests.RequestException:
             self._findings.answered("HOOK", None)
             return []

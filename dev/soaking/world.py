@@ -9,6 +9,7 @@ from typing import Any
 
 import requests
 
+from dev.client import send
 from dev.soaking.oracle import Account
 from dev.soaking.outside import Outside
 from dev.stack import Stack
@@ -87,4 +88,4 @@ class World:
         return self.stack.cloud("GET", f"/machines?live={'true' if live else 'false'}")
 
     def nomad(self, method: str, path: str, body: object = None) -> requests.Response:
-        return requests.request(method, f"{self.stack.nomad_url}{path}", json=body, timeout=30)
+        return send(method, f"{self.stack.nomad_url}{path}", json=body, timeout=30)

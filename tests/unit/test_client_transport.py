@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from dev.client import send
 from dev.processes import free_port
 from shared.clients import keys
 from tsg_client import errors
@@ -78,6 +79,19 @@ def answering(*answers: Answer) -> Iterator[tuple[Client, list[Asked]]]:
 
 def refusal(status: int, code: str, **more: Any) -> Answer:
     return Answer(status, {"code": code, "message": "in words", **more}, {"X-Request-Id": "a-request"})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with answering(Answer(200, GROUP), Answer(200, GROUP)) as (client, asked):
+        url = client.url.replace("127.0.0.1", host)
+        assert Client(url, Signer("alice", read(PAIR.private_pem)), patience=0).get_group(GROUP["id"]).group_name == "web"
+        assert send("GET", f"{url}/x", timeout=10).json() == GROUP
+    assert [one.path.rpartition("/")[2] for one in asked] == [GROUP["id"], "x"]
 
 
 def test_what_the_client_does_not_know_is_kept() -> None:

@@ -12,6 +12,7 @@ from tsg_client import errors
 from tsg_client.cli.session import Session
 from tsg_client.cli.verbs import Verb
 from tsg_client.profiles import usable
+from tsg_client.sessions import open_session
 
 #: Seconds that a clock may be off: more, and signatures are refused (MAX_SKEW of the service); half of it, and it is time to mend it.
 REFUSED, SUSPICIOUS = 300, 150
@@ -78,7 +79,8 @@ def _key(session: Session) -> Iterator[Finding]:
 def _service(session: Session) -> Iterator[Finding]:
     url = session.client.url
     try:
-        answer = requests.get(f"{url}/readyz", timeout=PATIENCE, verify=not session.profile.insecure)
+        with open_session() as opened:
+            answer = opened.get(f"{url}/readyz", timeout=PATIENCE, verify=False if session.profile.insecure else None)
     except requests.exceptions.SSLError:
         yield Finding("service", is_well=False, detail=f"the certificate of {url} is not trusted", remedy="REQUESTS_CA_BUNDLE=FILE, or -i")
         raise _Stop from None

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 import requests
-from requests.adapters import HTTPAdapter
 
 from tsg_client.console import pages
 from tsg_client.console.guard import Guard, Refused
 from tsg_client.errors import TsgError
+from tsg_client.sessions import open_session
 
 #: Bytes of a request's body, as the server refuses more with 413. The service's own bound is lower as a rule.
 MAX_BODY = 1 << 20
@@ -62,9 +62,7 @@ class Proxy:
     def __init__(self, upstream: Upstream, guard: Guard) -> None:
         self._upstream = upstream
         self._guard = guard
-        self._session = requests.Session()
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=THREADS))
+        self._session = open_session(connections=THREADS)
 
     def close(self) -> None:
         self._session.close()
