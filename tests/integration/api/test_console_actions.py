@@ -173,7 +173,9 @@ def test_a_policys_address_is_made_anew_and_a_change_by_two_is_refused(tsg: Call
         dialog.get_by_label("Change", exact=True).fill("+2")
         tsg.ok("PUT", where, {"policy_name": "hook", "kind": "webhook", "change": "+3", "mode": "off"})
         agree(page, "Save policy")
-        expect(dialog.get_by_role("alert")).to_contain_text(re.compile(rf"{tsg.login}, .*: Mode: active → off; Change: \+1 → \+3"))
+        expect(dialog.get_by_role("alert")).to_contain_text(
+            re.compile(rf"{tsg.login}, .*: Mode: active → off; Change: \+1 → \+3, request [0-9a-f-]+")
+        )
         assert tsg.ok("GET", where)["change"] == "+3"
         expect(agree(page, "Save policy")).to_have_count(0)
         stored = tsg.ok("GET", where)

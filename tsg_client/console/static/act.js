@@ -68,20 +68,21 @@ export function templateForm(templates, made, from) {
 const changeOf = (group, changes) => ({ group_name: group.group_name, template_id: group.template_id, capacity: group.capacity, ...changes });
 
 /** What somebody else changed while a dialog was open. */
-const clashNote = (what, lines, next) => h("div.note", { role: "alert" }, h("b", `${what} was changed meanwhile.`), lines.map((text) => h("p", text)), h("p", next));
+const clashNote = (what, lines, next) => h("div.note", { role: "alert" }, h("b", `${what} was changed meanwhile.`), lines.map((text) => h("p", text)), h("p", `${next} Press again to make your change all the same.`));
 
 /** Who changed a group since it was read, and what, in words. */
 async function meanwhile(group) {
 	const { body } = await get(`groups/${group.id}/activities?limit=50`);
 	const since = Date.parse(group.updated_at);
-	return body.filter((one) => Date.parse(one.ended_at) > since && isChange(one.kind)).slice(0, 3).map((one) => `${one.actor}, ${ago(one.ended_at)}: ${one.description}`);
+	return body.filter((one) => Date.parse(one.ended_at) > since && isChange(one.kind) && !/POLICY_[CUD]/.test(one.kind)).slice(0, 3).map((one) => `${one.actor}, ${ago(one.ended_at)}: ${one.description}`);
 }
 
 /**
  * A dialog that changes `thing`, as it was read at `path`, by its form. When somebody else changed it meanwhile, it says who and what, takes
- * that over where nothing was changed here, and is sent by a second press. `aside` is what a change may be that no field shows.
+ * that over where nothing was changed here, and is sent by a second press. `aside` is what a change may be that no field shows,
+ * and `log` where activities have the request.
  */
-export function editDialog({ path, thing, etag, what, aside, form, content = form.element, body = (read) => read, done, ...more }) {
+export function editDialog({ path, thing, etag, what, aside, log, form, content = form.element, body = (read) => read, done, ...more }) {
 	const clash = h("div");
 	let before = form.read();
 	dialog({
@@ -97,7 +98,9 @@ export function editDialog({ path, thing, etag, what, aside, form, content = for
 			const { body: now, etag: newest } = await get(path);
 			const lines = Object.keys(form.schema.properties).filter((name) => !same(thing[name], now[name])).map((name) => `${phrase(name)}: ${told(thing[name])} → ${told(now[name])}`);
 			const who = now.disabled_why && !thing.disabled_why ? "The service" : about.account;
-			put(clash, clashNote(what, [`${who}, ${ago(now.updated_at)}: ${lines.join("; ") || aside}`], "What you have not changed here is as it is now. Press again to make your change all the same."));
+			// Both were written at the same moment.
+			const by = log && (await get(log)).body.find((one) => one.ended_at === now.updated_at)?.request_id;
+			put(clash, clashNote(what, [`${who}, ${ago(now.updated_at)}: ${lines.join("; ") || aside}${by ? `, request ${by}` : ""}`], "What you have not changed here is as it is now."));
 			const own = Object.entries(read).filter(([name, value]) => !same(value, before[name]));
 			form.make(form.schema, { ...form.options, values: now });
 			before = form.read();
@@ -152,7 +155,7 @@ export function changeDialog(live, { change, body, form, done, ...more }) {
 		} catch (error) {
 			if (error.status !== 412) throw error;
 			const now = await get(`groups/${group.id}`);
-			put(clash, clashNote("The group", await meanwhile(group), `It has a capacity of ${now.body.capacity} now. Press again to make your change all the same.`));
+			put(clash, clashNote("The group", await meanwhile(group), `It has a capacity of ${now.body.capacity} now.`));
 			({ etag } = now);
 			planned = null;
 			live.renew();

@@ -27,7 +27,7 @@ export function series(activities, status, from) {
 	for (const one of activities) {
 		const at = Date.parse(one.ended_at);
 		const change = CAPACITY.exec(one.description);
-		const isChange = change && !/^TSG_INSTANCE_(?!ADOPT|DETACH|REMOVE)/.test(one.kind);
+		const isChange = change && !/^TSG_(INSTANCE_(?!ADOPT|DETACH|REMOVE)|POLICY_[CUD])/.test(one.kind);
 		if (isChange || ["TSG_GROUP_CREATE", "TSG_GROUP_UPDATE", "TSG_ROLLOUT_START"].includes(one.kind)) {
 			if (at >= from) changes.push({ at, value: isChange ? Number(change[2]) : wanted, text: one.description, who: one.actor });
 		}

@@ -3,34 +3,29 @@
 const SVG = "http://www.w3.org/2000/svg";
 const PROPERTIES = new Set(["checked", "disabled", "hidden", "max", "min", "readOnly", "required", "tabIndex", "value"]);
 
-function fill(element, classes, parts) {
+function build(create, tag, parts) {
+	const [name, ...classes] = tag.split(".");
+	const element = create(name);
+	// It sends no form unless it says so.
+	if (name === "button") element.type = "button";
 	const { class: more, ...attributes } = parts[0]?.constructor === Object ? parts.shift() : {};
 	const named = [...classes, more].filter(Boolean).join(" ");
 	if (named) element.setAttribute("class", named);
-	for (const [name, value] of Object.entries(attributes)) {
+	for (const [key, value] of Object.entries(attributes)) {
 		if (value === undefined || value === null) continue;
-		if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-		else if (PROPERTIES.has(name) && name in element) element[name] = value;
-		else if (value !== false) element.setAttribute(name, value === true ? "" : value);
+		if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+		else if (PROPERTIES.has(key) && key in element) element[key] = value;
+		else if (value !== false) element.setAttribute(key, value === true ? "" : value);
 	}
 	put(element, parts);
 	return element;
 }
 
 /** An element of HTML: h("p.quiet", {id: "x"}, "text", child, [children]); attributes may be left out, children be null or false. */
-export function h(tag, ...parts) {
-	const [name, ...classes] = tag.split(".");
-	const element = document.createElement(name);
-	// It sends no form unless it says so.
-	if (name === "button") element.type = "button";
-	return fill(element, classes, parts);
-}
+export const h = (tag, ...parts) => build((name) => document.createElement(name), tag, parts);
 
 /** The same of SVG. */
-export function s(tag, ...parts) {
-	const [name, ...classes] = tag.split(".");
-	return fill(document.createElementNS(SVG, name), classes, parts);
-}
+export const s = (tag, ...parts) => build((name) => document.createElementNS(SVG, name), tag, parts);
 
 /** Set the text of an element if it is another one: a screen reader hears nothing otherwise. */
 export function say(element, text) {

@@ -3,18 +3,17 @@
 import { h } from "./dom.js";
 
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
-const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const days = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
-const clocks = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const seconds = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
-const numbers = new Intl.NumberFormat("en");
+const times = (options) => new Intl.DateTimeFormat(undefined, options).format;
+const moments = times({ dateStyle: "medium", timeStyle: "medium" });
+const days = times({ weekday: "long", day: "numeric", month: "long" });
+const minutes = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
 
-export const count = (number) => numbers.format(number);
+export const count = new Intl.NumberFormat("en").format;
 export const plural = (number, word, words = `${word}s`) => `${count(number)} ${number === 1 ? word : words}`;
-export const moment = (text) => (text ? moments.format(new Date(text)) : "");
-export const day = (text) => days.format(new Date(text));
-export const clock = (when) => clocks.format(when);
-export const clockWithSeconds = (when) => seconds.format(when);
+export const moment = (text) => (text ? moments(new Date(text)) : "");
+export const day = (text) => days(new Date(text));
+export const clock = times(minutes);
+export const clockWithSeconds = times({ ...minutes, second: "2-digit" });
 export const short = (id) => String(id ?? "").slice(0, 8);
 
 /** A span in its largest unit, and the next one where that says more: 45 s, 3 min, 2 h 10 min, 5 d. */

@@ -136,7 +136,7 @@ export async function show({ path, signal }) {
 			tell(answer);
 		};
 		const parts = { wide: true, form, content, body, done: stored };
-		if (policy) editDialog({ path: at(policy), thing: policy, etag, what: "The policy", aside: "a new address, or the same once more", title: `Edit ${policy.policy_name}`, action: "Save policy", ...parts });
+		if (policy) editDialog({ path: at(policy), log: `${path}/activities`, thing: policy, etag, what: "The policy", aside: "a new address, or the same once more", title: `Edit ${policy.policy_name}`, action: "Save policy", ...parts });
 		else makeDialog({ path: `${path}/policies`, title: "New policy", action: "Create policy", ...parts });
 	}
 

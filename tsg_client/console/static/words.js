@@ -36,19 +36,25 @@ export const PILES = [
 	["good", "Settled"],
 ];
 
-// Kinds of activities -> their names and tones; what was done to instances is also said of several.
+// Kinds of activities that somebody asked for -> their names.
+const CHANGES = {
+	GROUP_CREATE: "Group created",
+	GROUP_UPDATE: "Group changed",
+	CAPACITY_CHANGE: "Capacity changed",
+	GROUP_DELETE: "Group deleted",
+	POLICY_SCALE: "Scaled by policies",
+	POLICY_CREATE: "Policy created",
+	POLICY_UPDATE: "Policy changed",
+	POLICY_DELETE: "Policy deleted",
+	ROLLOUT_START: "Rollout started",
+	INSTANCE_PROTECT: "Protection",
+	INSTANCE_VOTE: "Health",
+	INSTANCE_REMOVE: "Member to go",
+	INSTANCE_ADOPT: "Member adopted",
+	INSTANCE_DETACH: "Member detached",
+};
+// Others -> their names, tones, and what is said of several.
 const KINDS = {
-	GROUP_CREATE: ["Group created", "change"],
-	GROUP_UPDATE: ["Group changed", "change"],
-	CAPACITY_CHANGE: ["Capacity changed", "change"],
-	GROUP_DELETE: ["Group deleted", "change"],
-	POLICY_SCALE: ["Scaled by policies", "change"],
-	ROLLOUT_START: ["Rollout started", "change"],
-	INSTANCE_PROTECT: ["Protection", "change"],
-	INSTANCE_VOTE: ["Health", "change"],
-	INSTANCE_REMOVE: ["Member to go", "change"],
-	INSTANCE_ADOPT: ["Member adopted", "change"],
-	INSTANCE_DETACH: ["Member detached", "change"],
 	INSTANCE_LAUNCH_ERROR: ["Launch failed", "bad", "launches failed"],
 	INSTANCE_LAUNCH_LOST: ["Launch lost", "bad", "launches lost"],
 	INSTANCE_TERMINATE_ERROR: ["Deletion failed", "bad", "deletions failed"],
@@ -67,6 +73,7 @@ const DONE = {
 /** The name of an activity's kind, its tone, and its name where several are shown as one. */
 export function kind(word) {
 	const [, short, of] = /^TSG_((?:INSTANCE_(\w+))?.*)/.exec(word) ?? [];
+	if (CHANGES[short]) return [CHANGES[short], "change"];
 	if (KINDS[short]) return KINDS[short];
 	if (DONE[of]) return [`Instance ${DONE[of][0]}`, DONE[of][1], `instances ${DONE[of][0]}`];
 	const tone = /ERROR|FAILED|UNHEALTHY|LOST|EXCEEDED|REJECTED|UNAVAILABLE/.test(word) ? "bad" : /SETTLED/.test(word) ? "good" : /STATE|WAVE/.test(word) ? "busy" : "change";
@@ -74,7 +81,7 @@ export function kind(word) {
 }
 
 /** Is it of an activity that somebody asked for? */
-export const isChange = (word) => /^TSG_(GROUP_(CREATE|UPDATE|DELETE)|CAPACITY_CHANGE|INSTANCE_(PROTECT|VOTE|REMOVE|ADOPT|DETACH))$|POLICY|ROLLOUT/.test(word);
+export const isChange = (word) => word.slice(4) in CHANGES || /ROLLOUT/.test(word);
 
 const ROLLOUTS = {
 	Pending: "busy", InProgress: "busy", Pausing: "busy", Baking: "busy", Successful: "good",
