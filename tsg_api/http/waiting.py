@@ -122,4 +122,7 @@ class Watcher(Generic[K]):
             if not watch.waiters:
                 del self._watches[awaited]
         for waiter in taken:
-            waiter.resume()
+            try:
+                waiter.resume()
+            except Exception as error:  # noqa: BLE001 - one whose connection is no more must not cost the others their answers
+                _log.warning("resume_failed", awaited=awaited, exc_info=error)

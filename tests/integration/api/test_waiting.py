@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,9 +18,22 @@ from shared import metrics
 from shared.reasons import Reason
 from tests.integration.api.service import Api, Caller
 from tests.integration.api.test_explain import Group, instances, looked_at, status
+from tsg_api.http.waiting import Watcher
 
 #: Threads of the server that the tests' API runs on.
 THREADS = 8
+
+
+def test_a_request_that_cannot_be_answered_costs_the_others_nothing() -> None:
+    watcher, failed = Watcher[str](lambda _awaited: True, threading.Event()), threading.Event()
+
+    def fail() -> None:
+        failed.set()
+        raise OSError("its connection is no more")
+
+    watcher.add("one", 60, fail, lambda: False)
+    assert failed.wait(60)
+    watcher.wait("other", 60)
 
 
 @pytest.mark.parametrize("end", [Reason.SETTLED, Reason.TEMPLATE_REJECTED, Reason.QUOTA_EXCEEDED, Reason.CIRCUIT_OPEN])
