@@ -77,8 +77,17 @@ def rolled(group: DueGroup, before: Rollout, plan: Plan, done: Sequence[Done], n
 def put_off(group: DueGroup, trouble: Trouble) -> Check:
     """The check of a group for which nothing can be done now."""
     failures = failures_before(group, trouble.reason) + 1
+    return Check(group, after=pause_after(failures, trouble.reason), failures=failures, error=trouble.problem, reason=trouble.reason)
+
+
+def put_off_together(due: Sequence[DueGroup], trouble: Trouble) -> list[Check]:
+    """The checks of an account's due groups for which nothing can be done now. They wait equally long.
+
+    What another trouble has kept one of them back for does not count.
+    """
+    failures = 1 + max((group.failures for group in due if group.reason == trouble.reason), default=0)
     pause = max(pause_after(failures, trouble.reason), min(trouble.retry_after, LONGEST_LEFT_ALONE))
-    return Check(group, after=pause, failures=failures, error=trouble.problem, reason=trouble.reason)
+    return [Check(group, after=pause, failures=failures, error=trouble.problem, reason=trouble.reason) for group in due]
 
 
 def _pacing(group: DueGroup, plan: Plan, outcome: Outcome, now: datetime, limits: Limits) -> Pacing:

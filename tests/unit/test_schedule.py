@@ -8,7 +8,7 @@ import pytest
 
 from shared.backoff import LONGEST, backoff
 from shared.plan.census import Census, Sight
-from shared.plan.conclusion import LONGEST_LEFT_ALONE, may_rest, put_off, rest
+from shared.plan.conclusion import LONGEST_LEFT_ALONE, may_rest, put_off_together, rest
 from shared.plan.limits import Limits
 from shared.plan.outcome import Outcome, Trouble
 from shared.plan.schedule import LATE_LOOK, LATEST, SOONEST, late_look, next_look
@@ -51,9 +51,22 @@ def test_no_look_is_ever_later_than_the_interval() -> None:
 
 @pytest.mark.parametrize(("asks", "least", "most"), [(0, 1, 2), (1, 1, 2), (40, 40, 40), (1e9, LONGEST_LEFT_ALONE, LONGEST_LEFT_ALONE)])
 def test_cloudapi_is_left_alone_for_as_long_as_it_asks_within_bounds(asks: float, least: float, most: float) -> None:
-    group = DueGroup("g1", "web", "t1", 2, False, 1, 0, 300, False, None)
     for reason in (Reason.CLOUDAPI_UNAVAILABLE, Reason.THROTTLED):
-        assert least <= put_off(group, Trouble("not now", reason, retry_after=asks)).after <= most
+        (check,) = put_off_together([due(Reason.SETTLED, 0)], Trouble("not now", reason, retry_after=asks))
+        assert least <= check.after <= most
+
+
+def test_groups_of_an_account_that_cannot_be_worked_on_wait_for_as_long_as_it_could_not_be() -> None:
+    refused, trouble = due(Reason.TEMPLATE_REJECTED, 50), Trouble("no key", Reason.ACCOUNT_REJECTED)
+    for waited, failures in (([refused], 1), ([refused, due(Reason.SETTLED, 0)], 1), ([due(Reason.ACCOUNT_REJECTED, 3), refused], 4)):
+        checks = put_off_together(waited, trouble)
+        assert {check.failures for check in checks} == {failures}
+        (after,) = {check.after for check in checks}
+        assert 2 ** (failures - 1) <= after <= 2**failures
+
+
+def due(reason: Reason, failures: int) -> DueGroup:
+    return DueGroup("g1", "web", "t1", 2, False, 1, failures, 300, False, None, reason)
 
 
 def test_what_was_just_launched_is_looked_at_soon() -> None:

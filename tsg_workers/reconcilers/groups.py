@@ -19,7 +19,7 @@ from shared.clients.cloudapi import CloudAPI, CloudAPIError
 from shared.clients.keys import Sealer
 from shared.clients.queue import CONVERGE
 from shared.management.access import NoManagementKey, client_for, forget_registration
-from shared.plan.conclusion import put_off
+from shared.plan.conclusion import put_off_together
 from shared.plan.outcome import Trouble, crash
 from shared.reasons import Reason
 from shared.state import accounts, group_state, leases, rollouts
@@ -130,13 +130,12 @@ class GroupReconciler(Reconciler[Claimed]):
     def _put_off(self, recorder: Recorder, keeper: Keeper, due: Sequence[DueGroup], trouble: Trouble) -> None:
         """Nothing can be done for any of these groups now, nor for others of the account: all wait together, and are tried in one pass."""
         _log.warning("groups_put_off", groups=len(due), error=trouble.problem, reason=trouble.reason)
-        checks = [put_off(group, trouble) for group in due]
-        longest = max(check.after for check in checks)
-        if not recorder.mark_checked([check._replace(after=longest) for check in checks]):
+        checks = put_off_together(due, trouble)
+        if not recorder.mark_checked(checks):
             keeper.lost()
             return
         with self._db.read() as connection:
-            group_state.mark_put_off(connection, recorder.lease, seconds=longest)
+            group_state.mark_put_off(connection, recorder.lease, seconds=checks[0].after)
             rollouts.mark_put_off(connection, recorder.lease.account_id)
 
     def _report(self, account_id: str, orphans: Collection[str]) -> None:
