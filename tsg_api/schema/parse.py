@@ -337,7 +337,7 @@ def group_body() -> type[GroupBody]:
 
 def _setting(field: FieldInfo) -> Any:
     extra = Field(json_schema_extra=field.json_schema_extra)
-    rules = Annotated.__class_getitem__((field.annotation, *field.metadata, extra))  # type: ignore[attr-defined]
+    rules = Annotated[field.annotation, *field.metadata, extra]  # type: ignore[name-defined]
     return Annotated[rules | None, Field(description=field.description)]
 
 
