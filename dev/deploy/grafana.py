@@ -118,7 +118,7 @@ PANELS = (
         {"{{result}}": _rate("tsg_decisions_total", "result"), "call {{result}}": _rate("tsg_hook_calls_total", "result")},
     ),
     Panel("Policies: measures", "ops", {"{{source}} {{result}}": _rate("tsg_measures_total", "source", "result")}),
-    Panel("Policies: measures, 99 % within", "ops", {"{{source}}": _within(0.99, "tsg_measure_seconds", "source")}),
+    Panel("Policies: measures, 99 % within", "s", {"{{source}}": _within(0.99, "tsg_measure_seconds", "source")}),
     Panel("Notifications: attempts", "ops", {"{{result}}": _rate("tsg_deliveries_total", "result")}),
     Panel(
         "Notifications: deliveries that wait",
