@@ -1,6 +1,7 @@
 """Programs and those who read what they print: help does not wait for what it does not need, and a reader may go."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def test_tsg_tells_what_cannot_be_written(tmp_path: Path, arguments: list[str]) 
 
 def test_tsg_needs_no_standard_output(tmp_path: Path) -> None:
     done = subprocess.run(
-        ["sh", "-c", f"{TSG} profile ls >&-"], stderr=subprocess.PIPE, env={"HOME": str(tmp_path)}, text=True, check=False
+        ["sh", "-c", f"{shlex.quote(str(TSG))} profile ls >&-"], stderr=subprocess.PIPE, env={"HOME": str(tmp_path)}, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
 
