@@ -151,12 +151,12 @@ def test_a_template_that_cloudapi_refuses_fails_at_once(world: World) -> None:
 def test_an_outage_of_cloudapi_is_no_delay(world: World, other: Template) -> None:
     group = world.make_group(3)
     world.settle()
-    rollout = begin(world, group, other, max_surge=1, progress_deadline_seconds=40, on_failure="rollback")
+    rollout = begin(world, group, other, max_surge=1, progress_deadline_seconds=100, on_failure="rollback")
     live(world, lambda: now(world, rollout).counts.new_available == 1)
     world.sim.knobs.turn({"error_share": 1, "error_endpoints": ["CreateMachine"]})
     live(world, lambda: now(world, rollout).counts.new_available == len(made_from(world, group, other.id)))
     world.sim.knobs.turn({"error_endpoints": ["CreateMachine", "ListMachines"]})
-    world.live(lambda: False, most=120)
+    world.live(lambda: False, most=240)
     world.sim.knobs.turn({"error_endpoints": ["CreateMachine"]})
     world.live(lambda: False, most=20)
     assert now(world, rollout).state == State.IN_PROGRESS
