@@ -4,7 +4,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +23,8 @@ class _Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._open: list[socket.socket] = []
+        self._passing: list[threading.Thread] = []
+        self._is_closed = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -31,12 +33,15 @@ class _Relay:
             while True:
                 accepted, _address = self._listener.accept()
                 self._open.append(accepted)
-                threading.Thread(target=self._pass_on, args=(accepted,), daemon=True).start()
+                self._passing.append(threading.Thread(target=self._pass_on, args=(accepted,), daemon=True))
+                self._passing[-1].start()
 
     def _pass_on(self, accepted: socket.socket) -> None:
         with contextlib.suppress(OSError):
             near, far = self.connect(accepted)
             self._open += [near, far]
+            if self._is_closed:
+                return
             back = threading.Thread(target=_copy, args=(far, near), daemon=True)
             back.start()
             _copy(near, far)
@@ -47,12 +52,15 @@ class _Relay:
         raise NotImplementedError
 
     def close(self) -> None:
+        self._is_closed = True
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
+        _end(self._open)
+        # One that is just connecting opens more.
+        for thread in self._passing:
+            thread.join()
         for one in self._open:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
             one.close()
 
     def __enter__(self) -> Self:
@@ -66,7 +74,11 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65_536):
             target.sendall(data)
-    for one in (source, target):
+    _end((source, target))
+
+
+def _end(connections: Iterable[socket.socket]) -> None:
+    for one in connections:
         with contextlib.suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)
 
@@ -86,7 +98,8 @@ class Tls(_Relay):
         self.url = f"https://{self.address}"
 
     def connect(self, accepted: socket.socket) -> tuple[socket.socket, socket.socket]:
-        near = self._context.wrap_socket(accepted, server_side=True)
+        # The handshake comes with the first byte that is read.
+        near = self._context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
         return near, socket.create_connection((str(self._behind.hostname), int(self._behind.port or 0)))
 
 

@@ -21,6 +21,14 @@ BIN = Path(sys.executable).parent
 DAEMONS = {"tsg-api": "listening", "tsg-worker": "working", "tsg-clock": "ticking"}
 
 
+@pytest.fixture(autouse=True)
+def hang_up() -> Iterator[None]:
+    """Programs are started as from a shell: under `nohup` they would inherit that SIGHUP is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def environment() -> dict[str, str]:
     """Settings with which a program starts, and reaches nothing."""
