@@ -269,11 +269,9 @@ class Day(Trial):
         """All schedules have come, and all that follow the curve are where it ends."""
         for resident in self._residents:
             for group_id, moments in resident.moments.items():
-                late = len(moments) - len(list(after(moments, self._decided(group_id, "schedule"))))
-                if late:
-                    self.findings.violated(
-                        f"{late} of the schedules of {group_id} at {moments} did nothing: {self.decisions.get(group_id)}"
-                    )
+                came = after(moments, self._decided(group_id, "schedule"))
+                if len(came) < len(moments) or min(came, default=0) < 0:
+                    self.findings.violated(f"schedules of {group_id} at {moments} did nothing: {self.decisions.get(group_id)}")
         for group in self.groups:
             level = self._day.level(group.id, self._day.ends)
             if _kind(group.name) == CURVED and group.capacity != level:
@@ -341,7 +339,6 @@ def _kind(name: str) -> str:
     return name.rpartition("-")[0]
 
 
-def after(moments: Sequence[float], made: Sequence[Decided]) -> Iterator[float]:
-    """Seconds from each moment until the decision that came of it, before the next."""
-    for at, until in pairwise([*moments, math.inf]):
-        yield from islice((one.at - at for one in made if at <= one.at < until), 1)
+def after(moments: Sequence[float], made: Sequence[Decided]) -> list[float]:
+    """Seconds from each moment until the decision that came of it: one for each, in their order, however late."""
+    return [one.at - at for at, one in zip(moments, made, strict=False)]

@@ -111,9 +111,10 @@ def test_a_day_ends_where_it_began_and_each_crossing_leads_to_the_level_that_is_
     assert crossings[-1][1] == day.level("g", START) == day.level("g", START + 900)
 
 
-def test_each_moment_is_held_against_the_first_decision_before_the_next() -> None:
-    made = [decision(11, 1, 4), decision(12, 4, 5), decision(33, 5, 1)]
-    assert list(after([START + 10, START + 20, START + 30], made)) == [1, 3]
+def test_each_moment_is_held_against_a_decision_of_its_own_however_late() -> None:
+    moments = [START + 10, START + 20, START + 30]
+    assert after(moments, [decision(22, 1, 4), decision(22.5, 4, 1), decision(33, 1, 4)]) == [12, 2.5, 3]
+    assert len(after(moments, [decision(11, 1, 4), decision(33, 4, 1)])) < len(moments)
 
 
 def test_two_decisions_of_one_call_are_seen() -> None:
