@@ -2,8 +2,8 @@
 
 A list that lacks machines is fetched again, unfiltered, and machines that both lack are asked for one by one, up to a limit per pass. A
 machine is gone when CloudAPI says so of that machine; until then it is what it was. A launch without an answer is asked for by its tag
-among all machines that ever were, since lists leave the failed ones out. A list that
-lacks machines which CloudAPI has says nothing of launches.
+among all machines that ever were, since lists leave the failed ones out. A list that lacks machines which CloudAPI has says nothing of
+launches.
 """
 
 from collections.abc import Collection, Mapping, Sequence
