@@ -113,8 +113,10 @@ def _tenant(connection: Connection, sealer: Sealer, pair: KeyPair, name: str, tr
 
 
 def _wait_for(stack: Stack, count: int) -> None:
-    is_connected = lambda: stack.cloud("GET", "/changefeed")["connections"] == count  # noqa: E731
-    wait_or_fail(f"{count} accounts are connected", is_connected, seconds=300, longest_pause=0.5)
+    def are_connected() -> bool:
+        return bool(stack.cloud("GET", "/changefeed")["connections"] == count)
+
+    wait_or_fail(f"{count} accounts are connected", are_connected, seconds=300, longest_pause=0.5)
 
 
 def _opened(stack: Stack) -> int:

@@ -442,7 +442,7 @@ class Client:
         `Unavailable` when its description can't be used.
         """
         page = self._page({f"tag.{tag}": value, "tombstone": "true"}, paid=True)
-        found = next((row for row in page.rows() if isinstance(row, dict) and _part(row, "tags").get(tag) == value), None)
+        found = next((row for row in page.rows() if isinstance(row, dict) and part(row, "tags").get(tag) == value), None)
         return None if found is None else _machine(found)
 
     def destroyed_machines(self, tag: str, value: str, *, offset: int) -> list[Machine]:
@@ -718,7 +718,7 @@ def _machine(body: Any, *, with_body: bool = True) -> Machine:
     """`Unavailable` where nobody can say which machine it is. Anything else may be missing."""
     if not isinstance(body, dict):
         raise Unavailable(f"CloudAPI answered a machine that is no object: {storable(str(body))[:80]}")
-    machine_id, cns_status = body.get("id"), _part(body, "metadata").get(CNS_STATUS)
+    machine_id, cns_status = body.get("id"), part(body, "metadata").get(CNS_STATUS)
     if not isinstance(machine_id, str) or not is_uuid(machine_id):
         raise Unavailable(
             f'CloudAPI answered a machine whose id is no UUID: {storable(str(machine_id))[:80]} ("{_said(body, "name")[:80]}")'
@@ -728,7 +728,7 @@ def _machine(body: Any, *, with_body: bool = True) -> Machine:
         state=_state(body.get("state")),
         created=_moment(body.get("created")),
         protected=body.get("deletion_protection") is True,
-        tags=_part(body, "tags"),
+        tags=part(body, "tags"),
         body=body if with_body else {},
         name=_said(body, "name"),
         compute_node=_said(body, "compute_node"),
@@ -757,7 +757,8 @@ def _moment(text: Any) -> str:
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
-def _part(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def part(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An object inside of what CloudAPI answered; an empty one where it has none."""
     value = body.get(key)
     return value if isinstance(value, dict) else {}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import falcon
 
-from shared.clients.cloudapi import Client
+from shared.clients.cloudapi import Client, part
 from shared.errors import FieldError
 from shared.spec import fields
 from shared.spec.spec import Spec
@@ -86,7 +86,7 @@ def _of_image(image: Found, account: Account, value: Found) -> Iterator[tuple[st
 
 
 def _of_both(image: Found, package: Found, value: Found) -> Iterator[tuple[str, str]]:
-    needs, memory = _part(image, "requirements"), _mebibytes(package, "memory")
+    needs, memory = part(image, "requirements"), _mebibytes(package, "memory")
     least, most = _mebibytes(needs, "min_ram", "min_memory"), _mebibytes(needs, "max_ram", "max_memory")
     if memory and memory < least:
         yield "package", f"the image needs {least} MiB of memory, and the package has {memory}"
@@ -146,11 +146,6 @@ def _of_volumes(client: Client, volumes: list[Found], networks: list[str]) -> It
 def _mebibytes(found: Found, *names: str) -> int:
     """The first of these sizes that it has; 0 where it has none."""
     return next((size for name in names if isinstance(size := found.get(name), int) and size > 0), 0)
-
-
-def _part(found: Found, name: str) -> Found:
-    value = found.get(name)
-    return value if isinstance(value, dict) else {}
 
 
 def _list(found: Found, name: str) -> list[Any]:
